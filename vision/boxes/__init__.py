@@ -1,0 +1,1 @@
+"""Pure box geometry on torch tensors."""

@@ -1,0 +1,1 @@
+"""What a run does: optimisation, the loop, checkpoints, evaluation."""

@@ -1,0 +1,1 @@
+"""Layers, backbones and the loss; nothing here knows of SSD's table of nets."""

@@ -1,0 +1,85 @@
+"""The SSD loss (arXiv 1512.02325, section 2.2, "training objective")."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from vision.boxes.matching import hard_negative_mining
+
+#: A picture without objects weighs as much as one with this many matched priors: it keeps
+#: `neg_pos_ratio` times as many of its hardest negatives, and adds as much to the normaliser.
+VIRTUAL_POSITIVES = 4
+
+
+class Losses(NamedTuple):
+    """The two parts of the loss, scalars."""
+
+    regression: Tensor
+    classification: Tensor
+
+    @property
+    def total(self) -> Tensor:
+        """What is minimised: the parts' plain sum."""
+        return self.regression + self.classification
+
+
+class MultiboxLoss(nn.Module):
+    """Smooth L1 over the positives' locations plus cross-entropy over positives and hard negatives.
+
+    Both sums are divided by the number of positives of the batch, where a picture without any counts
+    `VIRTUAL_POSITIVES`.
+
+    Args:
+        priors: not used: matching happens before the loss. Kept for scripts that pass it, like all but the ratio.
+        iou_threshold: not used.
+        neg_pos_ratio: negatives per positive.
+        center_variance: not used.
+        size_variance: not used.
+        device: not used: the loss works where its inputs are.
+    """
+
+    def __init__(
+        self,
+        priors: Tensor | None = None,
+        iou_threshold: float | None = None,
+        neg_pos_ratio: float = 3,
+        center_variance: float | None = None,
+        size_variance: float | None = None,
+        device: torch.device | str | None = None,
+    ) -> None:
+        super().__init__()
+        self.neg_pos_ratio = neg_pos_ratio
+
+    def forward(
+        self, confidence: Tensor, predicted_locations: Tensor, labels: Tensor, gt_locations: Tensor
+    ) -> Losses:
+        """Compute the losses of a batch.
+
+        Args:
+            confidence: (B, P, C) class scores before softmax.
+            predicted_locations: (B, P, 4) encoded.
+            labels: (B, P) int64, the matched classes, 0 is background.
+            gt_locations: (B, P, 4) encoded boxes of the matched objects.
+
+        Returns:
+            the regression and classification loss.
+        """
+        confidence, predicted_locations = confidence.float(), predicted_locations.float()
+        positive = labels > 0
+        with torch.no_grad():
+            background = -F.log_softmax(confidence, dim=2)[..., 0]
+            counted = hard_negative_mining(
+                background, labels, self.neg_pos_ratio, int(self.neg_pos_ratio * VIRTUAL_POSITIVES)
+            )
+            per_picture = positive.sum(dim=1)
+            normaliser = torch.where(per_picture > 0, per_picture, VIRTUAL_POSITIVES).sum()
+        cross_entropy = F.cross_entropy(confidence.flatten(0, 1), labels.flatten(), reduction="none")
+        classification = (cross_entropy * counted.flatten()).sum()
+        # Background priors have locations too, and those may be infinite: cut them out, do not multiply by 0.
+        target = torch.where(positive[..., None], gt_locations, predicted_locations.detach())
+        regression = F.smooth_l1_loss(predicted_locations, target, reduction="sum")
+        return Losses(regression / normaliser, classification / normaliser)

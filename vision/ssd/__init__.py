@@ -1,0 +1,1 @@
+"""SSD proper: the table of nets, their configurations, and the predictor."""

@@ -1,0 +1,226 @@
+"""What a net must know besides its weights: input size, normalisation, priors.
+
+`SSDConfig` values are passed around and never change. The modules of the old names in this package
+(`mobilenetv1_ssd_config` and so on) show the size that `set_image_size` last chose, for scripts that use them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any
+
+from torch import Tensor
+
+from vision.boxes.priors import PriorLevel, Size, SSDBoxSizes, as_width_height, generate_ssd_priors
+
+#: The size that published checkpoints were trained at, and their priors drawn for.
+BASE_SIZE = 300
+
+
+@dataclass(frozen=True)
+class SSDConfig:
+    """Input size, normalisation and priors of a net.
+
+    Attributes:
+        image_size: the network's input in pixels, one number for a square, else (width, height).
+        image_mean: per RGB channel, subtracted from pixels in 0 ... 255.
+        image_std: divides after that.
+        specs: the priors of each feature map.
+        iou_threshold: of NMS.
+        center_variance: see `vision.boxes.coding`.
+        size_variance: see `vision.boxes.coding`.
+    """
+
+    image_size: Size
+    image_mean: tuple[float, float, float]
+    image_std: float
+    specs: tuple[PriorLevel, ...]
+    iou_threshold: float = 0.45
+    center_variance: float = 0.1
+    size_variance: float = 0.2
+
+    @property
+    def width_height(self) -> tuple[int, int]:
+        """The network's input as (width, height)."""
+        return as_width_height(self.image_size)
+
+    @cached_property
+    def priors(self) -> Tensor:
+        """(P, 4) float32, centre form, relative."""
+        return generate_ssd_priors(self.specs, self.image_size)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Spell the config in plain values, fit for a checkpoint or JSON; see `from_dict`."""
+        plain = asdict(self)
+        plain["specs"] = [
+            {
+                "feature_map_size": list(as_width_height(level.feature_map_size)),
+                "shrinkage": list(as_width_height(level.shrinkage)),
+                "box_sizes": list(level.box_sizes),
+                "aspect_ratios": list(level.aspect_ratios),
+            }
+            for level in self.specs
+        ]
+        plain["image_size"] = list(self.width_height)
+        plain["image_mean"] = list(self.image_mean)
+        return plain
+
+    @staticmethod
+    def from_dict(plain: dict[str, Any]) -> SSDConfig:
+        """Make the config that `to_dict` spelt.
+
+        Raises:
+            KeyError, TypeError, ValueError: the values are not such a spelling.
+        """
+        levels = tuple(
+            PriorLevel(
+                _square_as_number(level["feature_map_size"]),
+                _square_as_number(level["shrinkage"]),
+                SSDBoxSizes(*level["box_sizes"]),
+                tuple(level["aspect_ratios"]),
+            )
+            for level in plain["specs"]
+        )
+        rest = {key: plain[key] for key in ("image_std", "iou_threshold", "center_variance", "size_variance")}
+        size, mean = _square_as_number(plain["image_size"]), tuple(plain["image_mean"])
+        return SSDConfig(image_size=size, image_mean=mean, specs=levels, **rest)
+
+
+def _square_as_number(size: Size) -> Size:
+    """Spell a square by its side alone, as the published tables do."""
+    width, height = as_width_height(size)
+    return width if width == height else (width, height)
+
+
+@dataclass(frozen=True)
+class ConfigFamily:
+    """One row of numbers per kind of net, from which a config of any size follows.
+
+    Attributes:
+        name: of the family.
+        image_mean: see `SSDConfig`.
+        image_std: see `SSDConfig`.
+        edges: box sizes at 300 pixels; level i goes from edge i to edge i + 1.
+        shrinkage: pixels from cell to cell at 300 pixels, per level.
+        aspect_ratios: per level.
+        map_sides: cells per axis of each level for an input side in pixels.
+        minimum_side: the least input side in pixels.
+    """
+
+    name: str
+    image_mean: tuple[float, float, float]
+    image_std: float
+    edges: tuple[float, ...]
+    shrinkage: tuple[int, ...]
+    aspect_ratios: tuple[tuple[float, ...], ...]
+    map_sides: Callable[[int], list[int]]
+    minimum_side: int
+
+    def at(self, size: Size, min_ratio: int = 20, max_ratio: int = 90) -> SSDConfig:
+        """Make the config for an input size.
+
+        At 300 x 300 these are the published priors. Elsewhere the steps follow from the feature maps, and box
+        sizes from the shorter side: 10 %, then evenly from `min_ratio` to beyond `max_ratio` percent. A square
+        prior is square in the network's pixels.
+
+        Args:
+            size: one number or (width, height) in pixels.
+            min_ratio: percent of the shorter side where the second level begins.
+            max_ratio: percent at which the sizes are spread out.
+
+        Raises:
+            ValueError: a side is below what the net can take.
+        """
+        width, height = as_width_height(size)
+        if min(width, height) < self.minimum_side:
+            raise ValueError(
+                f"resolution {width}x{height} is too small for this net: each side needs at least "
+                f"{self.minimum_side} pixels"
+            )
+        columns, rows = self.map_sides(width), self.map_sides(height)
+        if (width, height) == (BASE_SIZE, BASE_SIZE):
+            steps: list[Size] = list(self.shrinkage)
+            edges = list(self.edges)
+        else:
+            steps = [
+                _square_as_number((math.ceil(width / column), math.ceil(height / row)))
+                for column, row in zip(columns, rows, strict=True)
+            ]
+            levels = len(self.shrinkage)
+            spread = (max_ratio - min_ratio) // (levels - 2)
+            percents = [10] + [min_ratio + spread * level for level in range(levels)]
+            edges = [min(width, height) * percent / 100 for percent in percents]
+        specs = tuple(
+            PriorLevel(_square_as_number(cells), step, SSDBoxSizes(edges[level], edges[level + 1]), ratios)
+            for level, (cells, step, ratios) in enumerate(
+                zip(zip(columns, rows, strict=True), steps, self.aspect_ratios, strict=True)
+            )
+        )
+        return SSDConfig(_square_as_number(size), self.image_mean, self.image_std, specs)
+
+
+def _halve(side: int) -> int:
+    return math.ceil(side / 2)
+
+
+def _mobilenet_map_sides(side: int) -> list[int]:
+    """Six maps, each of half the side of the one before, rounded up; the first is a sixteenth."""
+    sides = [math.ceil(side / 16)]
+    for _ in range(5):
+        sides.append(_halve(sides[-1]))
+    return sides
+
+
+def _squeezenet_map_sides(side: int) -> list[int]:
+    """Four unpadded 3/2 windows, an extra with padding 2, then four that halve."""
+    first = side
+    for _ in range(4):
+        first = (first - 3) // 2 + 1
+    sides = [first, (first + 1) // 2 + 1]
+    for _ in range(4):
+        sides.append(_halve(sides[-1]))
+    return sides
+
+
+def _vgg_map_sides(side: int) -> list[int]:
+    """Two poolings that round down, one that rounds up, and so on; the last two extras are unpadded."""
+    first = _halve(side // 2 // 2)
+    second = first // 2
+    third = _halve(second)
+    fourth = _halve(third)
+    return [first, second, third, fourth, fourth - 2, fourth - 4]
+
+
+MOBILENETV1 = ConfigFamily(
+    name="mobilenetv1",
+    image_mean=(127.0, 127.0, 127.0),
+    image_std=128.0,
+    edges=(60, 105, 150, 195, 240, 285, 330),
+    shrinkage=(16, 32, 64, 100, 150, 300),
+    aspect_ratios=((2, 3),) * 6,
+    map_sides=_mobilenet_map_sides,
+    minimum_side=32,
+)
+SQUEEZENET = ConfigFamily(
+    name="squeezenet",
+    image_mean=(127.0, 127.0, 127.0),
+    image_std=128.0,
+    edges=(60, 105, 150, 195, 240, 285, 330),
+    shrinkage=(16, 32, 64, 100, 150, 300),
+    aspect_ratios=((2, 3),) * 6,
+    map_sides=_squeezenet_map_sides,
+    minimum_side=32,
+)
+VGG = ConfigFamily(
+    name="vgg",
+    image_mean=(123.0, 117.0, 104.0),
+    image_std=1.0,
+    edges=(30, 60, 111, 162, 213, 264, 315),
+    shrinkage=(8, 16, 32, 64, 100, 300),
+    aspect_ratios=((2,), (2, 3), (2, 3), (2, 3), (2,), (2,)),
+    map_sides=_vgg_map_sides,
+    minimum_side=268,
+)

@@ -1,0 +1,133 @@
+"""From pictures to what the net sees: with augmentation, without, and without annotation.
+
+Pixels stay uint8 until the very end, so that our own training can ship them small and normalise on the device.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from vision.boxes.priors import Size, as_width_height
+from vision.transforms.transforms import (
+    Expand,
+    PhotometricDistort,
+    RandomMirror,
+    RandomSampleCrop,
+    ToPercentCoords,
+    Window,
+    generator_or_global,
+    whole_picture,
+)
+
+Mean = float | Sequence[float]
+
+
+def normalise(image: np.ndarray, mean: Mean, std: float) -> Tensor:
+    """Turn an RGB array (H, W, 3) into a (3, H, W) float32 tensor, (pixel - mean) / std."""
+    scaled = (image.astype(np.float32) - np.asarray(mean, dtype=np.float32)) / np.float32(std)
+    return torch.from_numpy(np.ascontiguousarray(scaled.transpose(2, 0, 1)))
+
+
+class Normaliser(torch.nn.Module):
+    """The same for a batch on its device: (B, 3, H, W) uint8 to float32.
+
+    Args:
+        mean: per channel or one number, for pixels in 0 ... 255.
+        std: divides after that.
+    """
+
+    def __init__(self, mean: Mean, std: float) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(np.broadcast_to(np.float32(mean), 3).copy()).view(1, 3, 1, 1))
+        self.register_buffer("std", torch.tensor(float(std)))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Normalise the batch."""
+        return (images.float() - self.mean) / self.std
+
+
+class TestTransform:
+    """Resizes and normalises a picture with its objects.
+
+    Args:
+        size: the network's input, one number or (width, height).
+        mean: per channel or one number, for RGB pixels in 0 ... 255.
+        std: divides after that.
+    """
+
+    __test__ = False  # a name that scripts import, not a test
+
+    def __init__(self, size: Size, mean: Mean = 0.0, std: float = 1.0) -> None:
+        self.size = as_width_height(size)
+        self.mean = mean
+        self.std = std
+
+    def resample(
+        self, image: np.ndarray, boxes: np.ndarray, labels: np.ndarray, rng: np.random.Generator | None = None
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Bring a picture to the network's size, and its boxes to relative form.
+
+        Args:
+            image: (H, W, 3) uint8 RGB.
+            boxes: (N, 4) corner form in pixels.
+            labels: (N,).
+            rng: not used here, see `TrainAugmentation`.
+
+        Returns:
+            the picture, uint8 at the network's size; relative boxes (N, 4); labels (N,).
+        """
+        _, relative, _ = ToPercentCoords()(image, boxes)
+        return cv2.resize(image, self.size, interpolation=cv2.INTER_LINEAR), relative, labels
+
+    def __call__(self, image: np.ndarray, boxes: np.ndarray, labels: np.ndarray) -> tuple[Tensor, np.ndarray, np.ndarray]:
+        """Resample, and normalise to a (3, H, W) float32 tensor; boxes become relative."""
+        image, boxes, labels = self.resample(image, boxes, labels)
+        return normalise(image, self.mean, self.std), boxes, labels
+
+
+class TrainAugmentation(TestTransform):
+    """The augmentation of the SSD paper: expand, IoU crop, mirror, photometric distortion.
+
+    Geometry is decided on boxes first and carried out by one resampling; colours are changed after it, on uint8 at the
+    network's size, where there are fewest pixels.
+    """
+
+    def __init__(self, size: Size, mean: Mean = 0.0, std: float = 1.0) -> None:
+        super().__init__(size, mean, std)
+        self.expand = Expand(mean)
+        self.geometry = (self.expand, RandomSampleCrop(), RandomMirror())
+        self.photometry = PhotometricDistort()
+
+    def resample(
+        self, image: np.ndarray, boxes: np.ndarray, labels: np.ndarray, rng: np.random.Generator | None = None
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Do as the parent does, at random; `rng` makes it repeatable."""
+        rng = generator_or_global(rng)
+        window = whole_picture(image)
+        for transform in self.geometry:
+            width, height = window.size
+            step: Window = transform.plan((int(width), int(height)), boxes, rng)
+            boxes, labels = step.map_boxes(boxes, labels)
+            window = window.then(step)
+        width, height = window.size
+        relative = (boxes / np.float32([width, height, width, height])).reshape(-1, 4).clip(0.0, 1.0)
+        resized = window.render(image, self.size, np.rint(self.expand.fill))
+        return self.photometry(resized, rng=rng)[0], relative, labels
+
+
+class PredictionTransform:
+    """Resizes (bilinearly, on uint8) and normalises a picture to a (3, H, W) float32 tensor; arguments as above."""
+
+    def __init__(self, size: Size, mean: Mean = 0.0, std: float = 1.0) -> None:
+        self.size = as_width_height(size)
+        self.mean = mean
+        self.std = std
+
+    def __call__(self, image: np.ndarray) -> Tensor:
+        """Prepare an RGB picture (H, W, 3) uint8."""
+        return normalise(cv2.resize(image, self.size, interpolation=cv2.INTER_LINEAR), self.mean, self.std)

@@ -1,0 +1,342 @@
+"""The table of nets: everything that differs between them is one row of numbers and parts."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from vision.boxes.priors import Size
+from vision.nn.layers import full_extra, lite_extra, separable_conv
+from vision.nn.mobilenet import MobileNetV1
+from vision.nn.mobilenet_v2 import InvertedResidual, MobileNetV2, last_channels
+from vision.nn.squeezenet import SqueezeNet
+from vision.nn.vgg import vgg16_reduced
+from vision.ssd.config import BASE_SIZE, MOBILENETV1, SQUEEZENET, VGG, ConfigFamily, SSDConfig
+from vision.ssd.predictor import Predictor
+from vision.ssd.ssd import HEADS, SSD, GraphPath
+from vision.ssd.weights import description_of
+from vision.structures import DataError
+
+#: MobileNetV2 widths for which public weights exist; tried on files that do not say theirs.
+KNOWN_WIDTHS = (1.0, 0.35, 0.5, 0.75, 1.25, 1.3, 1.4)
+WIDTH_RANGE = (0.35, 1.4)
+
+PUBLISHED_MB1 = "models/mobilenet-v1-ssd-mp-0_675.pth"
+
+
+def _conv3_head(in_channels: int, out_channels: int) -> nn.Module:
+    return nn.Conv2d(in_channels, out_channels, 3, padding=1)
+
+
+def _conv1_head(in_channels: int, out_channels: int) -> nn.Module:
+    return nn.Conv2d(in_channels, out_channels, 1)
+
+
+def _separable_norm_head(in_channels: int, out_channels: int) -> nn.Module:
+    return separable_conv(in_channels, out_channels, norm=True)
+
+
+def _inverted_residual_extra(in_channels: int, hidden: int, out_channels: int, stride: int, padding: int) -> nn.Module:
+    return InvertedResidual(in_channels, out_channels, stride, expand_ratio=1, hidden=hidden)
+
+
+def _mobilenet_v1(width_mult: float, **options: bool) -> nn.Sequential:
+    return MobileNetV1().model
+
+
+def _mobilenet_v2(width_mult: float, **options: bool) -> nn.Sequential:
+    return MobileNetV2(width_mult=width_mult, **options).features
+
+
+def _squeezenet(width_mult: float, **options: bool) -> nn.Sequential:
+    return SqueezeNet().features
+
+
+def _vgg(width_mult: float, **options: bool) -> nn.Sequential:
+    return vgg16_reduced()
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """One net.
+
+    Attributes:
+        name: canonical, as in file names and options.
+        aliases: other spellings that are accepted.
+        family: input size, normalisation and priors.
+        backbone: makes `base_net` for a width, and for MobileNetV2 its options.
+        taps: makes the taps (norm modules belong to one net, so they are made anew each time).
+        tap_channels: channels of the tapped maps for a width.
+        last_channels: channels at the backbone's end for a width.
+        extra: makes one extra layer from (in, hidden, out, stride, padding).
+        extras: hidden, out, stride and padding of each.
+        head: makes a head from (in, out).
+        last_head: the same for the last map.
+        has_width: whether the width can be chosen.
+        published_weights: where a public checkpoint of the whole net is looked for, if there is one.
+    """
+
+    name: str
+    aliases: tuple[str, ...]
+    family: ConfigFamily
+    backbone: Callable[..., nn.Sequential]
+    taps: Callable[[], tuple]
+    tap_channels: Callable[[float], tuple[int, ...]]
+    last_channels: Callable[[float], int]
+    extra: Callable[[int, int, int, int, int], nn.Module]
+    extras: tuple[tuple[int, int, int, int], ...]
+    head: Callable[[int, int], nn.Module]
+    last_head: Callable[[int, int], nn.Module]
+    has_width: bool = False
+    published_weights: str | None = None
+
+    def config_at(self, size: Size = BASE_SIZE) -> SSDConfig:
+        """Make the config for an input size, one number or (width, height).
+
+        Raises:
+            ValueError: the size is too small for this net.
+        """
+        try:
+            return self.family.at(size)
+        except ValueError as err:
+            raise ValueError(f"{self.name}: {err}") from err
+
+    def build(
+        self,
+        num_classes: int,
+        *,
+        config: SSDConfig | None = None,
+        width_mult: float = 1.0,
+        is_test: bool = False,
+        use_batch_norm: bool = True,
+        onnx_compatible: bool = False,
+    ) -> SSD:
+        """Make the net with PyTorch's default weights.
+
+        Args:
+            num_classes: with the background.
+            config: from `config_at`; the 300-pixel one if left out.
+            width_mult: of MobileNetV2, from 0.35 to 1.4.
+            is_test: see `SSD.forward`.
+            use_batch_norm: of MobileNetV2's blocks.
+            onnx_compatible: ReLU for ReLU6 in MobileNetV2's backbone.
+
+        Raises:
+            ValueError: an option that this net does not have, or a width out of range.
+        """
+        options = {"use_batch_norm": use_batch_norm, "onnx_compatible": onnx_compatible}
+        if not self.has_width and (width_mult != 1.0 or not use_batch_norm or onnx_compatible):
+            raise ValueError(f"{self.name} has no width multiplier or batch-norm option, only mb2-ssd-lite has")
+        if not WIDTH_RANGE[0] <= width_mult <= WIDTH_RANGE[1]:
+            raise ValueError(f"width multiplier {width_mult} is outside {WIDTH_RANGE[0]} ... {WIDTH_RANGE[1]}")
+        config = self.config_at() if config is None else config
+        channels = list(self.tap_channels(width_mult))
+        extras, in_channels = [], self.last_channels(width_mult)
+        for hidden, out_channels, stride, padding in self.extras:
+            extras.append(self.extra(in_channels, hidden, out_channels, stride, padding))
+            channels.append(out_channels)
+            in_channels = out_channels
+        heads = {name: nn.ModuleList() for name in HEADS}
+        for index, (width, level) in enumerate(zip(channels, config.specs, strict=True)):
+            make = self.last_head if index == len(channels) - 1 else self.head
+            for name, numbers in zip(HEADS, (num_classes, 4), strict=True):
+                heads[name].append(make(width, level.boxes_per_location * numbers))
+        net = SSD(
+            num_classes,
+            self.backbone(width_mult, **options),
+            self.taps(),
+            nn.ModuleList(extras),
+            **heads,
+            is_test=is_test,
+            config=config,
+        )
+        net.architecture = {"net": self.name, "width_mult": float(width_mult), **options}
+        return net
+
+    def predictor(self, net: SSD, **kwargs: Any) -> Predictor:
+        """Make a predictor with the preprocessing of the net's own config (of this row's for a net without one)."""
+        config = net.config or self.config_at()
+        return Predictor(
+            net, config.image_size, config.image_mean, config.image_std, iou_threshold=config.iou_threshold, **kwargs
+        )
+
+
+_MOBILE_EXTRAS = ((256, 512, 2, 1), (128, 256, 2, 1), (128, 256, 2, 1), (128, 256, 2, 1))
+
+_ROWS = (
+    ModelSpec(
+        name="mb1-ssd",
+        aliases=("ssd-mobilenet",),
+        family=MOBILENETV1,
+        backbone=_mobilenet_v1,
+        taps=lambda: (12, 14),
+        tap_channels=lambda width: (512, 1024),
+        last_channels=lambda width: 1024,
+        extra=full_extra,
+        extras=_MOBILE_EXTRAS,
+        head=_conv3_head,
+        last_head=_conv3_head,
+        published_weights=PUBLISHED_MB1,
+    ),
+    ModelSpec(
+        name="mb1-ssd-lite",
+        aliases=("mb1-lite-ssd",),
+        family=MOBILENETV1,
+        backbone=_mobilenet_v1,
+        taps=lambda: (12, 14),
+        tap_channels=lambda width: (512, 1024),
+        last_channels=lambda width: 1024,
+        extra=lite_extra,
+        extras=_MOBILE_EXTRAS,
+        head=separable_conv,
+        last_head=_conv1_head,
+    ),
+    ModelSpec(
+        name="mb2-ssd-lite",
+        aliases=(),
+        family=MOBILENETV1,
+        backbone=_mobilenet_v2,
+        taps=lambda: (GraphPath(14, "conv", 3), 19),
+        tap_channels=lambda width: (6 * int(96 * width), last_channels(width)),
+        last_channels=last_channels,
+        extra=_inverted_residual_extra,
+        extras=((256, 512, 2, 1), (128, 256, 2, 1), (128, 256, 2, 1), (64, 64, 2, 1)),
+        head=_separable_norm_head,
+        last_head=_conv1_head,
+        has_width=True,
+    ),
+    ModelSpec(
+        name="sq-ssd-lite",
+        aliases=(),
+        family=SQUEEZENET,
+        backbone=_squeezenet,
+        taps=lambda: (12,),
+        tap_channels=lambda width: (512,),
+        last_channels=lambda width: 512,
+        extra=lite_extra,
+        extras=((256, 512, 2, 2), (256, 512, 2, 1), (128, 256, 2, 1), (128, 256, 2, 1), (128, 256, 2, 1)),
+        head=separable_conv,
+        last_head=_conv1_head,
+    ),
+    ModelSpec(
+        name="vgg16-ssd",
+        aliases=(),
+        family=VGG,
+        backbone=_vgg,
+        taps=lambda: ((23, nn.BatchNorm2d(512)), 35),
+        tap_channels=lambda width: (512, 1024),
+        last_channels=lambda width: 1024,
+        extra=full_extra,
+        extras=((256, 512, 2, 1), (128, 256, 2, 1), (128, 256, 1, 0), (128, 256, 1, 0)),
+        head=_conv3_head,
+        last_head=_conv3_head,
+    ),
+)
+
+#: Every accepted spelling -> its row.
+MODELS: Mapping[str, ModelSpec] = {spelling: row for row in _ROWS for spelling in (row.name, *row.aliases)}
+#: Canonical names.
+NET_NAMES: tuple[str, ...] = tuple(row.name for row in _ROWS)
+DEFAULT_NET = NET_NAMES[0]
+
+
+def spec_of(name: str) -> ModelSpec:
+    """Look a net up by name or alias.
+
+    Raises:
+        ValueError: there is none; the message names the nearest and lists all.
+    """
+    if name in MODELS:
+        return MODELS[name]
+    near = difflib.get_close_matches(name, MODELS, n=1)
+    hint = f", did you mean {near[0]}?" if near else ""
+    raise ValueError(f"unknown net {name!r}{hint} (choose from {', '.join(MODELS)})")
+
+
+def _layout(weights: Mapping[str, Tensor], parts: tuple[str, ...] = ()) -> dict[str, tuple[int, ...]]:
+    """Keys and shapes without the heads, whose widths depend on the classes; only of `parts` if given."""
+    return {
+        key: tuple(value.shape)
+        for key, value in weights.items()
+        if not key.startswith(HEADS) and (not parts or key.startswith(parts))
+    }
+
+
+def identify(weights: Mapping[str, Tensor]) -> dict[str, Any] | None:
+    """Recognise an SSD's state_dict by its keys and shapes.
+
+    Returns:
+        `net`, `width_mult`, `num_classes` and the options of `ModelSpec.build`; None for something else.
+    """
+    layout = _layout(weights)
+    with torch.device("meta"):
+        for row in _ROWS:
+            for width in KNOWN_WIDTHS if row.has_width else (1.0,):
+                net = row.build(2, width_mult=width)
+                if set(weights) == set(net.state_dict()) and layout == _layout(net.state_dict()):
+                    channels = weights["classification_headers.1." + _last_weight(net)].shape[0]
+                    return {**net.architecture, "num_classes": channels // net.config.specs[1].boxes_per_location}
+    return None
+
+
+def _last_weight(net: SSD) -> str:
+    """Name the weight in a (not last) classification head whose first dimension is its output channels."""
+    return [key for key in net.classification_headers[1].state_dict() if key.endswith("weight")][-1]
+
+
+def identify_base_net(weights: Mapping[str, Tensor]) -> str | None:
+    """Name the first net of the table whose `base_net` has these keys and shapes."""
+    layout = {f"base_net.{key}": shape for key, shape in _layout(weights).items()}
+    with torch.device("meta"):
+        for row in _ROWS:
+            for width in KNOWN_WIDTHS if row.has_width else (1.0,):
+                if layout == _layout(row.build(2, width_mult=width).state_dict(), ("base_net.",)):
+                    return row.name
+    return None
+
+
+def describe_weights(weights: Mapping[str, Tensor], source: str) -> dict[str, Any]:
+    """Say what net a state_dict is of: by its own description, else by its keys.
+
+    Returns:
+        the fields of `SSD.description`; `class_names` and `config` are None where the file does not say.
+
+    Raises:
+        DataError: it is not an SSD of the table.
+    """
+    description = description_of(weights)
+    if description and description.get("net") in MODELS:
+        return description
+    found = identify(weights)
+    if found is None:
+        base = identify_base_net(weights)
+        hint = f"; it holds the weights of {base}'s backbone, which go to --base-net" if base else ""
+        raise DataError(f"{source}: not a checkpoint of a net known here ({', '.join(NET_NAMES)}){hint}")
+    return {**found, "class_names": None, "config": None}
+
+
+def build_described(description: Mapping[str, Any], *, config: SSDConfig | None = None, is_test: bool = False) -> SSD:
+    """Make the net that a description speaks of, with default weights.
+
+    Args:
+        description: see `describe_weights`.
+        config: in the place of the described one.
+        is_test: see `SSD.forward`.
+    """
+    spec = spec_of(description["net"])
+    if config is None and description["config"] is not None:
+        config = SSDConfig.from_dict(description["config"])
+    net = spec.build(
+        description["num_classes"],
+        config=config,
+        is_test=is_test,
+        **{key: description[key] for key in ("width_mult", "use_batch_norm", "onnx_compatible")},
+    )
+    names = description["class_names"]
+    net.class_names = None if names is None else tuple(names)
+    return net

@@ -1,0 +1,300 @@
+"""The SSD net (arXiv 1512.02325) as a composition of parts, and its prior matching for scripts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, BinaryIO, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from vision.boxes.coding import convert_boxes_to_locations, convert_locations_to_boxes
+from vision.boxes.forms import center_form_to_corner_form, corner_form_to_center_form
+from vision.boxes.matching import assign_priors
+from vision.ssd.config import SSDConfig
+from vision.ssd.weights import METADATA_KEY, read_weights, write_weights
+from vision.structures import DataError
+
+HEADS = ("classification_headers", "regression_headers")
+
+
+class GraphPath(NamedTuple):
+    """A tap inside a block: of module `s0`, after the first `s1` layers of its Sequential `name`."""
+
+    s0: int
+    name: str
+    s1: int
+
+
+class Tap(NamedTuple):
+    """Where a feature map leaves the backbone: after the modules before `stop`.
+
+    With `has_norm` the next of the net's add-ons is applied to the map on its way to the head. With `cut` the map
+    leaves inside module `stop`, after the first `cut.s1` layers of its Sequential; the rest of it then goes on.
+    """
+
+    stop: int
+    has_norm: bool = False
+    cut: GraphPath | None = None
+
+
+def _as_tap(index: int | tuple[int, nn.Module] | GraphPath) -> Tap:
+    if isinstance(index, GraphPath):
+        return Tap(index.s0, cut=index)
+    if isinstance(index, tuple):
+        return Tap(index[0], has_norm=True)
+    return Tap(index)
+
+
+def _xavier(module: nn.Module) -> None:
+    if isinstance(module, nn.Conv2d):
+        nn.init.xavier_uniform_(module.weight)
+
+
+class SSD(nn.Module):
+    """A backbone with taps, extra layers, and a pair of heads per feature map.
+
+    Args:
+        num_classes: with the background.
+        base_net: the backbone's modules in order.
+        source_layer_indexes: taps: an index (exclusive), (index, norm module), or a `GraphPath`.
+        extras: each makes one more feature map from the last.
+        classification_headers: one per map, channels = priors per cell * classes.
+        regression_headers: one per map, channels = priors per cell * 4.
+        is_test: see `forward`; may be switched at any time.
+        config: priors and normalisation; needed for `is_test`.
+        device: where to go, if given; else the net stays where it was made.
+
+    Attributes:
+        architecture: how the table of nets builds this net, empty for one composed by hand.
+        class_names: of the classes, BACKGROUND first, once known.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        base_net: nn.ModuleList | nn.Sequential,
+        source_layer_indexes: Sequence[int | tuple[int, nn.Module] | GraphPath],
+        extras: nn.ModuleList,
+        classification_headers: nn.ModuleList,
+        regression_headers: nn.ModuleList,
+        is_test: bool = False,
+        config: SSDConfig | None = None,
+        device: torch.device | str | None = None,
+    ) -> None:
+        super().__init__()
+        self.num_classes = num_classes
+        self.base_net = base_net
+        self.extras = extras
+        self.classification_headers = classification_headers
+        self.regression_headers = regression_headers
+        self._taps = [_as_tap(index) for index in source_layer_indexes]
+        self.source_layer_add_ons = nn.ModuleList(
+            [index[1] for index, tap in zip(source_layer_indexes, self._taps, strict=True) if tap.has_norm]
+        )
+        self.is_test = is_test
+        self.config = config
+        self.architecture: dict[str, Any] = {}
+        self.class_names: tuple[str, ...] | None = None
+        # Not persistent: priors move with the net and stay out of its checkpoints.
+        self.register_buffer("priors", None if config is None else config.priors.clone(), persistent=False)
+        if device is not None:
+            self.to(device)
+
+    def feature_maps(self, images: Tensor) -> list[Tensor]:
+        """Compute the maps the heads look at, from normalised images (B, 3, H, W)."""
+        maps, done, x = [], 0, images
+        norms = iter(self.source_layer_add_ons)
+        for tap in self._taps:
+            x = _run(self.base_net, x, done, tap.stop)
+            done = tap.stop
+            if tap.cut is not None:
+                inner = getattr(self.base_net[tap.stop], tap.cut.name)
+                tapped = _run(inner, x, 0, tap.cut.s1)
+                x = _run(inner, tapped, tap.cut.s1, len(inner))
+                done += 1
+            else:
+                tapped = x
+            maps.append(next(norms)(tapped) if tap.has_norm else tapped)
+        x = _run(self.base_net, x, done, len(self.base_net))
+        for extra in self.extras:
+            x = extra(x)
+            maps.append(x)
+        return maps
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Answer for every prior.
+
+        Args:
+            x: normalised images (B, 3, H, W).
+
+        Returns:
+            (confidences, locations): (B, P, C) before softmax and (B, P, 4) encoded. In test mode
+            (scores, boxes): after softmax, and decoded to relative corner form, not clipped.
+
+        Raises:
+            ValueError: test mode, and the images are not of the size the priors are for.
+        """
+        maps = self.feature_maps(x)
+        confidences = torch.cat(
+            [_per_prior(head(m), self.num_classes) for head, m in zip(self.classification_headers, maps, strict=True)],
+            dim=1,
+        )
+        locations = torch.cat(
+            [_per_prior(head(m), 4) for head, m in zip(self.regression_headers, maps, strict=True)], dim=1
+        )
+        return self.decode(confidences, locations) if self.is_test else (confidences, locations)
+
+    def decode(self, confidences: Tensor, locations: Tensor) -> tuple[Tensor, Tensor]:
+        """Turn the raw answer of `forward` into scores (B, P, C) and relative corner-form boxes (B, P, 4)."""
+        if self.config is None:
+            raise ValueError("this SSD was made without a config, so it has no priors to decode boxes with")
+        if locations.shape[1] != len(self.priors):
+            width, height = self.config.width_height
+            raise ValueError(
+                f"the images give {locations.shape[1]} boxes, the net has {len(self.priors)} priors: "
+                f"expected images of {width}x{height} pixels"
+            )
+        center_form_boxes = convert_locations_to_boxes(
+            locations, self.priors, self.config.center_variance, self.config.size_variance
+        )
+        return confidences.softmax(dim=2), center_form_to_corner_form(center_form_boxes)
+
+    def description(self) -> dict[str, Any]:
+        """Say in plain values what this net is; `vision.ssd.models.build_described` makes one like it."""
+        return {
+            **self.architecture,
+            "num_classes": self.num_classes,
+            "class_names": None if self.class_names is None else list(self.class_names),
+            "config": None if self.config is None else self.config.to_dict(),
+        }
+
+    def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        metadata = getattr(destination, "_metadata", None)
+        if metadata is not None:
+            metadata[prefix[:-1]][METADATA_KEY] = self.description()
+
+    def init(self) -> None:
+        """Start from scratch: Xavier-uniform weights for all convolutions."""
+        self.apply(_xavier)
+
+    def init_from_base_net(self, path: str) -> None:
+        """Take the backbone's weights from a file of `base_net` keys without prefix; Xavier for the rest."""
+        load_strictly(self.base_net, read_weights(path), path)
+        for part in (self.source_layer_add_ons, self.extras, *self._heads()):
+            part.apply(_xavier)
+
+    def init_from_pretrained_ssd(self, path: str) -> None:
+        """Take all but the heads from an SSD's file of any number of classes; Xavier for the heads."""
+        weights = {key: value for key, value in read_weights(path).items() if not key.startswith(HEADS)}
+        own = {key: value for key, value in self.state_dict().items() if key.startswith(HEADS)}
+        load_strictly(self, {**weights, **own}, path)
+        for part in self._heads():
+            part.apply(_xavier)
+
+    def _heads(self) -> list[nn.ModuleList]:
+        return [getattr(self, name) for name in HEADS]
+
+    def load(self, path: str) -> None:
+        """Take all weights from a file.
+
+        Raises:
+            DataError: the file cannot be read, or its weights are not this net's.
+        """
+        load_strictly(self, read_weights(path), path)
+
+    def save(self, path: str | BinaryIO) -> None:
+        """Write the weights, with the net's description, to a path or an open file."""
+        if hasattr(path, "write"):
+            torch.save(self.state_dict(), path)
+        else:
+            write_weights(self.state_dict(), path)
+
+
+@contextmanager
+def test_mode(net: SSD, is_test: bool = True) -> Iterator[None]:
+    """Put a net into eval and (unless told otherwise) test mode, and each of its modules back as it was after."""
+    modes = [(module, module.training) for module in net.modules()]
+    was_test = net.is_test
+    net.eval()
+    net.is_test = is_test
+    try:
+        yield
+    finally:
+        net.is_test = was_test
+        for module, training in modes:
+            module.training = training
+
+
+def _run(modules: nn.ModuleList | nn.Sequential, x: Tensor, start: int, stop: int) -> Tensor:
+    for index in range(start, stop):
+        x = modules[index](x)
+    return x
+
+
+def _per_prior(head_map: Tensor, numbers: int) -> Tensor:
+    """Turn a head's map (B, p * numbers, h, w) into (B, h * w * p, numbers), in the order of the priors."""
+    return head_map.permute(0, 2, 3, 1).reshape(head_map.shape[0], -1, numbers)
+
+
+def load_strictly(module: nn.Module, weights: dict[str, Tensor], source: str) -> None:
+    """Load weights whose keys and shapes must be the module's.
+
+    Raises:
+        DataError: they are not; the message counts what differs and shows the first.
+    """
+    own = module.state_dict()
+    missing = [key for key in own if key not in weights]
+    unexpected = [key for key in weights if key not in own]
+    reshaped = [key for key in own if key in weights and own[key].shape != weights[key].shape]
+    problems = []
+    if missing:
+        problems.append(f"{len(missing)} weights are missing (first: {missing[0]})")
+    if unexpected:
+        problems.append(f"{len(unexpected)} are not this net's (first: {unexpected[0]})")
+    if reshaped:
+        key = reshaped[0]
+        problems.append(
+            f"{len(reshaped)} have another shape (first: {key} is {tuple(weights[key].shape)}, "
+            f"expected {tuple(own[key].shape)})"
+        )
+    if problems:
+        raise DataError(f"{source}: does not fit the net: {', '.join(problems)}")
+    module.load_state_dict(weights)
+
+
+class MatchPrior:
+    """Turn the objects of a picture into targets per prior, as a dataset's `target_transform`.
+
+    Args:
+        center_form_priors: (P, 4) relative.
+        center_variance: see `vision.boxes.coding`.
+        size_variance: see `vision.boxes.coding`.
+        iou_threshold: overlap from which a prior counts as an object.
+    """
+
+    def __init__(
+        self, center_form_priors: Tensor, center_variance: float, size_variance: float, iou_threshold: float
+    ) -> None:
+        self.center_form_priors = center_form_priors
+        self.corner_form_priors = center_form_to_corner_form(center_form_priors)
+        self.center_variance = center_variance
+        self.size_variance = size_variance
+        self.iou_threshold = iou_threshold
+
+    def __call__(self, gt_boxes: np.ndarray | Tensor, gt_labels: np.ndarray | Tensor) -> tuple[Tensor, Tensor]:
+        """Match relative corner-form boxes (N, 4) with labels (N,); N may be 0.
+
+        Returns:
+            locations (P, 4), encoded, and labels (P,), 0 for background.
+        """
+        boxes = torch.as_tensor(gt_boxes, dtype=torch.float32).reshape(-1, 4)
+        labels = torch.as_tensor(gt_labels, dtype=torch.int64).reshape(-1)
+        matched, matched_labels = assign_priors(boxes, labels, self.corner_form_priors, self.iou_threshold)
+        locations = convert_boxes_to_locations(
+            corner_form_to_center_form(matched), self.center_form_priors, self.center_variance, self.size_variance
+        )
+        return locations, matched_labels

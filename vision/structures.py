@@ -1,0 +1,79 @@
+"""The values that flow between the rooms of the house."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+
+class DataError(ValueError):
+    """Something is wrong with a file of the user's; the message is one line that names it and the way out."""
+
+
+@dataclass(frozen=True)
+class Annotation:
+    """The objects of one picture.
+
+    Attributes:
+        boxes: (N, 4) float32, corner form x1 y1 x2 y2 in pixels of the picture, x1 <= x2 and y1 <= y2.
+        labels: (N,) int64, indices into the class list; 0 is the background and never occurs.
+        difficult: (N,) bool; such objects are neither required nor counted against a detector.
+
+    Raises:
+        ValueError: the arrays' shapes disagree, a box is reversed or not finite, or a label is not positive.
+    """
+
+    boxes: np.ndarray
+    labels: np.ndarray
+    difficult: np.ndarray
+
+    def __post_init__(self) -> None:
+        if self.boxes.ndim != 2 or self.boxes.shape[1] != 4:
+            raise ValueError(f"boxes: expected shape (N, 4), got {self.boxes.shape}")
+        count = len(self.boxes)
+        for name in ("labels", "difficult"):
+            shape = getattr(self, name).shape
+            if shape != (count,):
+                raise ValueError(f"{name}: expected shape ({count},) like the boxes, got {shape}")
+        if not np.isfinite(self.boxes).all():
+            raise ValueError("boxes: expected finite numbers")
+        if (self.boxes[:, :2] > self.boxes[:, 2:]).any():
+            raise ValueError("boxes: expected x1 <= x2 and y1 <= y2")
+        if (self.labels < 1).any():
+            raise ValueError("labels: expected indices from 1, 0 is the background")
+
+    @staticmethod
+    def from_lists(boxes: list, labels: list, difficult: list) -> Annotation:
+        """Make arrays of the promised shapes and types, also from empty lists."""
+        return Annotation(
+            np.asarray(boxes, dtype=np.float32).reshape(-1, 4),
+            np.asarray(labels, dtype=np.int64).reshape(-1),
+            np.asarray(difficult, dtype=bool).reshape(-1),
+        )
+
+
+class Sample(NamedTuple):
+    """One training picture as a loader worker yields it."""
+
+    image: torch.Tensor  # (3, H, W) uint8 RGB, at the network's size
+    boxes: torch.Tensor  # (N, 4) float32, corner form, relative to the picture
+    labels: torch.Tensor  # (N,) int64
+
+
+class Batch(NamedTuple):
+    """Samples side by side; boxes and labels are padded to the largest count, label 0 marks padding."""
+
+    images: torch.Tensor  # (B, 3, H, W) uint8 RGB
+    boxes: torch.Tensor  # (B, M, 4) float32, corner form, relative
+    labels: torch.Tensor  # (B, M) int64
+
+
+class Detections(NamedTuple):
+    """What a detector found in one picture."""
+
+    boxes: torch.Tensor  # (N, 4) float32, corner form in pixels
+    labels: torch.Tensor  # (N,) int64
+    scores: torch.Tensor  # (N,) float32

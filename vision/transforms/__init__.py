@@ -1,0 +1,1 @@
+"""Augmentations on (image, boxes, labels) triples."""

@@ -1,0 +1,457 @@
+"""Augmentations on (image, boxes, labels) triples, after the SSD paper (arXiv 1512.02325, section 2.2).
+
+Images are RGB arrays (H, W, 3), uint8 or float32 in 0 ... 255; boxes are (N, 4) corner form in pixels unless said
+otherwise; inputs are never written to. Random transforms take a generator `rng`; without one they draw from
+NumPy's global state, so that a script's `numpy.random.seed` counts.
+
+Geometric transforms decide on a `Window` of the picture's plane without touching pixels (`plan`). Calling one applies
+it alone; a pipeline composes the windows of several and resamples the picture once (`render`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+import torch
+
+from vision.boxes.priors import Size, as_width_height
+
+Triple = tuple[np.ndarray, np.ndarray | None, np.ndarray | None]
+
+#: Shares of each random step, and its ranges (SSD's Caffe code, `ssd_pascal.py`).
+PROBABILITY = 0.5
+BRIGHTNESS_DELTA = 32.0
+FACTOR_RANGE = (0.5, 1.5)
+HUE_DELTA_DEGREES = 18.0
+MAX_EXPANSION = 4.0
+CROP_TRIALS = 50
+CROP_SIDES = (0.3, 1.0)
+CROP_RATIOS = (0.5, 2.0)
+#: "whole" keeps the picture; a number is the overlap that at least one object must have with the crop.
+CROP_MODES: tuple[str | float, ...] = ("whole", 0.1, 0.3, 0.5, 0.7, 0.9, 0.0)
+
+
+def generator_or_global(rng: np.random.Generator | None) -> np.random.Generator:
+    """Give the generator, or a new one seeded from NumPy's global state."""
+    return np.random.default_rng(np.random.randint(2**31)) if rng is None else rng
+
+
+def _happens(rng: np.random.Generator) -> bool:
+    return rng.random() < PROBABILITY
+
+
+def intersect(boxes: np.ndarray, box: np.ndarray) -> np.ndarray:
+    """Areas (N,) shared by corner-form boxes (N, 4) with one box (4,), or (..., N) with boxes (..., 1, 4)."""
+    left_top = np.maximum(boxes[..., :2], box[..., :2])
+    right_bottom = np.minimum(boxes[..., 2:], box[..., 2:])
+    sides = np.clip(right_bottom - left_top, 0, None)
+    return sides[..., 0] * sides[..., 1]
+
+
+def jaccard_numpy(boxes: np.ndarray, box: np.ndarray) -> np.ndarray:
+    """IoU of corner-form boxes with a box; shapes as in `intersect`; 0 where both are empty."""
+    shared = intersect(boxes, box)
+    areas = np.prod(boxes[..., 2:] - boxes[..., :2], axis=-1) + np.prod(box[..., 2:] - box[..., :2], axis=-1)
+    union = areas - shared
+    return np.divide(shared, union, out=np.zeros_like(union, dtype=float), where=union > 0)
+
+
+class Window(NamedTuple):
+    """The part of a picture's plane that becomes the new picture: pixels of the old one, maybe beyond its rim."""
+
+    left: float
+    top: float
+    right: float
+    bottom: float
+    mirrored: bool = False
+
+    @property
+    def size(self) -> tuple[float, float]:
+        """(width, height)."""
+        return self.right - self.left, self.bottom - self.top
+
+    def then(self, inner: Window) -> Window:
+        """Look through `inner`, which is in the coordinates of this window's picture."""
+        left, right = inner.left, inner.right
+        if self.mirrored:
+            width = self.size[0]
+            left, right = width - right, width - left
+        return Window(
+            self.left + left,
+            self.top + inner.top,
+            self.left + right,
+            self.top + inner.bottom,
+            self.mirrored != inner.mirrored,
+        )
+
+    def map_boxes(
+        self, boxes: np.ndarray | None, labels: np.ndarray | None
+    ) -> tuple[np.ndarray | None, np.ndarray | None]:
+        """Move pixel boxes (N, 4) into the window's picture, clip them to it, drop those whose centre is outside."""
+        if boxes is None or len(boxes) == 0:
+            return boxes, labels
+        centers = (boxes[:, :2] + boxes[:, 2:]) / 2
+        low, high = np.float32([self.left, self.top]), np.float32([self.right, self.bottom])
+        moved = np.concatenate([np.maximum(boxes[:, :2], low), np.minimum(boxes[:, 2:], high)], axis=1)
+        moved -= np.tile(low, 2)
+        inside = ((centers > low) & (centers < high) & (moved[:, 2:] > moved[:, :2])).all(axis=1)
+        if self.mirrored:
+            width = np.float32(self.size[0])
+            moved[:, [0, 2]] = width - moved[:, [2, 0]]
+        return moved[inside], None if labels is None else labels[inside]
+
+    def render(self, image: np.ndarray, size: tuple[int, int] | None, fill: Sequence[float]) -> np.ndarray:
+        """Resample the window, bilinearly and once.
+
+        Args:
+            image: (H, W, 3).
+            size: (width, height) of the result; the window's own if None.
+            fill: per channel, beyond the picture's rim.
+
+        Returns:
+            (height, width, 3) of the image's type.
+        """
+        height, width = image.shape[:2]
+        window_width, window_height = self.size
+        out_width, out_height = (round(window_width), round(window_height)) if size is None else size
+        scale_x, scale_y = out_width / window_width, out_height / window_height
+        x1, x2 = max(0, int(self.left)), min(width, int(np.ceil(self.right)))
+        y1, y2 = max(0, int(self.top)), min(height, int(np.ceil(self.bottom)))
+        if x1 >= x2 or y1 >= y2:
+            return np.full((out_height, out_width, 3), fill, dtype=image.dtype)
+        to_x1, to_x2 = round((x1 - self.left) * scale_x), round((x2 - self.left) * scale_x)
+        to_y1, to_y2 = round((y1 - self.top) * scale_y), round((y2 - self.top) * scale_y)
+        to_x1, to_y1 = min(to_x1, out_width - 1), min(to_y1, out_height - 1)
+        part_size = (max(1, to_x2 - to_x1), max(1, to_y2 - to_y1))
+        part = cv2.resize(image[y1:y2, x1:x2], part_size, interpolation=cv2.INTER_LINEAR)
+        if part_size == (out_width, out_height):
+            out = part
+        else:
+            out = np.empty((out_height, out_width, 3), dtype=image.dtype)
+            out[:] = np.asarray(fill).astype(image.dtype)
+            out[to_y1 : to_y1 + part_size[1], to_x1 : to_x1 + part_size[0]] = part
+        return cv2.flip(out, 1) if self.mirrored else out
+
+
+def whole_picture(image: np.ndarray) -> Window:
+    """The window that shows a picture as it is."""
+    return Window(0, 0, image.shape[1], image.shape[0])
+
+
+class Compose:
+    """Applies transforms one after the other."""
+
+    def __init__(self, transforms: Sequence[Callable]) -> None:
+        self.transforms = transforms
+
+    def __call__(self, image, boxes=None, labels=None) -> Triple:
+        """Pass the triple on from transform to transform."""
+        for transform in self.transforms:
+            image, boxes, labels = transform(image, boxes, labels)
+        return image, boxes, labels
+
+
+class Lambda:
+    """Wraps a function of (image, boxes, labels)."""
+
+    def __init__(self, function: Callable[..., Triple]) -> None:
+        self.function = function
+
+    def __call__(self, image, boxes=None, labels=None) -> Triple:
+        """Call the function."""
+        return self.function(image, boxes, labels)
+
+
+class ConvertFromInts:
+    """Makes the image float32."""
+
+    def __call__(self, image, boxes=None, labels=None) -> Triple:
+        """Convert the image."""
+        return image.astype(np.float32), boxes, labels
+
+
+class SubtractMeans:
+    """Subtracts a mean per channel; the image becomes float32."""
+
+    def __init__(self, mean: float | Sequence[float]) -> None:
+        self.mean = np.asarray(mean, dtype=np.float32)
+
+    def __call__(self, image, boxes=None, labels=None) -> Triple:
+        """Subtract the mean."""
+        return image.astype(np.float32) - self.mean, boxes, labels
+
+
+def _sides(image: np.ndarray) -> np.ndarray:
+    height, width = image.shape[:2]
+    return np.float32([width, height, width, height])
+
+
+class ToAbsoluteCoords:
+    """Turns relative boxes into pixels."""
+
+    def __call__(self, image, boxes=None, labels=None) -> Triple:
+        """Multiply the boxes by the image's sides."""
+        return image, None if boxes is None else boxes * _sides(image), labels
+
+
+class ToPercentCoords:
+    """Turns pixel boxes into relative ones, in 0 ... 1."""
+
+    def __call__(self, image, boxes=None, labels=None) -> Triple:
+        """Divide the boxes by the image's sides."""
+        return image, None if boxes is None else boxes / _sides(image), labels
+
+
+class Resize:
+    """Resizes the image bilinearly to one number or (width, height); boxes stay as they are (relative)."""
+
+    def __init__(self, size: Size = 300) -> None:
+        self.size = as_width_height(size)
+
+    def __call__(self, image, boxes=None, labels=None) -> Triple:
+        """Resize the image."""
+        return cv2.resize(image, self.size, interpolation=cv2.INTER_LINEAR), boxes, labels
+
+
+def _scale_and_shift(channel: np.ndarray, scale: float, shift: float) -> np.ndarray:
+    """Compute channel * scale + shift; uint8 by a table, rounded and cut to 0 ... 255."""
+    if channel.dtype == np.uint8:
+        table = np.clip(np.rint(np.arange(256) * scale + shift), 0, 255).astype(np.uint8)
+        return cv2.LUT(channel, table)
+    return (channel * scale + shift).astype(channel.dtype)
+
+
+class RandomContrast:
+    """Multiplies the image by a factor, in half of the cases."""
+
+    def __init__(self, lower: float = FACTOR_RANGE[0], upper: float = FACTOR_RANGE[1]) -> None:
+        if not 0 <= lower <= upper:
+            raise ValueError(f"expected 0 <= lower <= upper, got {lower} and {upper}")
+        self.lower, self.upper = lower, upper
+
+    def __call__(self, image, boxes=None, labels=None, rng=None) -> Triple:
+        """Draw, and change the image."""
+        rng = generator_or_global(rng)
+        if _happens(rng):
+            image = _scale_and_shift(image, rng.uniform(self.lower, self.upper), 0.0)
+        return image, boxes, labels
+
+
+class RandomBrightness:
+    """Adds a number to the image, in half of the cases."""
+
+    def __init__(self, delta: float = BRIGHTNESS_DELTA) -> None:
+        if not 0 <= delta <= 255:
+            raise ValueError(f"expected 0 <= delta <= 255, got {delta}")
+        self.delta = delta
+
+    def __call__(self, image, boxes=None, labels=None, rng=None) -> Triple:
+        """Draw, and change the image."""
+        rng = generator_or_global(rng)
+        if _happens(rng):
+            image = _scale_and_shift(image, 1.0, rng.uniform(-self.delta, self.delta))
+        return image, boxes, labels
+
+
+class RandomSaturation(RandomContrast):
+    """Multiplies the second channel of an HSV image by a factor, in half of the cases."""
+
+    def __call__(self, image, boxes=None, labels=None, rng=None) -> Triple:
+        """Draw, and change the image."""
+        rng = generator_or_global(rng)
+        if _happens(rng):
+            image = image.copy()
+            image[..., 1] = _scale_and_shift(image[..., 1].copy(), rng.uniform(self.lower, self.upper), 0.0)
+            if image.dtype != np.uint8:
+                image[..., 1] = np.minimum(image[..., 1], 1.0)
+        return image, boxes, labels
+
+
+class RandomHue:
+    """Turns the first channel of an HSV image, in degrees, in half of the cases."""
+
+    def __init__(self, delta: float = HUE_DELTA_DEGREES) -> None:
+        if not 0 <= delta <= 360:
+            raise ValueError(f"expected 0 <= delta <= 360, got {delta}")
+        self.delta = delta
+
+    def __call__(self, image, boxes=None, labels=None, rng=None) -> Triple:
+        """Draw, and change the image."""
+        rng = generator_or_global(rng)
+        if _happens(rng):
+            turn = rng.uniform(-self.delta, self.delta)
+            image = image.copy()
+            if image.dtype == np.uint8:  # OpenCV counts in steps of two degrees there
+                table = np.mod(np.rint(np.arange(256) + turn / 2), 180).astype(np.uint8)
+                image[..., 0] = cv2.LUT(image[..., 0].copy(), table)
+            else:
+                image[..., 0] = np.mod(image[..., 0] + turn, 360.0)
+        return image, boxes, labels
+
+
+class SwapChannels:
+    """Permutes an image's channels."""
+
+    def __init__(self, swaps: Sequence[int]) -> None:
+        self.swaps = list(swaps)
+
+    def __call__(self, image: np.ndarray) -> np.ndarray:
+        """Give the image with its channels in the new order."""
+        return np.ascontiguousarray(image[..., self.swaps])
+
+
+class RandomLightingNoise:
+    """Permutes the channels at random, in half of the cases."""
+
+    PERMUTATIONS = ((0, 1, 2), (0, 2, 1), (1, 0, 2), (1, 2, 0), (2, 0, 1), (2, 1, 0))
+
+    def __call__(self, image, boxes=None, labels=None, rng=None) -> Triple:
+        """Draw, and change the image."""
+        rng = generator_or_global(rng)
+        if _happens(rng):
+            image = SwapChannels(self.PERMUTATIONS[rng.integers(len(self.PERMUTATIONS))])(image)
+        return image, boxes, labels
+
+
+class ConvertColor:
+    """Converts between the colour spaces RGB, BGR and HSV; see OpenCV for the ranges of each type."""
+
+    CODES = {
+        ("RGB", "HSV"): cv2.COLOR_RGB2HSV,
+        ("BGR", "HSV"): cv2.COLOR_BGR2HSV,
+        ("HSV", "RGB"): cv2.COLOR_HSV2RGB,
+        ("HSV", "BGR"): cv2.COLOR_HSV2BGR,
+        ("RGB", "BGR"): cv2.COLOR_RGB2BGR,
+        ("BGR", "RGB"): cv2.COLOR_BGR2RGB,
+    }
+
+    def __init__(self, current: str = "RGB", transform: str = "HSV") -> None:
+        if (current, transform) not in self.CODES:
+            known = ", ".join(f"{one} to {other}" for one, other in self.CODES)
+            raise ValueError(f"cannot convert {current} to {transform}; known: {known}")
+        self.code = self.CODES[current, transform]
+
+    def __call__(self, image, boxes=None, labels=None) -> Triple:
+        """Convert the image."""
+        return cv2.cvtColor(image, self.code), boxes, labels
+
+
+class PhotometricDistort:
+    """Brightness, contrast, saturation, hue and channel order, each at random; contrast comes early or late."""
+
+    def __init__(self) -> None:
+        self.brightness = RandomBrightness()
+        self.contrast = RandomContrast()
+        self.to_hsv = ConvertColor("RGB", "HSV")
+        self.saturation = RandomSaturation()
+        self.hue = RandomHue()
+        self.to_rgb = ConvertColor("HSV", "RGB")
+        self.noise = RandomLightingNoise()
+
+    def __call__(self, image, boxes=None, labels=None, rng=None) -> Triple:
+        """Draw, and change the image."""
+        rng = generator_or_global(rng)
+        image = self.brightness(image, rng=rng)[0]
+        contrast_first = _happens(rng)
+        if contrast_first:
+            image = self.contrast(image, rng=rng)[0]
+        hsv = self.to_hsv(image)[0]
+        changed = self.hue(self.saturation(hsv, rng=rng)[0], rng=rng)[0]
+        if changed is not hsv:  # the way to HSV and back costs time, and in uint8 a little colour
+            image = self.to_rgb(changed)[0]
+        if not contrast_first:
+            image = self.contrast(image, rng=rng)[0]
+        image = self.noise(image, rng=rng)[0]
+        return image, boxes, labels
+
+
+class _Geometric:
+    """A transform that looks at another window of the picture's plane."""
+
+    fill: Sequence[float] = (0.0, 0.0, 0.0)
+
+    def plan(self, size: tuple[int, int], boxes: np.ndarray | None, rng: np.random.Generator) -> Window:
+        """Decide for a picture of (width, height) with pixel boxes (N, 4); no pixel is touched."""
+        raise NotImplementedError
+
+    def __call__(self, image, boxes=None, labels=None, rng=None) -> Triple:
+        """Draw, and apply this transform alone."""
+        window = self.plan((image.shape[1], image.shape[0]), boxes, generator_or_global(rng))
+        if window == whole_picture(image):
+            return image, boxes, labels
+        return window.render(image, None, self.fill), *window.map_boxes(boxes, labels)
+
+
+class Expand(_Geometric):
+    """Puts the picture somewhere on a canvas of up to four times its sides, in half of the cases."""
+
+    def __init__(self, mean: Sequence[float]) -> None:
+        self.fill = np.broadcast_to(np.asarray(mean, dtype=np.float32), 3)
+
+    def plan(self, size: tuple[int, int], boxes: np.ndarray | None, rng: np.random.Generator) -> Window:
+        """Decide on the canvas."""
+        width, height = size
+        if not _happens(rng):
+            return Window(0, 0, width, height)
+        ratio = rng.uniform(1.0, MAX_EXPANSION)
+        left = -int(rng.uniform(0, width * ratio - width))
+        top = -int(rng.uniform(0, height * ratio - height))
+        return Window(left, top, left + int(width * ratio), top + int(height * ratio))
+
+
+class RandomSampleCrop(_Geometric):
+    """Cuts out a part that at least one object overlaps as much as a random mode asks (Caffe's rule).
+
+    Objects stay whose centre is inside; at least one must. A picture without objects is cropped freely. When no trial
+    succeeds, the picture stays whole.
+    """
+
+    def plan(self, size: tuple[int, int], boxes: np.ndarray | None, rng: np.random.Generator) -> Window:
+        """Decide on the part."""
+        width, height = size
+        whole = Window(0, 0, width, height)
+        mode = CROP_MODES[rng.integers(len(CROP_MODES))]
+        if mode == "whole":
+            return whole
+        sides = rng.uniform(*CROP_SIDES, (CROP_TRIALS, 2)) * (width, height)
+        corners = rng.uniform(0, 1, (CROP_TRIALS, 2)) * ((width, height) - sides)
+        low = corners.astype(int)
+        high = low + np.maximum(sides.astype(int), 1)
+        shape = sides[:, 1] / sides[:, 0]
+        good = (shape >= CROP_RATIOS[0]) & (shape <= CROP_RATIOS[1])
+        if boxes is not None and len(boxes):
+            centers = (boxes[:, :2] + boxes[:, 2:]) / 2
+            inside = ((centers > low[:, None]) & (centers < high[:, None])).all(axis=2)
+            overlaps = jaccard_numpy(boxes[None], np.concatenate([low, high], axis=1)[:, None])
+            good &= inside.any(axis=1) & (overlaps.max(axis=1) >= mode)
+        if not good.any():
+            return whole
+        first = int(good.argmax())
+        return Window(*low[first].tolist(), *high[first].tolist())
+
+
+class RandomMirror(_Geometric):
+    """Swaps left and right, in half of the cases."""
+
+    def plan(self, size: tuple[int, int], boxes: np.ndarray | None, rng: np.random.Generator) -> Window:
+        """Decide whether to."""
+        return Window(0, 0, *size, mirrored=_happens(rng))
+
+
+class ToCV2Image:
+    """Turns a (3, H, W) tensor into an (H, W, 3) float32 array."""
+
+    def __call__(self, tensor, boxes=None, labels=None) -> Triple:
+        """Convert the image."""
+        return tensor.cpu().numpy().astype(np.float32).transpose(1, 2, 0), boxes, labels
+
+
+class ToTensor:
+    """Turns an (H, W, 3) array into a (3, H, W) float32 tensor."""
+
+    def __call__(self, image, boxes=None, labels=None) -> tuple:
+        """Convert the image."""
+        return torch.from_numpy(image.astype(np.float32).transpose(2, 0, 1).copy()), boxes, labels

@@ -1,0 +1,1 @@
+"""Small helpers, and doors to names that scripts out there import."""
