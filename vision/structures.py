@@ -21,6 +21,7 @@ class Annotation:
         boxes: (N, 4) float32, corner form x1 y1 x2 y2 in pixels of the picture, x1 <= x2 and y1 <= y2.
         labels: (N,) int64, indices into the class list; 0 is the background and never occurs.
         difficult: (N,) bool; such objects are neither required nor counted against a detector.
+        size: (width, height) of the picture in pixels.
 
     Raises:
         ValueError: the arrays' shapes disagree, a box is reversed or not finite, or a label is not positive.
@@ -29,6 +30,7 @@ class Annotation:
     boxes: np.ndarray
     labels: np.ndarray
     difficult: np.ndarray
+    size: tuple[int, int]
 
     def __post_init__(self) -> None:
         if self.boxes.ndim != 2 or self.boxes.shape[1] != 4:
@@ -44,15 +46,6 @@ class Annotation:
             raise ValueError("boxes: expected x1 <= x2 and y1 <= y2")
         if (self.labels < 1).any():
             raise ValueError("labels: expected indices from 1, 0 is the background")
-
-    @staticmethod
-    def from_lists(boxes: list, labels: list, difficult: list) -> Annotation:
-        """Make arrays of the promised shapes and types, also from empty lists."""
-        return Annotation(
-            np.asarray(boxes, dtype=np.float32).reshape(-1, 4),
-            np.asarray(labels, dtype=np.int64).reshape(-1),
-            np.asarray(difficult, dtype=bool).reshape(-1),
-        )
 
 
 class Sample(NamedTuple):

@@ -1,0 +1,301 @@
+#!/usr/bin/env python3
+"""Retrain an SSD detector on pictures of your own.
+
+    python3 train_ssd.py --dataset-type=voc --data=data/fruit --model-dir=models/fruit
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import secrets
+import sys
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from vision import cli
+from vision.datasets import join, labels, open_dataset
+from vision.datasets.loading import make_loader
+from vision.engine import checkpoint, optim, pretrained
+from vision.engine.loop import EpochResult, Objective, RunOptions, StepResult, fit
+from vision.nn.multibox_loss import MultiboxLoss
+from vision.ssd.config import SSDConfig
+from vision.ssd.data_preprocessing import Normaliser, TestTransform, TrainAugmentation
+from vision.ssd.models import DEFAULT_NET, MODELS, describe_weights
+from vision.ssd.weights import read_weights
+from vision.structures import DataError
+
+logger = logging.getLogger(__name__)
+
+LOG_LEVELS = ("debug", "info", "warning", "error", "critical")
+
+
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = cli.Parser(description="Retrain an SSD detector.")
+    data = parser.add_argument_group("data")
+    cli.add_dataset_type_option(data, "open_images")
+    data.add_argument("--data", "--datasets", nargs="+", default=["data"], help="folders of datasets, merged by class name")
+    data.add_argument("--balance-data", action="store_true", help="draw as many pictures of each class as the rarest has")
+    net = parser.add_argument_group("net")
+    cli.add_net_options(net, DEFAULT_NET)
+    cli.add_resolution_option(net, 300)
+    net.add_argument("--freeze-base-net", action="store_true", help="the backbone and its batch norm stand still")
+    net.add_argument("--freeze-net", action="store_true", help="all but the prediction heads stands still")
+    start = parser.add_argument_group("starting weights (--resume over --base-net over --pretrained-ssd)")
+    start.add_argument("--base-net", help="file of backbone weights")
+    start.add_argument(
+        "--pretrained-ssd", help="file of a whole SSD, whose heads are dropped; none for scratch (default: the published one)"
+    )
+    start.add_argument(
+        "--resume", nargs="?", const="", help="go on with a run: a file, a model folder, or without value --model-dir's newest"
+    )
+    rates = parser.add_argument_group("optimisation")
+    rate = cli.number(float, 0)
+    rates.add_argument("--lr", "--learning-rate", type=rate, default=0.01, help="rate of the prediction heads")
+    rates.add_argument("--momentum", type=cli.share, default=0.9, help="of SGD")
+    rates.add_argument("--weight-decay", type=rate, default=5e-4, help="of SGD")
+    rates.add_argument("--base-net-lr", type=rate, default=0.001, help="rate of the backbone")
+    rates.add_argument("--extra-layers-lr", type=rate, help="rate of add-ons and extra layers (default: --lr)")
+    rates.add_argument("--scheduler", type=cli.one_of("scheduler", optim.SCHEDULERS), default="cosine", help="cosine or multi-step")
+    rates.add_argument("--milestones", type=cli.epochs_list, default=(80, 100), help="epochs, for multi-step")
+    rates.add_argument("--gamma", type=rate, default=0.1, help="factor at each milestone, for multi-step")
+    rates.add_argument("--t-max", type=cli.count, help="epochs in which cosine falls to zero (default: --epochs)")
+    run = parser.add_argument_group("run")
+    run.add_argument("--batch-size", type=cli.count, default=4, help="pictures per step")
+    run.add_argument("--epochs", "--num-epochs", type=cli.count, default=30, help="times through the pictures")
+    run.add_argument("--workers", "--num-workers", type=cli.number(int, 0), default=2, help="loader processes, 0 for none")
+    run.add_argument("--validation-epochs", type=cli.count, default=1, help="epochs between validations")
+    run.add_argument(
+        "--validation-mean-ap", action=argparse.BooleanOptionalAction, default=True, help="compute mAP when validating"
+    )
+    run.add_argument("--debug-steps", type=cli.count, default=10, help="steps between log lines")
+    run.add_argument("--seed", type=cli.number(int, 0), help="of weights, order and augmentation (default: a new one, logged)")
+    cli.add_device_options(run)
+    run.add_argument("--model-dir", "--checkpoint-folder", type=Path, default=Path("models"), help="where files are written")
+    run.add_argument("--log-level", type=cli.one_of("log level", LOG_LEVELS), default="info", help=", ".join(LOG_LEVELS))
+    args = parser.parse_args(argv)
+    if args.base_net and args.pretrained_ssd and args.resume is None:
+        parser.error("--base-net and --pretrained-ssd both name starting weights; leave one out")
+    return args
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Train."""
+    args = parse_args(argv)
+    cli.setup_logging(args.log_level)
+    logger.info("%s", args)
+    device, why = cli.choose_device(args.device, args.use_cuda)
+    logger.info(why)
+    spec = MODELS[args.net]
+    config = spec.config_at(args.resolution)
+    cli.check_writable(args.model_dir, "--model-dir")
+
+    state = None
+    if args.resume is not None:
+        source = checkpoint.resume_source(args.resume, args.model_dir)
+        state_path = source if source.suffix == ".state" else checkpoint.state_beside(source)
+        state = checkpoint.load_state(state_path) if state_path else None
+    seed = next(s for s in (args.seed, state and state.seed, secrets.randbelow(2**31)) if s is not None)
+    torch.manual_seed(seed)
+    logger.info("seed: %d", seed)
+
+    train_set = join([open_dataset(args.dataset_type, path, "train") for path in args.data])
+    val_set = join([open_dataset(args.dataset_type, path, "test") for path in args.data])
+    class_names = labels.merge([train_set.class_names, val_set.class_names])
+    for dataset in (train_set, val_set):
+        dataset.set_class_names(class_names)
+    if args.balance_data:
+        train_set.balance(np.random.default_rng(seed))
+    logger.info("train: %s", train_set.summary())
+    logger.info("validation: %s", val_set.summary())
+    if not any(train_set.class_counts().values()):
+        raise DataError(f"no object in {', '.join(args.data)} is of a class in {list(class_names[1:])}; mend labels.txt")
+    labels.store_labels(args.model_dir / "labels.txt", class_names)
+
+    net = spec.build(len(class_names), config=config, width_mult=args.mb2_width_mult or 1.0)
+    net.class_names = class_names
+    if args.resume is not None:
+        resume_weights(net, source, state)
+    else:
+        pretrained.initialise(net, base_net=args.base_net, pretrained_ssd=pretrained_file(args))
+    net.to(device)
+
+    options = optim.OptimOptions(
+        lr=args.lr,
+        base_net_lr=args.base_net_lr,
+        extra_layers_lr=args.extra_layers_lr,
+        momentum=args.momentum,
+        weight_decay=args.weight_decay,
+        freeze_base_net=args.freeze_base_net,
+        freeze_net=args.freeze_net,
+    )
+    schedule = optim.ScheduleOptions(args.scheduler, args.epochs, args.milestones, args.gamma, args.t_max)
+    frozen = optim.freeze(net, options)
+    optimizer = optim.sgd(net, options)
+    loaders = make_loaders(args, config, train_set, val_set, seed, device)
+    objective = Objective(net, Normaliser(config.image_mean, config.image_std), MultiboxLoss()).to(device)
+    first_epoch, best = 0, None
+    if state is not None:
+        optimizer.load_state_dict(state.optimizer)
+        torch.set_rng_state(state.random_state)
+        first_epoch, best = state.epoch + 1, state.best
+
+    results = fit(
+        objective,
+        *loaders,
+        [val_set.annotation(index) for index in range(len(val_set))],
+        class_names,
+        optimizer,
+        schedule,
+        RunOptions(args.validation_epochs, args.debug_steps, args.validation_mean_ap),
+        frozen=frozen,
+        first_epoch=first_epoch,
+        progress=cli.progress,
+    )
+    with Scalars(args.model_dir / "tensorboard") as scalars:
+        for result in results:
+            log(result)
+            if isinstance(result, StepResult):
+                continue
+            scalars.write(result)
+            if result.validation is not None:
+                best = save(net, result, args.model_dir, best)
+            checkpoint.save_state(
+                args.model_dir / checkpoint.STATE,
+                checkpoint.RunState(
+                    net.description(), net.state_dict(), optimizer.state_dict(), result.epoch, best, seed, torch.get_rng_state()
+                ),
+            )
+    logger.info("Task done, exiting program.")
+
+
+def pretrained_file(args: argparse.Namespace) -> str | None:
+    """Decide on the file for --pretrained-ssd, and fetch the published one when it is needed and missing."""
+    spec = MODELS[args.net]
+    if args.pretrained_ssd is not None:
+        return None if args.pretrained_ssd.lower() == "none" else args.pretrained_ssd
+    if args.base_net is not None:
+        return None
+    if spec.published_weights is None:
+        logger.warning("no published checkpoint of %s is known: starting from scratch, which needs far more pictures", spec.name)
+        return None
+    if not Path(spec.published_weights).exists():
+        pretrained.fetch(Path(spec.published_weights), pretrained.PUBLISHED[spec.published_weights], cli.progress)
+    return spec.published_weights
+
+
+def resume_weights(net, source: Path, state: checkpoint.RunState | None) -> None:
+    """Load the weights to go on with, after checking that they are of this net and these classes."""
+    description = state.description if state else describe_weights(read_weights(source), str(source))
+    pretrained.expect_net(description, net, source)
+    if description["num_classes"] != net.num_classes:
+        names = description["class_names"] or f"{description['num_classes']} classes"
+        raise DataError(
+            f"{source}: was trained on {names}, the data have {list(net.class_names)}; resume with the same classes, or "
+            "start anew from it with --pretrained-ssd"
+        )
+    if description["config"] is not None and SSDConfig.from_dict(description["config"]).specs != net.config.specs:
+        width, height = SSDConfig.from_dict(description["config"]).width_height
+        raise DataError(f"{source}: was trained at {width}x{height}; add --resolution={width}x{height}")
+    if state is None:
+        net.load(str(source))
+        logger.warning("Resume from %s: weights only, no optimizer state of that epoch was found; starting at epoch 0", source)
+    else:
+        net.load_state_dict(state.weights)
+        logger.info("Resume from %s: epoch %d goes on with optimizer and schedule", source, state.epoch + 1)
+
+
+def make_loaders(args, config, train_set, val_set, seed: int, device: torch.device) -> tuple:
+    """Make the loaders of training and validation pictures."""
+    rest = {"batch_size": args.batch_size, "workers": args.workers, "pin_memory": device.type == "cuda"}
+    augmentation = TrainAugmentation(config.image_size, config.image_mean, config.image_std)
+    plain = TestTransform(config.image_size, config.image_mean, config.image_std)
+    return (
+        make_loader(train_set, augmentation, seed=seed, **rest),
+        make_loader(val_set, plain, shuffle=False, **rest) if len(val_set) else None,
+    )
+
+
+def log(result: StepResult | EpochResult) -> None:
+    """Write the documented lines."""
+    if isinstance(result, StepResult):
+        logger.info(
+            "Epoch: %d, Step: %d/%d, Avg Loss: %.4f, Avg Regression Loss %.4f, Avg Classification Loss: %.4f",
+            *(result.epoch, result.step, result.steps, result.losses.total, *result.losses),
+        )
+        return
+    for kind, losses in (("Training", result.losses), ("Validation", result.validation)):
+        if losses is not None:
+            logger.info(
+                f"Epoch: %d, {kind} Loss: %.4f, {kind} Regression Loss %.4f, {kind} Classification Loss: %.4f",
+                *(result.epoch, losses.total, *losses),
+            )
+    if result.report is not None:
+        for of_class in result.report.classes:
+            logger.info("Epoch: %d, Average Precision %s: %.4f", result.epoch, of_class.name, of_class.ap_2007)
+        logger.info("Epoch: %d, Mean Average Precision: %.4f", result.epoch, result.report.mean_ap_2007)
+
+
+def save(net, result: EpochResult, folder: Path, best: float | None) -> float:
+    """Write the epoch's checkpoint, `last.pth`, and `best.pth` where it is the best so far.
+
+    Returns:
+        the best rank so far: mean AP, or without it the negative validation loss.
+    """
+    mean_ap = result.report.mean_ap_2007 if result.report else None
+    loss = result.validation.total
+    rank = -loss if mean_ap is None or np.isnan(mean_ap) else mean_ap
+    path = folder / checkpoint.file_name(net.architecture["net"], result.epoch, loss)
+    paths = [path, folder / checkpoint.LAST]
+    if best is None or rank >= best:
+        best = rank
+        paths.append(folder / checkpoint.BEST)
+    recorded = {"epoch": result.epoch, "loss": loss}
+    checkpoint.save(net, paths, recorded if mean_ap is None else {**recorded, "mean_ap": mean_ap})
+    logger.info("Saved model %s", path)
+    return best
+
+
+class Scalars:
+    """Curves for TensorBoard, in a folder of the run's own; without the package a warning, once."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder / datetime.now().strftime("%Y%m%d_%H%M%S")
+
+    def __enter__(self) -> Scalars:
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError as err:
+            logger.warning("no curves for TensorBoard: %s (pip install tensorboard)", err)
+            self.writer = None
+        else:
+            self.writer = SummaryWriter(str(self.folder))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.writer is not None:
+            self.writer.close()
+
+    def write(self, result: EpochResult) -> None:
+        """Write an epoch's numbers."""
+        if self.writer is None:
+            return
+        for kind, losses in (("train", result.losses), ("val", result.validation)):
+            if losses is not None:
+                self.writer.add_scalar(f"Loss/{kind}", losses.total, result.epoch)
+                self.writer.add_scalar(f"Regression Loss/{kind}", losses.regression, result.epoch)
+                self.writer.add_scalar(f"Classification Loss/{kind}", losses.classification, result.epoch)
+        if result.report is not None:
+            self.writer.add_scalar("Mean Average Precision/val", result.report.mean_ap_2007, result.epoch)
+            for of_class in result.report.classes:
+                self.writer.add_scalar(f"Class Average Precision/{of_class.name}", of_class.ap_2007, result.epoch)
+        self.writer.flush()
+
+
+if __name__ == "__main__":
+    cli.run(main, sys.argv[1:])

@@ -1,0 +1,281 @@
+"""What the scripts' command lines share: parsing, messages, device choice, log format."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import logging
+import os
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import torch
+from tqdm import tqdm
+
+from vision.boxes.nms import DEFAULT_IOU_THRESHOLD, METHODS
+from vision.boxes.priors import Size
+from vision.datasets import AUTO, DATASETS
+from vision.ssd.models import MODELS, WIDTH_RANGE, spec_of
+
+#: Exit code for everything that the user can mend.
+USER_ERROR = 2
+
+DEVICE_TYPES = ("auto", "cpu", "cuda", "mps")
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose errors are one line, and which takes `--model_dir` for `--model-dir`."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        kwargs.setdefault("formatter_class", argparse.ArgumentDefaultsHelpFormatter)
+        super().__init__(**kwargs)
+
+    def parse_known_args(self, args=None, namespace=None):
+        """Parse, with underscores in the names of options read as hyphens."""
+        words = sys.argv[1:] if args is None else args
+        return super().parse_known_args([_kebab(word) for word in words], namespace)
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong in one line and exit."""
+        self.exit(USER_ERROR, f"{self.prog}: error: {message}\n")
+
+
+def _kebab(word: str) -> str:
+    name, equals, value = word.partition("=")
+    return name.replace("_", "-") + equals + value if name.startswith("--") else word
+
+
+def str2bool(text: str) -> bool:
+    """Read a flag: "true" and "1" in any case are true, all else is false."""
+    return text.strip().lower() in ("true", "1")
+
+
+def run(main: Callable[[Sequence[str] | None], int | None], argv: Sequence[str] | None = None) -> NoReturn:
+    """Run a script's `main` and exit; what the user can mend becomes one line and exit code 2."""
+    name = Path(sys.argv[0]).name
+    try:
+        sys.exit(main(argv) or 0)
+    except (ValueError, OSError) as err:
+        if logging.getLogger().isEnabledFor(logging.DEBUG):
+            logging.getLogger().debug("the error below, whole:", exc_info=True)
+        sys.stdout.flush()
+        sys.stderr.write(f"{name}: error: {error_line(err)}\n")
+        sys.exit(USER_ERROR)
+    except KeyboardInterrupt:
+        sys.stderr.write(f"{name}: interrupted\n")
+        sys.exit(130)
+
+
+def error_line(err: BaseException) -> str:
+    """Reduce an error to one line; one that a loader's worker wrapped in its traceback to the line that counts."""
+    if isinstance(err, OSError) and err.filename:
+        return f"{err.filename}: {err.strerror}"
+    text = str(err).strip()
+    if "Original Traceback" in text:
+        text = text.splitlines()[-1].partition(": ")[2]
+    return " ".join(text.split())
+
+
+# Types of options; argparse shows the text of an ArgumentTypeError behind the option's name.
+
+
+def _checked(function: Callable[[str], Any]) -> Callable[[str], Any]:
+    def convert(text: str) -> Any:
+        try:
+            return function(text)
+        except ValueError as err:
+            raise argparse.ArgumentTypeError(str(err)) from err
+
+    return convert
+
+
+@_checked
+def net_name(text: str) -> str:
+    """Check a net's name; it stays as typed."""
+    spec_of(text)
+    return text
+
+
+def one_of(kind: str, known: Sequence[str]) -> Callable[[str], str]:
+    """Make a type that takes one of a few words, and names the nearest for any other."""
+
+    @_checked
+    def convert(text: str) -> str:
+        if text in known:
+            return text
+        near = difflib.get_close_matches(text, known, n=1)
+        hint = f", did you mean {near[0]}?" if near else ""
+        raise ValueError(f"unknown {kind} {text!r}{hint} (choose from {', '.join(known)})")
+
+    return convert
+
+
+def number(kind: type, least: float, most: float = float("inf"), *, above: bool = False) -> Callable[[str], Any]:
+    """Make a type for a number from `least` (or above it) to `most`."""
+    bound = f"above {least:g}" if above else f"of at least {least:g}"
+    limit = "" if most == float("inf") else f" and at most {most:g}"
+
+    @_checked
+    def convert(text: str) -> Any:
+        try:
+            value = kind(text)
+        except ValueError:
+            value = None
+        if value is None or not (least < value if above else least <= value) or not value <= most:
+            what = "whole number" if kind is int else "number"
+            raise ValueError(f"{text!r} is not a {what} {bound}{limit}")
+        return value
+
+    return convert
+
+
+count = number(int, 1)
+share = number(float, 0, 1)
+
+
+@_checked
+def resolution(text: str) -> Size:
+    """Read `N` or `WxH`."""
+    sides = text.lower().split("x")
+    if len(sides) > 2 or not all(side.strip().isdecimal() and int(side) > 0 for side in sides):
+        raise ValueError(f"{text!r} is no resolution, expected N or WxH in pixels, such as 300 or 512x288")
+    width, height = int(sides[0]), int(sides[-1])
+    return width if width == height else (width, height)
+
+
+@_checked
+def epochs_list(text: str) -> tuple[int, ...]:
+    """Read epochs with commas between."""
+    try:
+        return tuple(int(part) for part in text.split(",") if part.strip())
+    except ValueError as err:
+        raise ValueError(f"{text!r} is no list of epochs, expected numbers with commas, such as 80,100") from err
+
+
+# Options that several scripts have.
+
+
+def add_net_options(parser: argparse.ArgumentParser, default: str | None) -> None:
+    """Add --net and --mb2-width-mult."""
+    parser.add_argument("--net", type=net_name, default=default, help=f"one of {', '.join(MODELS)}")
+    parser.add_argument(
+        "--mb2-width-mult",
+        type=number(float, *WIDTH_RANGE),
+        default=None,
+        help=f"width of mb2-ssd-lite, from {WIDTH_RANGE[0]} to {WIDTH_RANGE[1]} (1.0 unless a checkpoint says otherwise)",
+    )
+
+
+def add_resolution_option(parser: argparse.ArgumentParser, default: Size | None, note: str = "") -> None:
+    """Add --resolution."""
+    parser.add_argument(
+        "--resolution", type=resolution, default=default, help=f"the network's input in pixels, N or WxH{note}"
+    )
+
+
+def add_dataset_type_option(parser: argparse.ArgumentParser, default: str) -> None:
+    """Add --dataset-type."""
+    known = (*DATASETS, AUTO)
+    parser.add_argument(
+        "--dataset-type", type=one_of("dataset type", known), default=default, help=f"one of {', '.join(known)}"
+    )
+
+
+def add_device_options(parser: argparse.ArgumentParser) -> None:
+    """Add --device, --use-cuda and --no-cuda."""
+    parser.add_argument(
+        "--device", type=device_name, default="auto", help="auto, cpu, cuda, cuda:N or mps; auto takes the best there is"
+    )
+    parser.add_argument(
+        "--use-cuda", type=str2bool, nargs="?", const=True, default=True, help="--use-cuda=false stays on the CPU"
+    )
+    parser.add_argument("--no-cuda", dest="use_cuda", action="store_false", help="the same as --use-cuda=false")
+
+
+def add_nms_options(parser: argparse.ArgumentParser) -> None:
+    """Add --nms-method and --nms-iou-threshold."""
+    parser.add_argument("--nms-method", type=one_of("NMS method", METHODS), default="hard", help="hard or soft")
+    parser.add_argument(
+        "--nms-iou-threshold",
+        type=share,
+        default=DEFAULT_IOU_THRESHOLD,
+        help="overlap above which NMS drops a box",
+    )
+
+
+@_checked
+def device_name(text: str) -> str:
+    """Check a device's name."""
+    kind, _, index = text.partition(":")
+    if kind not in DEVICE_TYPES or (index and (kind != "cuda" or not index.isdecimal())):
+        raise ValueError(f"unknown device {text!r} (choose from {', '.join(DEVICE_TYPES)}, or cuda:1 and so on)")
+    return text
+
+
+def choose_device(name: str, use_cuda: bool) -> tuple[torch.device, str]:
+    """Turn --device and --use-cuda into a device, and a line that says why.
+
+    Raises:
+        ValueError: a device was asked for that is not there.
+    """
+    version = f"torch {torch.__version__}"
+    if name == "auto":
+        if not use_cuda:
+            return torch.device("cpu"), f"device: cpu (CUDA switched off, {version})"
+        if torch.cuda.is_available():
+            return torch.device("cuda"), f"device: cuda ({torch.cuda.get_device_name()}, {version})"
+        if torch.backends.mps.is_available():
+            return torch.device("mps"), f"device: mps ({version})"
+        return torch.device("cpu"), f"device: cpu ({_why_no_cuda()}, {version})"
+    device = torch.device(name)
+    if device.type == "cuda":
+        if not use_cuda:
+            raise ValueError(f"--device={name} and --use-cuda=false contradict each other; leave one out")
+        if not torch.cuda.is_available():
+            raise ValueError(f"--device={name}: {_why_no_cuda()} ({version}); use --device=cpu, or auto")
+        if (device.index or 0) >= torch.cuda.device_count():
+            raise ValueError(f"--device={name}: there are only {torch.cuda.device_count()} CUDA devices, from cuda:0")
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise ValueError(f"--device=mps: no Apple GPU here ({version}); use --device=cpu, or auto")
+    return device, f"device: {name} ({version})"
+
+
+def _why_no_cuda() -> str:
+    return "this torch was built without CUDA" if torch.version.cuda is None else "no CUDA device found"
+
+
+# Output.
+
+
+def setup_logging(level: str = "info") -> None:
+    """Log to standard output in the documented form, `2026-01-31 12:00:00 - message`, past any progress bar."""
+
+    class Handler(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            tqdm.write(self.format(record), file=sys.stdout)
+            sys.stdout.flush()
+
+    handler = Handler()
+    handler.setFormatter(logging.Formatter("%(asctime)s - %(message)s", datefmt="%Y-%m-%d %H:%M:%S"))
+    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+
+
+def progress(items: Iterable, what: str, total: int | None) -> Iterable:
+    """Show a bar with the time left on a terminal, nothing elsewhere."""
+    return tqdm(items, desc=what, total=total, leave=False, dynamic_ncols=True, disable=None)
+
+
+def check_writable(folder: Path, option: str) -> None:
+    """Make a folder, with parents.
+
+    Raises:
+        ValueError: it cannot be made or written to.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as err:
+        raise ValueError(f"{option}={folder}: cannot be made ({err.strerror}: {err.filename}); name another folder") from err
+    if not os.access(folder, os.W_OK):
+        raise ValueError(f"{option}={folder}: cannot be written to; name another folder")

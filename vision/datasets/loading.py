@@ -1,0 +1,120 @@
+"""From a dataset to batches: what the loader's workers run.
+
+A training sample depends on (seed, epoch, index) alone, so neither the number of workers nor an interruption changes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol
+
+import cv2
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from vision.datasets.base import DetectionDataset
+from vision.structures import Batch, Sample
+
+
+class Resampler(Protocol):
+    """What `TrainAugmentation` and `TestTransform` offer; this room does not know theirs."""
+
+    def resample(
+        self, image: np.ndarray, boxes: np.ndarray, labels: np.ndarray, rng: np.random.Generator | None = None
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Bring a picture to the network's size and its boxes to relative form."""
+
+
+class _Samples(Dataset):
+    """Samples for (epoch, index) pairs."""
+
+    def __init__(self, dataset: DetectionDataset, resampler: Resampler, seed: int) -> None:
+        self.dataset, self.resampler, self.seed = dataset, resampler, seed
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, key: tuple[int, int]) -> Sample:
+        epoch, index = key
+        rng = np.random.default_rng((self.seed, epoch, index))
+        boxes, labels = self.dataset.targets(index)
+        image, boxes, labels = self.resampler.resample(self.dataset.get_image(index), boxes, labels, rng)
+        pixels = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
+        return Sample(pixels, torch.from_numpy(boxes.astype(np.float32)), torch.from_numpy(labels))
+
+
+class EpochBatches(Sampler[list[tuple[int, int]]]):
+    """Lists of (epoch, index), in an order that depends on seed and epoch alone.
+
+    A last batch of one picture joins the batch before: batch norm needs two.
+
+    Args:
+        count: of samples.
+        batch_size: at the most, but for a joined last one.
+        seed: of the order.
+        shuffle: else in the order of the dataset.
+    """
+
+    def __init__(self, count: int, batch_size: int, seed: int = 0, shuffle: bool = True) -> None:
+        self.count, self.batch_size, self.seed, self.shuffle = count, batch_size, seed, shuffle
+        self.epoch = 0
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        order: Sequence[int] = range(self.count)
+        if self.shuffle:
+            order = np.random.default_rng((self.seed, self.epoch)).permutation(self.count).tolist()
+        for number in range(len(self)):
+            stop = self.count if number == len(self) - 1 else (number + 1) * self.batch_size
+            yield [(self.epoch, index) for index in order[number * self.batch_size : stop]]
+
+    def __len__(self) -> int:
+        batches = -(-self.count // self.batch_size)
+        alone = self.shuffle and self.batch_size > 1 and batches > 1 and self.count % self.batch_size == 1
+        return batches - alone
+
+
+def pad(samples: Sequence[Sample]) -> Batch:
+    """Put samples side by side; boxes and labels are padded with zeros to the largest count."""
+    boxes = torch.nn.utils.rnn.pad_sequence([sample.boxes for sample in samples], batch_first=True)
+    labels = torch.nn.utils.rnn.pad_sequence([sample.labels for sample in samples], batch_first=True)
+    return Batch(torch.stack([sample.image for sample in samples]), boxes, labels)
+
+
+def _start_worker(_: int) -> None:
+    cv2.setNumThreads(0)  # the workers are the parallelism
+
+
+def make_loader(
+    dataset: DetectionDataset,
+    resampler: Resampler,
+    batch_size: int,
+    workers: int,
+    *,
+    seed: int = 0,
+    shuffle: bool = True,
+    pin_memory: bool = False,
+) -> DataLoader:
+    """Make a loader of `Batch`es.
+
+    Args:
+        dataset: where samples come from.
+        resampler: brings them to the network's size.
+        batch_size: samples per batch.
+        workers: processes, 0 to work in this one.
+        seed: of order and augmentation.
+        shuffle: off for evaluation.
+        pin_memory: for a CUDA device.
+
+    Returns:
+        a loader; set `loader.batch_sampler.epoch` before each epoch.
+    """
+    extras: dict[str, Any] = {"persistent_workers": True, "worker_init_fn": _start_worker} if workers else {}
+    return DataLoader(
+        _Samples(dataset, resampler, seed),
+        batch_sampler=EpochBatches(len(dataset), batch_size, seed, shuffle),
+        collate_fn=pad,
+        num_workers=workers,
+        pin_memory=pin_memory,
+        **extras,
+    )

@@ -1,0 +1,179 @@
+"""Files of a model folder: their names, what is in them, and which is best.
+
+The contract with other tools: `<net>-Epoch-<n>-Loss-<loss>.pth` is a plain state_dict (which also describes itself, see
+`vision.ssd.weights`), as are `best.pth` and `last.pth`; `labels.txt` has BACKGROUND first. `last.state` is ours: all
+that a resumed run needs.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import pickle
+import re
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from vision.ssd.models import describe_weights
+from vision.ssd.ssd import SSD
+from vision.ssd.weights import METADATA_KEY, description_of, read_weights, write_weights
+from vision.structures import DataError
+from vision.utils.files import replacing
+
+logger = logging.getLogger(__name__)
+
+BEST, LAST, STATE = "best.pth", "last.pth", "last.state"
+
+_NAME = re.compile(r"^(?P<net>.+)-Epoch-(?P<epoch>\d+)-Loss-(?P<loss>[^/]+)\.pth$")
+
+
+class NamedCheckpoint(NamedTuple):
+    """What a checkpoint's file name says."""
+
+    net: str
+    epoch: int
+    loss: float
+
+
+def file_name(net: str, epoch: int, loss: float) -> str:
+    """Name a checkpoint; `parse_name` reads it back."""
+    return f"{net}-Epoch-{epoch}-Loss-{loss}.pth"
+
+
+def parse_name(name: str) -> NamedCheckpoint | None:
+    """Read a checkpoint's file name; None for other names."""
+    match = _NAME.match(name)
+    if match is None:
+        return None
+    try:
+        return NamedCheckpoint(match["net"], int(match["epoch"]), float(match["loss"]))
+    except ValueError:
+        return None
+
+
+def save(net: SSD, paths: list[Path], results: dict[str, float | int]) -> None:
+    """Write the weights to each path, with the net's description and the results reached (epoch, loss, mean_ap)."""
+    weights = net.state_dict()
+    weights._metadata[""][METADATA_KEY]["results"] = results
+    for path in paths:
+        write_weights(weights, path)
+
+
+def results_of(path: Path) -> dict[str, Any]:
+    """Give the results recorded in a checkpoint, {} where there are none."""
+    return (description_of(read_weights(path)) or {}).get("results", {})
+
+
+def best_of_folder(folder: Path, net: str | None = None, num_classes: int | None = None) -> Path:
+    """Find the best checkpoint of a model folder.
+
+    That is `best.pth`; else the one with the highest mean AP recorded in it; else the lowest finite loss in a name.
+
+    Args:
+        folder: the model folder.
+        net: canonical name; others are passed over.
+        num_classes: with the background; others are passed over.
+
+    Raises:
+        DataError: there is none; the message says why each file was passed over.
+    """
+    if not folder.is_dir():
+        raise DataError(f"{folder}: no such folder; expected a model folder as train_ssd.py writes it")
+    by_mean_ap: list[tuple[float, Path]] = []
+    by_loss: list[tuple[float, Path]] = []
+    refused: list[str] = []
+    for path in sorted(folder.glob("*.pth"), key=lambda path: (path.name != BEST, path.name)):
+        named = parse_name(path.name)
+        try:
+            description = describe_weights(read_weights(path), path.name)
+        except DataError as err:
+            refused.append(str(err))
+            continue
+        if net is not None and description["net"] != net:
+            refused.append(f"{path.name}: is a {description['net']} checkpoint, not {net}")
+        elif num_classes is not None and description["num_classes"] != num_classes:
+            refused.append(f"{path.name}: has {description['num_classes']} classes, not {num_classes}")
+        elif path.name == BEST:
+            return path
+        elif (mean_ap := description.get("results", {}).get("mean_ap")) is not None and math.isfinite(mean_ap):
+            by_mean_ap.append((mean_ap, path))
+        elif named is not None and math.isfinite(named.loss):
+            by_loss.append((named.loss, path))
+        else:
+            refused.append(f"{path.name}: no finite loss in its name and no result recorded in it")
+    if by_mean_ap:
+        return max(by_mean_ap)[1]
+    if by_loss:
+        return min(by_loss)[1]
+    why = f" ({'; '.join(refused)})" if refused else ""
+    raise DataError(f"{folder}: no checkpoint that can be used{why}; train first, or name a .pth file")
+
+
+def find(path: str | Path, net: str | None = None, num_classes: int | None = None) -> Path:
+    """Give a file as it is, and the best checkpoint of a folder."""
+    path = Path(path)
+    return best_of_folder(path, net, num_classes) if path.is_dir() else path
+
+
+class RunState(NamedTuple):
+    """All that a resumed run needs."""
+
+    description: dict[str, Any]
+    weights: dict[str, torch.Tensor]
+    optimizer: dict[str, Any]
+    epoch: int  # finished
+    best: float | None  # of `Ranking`
+    seed: int
+    random_state: torch.Tensor
+
+
+def save_state(path: Path, state: RunState) -> None:
+    """Write the state of a run, under a temporary name until it is complete."""
+    with replacing(path) as temporary:
+        torch.save(state._asdict(), temporary)
+
+
+def load_state(path: Path) -> RunState:
+    """Read the state of a run.
+
+    Raises:
+        DataError: the file is none.
+    """
+    try:
+        return RunState(**torch.load(path, map_location="cpu", weights_only=True))
+    except (pickle.UnpicklingError, RuntimeError, EOFError, TypeError, ValueError, KeyError, OSError) as err:
+        raise DataError(
+            f"{path}: cannot be read as the state of a run; resume from a .pth file instead (weights only)"
+        ) from err
+
+
+def state_beside(path: Path) -> Path | None:
+    """Find the state that belongs to a checkpoint: the folder's, if it was saved at the checkpoint's epoch."""
+    state = path.parent / STATE
+    if not state.is_file():
+        return None
+    epoch = results_of(path).get("epoch")
+    return state if epoch is not None and load_state(state).epoch == epoch else None
+
+
+def resume_source(resume: str, model_dir: Path) -> Path:
+    """Turn what --resume says into a file: itself, or for "" the newest of the model folder.
+
+    Raises:
+        DataError: there is nothing to resume.
+    """
+    if resume:
+        path = Path(resume)
+        return _newest(path) if path.is_dir() else path
+    return _newest(model_dir)
+
+
+def _newest(folder: Path) -> Path:
+    if (folder / STATE).is_file():
+        return folder / STATE
+    checkpoints = [path for path in folder.glob("*.pth") if parse_name(path.name)]
+    if not checkpoints:
+        raise DataError(f"{folder}: nothing to resume, neither {STATE} nor a checkpoint; leave --resume out to start")
+    return max(checkpoints, key=lambda path: (path.stat().st_mtime_ns, path.name))

@@ -1,0 +1,106 @@
+"""Where weights come from before training: files of the user's, or the published checkpoint."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+from vision.ssd.models import PUBLISHED_MB1, describe_weights
+from vision.ssd.ssd import SSD
+from vision.ssd.weights import read_weights
+from vision.structures import DataError
+from vision.utils.files import replacing
+
+logger = logging.getLogger(__name__)
+
+_TIMEOUT_SECONDS = 30
+_CHUNK = 1 << 20
+
+
+class PublishedFile(NamedTuple):
+    """A file that can be fetched."""
+
+    url: str
+    size: int
+    sha256: str
+
+
+PUBLISHED = {
+    PUBLISHED_MB1: PublishedFile(
+        "https://nvidia.box.com/shared/static/djf5w54rjvpqocsiztzaandq1m3avr7c.pth",
+        37_995_286,
+        "58694cafa60456eeab4e81ae50ff49a01c46ab387bfea5200f047143ecd973a9",
+    )
+}
+
+WAYS_OUT = (
+    "ways out: put the file there yourself, or start from scratch with --pretrained-ssd=none, "
+    "from a checkpoint of your own with --pretrained-ssd=FILE, or from a backbone with --base-net=FILE"
+)
+
+
+def fetch(path: Path, published: PublishedFile, progress: Callable[[Iterable, str, int], Iterable]) -> None:
+    """Download a file to a temporary name, check size and sha256, and rename it.
+
+    Raises:
+        DataError: it cannot be had, or is not what was published.
+    """
+    logger.info("%s is missing, downloading %s (%d bytes)", path, published.url, published.size)
+    try:
+        with replacing(path) as temporary:
+            digest, size = hashlib.sha256(), 0
+            with (
+                urllib.request.urlopen(published.url, timeout=_TIMEOUT_SECONDS) as response,
+                open(temporary, "wb") as file,
+            ):
+                chunks = iter(lambda: response.read(_CHUNK), b"")
+                for chunk in progress(chunks, "Download", -(-published.size // _CHUNK)):
+                    file.write(chunk)
+                    digest.update(chunk)
+                    size += len(chunk)
+            if (size, digest.hexdigest()) != (published.size, published.sha256):
+                raise DataError(
+                    f"{published.url}: what came is not the published file ({size} bytes of {published.size}, sha256 "
+                    f"{digest.hexdigest()}), nothing was kept; {WAYS_OUT}"
+                )
+    except (urllib.error.URLError, OSError) as err:
+        raise DataError(f"{path}: missing, and its download from {published.url} failed ({err}); {WAYS_OUT}") from err
+
+
+def initialise(net: SSD, *, base_net: str | None, pretrained_ssd: str | None) -> None:
+    """Give a new net its starting weights: of a backbone, of a whole SSD less its heads, or from scratch.
+
+    Raises:
+        DataError: a file cannot be read, or is of another net.
+    """
+    if base_net is not None:
+        net.init_from_base_net(base_net)
+        logger.info("Init from base net %s", base_net)
+    elif pretrained_ssd is not None:
+        description = describe_weights(read_weights(pretrained_ssd), pretrained_ssd)
+        expect_net(description, net, pretrained_ssd)
+        net.init_from_pretrained_ssd(pretrained_ssd)
+        logger.info("Init from pretrained ssd %s", pretrained_ssd)
+    else:
+        net.init()
+        logger.info("Init from scratch")
+
+
+def expect_net(description: dict, net: SSD, source: str | Path) -> None:
+    """Raise DataError if a file of weights is of another net than this one, naming both."""
+    wanted = net.architecture
+    if description["net"] != wanted["net"]:
+        raise DataError(
+            f"{source}: is a {description['net']} checkpoint, --net is {wanted['net']}; "
+            f"use --net={description['net']} or another file"
+        )
+    if description["width_mult"] != wanted["width_mult"]:
+        raise DataError(
+            f"{source}: has width {description['width_mult']:g}, --mb2-width-mult is {wanted['width_mult']:g}; "
+            f"use --mb2-width-mult={description['width_mult']:g} or another file"
+        )
