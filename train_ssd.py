@@ -26,6 +26,7 @@ from vision.nn.multibox_loss import MultiboxLoss
 from vision.ssd.config import SSDConfig
 from vision.ssd.data_preprocessing import Normaliser, TestTransform, TrainAugmentation
 from vision.ssd.models import DEFAULT_NET, MODELS, describe_weights
+from vision.ssd.ssd import place
 from vision.ssd.weights import read_weights
 from vision.structures import DataError
 
@@ -123,7 +124,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         resume_weights(net, source, state)
     else:
         pretrained.initialise(net, base_net=args.base_net, pretrained_ssd=pretrained_file(args))
-    net.to(device)
+    place(net, device)
 
     options = optim.OptimOptions(
         lr=args.lr,

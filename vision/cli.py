@@ -16,8 +16,9 @@ from tqdm import tqdm
 
 from vision.boxes.nms import DEFAULT_IOU_THRESHOLD, METHODS
 from vision.boxes.priors import Size
-from vision.datasets import AUTO, DATASETS
+from vision.datasets import AUTO, DATASETS, labels
 from vision.ssd.models import MODELS, WIDTH_RANGE, spec_of
+from vision.structures import DataError
 
 #: Exit code for everything that the user can mend.
 USER_ERROR = 2
@@ -244,6 +245,38 @@ def choose_device(name: str, use_cuda: bool) -> tuple[torch.device, str]:
 
 def _why_no_cuda() -> str:
     return "this torch was built without CUDA" if torch.version.cuda is None else "no CUDA device found"
+
+
+def class_names_of(
+    known: Sequence[str] | None, num_classes: int, typed: Path | None, folders: Sequence[Path]
+) -> tuple[str, ...]:
+    """Decide on the class names of a model: its own, else those of a file.
+
+    Args:
+        known: the model's own, None where it does not know them.
+        num_classes: of the model, with the background.
+        typed: the file that the user named, if any.
+        folders: where `labels.txt` is looked for, and a typed file that is not found as it is.
+
+    Raises:
+        DataError: no file is there, or it does not have the model's number of classes.
+    """
+    candidates = [folder / (typed or "labels.txt") for folder in folders]
+    source = next((path for path in ([typed] if typed else []) + candidates if path.is_file()), None)
+    if source is None:
+        if known is not None and typed is None:
+            return tuple(known)
+        raise DataError(f"no file of labels: looked for {', '.join(map(str, candidates))}; name one with class names, one a line")
+    names = labels.read_labels(source)
+    if known is not None:
+        if typed is not None and names != tuple(known):
+            logging.getLogger(__name__).warning(
+                "%s has %s, the model was trained with %s; using the model's", source, list(names), list(known)
+            )
+        return tuple(known)
+    if len(names) != num_classes:
+        raise DataError(f"{source}: names {len(names)} classes (with BACKGROUND), the model has {num_classes}")
+    return names
 
 
 # Output.

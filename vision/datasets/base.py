@@ -242,7 +242,9 @@ class DetectionDataset:
         image_id: str,
         image_path: Path,
         objects: Iterable[tuple[str, Sequence[float], bool]],
+        *,
         relative: bool = False,
+        first_pixel: int = 0,
     ) -> Record:
         """Make a record; clips boxes to the real picture, names and leaves out those without area.
 
@@ -250,14 +252,15 @@ class DetectionDataset:
             source: the annotation file, for messages.
             image_id: of the picture.
             image_path: of the picture.
-            objects: (class name, corner-form box, difficult) each, in pixels or relative.
-            relative: whether boxes are relative.
+            objects: (class name, corner-form box, difficult) each, as the file has them.
+            relative: whether boxes are relative, else they are in pixels.
+            first_pixel: what the file calls the first pixel, 0 or 1.
         """
         width, height = size = picture_size(image_path)
         boxes, names, difficult = [], [], []
         for number, (name, box, is_difficult) in enumerate(objects, start=1):
             what = f"object {number} {name!r} of picture {image_id}"
-            corners = np.asarray(box, dtype=np.float64) * ((width, height) * 2 if relative else 1)
+            corners = np.asarray(box, dtype=np.float64) * ((width, height) * 2 if relative else 1) - first_pixel
             if not np.isfinite(corners).all():
                 self._note(source, f"{what} left out: its box {list(box)} is not finite")
                 continue

@@ -98,7 +98,7 @@ class VOCDataset(DetectionDataset):
             elif not annotation_path.is_file():
                 without_annotation.append(image_id)
             else:
-                yield self._record(annotation_path, image_id, image_path, self._objects(annotation_path))
+                yield self._record(annotation_path, image_id, image_path, self._objects(annotation_path), first_pixel=1)
         self._note_missing(list_path, without_image, len(ids), f"no picture in {self.root / 'JPEGImages'}")
         self._note_missing(list_path, without_annotation, len(ids), f"no XML in {self.root / 'Annotations'}")
         if len(without_image) + len(without_annotation) == len(ids):
@@ -108,7 +108,7 @@ class VOCDataset(DetectionDataset):
             )
 
     def _objects(self, path: Path) -> Iterator[tuple[str, list[float], bool]]:
-        """Read (name, zero-based pixel corners, difficult) of each object."""
+        """Read (name, corners in pixels counted from 1, difficult) of each object."""
         for number, element in enumerate(_parse(path).iter("object"), start=1):
             name = (element.findtext("name") or "").strip()
             corners = [element.findtext(f"bndbox/{corner}") for corner in _CORNERS]
@@ -116,8 +116,7 @@ class VOCDataset(DetectionDataset):
                 self._note(path, f"object {number} left out: it has no <name>")
                 continue
             try:
-                # VOC counts pixels from 1.
-                box = [float(corner) - 1 for corner in corners]
+                box = [float(corner) for corner in corners]
             except (TypeError, ValueError):
                 self._note(path, f"object {number} {name!r} left out: its <bndbox> is {corners}, expected four numbers")
                 continue

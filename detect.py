@@ -1,0 +1,148 @@
+#!/usr/bin/env python3
+"""Find objects in pictures, videos and camera streams, draw them, and list them as JSON.
+
+    python3 detect.py --model=models/fruit/ssd-mobilenet.onnx --input="images/*.jpg" --output=out/
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+
+from vision import cli
+from vision.deploy.media import Frame, Sink, Source
+from vision.deploy.session import open_session
+from vision.engine import checkpoint
+from vision.report.drawing import draw_detections
+from vision.structures import DataError, Detections
+from vision.utils.files import write_text
+from vision.utils.timer import Timer
+
+logger = logging.getLogger(__name__)
+
+WINDOW = "detections (q ends)"
+
+
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = cli.Parser(description="Find objects in pictures, videos and camera streams.")
+    cli.add_net_options(parser, None)
+    parser.add_argument("--model", required=True, type=Path, help=".pth or .onnx file, or a model folder (its best checkpoint)")
+    parser.add_argument("--labels", type=Path, help="class names, for a model that does not know its own")
+    parser.add_argument("--input", required=True, help="picture, folder, glob, video, camera (0, /dev/video0), rtsp://...")
+    parser.add_argument("--output", type=Path, default=Path("detections"), help="folder, or a picture or video file")
+    parser.add_argument("--threshold", type=cli.share, default=0.5, help="least score")
+    cli.add_nms_options(parser)
+    parser.add_argument("--top-k", type=cli.count, help="detections per class and picture (default: all)")
+    parser.add_argument("--classes", help="show only these, with commas between (default: all)")
+    parser.add_argument("--save-json", action=argparse.BooleanOptionalAction, default=True, help="write detections.json")
+    parser.add_argument("--save-txt", action="store_true", help="write <picture>.txt, a line `class score x1 y1 x2 y2` each")
+    parser.add_argument("--show", action="store_true", help="show a window, too")
+    cli.add_device_options(parser)
+    cli.add_resolution_option(parser, None, " (default: as trained)")
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Detect."""
+    args = parse_args(argv)
+    cli.setup_logging()
+    device, why = cli.choose_device(args.device, args.use_cuda)
+    logger.info(why)
+    model = checkpoint.find(args.model)
+    session = open_session(model, net=args.net, width_mult=args.mb2_width_mult, resolution=args.resolution, device=device)
+    class_names = cli.class_names_of(session.class_names, session.num_classes, args.labels, [model.parent])
+    wanted = wanted_labels(args.classes, class_names)
+    source = Source(args.input)
+    cli.check_writable(args.output if not args.output.suffix else args.output.parent, "--output")
+
+    entries, counts, seconds, timer = [], Counter(), 0.0, Timer()
+    with Sink(args.output, source) as sink:
+        try:
+            for frame in cli.progress(source, "Detecting", source.total):
+                timer.start()
+                found = session.detect(
+                    frame.image,
+                    score_threshold=args.threshold,
+                    nms_method=args.nms_method,
+                    iou_threshold=args.nms_iou_threshold,
+                    top_k=args.top_k or -1,
+                )
+                seconds += timer.end()
+                found = only(found, wanted)
+                counts.update(class_names[label] for label in found.labels.tolist())
+                drawn = draw_detections(frame.image, found, class_names)
+                sink.write(frame, drawn)
+                entries.append(entry(frame, found, class_names))
+                if args.save_txt:
+                    write_text(text_path(sink, frame, source), text_lines(found, class_names))
+                if args.show and not shown(drawn):
+                    break
+        except KeyboardInterrupt:
+            logger.info("interrupted; what was found so far is kept")
+        if args.save_json:
+            write_text(sink.folder / "detections.json", json.dumps(entries, indent=1) + "\n")
+        summary = ", ".join(f"{name} {count}" for name, count in counts.most_common()) or "nothing"
+        logger.info("%d pictures, found: %s; %.1f ms a picture", len(entries), summary, 1000 * seconds / max(1, len(entries)))
+        logger.info("Saved to %s", sink.video_path or sink.picture_path or sink.folder)
+
+
+def wanted_labels(text: str | None, class_names: Sequence[str]) -> set[int]:
+    """Read --classes."""
+    if text is None:
+        return set(range(1, len(class_names)))
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    unknown = [name for name in names if name not in class_names[1:]]
+    if unknown or not names:
+        raise DataError(f"--classes={text}: {', '.join(unknown) or 'nothing'} is not among {', '.join(class_names[1:])}")
+    return {class_names.index(name) for name in names}
+
+
+def only(found: Detections, labels: set[int]) -> Detections:
+    """Keep the detections of some classes."""
+    kept = [place for place, label in enumerate(found.labels.tolist()) if label in labels]
+    return Detections(found.boxes[kept], found.labels[kept], found.scores[kept])
+
+
+def entry(frame: Frame, found: Detections, class_names: Sequence[str]) -> dict:
+    """Spell a picture's detections for JSON; boxes are x1 y1 x2 y2 in pixels."""
+    height, width = frame.image.shape[:2]
+    return {
+        "image": frame.name,
+        "width": width,
+        "height": height,
+        "detections": [
+            {"class": class_names[label], "class_id": label, "score": round(score, 6), "box": [round(v, 2) for v in box]}
+            for label, score, box in zip(found.labels.tolist(), found.scores.tolist(), found.boxes.tolist(), strict=True)
+        ],
+    }
+
+
+def text_lines(found: Detections, class_names: Sequence[str]) -> str:
+    """Spell a picture's detections as lines."""
+    rows = zip(found.labels.tolist(), found.scores.tolist(), found.boxes.tolist(), strict=True)
+    return "".join(f"{class_names[label]} {score:.6f} {' '.join(f'{v:.2f}' for v in box)}\n" for label, score, box in rows)
+
+
+def text_path(sink: Sink, frame: Frame, source: Source) -> Path:
+    """Say where a picture's lines go; a video's frames are numbered."""
+    path = sink.path_of(frame)
+    stem = f"{path.stem}_{frame.name.rpartition('#')[2]}" if source.is_video else path.stem
+    return sink.folder / f"{stem}.txt"
+
+
+def shown(drawn) -> bool:
+    """Show a frame; False when the user wants to end."""
+    cv2.imshow(WINDOW, cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR))
+    return cv2.waitKey(1) & 0xFF != ord("q")
+
+
+if __name__ == "__main__":
+    cli.run(main, sys.argv[1:])

@@ -1,0 +1,194 @@
+"""Writing a net as ONNX, and every check on the file.
+
+The contract with detectNet: one input `input_0` (N, 3, H, W), two outputs `scores` (N, P, C) after softmax with class 0
+the background, and `boxes` (N, P, 4) relative corner form. Opset 13 and IR 7 are what every JetPack since 4.6 parses;
+shapes are static, and weights are inside the one file.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import logging
+import warnings
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vision import __version__
+from vision.deploy.session import INPUT, ONNX_METADATA_KEY, OUTPUTS, OnnxSession
+from vision.ssd.data_preprocessing import Normaliser
+from vision.ssd.ssd import SSD, test_mode
+from vision.structures import DataError
+from vision.utils.files import replacing
+
+logger = logging.getLogger(__name__)
+
+OPSET, IR_VERSION = 13, 7
+
+#: Two runtimes may differ by this much, or by this many times what float32 itself differs from float64.
+TOLERANCE, NOISE_FACTOR = 1e-4, 10.0
+#: An answer that moves less than this from picture to picture makes the comparison weak.
+SENSITIVITY = 1e-3
+PARITY_PICTURES = 3
+
+
+class Parity(NamedTuple):
+    """How the file's answers compare with PyTorch's, over some pictures.
+
+    Attributes:
+        difference: largest absolute difference of scores and boxes.
+        tolerance: what is allowed.
+        sensitivity: how much PyTorch's scores differ between the pictures.
+    """
+
+    difference: float
+    tolerance: float
+    sensitivity: float
+
+
+def export(net: SSD, path: Path, batch_size: int = 1) -> Parity:
+    """Write a net as an ONNX file that has passed every check; nothing is left at `path` unless it has.
+
+    Args:
+        net: on the CPU, with config; class names are written where it knows them.
+        path: of the file.
+        batch_size: pictures per run; detectNet wants 1.
+
+    Raises:
+        DataError: a check failed.
+    """
+    with replacing(path) as temporary:
+        write(net, temporary, batch_size)
+        check_contract(temporary, net, batch_size)
+        return check_parity(temporary, net, batch_size)
+
+
+def write(net: SSD, path: Path, batch_size: int = 1) -> None:
+    """Write the file, with the net's description in its metadata; checks nothing."""
+    import onnx
+
+    width, height = net.config.width_height
+    example = torch.zeros(batch_size, 3, height, width)
+    # The TorchScript exporter keeps to the opset; the newer one writes 18 whatever it is asked for.
+    exporter = {"dynamo": False} if "dynamo" in inspect.signature(torch.onnx.export).parameters else {}
+    with test_mode(net), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # deprecation notices that no user of ours can act upon
+        torch.onnx.export(
+            net,
+            (example,),
+            str(path),
+            opset_version=OPSET,
+            input_names=[INPUT],
+            output_names=list(OUTPUTS),
+            **exporter,
+        )
+    model = onnx.load(str(path))
+    model.producer_name, model.producer_version = "ssd-retrain", __version__
+    config = net.config
+    facts = {
+        ONNX_METADATA_KEY: json.dumps(net.description()),
+        "net": net.architecture.get("net", ""),
+        "classes": json.dumps(net.class_names),
+        "normalisation": json.dumps(
+            {"channels": "RGB", "pixels": [0, 255], "mean": list(config.image_mean), "std": config.image_std}
+        ),
+    }
+    onnx.helper.set_model_props(model, facts)
+    onnx.save(model, str(path))
+
+
+def check_contract(path: Path, net: SSD, batch_size: int = 1) -> None:
+    """Read the file back and compare it with the contract.
+
+    Raises:
+        DataError: it breaks the contract; the message says what was found and what was expected.
+    """
+    import onnx
+
+    model = onnx.load(str(path))
+    onnx.checker.check_model(model, full_check=True)
+    width, height = net.config.width_height
+    priors = len(net.priors)
+    found = {
+        "opset": [(entry.domain, entry.version) for entry in model.opset_import],
+        "IR version": model.ir_version,
+        "inputs": _shapes(model.graph.input),
+        "outputs": _shapes(model.graph.output),
+        "weights in other files": sum(
+            tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in model.graph.initializer
+        ),
+    }
+    expected = {
+        "opset": [("", OPSET)],
+        "IR version": IR_VERSION,
+        "inputs": {INPUT: [batch_size, 3, height, width]},
+        "outputs": {"scores": [batch_size, priors, net.num_classes], "boxes": [batch_size, priors, 4]},
+        "weights in other files": 0,
+    }
+    for what, value in expected.items():
+        if found[what] != value:
+            raise DataError(f"the exported file breaks the contract: {what} is {found[what]}, expected {value}")
+
+
+def _shapes(values) -> dict[str, list[int]]:
+    return {value.name: [dim.dim_value for dim in value.type.tensor_type.shape.dim] for value in values}
+
+
+def check_parity(path: Path, net: SSD, batch_size: int = 1) -> Parity:
+    """Compare the file's answers in onnxruntime with PyTorch's, on input that looks like pictures.
+
+    The tolerance follows from what float32 costs this very net: its answers are compared with those in float64.
+
+    Raises:
+        DataError: they differ by more, or are not finite.
+    """
+    session = OnnxSession(path)
+    images = Normaliser(net.config.image_mean, net.config.image_std)(
+        picture_like(PARITY_PICTURES * batch_size, net.config.width_height)
+    )
+    with test_mode(net), torch.inference_mode():
+        single = net(images)
+    exported = session.run(images)
+    if not all(torch.isfinite(values).all() for values in (*single, *exported)):
+        raise DataError("the net's answers to ordinary pictures are not finite: it cannot be exported, train it anew")
+    difference = _largest_difference(single, exported)
+    tolerance = TOLERANCE
+    if difference > TOLERANCE:  # float64 is slow on CPUs, and mostly nobody needs to ask it
+        with test_mode(net), torch.inference_mode():
+            double = net.double()(images.double())
+        net.float()
+        tolerance = max(TOLERANCE, NOISE_FACTOR * _largest_difference(single, double))
+    if not difference <= tolerance:
+        raise DataError(
+            f"the exported file does not compute what PyTorch does: scores or boxes differ by {difference:.2g}, allowed "
+            f"are {tolerance:.2g}; nothing was written"
+        )
+    parity = Parity(difference, tolerance, float((single[0][0] - single[0][-1]).abs().max()))
+    if parity.sensitivity < SENSITIVITY:
+        logger.warning(
+            "the net answers different pictures alike (scores differ by %.2g): it looks untrained, and the comparison with "
+            "onnxruntime proves little",
+            parity.sensitivity,
+        )
+    return parity
+
+
+def _largest_difference(one: tuple[Tensor, Tensor], other: tuple[Tensor, Tensor]) -> float:
+    return max(float((a - b).abs().max()) for a, b in zip(one, other, strict=True))
+
+
+def picture_like(count: int, size: tuple[int, int]) -> Tensor:
+    """Draw soft shapes with a little noise: (count, 3, height, width) uint8, the same at each call.
+
+    Plain noise would not do: far from anything a net was trained on, it overflows the boxes' exponentials.
+    """
+    width, height = size
+    rng = np.random.default_rng(0)
+    coarse = torch.from_numpy(rng.uniform(0, 255, (count, 3, 7, 7)).astype(np.float32))
+    smooth = torch.nn.functional.interpolate(coarse, (height, width), mode="bilinear", align_corners=False)
+    noise = torch.from_numpy(rng.normal(0, 8, (count, 3, height, width)).astype(np.float32))
+    return (smooth + noise).clamp(0, 255).to(torch.uint8)

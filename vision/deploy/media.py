@@ -1,0 +1,173 @@
+"""Pictures and videos, files and cameras: where detection reads from, and writes to."""
+
+from __future__ import annotations
+
+import glob
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+from vision.structures import DataError
+from vision.utils.files import replacing
+
+logger = logging.getLogger(__name__)
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
+#: Suffix of a video to be written -> its codec.
+VIDEO_CODECS = {".mp4": "mp4v", ".avi": "MJPG", ".mkv": "MJPG", ".mov": "mp4v"}
+_CAMERA_FRAME_RATE = 30.0
+
+
+class Frame(NamedTuple):
+    """A picture to look at."""
+
+    name: str  # of the file; of a video's frame also its number
+    image: np.ndarray  # (H, W, 3) uint8 RGB
+
+
+class Source:
+    """A stream of frames.
+
+    Args:
+        text: a picture, a folder of pictures, a glob, a video file, a camera (`0`, `/dev/video0`) or a network stream.
+
+    Attributes:
+        is_video: whether frames belong together.
+        frame_rate: of a video, per second.
+        total: how many frames there will be, None where nobody knows.
+
+    Raises:
+        DataError: there is nothing to read there.
+    """
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.frame_rate = _CAMERA_FRAME_RATE
+        self.total: int | None = None
+        path = Path(text)
+        is_live = text.isdecimal() or text.startswith("/dev/") or "://" in text
+        if not is_live and path.is_file() and path.suffix.lower() not in IMAGE_SUFFIXES:
+            self._open_video(str(path))
+        elif is_live:
+            self._open_video(int(text) if text.isdecimal() else text)
+            self.total = None
+        else:
+            self.is_video = False
+            self.paths = self._find_images(path)
+            self.total = len(self.paths)
+
+    def _find_images(self, path: Path) -> list[Path]:
+        if path.is_file():
+            return [path]
+        pattern = str(path / "*") if path.is_dir() else self.text
+        found = sorted(p for p in map(Path, glob.glob(pattern)) if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
+        if not found:
+            what = "holds no picture" if path.is_dir() else "no such picture, folder or video"
+            raise DataError(f"{self.text}: {what}; expected a picture ({', '.join(IMAGE_SUFFIXES)}), a folder, a glob or a video")
+        return found
+
+    def _open_video(self, target: str | int) -> None:
+        self.is_video = True
+        self.capture = cv2.VideoCapture(target)
+        if not self.capture.isOpened():
+            raise DataError(f"{self.text}: cannot be opened as a picture, video or camera")
+        self.frame_rate = self.capture.get(cv2.CAP_PROP_FPS) or _CAMERA_FRAME_RATE
+        frames = int(self.capture.get(cv2.CAP_PROP_FRAME_COUNT))
+        self.total = frames if frames > 0 else None
+
+    def __iter__(self) -> Iterator[Frame]:
+        if self.is_video:
+            yield from self._video_frames()
+            return
+        for path in self.paths:
+            image = cv2.imread(str(path), cv2.IMREAD_COLOR)
+            if image is None:
+                raise DataError(f"{path}: cannot be decoded as a picture (truncated, or another kind of file?)")
+            yield Frame(str(path), cv2.cvtColor(image, cv2.COLOR_BGR2RGB))
+
+    def _video_frames(self) -> Iterator[Frame]:
+        number = 0
+        try:
+            while True:
+                arrived, image = self.capture.read()
+                if not arrived:
+                    break
+                yield Frame(f"{self.text}#{number}", cv2.cvtColor(image, cv2.COLOR_BGR2RGB))
+                number += 1
+        finally:
+            self.capture.release()
+        if number == 0:
+            raise DataError(f"{self.text}: gives no frame; is it a video, is the camera free?")
+
+
+class Sink:
+    """Takes drawn frames: a folder, one picture, or a video file; use it in a `with` statement.
+
+    Args:
+        output: ends in a picture's or a video's suffix for one of these, else it is a folder.
+        source: where the frames come from.
+
+    Attributes:
+        folder: where further files about the frames belong.
+
+    Raises:
+        DataError: many pictures are to go into one file.
+    """
+
+    def __init__(self, output: Path, source: Source) -> None:
+        suffix = output.suffix.lower()
+        self.output, self.source = output, source
+        self.writer: cv2.VideoWriter | None = None
+        self.video_path: Path | None = None
+        self.picture_path: Path | None = None
+        if suffix in VIDEO_CODECS:
+            self.folder, self.video_path = output.parent, output
+        elif suffix in IMAGE_SUFFIXES:
+            if source.is_video or source.total != 1:
+                raise DataError(f"--output={output}: one picture cannot take the many of {source.text}; name a folder")
+            self.folder, self.picture_path = output.parent, output
+        else:
+            self.folder = output
+            if source.is_video:
+                stem = Path(source.text).stem if "://" not in source.text else "stream"
+                self.video_path = output / f"{stem or 'camera'}.mp4"
+
+    def __enter__(self) -> Sink:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.writer is not None:
+            self.writer.release()
+
+    def path_of(self, frame: Frame) -> Path:
+        """Say where a frame goes."""
+        if self.video_path is not None:
+            return self.video_path
+        return self.picture_path or self.folder / Path(frame.name).name
+
+    def write(self, frame: Frame, drawn: np.ndarray) -> None:
+        """Write a drawn frame, RGB."""
+        bgr = cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR)
+        path = self.path_of(frame)
+        if self.video_path is None:
+            encoded, data = cv2.imencode(path.suffix, bgr)
+            if not encoded:
+                raise DataError(f"{path}: cannot be written as {path.suffix}")
+            with replacing(path) as temporary:
+                temporary.write_bytes(data.tobytes())
+            return
+        height, width = bgr.shape[:2]
+        if self.writer is None:
+            codec = cv2.VideoWriter_fourcc(*VIDEO_CODECS[path.suffix.lower()])
+            self.writer = cv2.VideoWriter(str(path), codec, self.source.frame_rate, (width, height))
+            self.size = (width, height)
+            if not self.writer.isOpened():
+                raise DataError(f"{path}: this OpenCV cannot write {path.suffix} videos; try .avi, or a folder of pictures as input")
+        if (width, height) != self.size:  # a folder of pictures of many sizes
+            bgr = cv2.resize(bgr, self.size)
+        self.writer.write(bgr)

@@ -1,0 +1,200 @@
+"""One way to run a detector, whether it is a `.pth` or an `.onnx` file."""
+
+from __future__ import annotations
+
+import json
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vision.boxes.priors import Size, as_width_height
+from vision.ssd.config import SSDConfig
+from vision.ssd.data_preprocessing import PredictionTransform
+from vision.ssd.models import MODELS, build_described, describe_weights, spec_of
+from vision.ssd.predictor import detections_in_pixels
+from vision.ssd.ssd import SSD, load_strictly, place, test_mode
+from vision.ssd.weights import read_weights
+from vision.structures import DataError, Detections
+
+logger = logging.getLogger(__name__)
+
+INPUT, OUTPUTS = "input_0", ("scores", "boxes")
+
+#: Where an ONNX file's metadata holds the net's description, as JSON.
+ONNX_METADATA_KEY = "ssd"
+
+
+class Session(ABC):
+    """A detector that is ready to run.
+
+    Attributes:
+        class_names: BACKGROUND first; None where the file does not say.
+        num_classes: with the background.
+        size: (width, height) of the input in pixels.
+        net_name: canonical, or None where the file does not say.
+    """
+
+    net_name: str | None
+
+    def __init__(self, num_classes: int, class_names: tuple[str, ...] | None, size: Size, mean: Any, std: float) -> None:
+        self.num_classes = num_classes
+        self.class_names = class_names
+        self.size = as_width_height(size)
+        self.transform = PredictionTransform(self.size, mean, std)
+
+    @abstractmethod
+    def run(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Turn normalised images (B, 3, H, W) into scores (B, P, C) and relative corner-form boxes (B, P, 4)."""
+
+    def detect(self, rgb_image: np.ndarray, **nms_options: Any) -> Detections:
+        """Find objects in a picture (H, W, 3) uint8 RGB; options see `vision.boxes.nms.multiclass_nms`."""
+        height, width = rgb_image.shape[:2]
+        scores, boxes = self.run(self.transform(rgb_image)[None])
+        return detections_in_pixels(scores[0], boxes[0], (width, height), **nms_options)
+
+
+class TorchSession(Session):
+    """A net in PyTorch.
+
+    Args:
+        net: with a config; in test mode during `run` only.
+        device: where to run; the net is moved there.
+    """
+
+    def __init__(self, net: SSD, device: torch.device | str = "cpu") -> None:
+        config = net.config
+        super().__init__(net.num_classes, net.class_names, config.image_size, config.image_mean, config.image_std)
+        self.net_name = net.architecture.get("net")
+        self.net = place(net, device)
+        self.device = device
+
+    def run(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """See `Session.run`."""
+        with test_mode(self.net), torch.inference_mode():
+            scores, boxes = self.net(images.to(self.device))
+        return scores.float(), boxes.float()
+
+
+class OnnxSession(Session):
+    """An ONNX file in onnxruntime, on the CPU.
+
+    Args:
+        path: of the file.
+
+    Raises:
+        DataError: it is no ONNX file, or not of a detector with our input and outputs.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        try:
+            import onnxruntime
+        except ImportError as err:
+            raise DataError(f"{path}: needs onnxruntime to run; pip install onnxruntime") from err
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        try:
+            self.session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        except Exception as err:  # onnxruntime's own exceptions have no common base of theirs
+            raise DataError(f"{path}: cannot be read as an ONNX model; expected a file that onnx_export.py wrote") from err
+        inputs = {value.name: value.shape for value in self.session.get_inputs()}
+        outputs = {value.name: value.shape for value in self.session.get_outputs()}
+        if set(inputs) != {INPUT} or set(outputs) != set(OUTPUTS):
+            raise DataError(
+                f"{path}: has inputs {list(inputs)} and outputs {list(outputs)}, expected [{INPUT!r}] and {list(OUTPUTS)}"
+            )
+        self.batch_size, _, height, width = inputs[INPUT]
+        description = json.loads(self.session.get_modelmeta().custom_metadata_map.get(ONNX_METADATA_KEY, "null"))
+        if description is None:
+            config = MODELS["mb1-ssd"].config_at()
+            logger.warning(
+                "%s: does not say its normalisation, taking mean %s and std %s", path, config.image_mean, config.image_std
+            )
+            mean, std, names, self.net_name = config.image_mean, config.image_std, None, None
+        else:
+            config = SSDConfig.from_dict(description["config"])
+            mean, std, self.net_name = config.image_mean, config.image_std, description["net"]
+            names = None if description["class_names"] is None else tuple(description["class_names"])
+        super().__init__(outputs["scores"][2], names, (width, height), mean, std)
+
+    def run(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """See `Session.run`; images are padded to the file's batch size, or run in several goes."""
+        scores, boxes = [], []
+        for part in images.cpu().float().split(self.batch_size):
+            padded = torch.cat([part, part.new_zeros(self.batch_size - len(part), *part.shape[1:])])
+            found = self.session.run(list(OUTPUTS), {INPUT: padded.numpy()})
+            scores.append(found[0][: len(part)])
+            boxes.append(found[1][: len(part)])
+        return torch.from_numpy(np.concatenate(scores)), torch.from_numpy(np.concatenate(boxes))
+
+
+def load_net(
+    path: str | Path, *, net: str | None = None, width_mult: float | None = None, resolution: Size | None = None
+) -> SSD:
+    """Build the net that a `.pth` file is of, and load it.
+
+    Args:
+        path: of the file.
+        net: what it must be, if given; any spelling.
+        width_mult: likewise.
+        resolution: the input size, in the place of the file's own (300 where it has none).
+
+    Raises:
+        DataError: the file cannot be read, or is of another net.
+    """
+    weights = read_weights(path)
+    description = describe_weights(weights, str(path))
+    if net is not None and spec_of(net).name != description["net"]:
+        raise DataError(f"{path}: is a {description['net']} checkpoint, --net is {net}; use --net={description['net']}")
+    if width_mult is not None and width_mult != description["width_mult"]:
+        raise DataError(f"{path}: has width {description['width_mult']:g}, --mb2-width-mult is {width_mult:g}; leave it out")
+    config = None
+    if resolution is not None:
+        config = _config_for(description, resolution, path)
+    built = build_described(description, config=config)
+    load_strictly(built, weights, str(path))
+    return built
+
+
+def _config_for(description: Mapping[str, Any], resolution: Size, path: str | Path) -> SSDConfig:
+    config = spec_of(description["net"]).config_at(resolution)
+    if description["config"] is not None:
+        trained = SSDConfig.from_dict(description["config"])
+        if trained.width_height != config.width_height:
+            width, height = trained.width_height
+            logger.warning("%s: was trained at %dx%d, is run at another resolution: expect less of it", path, width, height)
+        else:
+            return trained
+    return config
+
+
+def open_session(
+    path: str | Path,
+    *,
+    net: str | None = None,
+    width_mult: float | None = None,
+    resolution: Size | None = None,
+    device: torch.device | str = "cpu",
+) -> Session:
+    """Open a `.pth` or `.onnx` file; arguments as in `load_net`, and the device for a `.pth`.
+
+    Raises:
+        DataError: the file cannot be read, or is not what the arguments say.
+    """
+    path = Path(path)
+    if path.suffix.lower() != ".onnx":
+        return TorchSession(load_net(path, net=net, width_mult=width_mult, resolution=resolution), device)
+    if not path.is_file():
+        raise DataError(f"{path}: no such file; expected an .onnx file")
+    session = OnnxSession(path)
+    if net is not None and session.net_name not in (None, spec_of(net).name):
+        raise DataError(f"{path}: is of {session.net_name}, --net is {net}; use --net={session.net_name}")
+    if resolution is not None and as_width_height(resolution) != session.size:
+        width, height = session.size
+        raise DataError(f"{path}: takes pictures of {width}x{height} only; leave --resolution out, or export anew")
+    return session

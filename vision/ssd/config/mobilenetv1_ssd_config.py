@@ -1,0 +1,5 @@
+"""Door to the mobilenetv1 config at the size last chosen, for scripts that import it."""
+
+from vision.ssd.legacy import config_module
+
+__getattr__, set_image_size = config_module("mobilenetv1")

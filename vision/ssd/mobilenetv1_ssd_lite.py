@@ -1,0 +1,5 @@
+"""Door to mb1-ssd-lite, for scripts that import these names."""
+
+from vision.ssd.legacy import create_mobilenetv1_ssd_lite, create_mobilenetv1_ssd_lite_predictor
+
+__all__ = ["create_mobilenetv1_ssd_lite", "create_mobilenetv1_ssd_lite_predictor"]
