@@ -21,7 +21,7 @@ from torch import Tensor
 from vision import __version__
 from vision.deploy.session import INPUT, ONNX_METADATA_KEY, OUTPUTS, OnnxSession
 from vision.ssd.data_preprocessing import Normaliser
-from vision.ssd.ssd import SSD, test_mode
+from vision.ssd.ssd import SSD, evaluating
 from vision.structures import DataError
 from vision.utils.files import replacing
 
@@ -75,7 +75,7 @@ def write(net: SSD, path: Path, batch_size: int = 1) -> None:
     example = torch.zeros(batch_size, 3, height, width)
     # The TorchScript exporter keeps to the opset; the newer one writes 18 whatever it is asked for.
     exporter = {"dynamo": False} if "dynamo" in inspect.signature(torch.onnx.export).parameters else {}
-    with test_mode(net), warnings.catch_warnings():
+    with evaluating(net), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # deprecation notices that no user of ours can act upon
         torch.onnx.export(
             net,
@@ -150,7 +150,7 @@ def check_parity(path: Path, net: SSD, batch_size: int = 1) -> Parity:
     images = Normaliser(net.config.image_mean, net.config.image_std)(
         picture_like(PARITY_PICTURES * batch_size, net.config.width_height)
     )
-    with test_mode(net), torch.inference_mode():
+    with evaluating(net), torch.inference_mode():
         single = net(images)
     exported = session.run(images)
     if not all(torch.isfinite(values).all() for values in (*single, *exported)):
@@ -158,7 +158,7 @@ def check_parity(path: Path, net: SSD, batch_size: int = 1) -> Parity:
     difference = _largest_difference(single, exported)
     tolerance = TOLERANCE
     if difference > TOLERANCE:  # float64 is slow on CPUs, and mostly nobody needs to ask it
-        with test_mode(net), torch.inference_mode():
+        with evaluating(net), torch.inference_mode():
             double = net.double()(images.double())
         net.float()
         tolerance = max(TOLERANCE, NOISE_FACTOR * _largest_difference(single, double))

@@ -18,7 +18,7 @@ from vision.ssd.config import SSDConfig
 from vision.ssd.data_preprocessing import PredictionTransform
 from vision.ssd.models import MODELS, build_described, describe_weights, spec_of
 from vision.ssd.predictor import detections_in_pixels
-from vision.ssd.ssd import SSD, load_strictly, place, test_mode
+from vision.ssd.ssd import SSD, load_strictly, place, evaluating
 from vision.ssd.weights import read_weights
 from vision.structures import DataError, Detections
 
@@ -76,7 +76,7 @@ class TorchSession(Session):
 
     def run(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """See `Session.run`."""
-        with test_mode(self.net), torch.inference_mode():
+        with evaluating(self.net), torch.inference_mode():
             scores, boxes = self.net(images.to(self.device))
         return scores.float(), boxes.float()
 

@@ -18,7 +18,7 @@ from vision.engine.evaluate import Report, evaluate
 from vision.engine.optim import ScheduleOptions, rate_factor, set_rates
 from vision.nn.multibox_loss import Losses
 from vision.ssd.predictor import detections_in_pixels
-from vision.ssd.ssd import SSD, test_mode
+from vision.ssd.ssd import SSD, evaluating
 from vision.structures import Annotation, Batch, Detections
 
 #: Overlap from which a prior counts as an object in training (SSD paper, section 2.2).
@@ -214,7 +214,7 @@ def validate(
     net = objective.net
     device = next(net.parameters()).device
     average, found = _Average(), []
-    with test_mode(net, is_test=False), torch.inference_mode():
+    with evaluating(net, is_test=False), torch.inference_mode():
         for batch in progress(loader, "Validation", len(loader)):
             losses, confidences, locations = objective(to_device(batch, device))
             average.add(losses)

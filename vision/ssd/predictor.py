@@ -18,7 +18,7 @@ from vision.boxes.nms import (
 )
 from vision.boxes.priors import Size
 from vision.ssd.data_preprocessing import PredictionTransform
-from vision.ssd.ssd import SSD, test_mode
+from vision.ssd.ssd import SSD, evaluating
 from vision.structures import Detections
 
 
@@ -96,7 +96,7 @@ class Predictor:
         height, width = rgb_image.shape[:2]
         device = next(self.net.parameters()).device
         images = self.transform(rgb_image)[None].to(device)
-        with test_mode(self.net), torch.inference_mode():
+        with evaluating(self.net), torch.inference_mode():
             scores, boxes = self.net(images)
         return detections_in_pixels(
             scores[0].float(),

@@ -224,7 +224,7 @@ def place(net: SSD, device: torch.device | str) -> SSD:
 
 
 @contextmanager
-def test_mode(net: SSD, is_test: bool = True) -> Iterator[None]:
+def evaluating(net: SSD, is_test: bool = True) -> Iterator[None]:
     """Put a net into eval and (unless told otherwise) test mode, and each of its modules back as it was after."""
     modes = [(module, module.training) for module in net.modules()]
     was_test = net.is_test

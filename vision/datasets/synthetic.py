@@ -1,0 +1,232 @@
+"""Draws pictures with objects and writes them as datasets: the demo's data, and the tests'.
+
+The classes differ in shape and texture; colours are drawn at random and tell nothing. Everything follows from a seed.
+
+    python3 -m vision.datasets.synthetic data/demo
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+from vision.datasets.labels import BACKGROUND, store_labels
+from vision.utils.files import write_text
+
+#: Objects are drawn this many times larger and then shrunk, for soft edges.
+_OVERSAMPLING = 2
+_MAX_OVERLAP = 0.1
+_TRIALS = 20
+
+
+class Drawing(NamedTuple):
+    """A picture and what is on it."""
+
+    image: np.ndarray  # (H, W, 3) uint8 RGB
+    boxes: np.ndarray  # (N, 4) float32, corner form in pixels
+    names: tuple[str, ...]
+
+
+def _polygon_mask(side: int, points: np.ndarray) -> np.ndarray:
+    mask = np.zeros((side, side), dtype=np.uint8)
+    cv2.fillPoly(mask, [np.rint(points).astype(np.int32)], 255)
+    return mask
+
+
+def _star_points(side: int, rng: np.random.Generator, radii: Sequence[float]) -> np.ndarray:
+    """Corners around the centre at alternating radii, turned at random."""
+    angles = rng.uniform(0, 2 * np.pi) + np.arange(len(radii)) * 2 * np.pi / len(radii)
+    reach = np.asarray(radii) * side / 2
+    return np.stack([side / 2 + reach * np.cos(angles), side / 2 + reach * np.sin(angles)], axis=1)
+
+
+def _grid(side: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Coordinates from -1 to 1, turned at random."""
+    axis = np.linspace(-1, 1, side)
+    x, y = np.meshgrid(axis, axis)
+    angle = rng.uniform(0, np.pi)
+    return x * np.cos(angle) + y * np.sin(angle), y * np.cos(angle) - x * np.sin(angle)
+
+
+def _ringed_disc(side: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    axis = np.linspace(-1, 1, side)
+    radius = np.hypot(*np.meshgrid(axis, axis * rng.uniform(1.0, 1.25)))
+    return np.where(radius < 0.95, 255, 0).astype(np.uint8), np.mod(radius * 3.5, 1) < 0.5
+
+
+def _checkered_square(side: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    x, y = _grid(side, rng)
+    inside = np.maximum(abs(x), abs(y)) < 0.68
+    return np.where(inside, 255, 0).astype(np.uint8), (np.floor(x * 3.7) + np.floor(y * 3.7)) % 2 == 0
+
+
+def _striped_triangle(side: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    x, _ = _grid(side, rng)
+    return _polygon_mask(side, _star_points(side, rng, [0.95] * 3)), np.mod(x * 4, 1) < 0.5
+
+
+def _dotted_star(side: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    x, y = _grid(side, rng)
+    dots = np.hypot(np.mod(x * 4, 1) - 0.5, np.mod(y * 4, 1) - 0.5) < 0.3
+    return _polygon_mask(side, _star_points(side, rng, [0.97, 0.42] * 5)), dots
+
+
+#: Class name -> draws (mask uint8, texture bool), both (side, side).
+SHAPES: dict[str, Callable[[int, np.random.Generator], tuple[np.ndarray, np.ndarray]]] = {
+    "ball": _ringed_disc,
+    "board": _checkered_square,
+    "cone": _striped_triangle,
+    "star": _dotted_star,
+}
+
+
+def _background(width: int, height: int, rng: np.random.Generator) -> np.ndarray:
+    """Noise of several scales, and lines and ellipses that are no objects."""
+    image = np.zeros((height, width, 3), dtype=np.float32)
+    for cells in (3, 8, 24):
+        noise = rng.uniform(-1, 1, (cells, cells, 3)).astype(np.float32)
+        image += cv2.resize(noise, (width, height), interpolation=cv2.INTER_CUBIC) * 90 / np.sqrt(cells)
+    image += rng.uniform(70, 185, 3) + rng.normal(0, 5, image.shape)
+    canvas = image.clip(0, 255).astype(np.uint8)
+    for _ in range(rng.integers(3, 9)):
+        start, end = rng.uniform(0, 1, (2, 2)) * (width, height)
+        color = tuple(int(value) for value in rng.integers(0, 256, 3))
+        cv2.line(canvas, start.astype(int).tolist(), end.astype(int).tolist(), color, int(rng.integers(1, 4)), cv2.LINE_AA)
+    for _ in range(rng.integers(1, 4)):
+        center, axes = rng.uniform(0, 1, 2) * (width, height), rng.uniform(0.03, 0.2, 2) * (width, height)
+        color = tuple(int(value) for value in rng.integers(0, 256, 3))
+        cv2.ellipse(canvas, (center.tolist(), (axes * 2).tolist(), float(rng.uniform(0, 180))), color, 2, cv2.LINE_AA)
+    return canvas
+
+
+def _overlaps(box: Sequence[float], others: Sequence[Sequence[float]]) -> bool:
+    for other in others:
+        width = min(box[2], other[2]) - max(box[0], other[0])
+        height = min(box[3], other[3]) - max(box[1], other[1])
+        smaller = min((b[2] - b[0]) * (b[3] - b[1]) for b in (box, other))
+        if width > 0 and height > 0 and width * height > _MAX_OVERLAP * smaller:
+            return True
+    return False
+
+
+def draw(
+    rng: np.random.Generator,
+    size: tuple[int, int] = (256, 256),
+    class_names: Sequence[str] = tuple(SHAPES),
+    max_objects: int = 4,
+    min_objects: int = 1,
+) -> Drawing:
+    """Draw a picture.
+
+    Args:
+        rng: decides everything.
+        size: (width, height) in pixels.
+        class_names: among the keys of `SHAPES`.
+        max_objects: at the most.
+        min_objects: at the least, as long as there is room.
+    """
+    width, height = size
+    canvas = _background(width, height, rng)
+    boxes: list[list[float]] = []
+    names: list[str] = []
+    for _ in range(rng.integers(min_objects, max_objects + 1)):
+        name = class_names[rng.integers(len(class_names))]
+        for _ in range(_TRIALS):
+            side = int(rng.uniform(0.18, 0.5) * min(width, height))
+            left, top = int(rng.uniform(1, width - side - 1)), int(rng.uniform(1, height - side - 1))
+            big_mask, texture = SHAPES[name](side * _OVERSAMPLING, rng)
+            mask = cv2.resize(big_mask, (side, side), interpolation=cv2.INTER_AREA)
+            columns, rows = np.flatnonzero(mask.max(axis=0) > 127), np.flatnonzero(mask.max(axis=1) > 127)
+            box = [left + columns[0], top + rows[0], left + columns[-1] + 1, top + rows[-1] + 1]
+            if not _overlaps(box, boxes):
+                break
+        else:
+            continue
+        dark, light = rng.uniform(0, 110, 3), rng.uniform(145, 255, 3)
+        if rng.random() < 0.5:
+            dark, light = light, dark
+        shade = cv2.resize(texture.astype(np.float32), (side, side), interpolation=cv2.INTER_AREA)[..., None]
+        colors = dark * shade + light * (1 - shade) + rng.normal(0, 4, (side, side, 3))
+        alpha = mask[..., None] / 255
+        part = canvas[top : top + side, left : left + side]
+        part[:] = (part * (1 - alpha) + colors * alpha).clip(0, 255).astype(np.uint8)
+        boxes.append(box)
+        names.append(name)
+    return Drawing(canvas, np.array(boxes, np.float32).reshape(-1, 4), tuple(names))
+
+
+def drawings(count: int, seed: int, **options) -> list[Drawing]:
+    """Draw `count` pictures, each from a generator of its own; options as for `draw`."""
+    return [draw(np.random.default_rng((seed, number)), **options) for number in range(count)]
+
+
+def voc_xml(file_name: str, drawing: Drawing, difficult: Sequence[bool] | None = None) -> str:
+    """Spell an annotation as VOC does, pixels counted from 1."""
+    height, width = drawing.image.shape[:2]
+    difficult = [False] * len(drawing.names) if difficult is None else difficult
+    objects = "".join(
+        f"  <object>\n    <name>{name}</name>\n    <difficult>{int(hard)}</difficult>\n    <bndbox>\n"
+        + "".join(
+            f"      <{tag}>{value + 1:g}</{tag}>\n" for tag, value in zip(("xmin", "ymin", "xmax", "ymax"), box, strict=True)
+        )
+        + "    </bndbox>\n  </object>\n"
+        for name, box, hard in zip(drawing.names, drawing.boxes.tolist(), difficult, strict=True)
+    )
+    return (
+        f"<annotation>\n  <filename>{file_name}</filename>\n  <size>\n    <width>{width}</width>\n"
+        f"    <height>{height}</height>\n    <depth>3</depth>\n  </size>\n{objects}</annotation>\n"
+    )
+
+
+def write_image(path: Path, image: np.ndarray) -> None:
+    """Write an RGB picture."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not cv2.imwrite(str(path), cv2.cvtColor(image, cv2.COLOR_RGB2BGR)):
+        raise OSError(f"{path}: cannot be written")
+
+
+def write_voc(root: Path, splits: dict[str, list[Drawing]], class_names: Sequence[str] = tuple(SHAPES)) -> None:
+    """Write drawings in VOC layout, a list per split, and `labels.txt`."""
+    for split, pictures in splits.items():
+        ids = [f"{split}_{number:05d}" for number in range(len(pictures))]
+        for image_id, drawing in zip(ids, pictures, strict=True):
+            write_image(root / "JPEGImages" / f"{image_id}.jpg", drawing.image)
+            write_text(root / "Annotations" / f"{image_id}.xml", voc_xml(f"{image_id}.jpg", drawing))
+        write_text(root / "ImageSets" / "Main" / f"{split}.txt", "".join(f"{image_id}\n" for image_id in ids))
+    store_labels(root / "labels.txt", [name for name in class_names if name != BACKGROUND])
+
+
+def write_open_images(root: Path, splits: dict[str, list[Drawing]]) -> None:
+    """Write drawings in Open Images layout; splits are train, validation and test."""
+    for split, pictures in splits.items():
+        lines = ["ImageID,Source,LabelName,Confidence,XMin,XMax,YMin,YMax,IsOccluded,IsTruncated,IsGroupOf,IsDepiction,"]
+        lines[0] += "IsInside,id,ClassName"
+        for number, drawing in enumerate(pictures):
+            image_id = f"{split}{number:05d}"
+            height, width = drawing.image.shape[:2]
+            write_image(root / split / f"{image_id}.jpg", drawing.image)
+            for name, (x1, y1, x2, y2) in zip(drawing.names, drawing.boxes.tolist(), strict=True):
+                corners = f"{x1 / width},{x2 / width},{y1 / height},{y2 / height}"
+                lines.append(f"{image_id},synthetic,/m/{name},1,{corners},0,0,0,0,0,/m/{name},{name}")
+        write_text(root / f"sub-{split}-annotations-bbox.csv", "\n".join(lines) + "\n")
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Write the demo's dataset."""
+    parser = argparse.ArgumentParser(description="Draw a small dataset in VOC layout.")
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--train", type=int, default=400, help="pictures to train on")
+    parser.add_argument("--test", type=int, default=60, help="pictures held out")
+    parser.add_argument("--seed", type=int, default=0, help="of the training pictures; held-out ones have another")
+    args = parser.parse_args(argv)
+    write_voc(args.folder, {"train": drawings(args.train, args.seed), "test": drawings(args.test, args.seed + 1)})
+    print(f"{args.folder}: {args.train} + {args.test} pictures with {', '.join(SHAPES)}")
+
+
+if __name__ == "__main__":
+    main()
