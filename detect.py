@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Find objects in pictures, videos and camera streams, draw them, and list them as JSON.
 
-    python3 detect.py --model=models/fruit/ssd-mobilenet.onnx --input="images/*.jpg" --output=out/
+python3 detect.py --model=models/fruit/ssd-mobilenet.onnx --input="images/*.jpg" --output=out/
 """
 
 from __future__ import annotations
@@ -34,16 +34,27 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = cli.Parser(description="Find objects in pictures, videos and camera streams.")
     cli.add_net_options(parser, None)
-    parser.add_argument("--model", required=True, type=Path, help=".pth or .onnx file, or a model folder (its best checkpoint)")
+    parser.add_argument(
+        "--model",
+        required=True,
+        type=Path,
+        help=".pth or .onnx file, or a model folder (its best checkpoint)",
+    )
     parser.add_argument("--labels", type=Path, help="class names, for a model that does not know its own")
-    parser.add_argument("--input", required=True, help="picture, folder, glob, video, camera (0, /dev/video0), rtsp://...")
+    parser.add_argument(
+        "--input", required=True, help="picture, folder, glob, video, camera (0, /dev/video0), rtsp://..."
+    )
     parser.add_argument("--output", type=Path, default=Path("detections"), help="folder, or a picture or video file")
     parser.add_argument("--threshold", type=cli.share, default=0.5, help="least score")
     cli.add_nms_options(parser)
     parser.add_argument("--top-k", type=cli.count, help="detections per class and picture (default: all)")
     parser.add_argument("--classes", help="show only these, with commas between (default: all)")
-    parser.add_argument("--save-json", action=argparse.BooleanOptionalAction, default=True, help="write detections.json")
-    parser.add_argument("--save-txt", action="store_true", help="write <picture>.txt, a line `class score x1 y1 x2 y2` each")
+    parser.add_argument(
+        "--save-json", action=argparse.BooleanOptionalAction, default=True, help="write detections.json"
+    )
+    parser.add_argument(
+        "--save-txt", action="store_true", help="write <picture>.txt, a line `class score x1 y1 x2 y2` each"
+    )
     parser.add_argument("--show", action="store_true", help="show a window, too")
     cli.add_device_options(parser)
     cli.add_resolution_option(parser, None, " (default: as trained)")
@@ -57,7 +68,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     device, why = cli.choose_device(args.device, args.use_cuda)
     logger.info(why)
     model = checkpoint.find(args.model)
-    session = open_session(model, net=args.net, width_mult=args.mb2_width_mult, resolution=args.resolution, device=device)
+    session = open_session(
+        model, net=args.net, width_mult=args.mb2_width_mult, resolution=args.resolution, device=device
+    )
     class_names = cli.class_names_of(session.class_names, session.num_classes, args.labels, [model.parent])
     wanted = wanted_labels(args.classes, class_names)
     source = Source(args.input)
@@ -90,7 +103,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         if args.save_json:
             write_text(sink.folder / "detections.json", json.dumps(entries, indent=1) + "\n")
         summary = ", ".join(f"{name} {count}" for name, count in counts.most_common()) or "nothing"
-        logger.info("%d pictures, found: %s; %.1f ms a picture", len(entries), summary, 1000 * seconds / max(1, len(entries)))
+        logger.info(
+            "%d pictures, found: %s; %.1f ms a picture",
+            len(entries),
+            summary,
+            1000 * seconds / max(1, len(entries)),
+        )
         logger.info("Saved to %s", sink.video_path or sink.picture_path or sink.folder)
 
 
@@ -101,7 +119,9 @@ def wanted_labels(text: str | None, class_names: Sequence[str]) -> set[int]:
     names = [name.strip() for name in text.split(",") if name.strip()]
     unknown = [name for name in names if name not in class_names[1:]]
     if unknown or not names:
-        raise DataError(f"--classes={text}: {', '.join(unknown) or 'nothing'} is not among {', '.join(class_names[1:])}")
+        raise DataError(
+            f"--classes={text}: {', '.join(unknown) or 'nothing'} is not among {', '.join(class_names[1:])}"
+        )
     return {class_names.index(name) for name in names}
 
 
@@ -119,8 +139,15 @@ def entry(frame: Frame, found: Detections, class_names: Sequence[str]) -> dict:
         "width": width,
         "height": height,
         "detections": [
-            {"class": class_names[label], "class_id": label, "score": round(score, 6), "box": [round(v, 2) for v in box]}
-            for label, score, box in zip(found.labels.tolist(), found.scores.tolist(), found.boxes.tolist(), strict=True)
+            {
+                "class": class_names[label],
+                "class_id": label,
+                "score": round(score, 6),
+                "box": [round(v, 2) for v in box],
+            }
+            for label, score, box in zip(
+                found.labels.tolist(), found.scores.tolist(), found.boxes.tolist(), strict=True
+            )
         ],
     }
 
@@ -128,7 +155,9 @@ def entry(frame: Frame, found: Detections, class_names: Sequence[str]) -> dict:
 def text_lines(found: Detections, class_names: Sequence[str]) -> str:
     """Spell a picture's detections as lines."""
     rows = zip(found.labels.tolist(), found.scores.tolist(), found.boxes.tolist(), strict=True)
-    return "".join(f"{class_names[label]} {score:.6f} {' '.join(f'{v:.2f}' for v in box)}\n" for label, score, box in rows)
+    return "".join(
+        f"{class_names[label]} {score:.6f} {' '.join(f'{v:.2f}' for v in box)}\n" for label, score, box in rows
+    )
 
 
 def text_path(sink: Sink, frame: Frame, source: Source) -> Path:

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Measure a detector's average precision on a dataset.
 
-    python3 eval_ssd.py --model=models/fruit --dataset-type=open_images --data=data/fruit
+python3 eval_ssd.py --model=models/fruit --dataset-type=open_images --data=data/fruit
 """
 
 from __future__ import annotations
@@ -37,11 +37,17 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = cli.Parser(description="Measure a detector's average precision on a dataset.")
     cli.add_net_options(parser, None)
     parser.add_argument(
-        "--trained-model", "--model", required=True, type=Path, help=".pth or .onnx file, or a model folder (its best checkpoint)"
+        "--trained-model",
+        "--model",
+        required=True,
+        type=Path,
+        help=".pth or .onnx file, or a model folder (its best checkpoint)",
     )
     cli.add_dataset_type_option(parser, "voc")
     parser.add_argument("--dataset", "--data", nargs="+", required=True, help="folder of the dataset, or several")
-    parser.add_argument("--label-file", "--labels", type=Path, help="class names, for a model that does not know its own")
+    parser.add_argument(
+        "--label-file", "--labels", type=Path, help="class names, for a model that does not know its own"
+    )
     cli.add_device_options(parser)
     parser.add_argument(
         "--use-2007-metric",
@@ -110,6 +116,7 @@ def print_report(report: Report, use_2007_metric: bool) -> None:
 
 def write_report(path: Path, report: Report, model: Path, args: argparse.Namespace) -> None:
     """Write the results as JSON; null for a class without objects."""
+
     def plain(value: float) -> float | None:
         return None if math.isnan(value) else value
 
@@ -188,7 +195,12 @@ class MeanAPEvaluator:
             image_id, (boxes, labels, difficult) = self.dataset.get_annotation(index)
             size = (image.shape[1], image.shape[0])
             annotations.append(
-                Annotation(np.asarray(boxes, np.float32), np.asarray(labels, np.int64), np.asarray(difficult, bool), size)
+                Annotation(
+                    np.asarray(boxes, np.float32),
+                    np.asarray(labels, np.int64),
+                    np.asarray(difficult, bool),
+                    size,
+                )
             )
             ids.append(image_id)
             found.append(self.predictor.predict(image, prob_threshold=DEFAULT_SCORE_THRESHOLD))

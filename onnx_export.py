@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Export a trained detector as an ONNX file for detectnet, checked against PyTorch.
 
-    python3 onnx_export.py --model-dir=models/fruit
+python3 onnx_export.py --model-dir=models/fruit
 """
 
 from __future__ import annotations
@@ -38,7 +38,9 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--height", type=side, help="input height in pixels (default: as trained)")
     cli.add_resolution_option(parser, None, " (default: as trained)")
     parser.add_argument("--batch-size", type=cli.count, default=1, help="pictures per run; detectnet wants 1")
-    parser.add_argument("--model-dir", type=Path, help="folder of the checkpoint (default: that of --input, else models)")
+    parser.add_argument(
+        "--model-dir", type=Path, help="folder of the checkpoint (default: that of --input, else models)"
+    )
     args = parser.parse_args(argv)
     if (args.width is None) != (args.height is None):
         parser.error("--width and --height belong together; give both, or --resolution")
@@ -79,14 +81,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     for engine in sorted(output.parent.glob(f"{output.name}.*.engine")):
         logger.warning("%s was built from an older export: delete it, or detectnet may go on using it", engine)
     logger.info("Saved model %s", output)
-    print(f"To run it on a Jetson, with {output.name} and labels.txt copied there:\n\n    {detectnet_command(output, label_file)}\n")
+    print(f"On a Jetson, with both files copied there:\n\n    {detectnet_command(output, label_file)}\n")
 
 
 def locate(args: argparse.Namespace) -> tuple[Path, Path]:
     """Find the checkpoint to export, and the folder that the file goes to."""
     if args.input is None:
         folder = args.model_dir or Path("models")
-        best = checkpoint.best_of_folder(folder, spec_of(args.net).name if args.net else None, class_count(args, folder))
+        best = checkpoint.best_of_folder(
+            folder, spec_of(args.net).name if args.net else None, class_count(args, folder)
+        )
         logger.info("best checkpoint of %s: %s", folder, best.name)
         return best, folder
     source = Path(args.input)

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Retrain an SSD detector on pictures of your own.
 
-    python3 train_ssd.py --dataset-type=voc --data=data/fruit --model-dir=models/fruit
+python3 train_ssd.py --dataset-type=voc --data=data/fruit --model-dir=models/fruit
 """
 
 from __future__ import annotations
@@ -40,8 +40,12 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = cli.Parser(description="Retrain an SSD detector.")
     data = parser.add_argument_group("data")
     cli.add_dataset_type_option(data, "open_images")
-    data.add_argument("--data", "--datasets", nargs="+", default=["data"], help="folders of datasets, merged by class name")
-    data.add_argument("--balance-data", action="store_true", help="draw as many pictures of each class as the rarest has")
+    data.add_argument(
+        "--data", "--datasets", nargs="+", default=["data"], help="folders of datasets, merged by class name"
+    )
+    data.add_argument(
+        "--balance-data", action="store_true", help="draw as many pictures of each class as the rarest has"
+    )
     net = parser.add_argument_group("net")
     cli.add_net_options(net, DEFAULT_NET)
     cli.add_resolution_option(net, 300)
@@ -50,10 +54,14 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     start = parser.add_argument_group("starting weights (--resume over --base-net over --pretrained-ssd)")
     start.add_argument("--base-net", help="file of backbone weights")
     start.add_argument(
-        "--pretrained-ssd", help="file of a whole SSD, whose heads are dropped; none for scratch (default: the published one)"
+        "--pretrained-ssd",
+        help="file of a whole SSD, whose heads are dropped; none for scratch (default: the published one)",
     )
     start.add_argument(
-        "--resume", nargs="?", const="", help="go on with a run: a file, a model folder, or without value --model-dir's newest"
+        "--resume",
+        nargs="?",
+        const="",
+        help="go on with a run: a file, a model folder, or without value --model-dir's newest",
     )
     rates = parser.add_argument_group("optimisation")
     rate = cli.number(float, 0)
@@ -62,23 +70,45 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     rates.add_argument("--weight-decay", type=rate, default=5e-4, help="of SGD")
     rates.add_argument("--base-net-lr", type=rate, default=0.001, help="rate of the backbone")
     rates.add_argument("--extra-layers-lr", type=rate, help="rate of add-ons and extra layers (default: --lr)")
-    rates.add_argument("--scheduler", type=cli.one_of("scheduler", optim.SCHEDULERS), default="cosine", help="cosine or multi-step")
+    rates.add_argument(
+        "--scheduler",
+        type=cli.one_of("scheduler", optim.SCHEDULERS),
+        default="cosine",
+        help="cosine or multi-step",
+    )
     rates.add_argument("--milestones", type=cli.epochs_list, default=(80, 100), help="epochs, for multi-step")
     rates.add_argument("--gamma", type=rate, default=0.1, help="factor at each milestone, for multi-step")
     rates.add_argument("--t-max", type=cli.count, help="epochs in which cosine falls to zero (default: --epochs)")
     run = parser.add_argument_group("run")
     run.add_argument("--batch-size", type=cli.count, default=4, help="pictures per step")
     run.add_argument("--epochs", "--num-epochs", type=cli.count, default=30, help="times through the pictures")
-    run.add_argument("--workers", "--num-workers", type=cli.number(int, 0), default=2, help="loader processes, 0 for none")
+    run.add_argument(
+        "--workers", "--num-workers", type=cli.number(int, 0), default=2, help="loader processes, 0 for none"
+    )
     run.add_argument("--validation-epochs", type=cli.count, default=1, help="epochs between validations")
     run.add_argument(
-        "--validation-mean-ap", action=argparse.BooleanOptionalAction, default=True, help="compute mAP when validating"
+        "--validation-mean-ap",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="compute mAP when validating",
     )
     run.add_argument("--debug-steps", type=cli.count, default=10, help="steps between log lines")
-    run.add_argument("--seed", type=cli.number(int, 0), help="of weights, order and augmentation (default: a new one, logged)")
+    run.add_argument(
+        "--seed",
+        type=cli.number(int, 0),
+        help="of weights, order and augmentation (default: a new one, logged)",
+    )
     cli.add_device_options(run)
-    run.add_argument("--model-dir", "--checkpoint-folder", type=Path, default=Path("models"), help="where files are written")
-    run.add_argument("--log-level", type=cli.one_of("log level", LOG_LEVELS), default="info", help=", ".join(LOG_LEVELS))
+    run.add_argument(
+        "--model-dir",
+        "--checkpoint-folder",
+        type=Path,
+        default=Path("models"),
+        help="where files are written",
+    )
+    run.add_argument(
+        "--log-level", type=cli.one_of("log level", LOG_LEVELS), default="info", help=", ".join(LOG_LEVELS)
+    )
     args = parser.parse_args(argv)
     if args.base_net and args.pretrained_ssd and args.resume is None:
         parser.error("--base-net and --pretrained-ssd both name starting weights; leave one out")
@@ -115,7 +145,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     logger.info("train: %s", train_set.summary())
     logger.info("validation: %s", val_set.summary())
     if not any(train_set.class_counts().values()):
-        raise DataError(f"no object in {', '.join(args.data)} is of a class in {list(class_names[1:])}; mend labels.txt")
+        raise DataError(
+            f"no object in {', '.join(args.data)} is of a class in {list(class_names[1:])}; mend labels.txt"
+        )
     labels.store_labels(args.model_dir / "labels.txt", class_names)
 
     net = spec.build(len(class_names), config=config, width_mult=args.mb2_width_mult or 1.0)
@@ -169,7 +201,13 @@ def main(argv: Sequence[str] | None = None) -> None:
             checkpoint.save_state(
                 args.model_dir / checkpoint.STATE,
                 checkpoint.RunState(
-                    net.description(), net.state_dict(), optimizer.state_dict(), result.epoch, best, seed, torch.get_rng_state()
+                    net.description(),
+                    net.state_dict(),
+                    optimizer.state_dict(),
+                    result.epoch,
+                    best,
+                    seed,
+                    torch.get_rng_state(),
                 ),
             )
     logger.info("Task done, exiting program.")
@@ -183,7 +221,10 @@ def pretrained_file(args: argparse.Namespace) -> str | None:
     if args.base_net is not None:
         return None
     if spec.published_weights is None:
-        logger.warning("no published checkpoint of %s is known: starting from scratch, which needs far more pictures", spec.name)
+        logger.warning(
+            "no published checkpoint of %s is known: starting from scratch, which needs far more pictures",
+            spec.name,
+        )
         return None
     if not Path(spec.published_weights).exists():
         pretrained.fetch(Path(spec.published_weights), pretrained.PUBLISHED[spec.published_weights], cli.progress)
@@ -194,18 +235,21 @@ def resume_weights(net, source: Path, state: checkpoint.RunState | None) -> None
     """Load the weights to go on with, after checking that they are of this net and these classes."""
     description = state.description if state else describe_weights(read_weights(source), str(source))
     pretrained.expect_net(description, net, source)
-    if description["num_classes"] != net.num_classes:
-        names = description["class_names"] or f"{description['num_classes']} classes"
+    names = description["class_names"]
+    if description["num_classes"] != net.num_classes or (names is not None and tuple(names) != net.class_names):
         raise DataError(
-            f"{source}: was trained on {names}, the data have {list(net.class_names)}; resume with the same classes, or "
-            "start anew from it with --pretrained-ssd"
+            f"{source}: was trained on {names or description['num_classes']} classes, the data have "
+            f"{list(net.class_names)}; resume with the same classes, or start anew from it with --pretrained-ssd"
         )
     if description["config"] is not None and SSDConfig.from_dict(description["config"]).specs != net.config.specs:
         width, height = SSDConfig.from_dict(description["config"]).width_height
         raise DataError(f"{source}: was trained at {width}x{height}; add --resolution={width}x{height}")
     if state is None:
         net.load(str(source))
-        logger.warning("Resume from %s: weights only, no optimizer state of that epoch was found; starting at epoch 0", source)
+        logger.warning(
+            "Resume from %s: weights only, no optimizer state of that epoch was found; starting at epoch 0",
+            source,
+        )
     else:
         net.load_state_dict(state.weights)
         logger.info("Resume from %s: epoch %d goes on with optimizer and schedule", source, state.epoch + 1)

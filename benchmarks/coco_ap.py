@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """COCO's average precision of a model on a dataset, by pycocotools: 101 recall points, 100 detections a picture.
 
-    python3 benchmarks/coco_ap.py --model=models/bccd --data=data/bccd
+python3 benchmarks/coco_ap.py --model=models/bccd --data=data/bccd
 """
 
 from __future__ import annotations

@@ -50,7 +50,10 @@ def test_pictures_without_objects_teach():
 
 def test_an_empty_picture_beside_others_adds_its_negatives_and_its_weight():
     generator = torch.Generator().manual_seed(0)
-    confidence, locations = torch.randn(2, 50, 3, generator=generator), torch.randn(2, 50, 4, generator=generator)
+    confidence, locations = (
+        torch.randn(2, 50, 3, generator=generator),
+        torch.randn(2, 50, 4, generator=generator),
+    )
     labels = torch.zeros(2, 50, dtype=torch.int64)
     labels[0, :8] = 1
     targets = torch.zeros(2, 50, 4)
@@ -75,5 +78,7 @@ def test_infinite_targets_of_background_priors_do_not_spoil_the_loss():
 
 
 def test_no_pictures_divide_by_nothing():
-    losses = MultiboxLoss()(torch.zeros(1, 0, 3), torch.zeros(1, 0, 4), torch.zeros(1, 0, dtype=torch.int64), torch.zeros(1, 0, 4))
+    losses = MultiboxLoss()(
+        torch.zeros(1, 0, 3), torch.zeros(1, 0, 4), torch.zeros(1, 0, dtype=torch.int64), torch.zeros(1, 0, 4)
+    )
     assert float(losses.total) == 0

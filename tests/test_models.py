@@ -49,7 +49,11 @@ def test_maps_are_as_large_as_the_config_says_at_every_size(name):
     """The closed forms of map sizes against the net itself, which runs without numbers on the meta device."""
     spec = MODELS[name]
     least = spec.family.minimum_side
-    sides = [side for side in (*range(32, 140), *range(140, 1025, 37), 267, 268, 299, 300, 301, 512, 640, 1024) if side >= least]
+    sides = [
+        side
+        for side in (*range(32, 140), *range(140, 1025, 37), 267, 268, 299, 300, 301, 512, 640, 1024)
+        if side >= least
+    ]
     with torch.device("meta"):
         net = spec.build(3).eval()
         for width, height in zip(sides, reversed(sides), strict=True):
@@ -85,7 +89,14 @@ def test_mobilenet_v2_widths(width):
     assert identify(net.state_dict())["width_mult"] == width
 
 
-@pytest.mark.parametrize(("name", "options"), [("mb1-ssd", {"width_mult": 0.5}), ("mb2-ssd-lite", {"width_mult": 0.2}), ("vgg16-ssd", {"onnx_compatible": True})])
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("mb1-ssd", {"width_mult": 0.5}),
+        ("mb2-ssd-lite", {"width_mult": 0.2}),
+        ("vgg16-ssd", {"onnx_compatible": True}),
+    ],
+)
 def test_refuses_options_it_does_not_have(name, options):
     with pytest.raises(ValueError, match="width"):
         MODELS[name].build(3, **options)
@@ -183,18 +194,18 @@ def test_starting_weights(tmp_path):
 
     net = spec.build(3)
     net.init_from_pretrained_ssd(str(tmp_path / "ssd.pth"))
-    assert float(net.extras[0][0].weight.min()) == 0.25
-    assert float(net.base_net[3][0].weight.max()) == 0.25
-    assert float(net.classification_headers[0].weight.std()) > 0
+    assert float(net.extras[0][0].weight.detach().min()) == 0.25
+    assert float(net.base_net[3][0].weight.detach().max()) == 0.25
+    assert float(net.classification_headers[0].weight.detach().std()) > 0
 
     net = spec.build(3)
     net.init_from_base_net(str(tmp_path / "base.pth"))
-    assert float(net.base_net[3][0].weight.max()) == 0.25
+    assert float(net.base_net[3][0].weight.detach().max()) == 0.25
     bound = (6 / (1024 * 1 + 256 * 1)) ** 0.5  # Xavier of the first extra's 1x1 convolution
-    assert 0.9 * bound < float(net.extras[0][0].weight.abs().max()) <= bound
+    assert 0.9 * bound < float(net.extras[0][0].weight.detach().abs().max()) <= bound
 
     net.init()
-    assert float(net.base_net[3][0].weight.std()) > 0
+    assert float(net.base_net[3][0].weight.detach().std()) > 0
 
 
 def test_mode_of_test_may_be_switched_at_any_time():

@@ -25,7 +25,12 @@ def test_golden(case):
 
 
 ROWS = torch.tensor(
-    [[0.0, 0.0, 1.0, 1.0, 0.9], [0.0, 0.0, 1.0, 0.9, 0.8], [0.0, 0.0, 1.0, 0.5, 0.7], [5.0, 5.0, 6.0, 6.0, 0.6]]
+    [
+        [0.0, 0.0, 1.0, 1.0, 0.9],
+        [0.0, 0.0, 1.0, 0.9, 0.8],
+        [0.0, 0.0, 1.0, 0.5, 0.7],
+        [5.0, 5.0, 6.0, 6.0, 0.6],
+    ]
 )
 
 
@@ -76,7 +81,9 @@ def random_answer(priors: int = 400, classes: int = 5) -> tuple[torch.Tensor, to
 
 
 @pytest.mark.parametrize("method", ["hard", "soft"])
-@pytest.mark.parametrize("options", [{}, {"top_k": 3}, {"candidate_size": 10}, {"iou_threshold": 0.2, "score_threshold": 0.3}])
+@pytest.mark.parametrize(
+    "options", [{}, {"top_k": 3}, {"candidate_size": 10}, {"iou_threshold": 0.2, "score_threshold": 0.3}]
+)
 def test_all_classes_at_once_are_each_class_alone(method, options):
     scores, boxes = random_answer()
     threshold = options.get("score_threshold", 0.01)

@@ -13,7 +13,12 @@ FAMILIES = {"mobilenetv1": MOBILENETV1, "squeezenet": SQUEEZENET, "vgg": VGG}
 
 @pytest.mark.parametrize(
     ("key", "family", "size"),
-    [("mb1_300", MOBILENETV1, 300), ("mb1_512", MOBILENETV1, 512), ("sq_300", SQUEEZENET, 300), ("vgg_300", VGG, 300)],
+    [
+        ("mb1_300", MOBILENETV1, 300),
+        ("mb1_512", MOBILENETV1, 512),
+        ("sq_300", SQUEEZENET, 300),
+        ("vgg_300", VGG, 300),
+    ],
 )
 def test_golden_priors(key, family, size):
     expected = np.load(GOLDEN / "priors.npz")[key]
@@ -50,7 +55,12 @@ def test_first_cell_by_hand():
     level = PriorLevel(2, 50, SSDBoxSizes(20, 45), (4,))
     priors = generate_ssd_priors([level], 100)
     assert level.boxes_per_location == 4
-    expected = [(0.25, 0.25, 0.2, 0.2), (0.25, 0.25, 0.3, 0.3), (0.25, 0.25, 0.4, 0.1), (0.25, 0.25, 0.1, 0.4)]
+    expected = [
+        (0.25, 0.25, 0.2, 0.2),
+        (0.25, 0.25, 0.3, 0.3),
+        (0.25, 0.25, 0.4, 0.1),
+        (0.25, 0.25, 0.1, 0.4),
+    ]
     torch.testing.assert_close(priors[:4], torch.tensor(expected))
     assert priors[4, :2].tolist() == [0.75, 0.25], "columns come before rows"
 

@@ -165,14 +165,17 @@ def add_net_options(parser: argparse.ArgumentParser, default: str | None) -> Non
         "--mb2-width-mult",
         type=number(float, *WIDTH_RANGE),
         default=None,
-        help=f"width of mb2-ssd-lite, from {WIDTH_RANGE[0]} to {WIDTH_RANGE[1]} (1.0 unless a checkpoint says otherwise)",
+        help=f"width of mb2-ssd-lite, from {WIDTH_RANGE[0]} to {WIDTH_RANGE[1]} (default: as trained, else 1.0)",
     )
 
 
 def add_resolution_option(parser: argparse.ArgumentParser, default: Size | None, note: str = "") -> None:
     """Add --resolution."""
     parser.add_argument(
-        "--resolution", type=resolution, default=default, help=f"the network's input in pixels, N or WxH{note}"
+        "--resolution",
+        type=resolution,
+        default=default,
+        help=f"the network's input in pixels, N or WxH{note}",
     )
 
 
@@ -180,17 +183,28 @@ def add_dataset_type_option(parser: argparse.ArgumentParser, default: str) -> No
     """Add --dataset-type."""
     known = (*DATASETS, AUTO)
     parser.add_argument(
-        "--dataset-type", type=one_of("dataset type", known), default=default, help=f"one of {', '.join(known)}"
+        "--dataset-type",
+        type=one_of("dataset type", known),
+        default=default,
+        help=f"one of {', '.join(known)}",
     )
 
 
 def add_device_options(parser: argparse.ArgumentParser) -> None:
     """Add --device, --use-cuda and --no-cuda."""
     parser.add_argument(
-        "--device", type=device_name, default="auto", help="auto, cpu, cuda, cuda:N or mps; auto takes the best there is"
+        "--device",
+        type=device_name,
+        default="auto",
+        help="auto, cpu, cuda, cuda:N or mps; auto takes the best there is",
     )
     parser.add_argument(
-        "--use-cuda", type=str2bool, nargs="?", const=True, default=True, help="--use-cuda=false stays on the CPU"
+        "--use-cuda",
+        type=str2bool,
+        nargs="?",
+        const=True,
+        default=True,
+        help="--use-cuda=false stays on the CPU",
     )
     parser.add_argument("--no-cuda", dest="use_cuda", action="store_false", help="the same as --use-cuda=false")
 
@@ -266,12 +280,17 @@ def class_names_of(
     if source is None:
         if known is not None and typed is None:
             return tuple(known)
-        raise DataError(f"no file of labels: looked for {', '.join(map(str, candidates))}; name one with class names, one a line")
+        raise DataError(
+            f"no file of labels: looked for {', '.join(map(str, candidates))}; name one with class names, one a line"
+        )
     names = labels.read_labels(source)
     if known is not None:
         if typed is not None and names != tuple(known):
             logging.getLogger(__name__).warning(
-                "%s has %s, the model was trained with %s; using the model's", source, list(names), list(known)
+                "%s has %s, the model was trained with %s; using the model's",
+                source,
+                list(names),
+                list(known),
             )
         return tuple(known)
     if len(names) != num_classes:
@@ -309,6 +328,8 @@ def check_writable(folder: Path, option: str) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as err:
-        raise ValueError(f"{option}={folder}: cannot be made ({err.strerror}: {err.filename}); name another folder") from err
+        raise ValueError(
+            f"{option}={folder}: cannot be made ({err.strerror}: {err.filename}); name another folder"
+        ) from err
     if not os.access(folder, os.W_OK):
         raise ValueError(f"{option}={folder}: cannot be written to; name another folder")

@@ -72,9 +72,7 @@ def assign_priors(
     return boxes[0], labels[0]
 
 
-def hard_negative_mining(
-    loss: Tensor, labels: Tensor, neg_pos_ratio: float, negatives_when_empty: int = 0
-) -> Tensor:
+def hard_negative_mining(loss: Tensor, labels: Tensor, neg_pos_ratio: float, negatives_when_empty: int = 0) -> Tensor:
     """Choose the priors whose classification counts: all positives and each picture's hardest negatives.
 
     Args:

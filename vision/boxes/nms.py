@@ -59,15 +59,15 @@ def hard_nms(
     order = scores.argsort(descending=True, stable=True)[:candidate_size]
     candidates = box_scores[order]
     keep = _greedy_keep(
-        candidates[None, :, :4], torch.ones(1, len(candidates), dtype=torch.bool, device=scores.device), iou_threshold
+        candidates[None, :, :4],
+        torch.ones(1, len(candidates), dtype=torch.bool, device=scores.device),
+        iou_threshold,
     )[0]
     kept = candidates[keep]
     return kept[:top_k] if top_k > 0 else kept
 
 
-def soft_nms(
-    box_scores: Tensor, score_threshold: float, sigma: float = DEFAULT_SIGMA, top_k: int = -1
-) -> Tensor:
+def soft_nms(box_scores: Tensor, score_threshold: float, sigma: float = DEFAULT_SIGMA, top_k: int = -1) -> Tensor:
     """Suppression by decay (Soft-NMS, arXiv 1704.04503, the Gaussian form): scores shrink by exp(-IoU^2 / sigma).
 
     Args:
@@ -144,9 +144,7 @@ def multiclass_nms(
         rows, labels = [boxes.new_zeros(0, 5)], [torch.zeros(0, dtype=torch.int64, device=scores.device)]
         for index, of_class in enumerate(class_scores, start=1):
             above = of_class > score_threshold
-            picked = soft_nms(
-                torch.cat([boxes[above], of_class[above, None]], dim=1), score_threshold, sigma, top_k
-            )
+            picked = soft_nms(torch.cat([boxes[above], of_class[above, None]], dim=1), score_threshold, sigma, top_k)
             rows.append(picked)
             labels.append(torch.full((len(picked),), index, dtype=torch.int64, device=scores.device))
         found = torch.cat(rows)

@@ -1,7 +1,7 @@
 """What all formats share: records of pictures and objects, image reading, class lists, balancing.
 
-A format is a subclass whose constructor reads its files into `Record`s. Objects are kept by class *name*, so that several
-datasets can be given one class list afterwards.
+A format is a subclass whose constructor reads its files into `Record`s. Objects are kept by class *name*, so that
+several datasets can be given one class list afterwards.
 """
 
 from __future__ import annotations
@@ -275,7 +275,12 @@ class DetectionDataset:
             names.append(name)
             difficult.append(is_difficult)
         return Record(
-            image_id, image_path, size, np.array(boxes, np.float32).reshape(-1, 4), tuple(names), tuple(difficult)
+            image_id,
+            image_path,
+            size,
+            np.array(boxes, np.float32).reshape(-1, 4),
+            tuple(names),
+            tuple(difficult),
         )
 
 

@@ -1,6 +1,6 @@
 """From a dataset to batches: what the loader's workers run.
 
-A training sample depends on (seed, epoch, index) alone, so neither the number of workers nor an interruption changes it.
+A training sample depends on (seed, epoch, index) alone: neither the number of workers nor an interruption changes it.
 """
 
 from __future__ import annotations

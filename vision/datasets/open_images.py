@@ -113,7 +113,9 @@ def _rows(table: Path) -> Iterator[dict[str, str]]:
                 )
             for row in reader:
                 if any(row[column] is None for column in _COLUMNS):
-                    raise DataError(f"{table}: line {reader.line_num} has fewer fields than the header; mend or remove it")
+                    raise DataError(
+                        f"{table}: line {reader.line_num} has fewer fields than the header; mend or remove it"
+                    )
                 yield row
     except (csv.Error, UnicodeDecodeError, OSError) as err:
         raise DataError(f"{table}: cannot be read as CSV ({err})") from err

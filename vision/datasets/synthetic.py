@@ -96,7 +96,14 @@ def _background(width: int, height: int, rng: np.random.Generator) -> np.ndarray
     for _ in range(rng.integers(3, 9)):
         start, end = rng.uniform(0, 1, (2, 2)) * (width, height)
         color = tuple(int(value) for value in rng.integers(0, 256, 3))
-        cv2.line(canvas, start.astype(int).tolist(), end.astype(int).tolist(), color, int(rng.integers(1, 4)), cv2.LINE_AA)
+        cv2.line(
+            canvas,
+            start.astype(int).tolist(),
+            end.astype(int).tolist(),
+            color,
+            int(rng.integers(1, 4)),
+            cv2.LINE_AA,
+        )
     for _ in range(rng.integers(1, 4)):
         center, axes = rng.uniform(0, 1, 2) * (width, height), rng.uniform(0.03, 0.2, 2) * (width, height)
         color = tuple(int(value) for value in rng.integers(0, 256, 3))
@@ -172,7 +179,8 @@ def voc_xml(file_name: str, drawing: Drawing, difficult: Sequence[bool] | None =
     objects = "".join(
         f"  <object>\n    <name>{name}</name>\n    <difficult>{int(hard)}</difficult>\n    <bndbox>\n"
         + "".join(
-            f"      <{tag}>{value + 1:g}</{tag}>\n" for tag, value in zip(("xmin", "ymin", "xmax", "ymax"), box, strict=True)
+            f"      <{tag}>{value + 1:g}</{tag}>\n"
+            for tag, value in zip(("xmin", "ymin", "xmax", "ymax"), box, strict=True)
         )
         + "    </bndbox>\n  </object>\n"
         for name, box, hard in zip(drawing.names, drawing.boxes.tolist(), difficult, strict=True)
@@ -204,7 +212,9 @@ def write_voc(root: Path, splits: dict[str, list[Drawing]], class_names: Sequenc
 def write_open_images(root: Path, splits: dict[str, list[Drawing]]) -> None:
     """Write drawings in Open Images layout; splits are train, validation and test."""
     for split, pictures in splits.items():
-        lines = ["ImageID,Source,LabelName,Confidence,XMin,XMax,YMin,YMax,IsOccluded,IsTruncated,IsGroupOf,IsDepiction,"]
+        lines = [
+            "ImageID,Source,LabelName,Confidence,XMin,XMax,YMin,YMax,IsOccluded,IsTruncated,IsGroupOf,IsDepiction,"
+        ]
         lines[0] += "IsInside,id,ClassName"
         for number, drawing in enumerate(pictures):
             image_id = f"{split}{number:05d}"

@@ -118,7 +118,10 @@ class VOCDataset(DetectionDataset):
             try:
                 box = [float(corner) for corner in corners]
             except (TypeError, ValueError):
-                self._note(path, f"object {number} {name!r} left out: its <bndbox> is {corners}, expected four numbers")
+                self._note(
+                    path,
+                    f"object {number} {name!r} left out: its <bndbox> is {corners}, expected four numbers",
+                )
                 continue
             difficult = (element.findtext("difficult") or "").strip().lower() in _TRUE
             yield name, box, difficult

@@ -164,14 +164,14 @@ def check_parity(path: Path, net: SSD, batch_size: int = 1) -> Parity:
         tolerance = max(TOLERANCE, NOISE_FACTOR * _largest_difference(single, double))
     if not difference <= tolerance:
         raise DataError(
-            f"the exported file does not compute what PyTorch does: scores or boxes differ by {difference:.2g}, allowed "
-            f"are {tolerance:.2g}; nothing was written"
+            f"the exported file does not compute what PyTorch does: scores or boxes differ by {difference:.2g}, "
+            f"allowed are {tolerance:.2g}; nothing was written"
         )
     parity = Parity(difference, tolerance, float((single[0][0] - single[0][-1]).abs().max()))
     if parity.sensitivity < SENSITIVITY:
         logger.warning(
-            "the net answers different pictures alike (scores differ by %.2g): it looks untrained, and the comparison with "
-            "onnxruntime proves little",
+            "the net answers different pictures alike (scores differ by %.2g): it looks untrained, and the "
+            "comparison with onnxruntime proves little",
             parity.sensitivity,
         )
     return parity

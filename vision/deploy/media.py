@@ -67,7 +67,9 @@ class Source:
         found = sorted(p for p in map(Path, glob.glob(pattern)) if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
         if not found:
             what = "holds no picture" if path.is_dir() else "no such picture, folder or video"
-            raise DataError(f"{self.text}: {what}; expected a picture ({', '.join(IMAGE_SUFFIXES)}), a folder, a glob or a video")
+            raise DataError(
+                f"{self.text}: {what}; expected a picture ({', '.join(IMAGE_SUFFIXES)}), a folder, a glob or a video"
+            )
         return found
 
     def _open_video(self, target: str | int) -> None:
@@ -167,7 +169,9 @@ class Sink:
             self.writer = cv2.VideoWriter(str(path), codec, self.source.frame_rate, (width, height))
             self.size = (width, height)
             if not self.writer.isOpened():
-                raise DataError(f"{path}: this OpenCV cannot write {path.suffix} videos; try .avi, or a folder of pictures as input")
+                raise DataError(
+                    f"{path}: this OpenCV cannot write {path.suffix} videos; try .avi, or a folder of pictures as input"
+                )
         if (width, height) != self.size:  # a folder of pictures of many sizes
             bgr = cv2.resize(bgr, self.size)
         self.writer.write(bgr)

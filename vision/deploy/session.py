@@ -18,7 +18,7 @@ from vision.ssd.config import SSDConfig
 from vision.ssd.data_preprocessing import PredictionTransform
 from vision.ssd.models import MODELS, build_described, describe_weights, spec_of
 from vision.ssd.predictor import detections_in_pixels
-from vision.ssd.ssd import SSD, load_strictly, place, evaluating
+from vision.ssd.ssd import SSD, evaluating, load_strictly, place
 from vision.ssd.weights import read_weights
 from vision.structures import DataError, Detections
 
@@ -42,7 +42,9 @@ class Session(ABC):
 
     net_name: str | None
 
-    def __init__(self, num_classes: int, class_names: tuple[str, ...] | None, size: Size, mean: Any, std: float) -> None:
+    def __init__(
+        self, num_classes: int, class_names: tuple[str, ...] | None, size: Size, mean: Any, std: float
+    ) -> None:
         self.num_classes = num_classes
         self.class_names = class_names
         self.size = as_width_height(size)
@@ -101,19 +103,25 @@ class OnnxSession(Session):
         try:
             self.session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         except Exception as err:  # onnxruntime's own exceptions have no common base of theirs
-            raise DataError(f"{path}: cannot be read as an ONNX model; expected a file that onnx_export.py wrote") from err
+            raise DataError(
+                f"{path}: cannot be read as an ONNX model; expected a file that onnx_export.py wrote"
+            ) from err
         inputs = {value.name: value.shape for value in self.session.get_inputs()}
         outputs = {value.name: value.shape for value in self.session.get_outputs()}
         if set(inputs) != {INPUT} or set(outputs) != set(OUTPUTS):
             raise DataError(
-                f"{path}: has inputs {list(inputs)} and outputs {list(outputs)}, expected [{INPUT!r}] and {list(OUTPUTS)}"
+                f"{path}: has inputs {list(inputs)} and outputs {list(outputs)}, "
+                f"expected [{INPUT!r}] and {list(OUTPUTS)}"
             )
         self.batch_size, _, height, width = inputs[INPUT]
         description = json.loads(self.session.get_modelmeta().custom_metadata_map.get(ONNX_METADATA_KEY, "null"))
         if description is None:
             config = MODELS["mb1-ssd"].config_at()
             logger.warning(
-                "%s: does not say its normalisation, taking mean %s and std %s", path, config.image_mean, config.image_std
+                "%s: does not say its normalisation; taken: mean %s, std %s",
+                path,
+                config.image_mean,
+                config.image_std,
             )
             mean, std, names, self.net_name = config.image_mean, config.image_std, None, None
         else:
@@ -134,7 +142,11 @@ class OnnxSession(Session):
 
 
 def load_net(
-    path: str | Path, *, net: str | None = None, width_mult: float | None = None, resolution: Size | None = None
+    path: str | Path,
+    *,
+    net: str | None = None,
+    width_mult: float | None = None,
+    resolution: Size | None = None,
 ) -> SSD:
     """Build the net that a `.pth` file is of, and load it.
 
@@ -152,7 +164,9 @@ def load_net(
     if net is not None and spec_of(net).name != description["net"]:
         raise DataError(f"{path}: is a {description['net']} checkpoint, --net is {net}; use --net={description['net']}")
     if width_mult is not None and width_mult != description["width_mult"]:
-        raise DataError(f"{path}: has width {description['width_mult']:g}, --mb2-width-mult is {width_mult:g}; leave it out")
+        raise DataError(
+            f"{path}: has width {description['width_mult']:g}, --mb2-width-mult is {width_mult:g}; leave it out"
+        )
     config = None
     if resolution is not None:
         config = _config_for(description, resolution, path)
@@ -167,7 +181,12 @@ def _config_for(description: Mapping[str, Any], resolution: Size, path: str | Pa
         trained = SSDConfig.from_dict(description["config"])
         if trained.width_height != config.width_height:
             width, height = trained.width_height
-            logger.warning("%s: was trained at %dx%d, is run at another resolution: expect less of it", path, width, height)
+            logger.warning(
+                "%s: was trained at %dx%d, is run at another resolution: expect less of it",
+                path,
+                width,
+                height,
+            )
         else:
             return trained
     return config

@@ -187,9 +187,7 @@ def fit(
         losses = _finite(of_epoch.read(), epoch, steps)
         validation = report = None
         if val_loader is not None and ((epoch + 1) % run.validation_epochs == 0 or epoch == schedule.epochs - 1):
-            validation, found = validate(
-                objective, val_loader, annotations if run.mean_ap else None, progress=progress
-            )
+            validation, found = validate(objective, val_loader, annotations if run.mean_ap else None, progress=progress)
             report = evaluate(found, annotations, class_names) if run.mean_ap else None
         yield EpochResult(epoch, losses, validation, report)
 
@@ -221,7 +219,5 @@ def validate(
             if annotations is not None:
                 for scores, boxes in zip(*net.decode(confidences.float(), locations.float()), strict=True):
                     size = annotations[len(found)].size
-                    found.append(
-                        detections_in_pixels(scores, boxes, size, iou_threshold=net.config.iou_threshold)
-                    )
+                    found.append(detections_in_pixels(scores, boxes, size, iou_threshold=net.config.iou_threshold))
     return average.read(), found

@@ -60,7 +60,11 @@ class InvertedResidual(nn.Module):
         layers: list[nn.Module] = []
         if hidden != inp:
             layers += [nn.Conv2d(inp, hidden, 1, bias=False), *norm(hidden), activation()]
-        layers += [nn.Conv2d(hidden, hidden, 3, stride, 1, groups=hidden, bias=False), *norm(hidden), activation()]
+        layers += [
+            nn.Conv2d(hidden, hidden, 3, stride, 1, groups=hidden, bias=False),
+            *norm(hidden),
+            activation(),
+        ]
         layers += [nn.Conv2d(hidden, oup, 1, bias=False), *norm(oup)]
         self.conv = nn.Sequential(*layers)
         self.use_res_connect = stride == 1 and inp == oup

@@ -54,9 +54,7 @@ class MultiboxLoss(nn.Module):
         super().__init__()
         self.neg_pos_ratio = neg_pos_ratio
 
-    def forward(
-        self, confidence: Tensor, predicted_locations: Tensor, labels: Tensor, gt_locations: Tensor
-    ) -> Losses:
+    def forward(self, confidence: Tensor, predicted_locations: Tensor, labels: Tensor, gt_locations: Tensor) -> Losses:
         """Compute the losses of a batch.
 
         Args:

@@ -6,7 +6,19 @@ import torch
 from torch import Tensor, nn
 
 #: Squeeze and (per branch) expand channels of each Fire module, None for a pooling.
-ROWS = (None, (16, 64), (16, 64), None, (32, 128), (32, 128), None, (48, 192), (48, 192), (64, 256), (64, 256))
+ROWS = (
+    None,
+    (16, 64),
+    (16, 64),
+    None,
+    (32, 128),
+    (32, 128),
+    None,
+    (48, 192),
+    (48, 192),
+    (64, 256),
+    (64, 256),
+)
 
 
 class Fire(nn.Module):

@@ -84,7 +84,9 @@ class TestTransform:
         _, relative, _ = ToPercentCoords()(image, boxes)
         return cv2.resize(image, self.size, interpolation=cv2.INTER_LINEAR), relative, labels
 
-    def __call__(self, image: np.ndarray, boxes: np.ndarray, labels: np.ndarray) -> tuple[Tensor, np.ndarray, np.ndarray]:
+    def __call__(
+        self, image: np.ndarray, boxes: np.ndarray, labels: np.ndarray
+    ) -> tuple[Tensor, np.ndarray, np.ndarray]:
         """Resample, and normalise to a (3, H, W) float32 tensor; boxes become relative."""
         image, boxes, labels = self.resample(image, boxes, labels)
         return normalise(image, self.mean, self.std), boxes, labels

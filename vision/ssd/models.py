@@ -162,7 +162,12 @@ class ModelSpec:
         """Make a predictor with the preprocessing of the net's own config (of this row's for a net without one)."""
         config = net.config or self.config_at()
         return Predictor(
-            net, config.image_size, config.image_mean, config.image_std, iou_threshold=config.iou_threshold, **kwargs
+            net,
+            config.image_size,
+            config.image_mean,
+            config.image_std,
+            iou_threshold=config.iou_threshold,
+            **kwargs,
         )
 
 
@@ -280,7 +285,10 @@ def identify(weights: Mapping[str, Tensor]) -> dict[str, Any] | None:
                 net = row.build(2, width_mult=width)
                 if set(weights) == set(net.state_dict()) and layout == _layout(net.state_dict()):
                     channels = weights["classification_headers.1." + _last_weight(net)].shape[0]
-                    return {**net.architecture, "num_classes": channels // net.config.specs[1].boxes_per_location}
+                    return {
+                        **net.architecture,
+                        "num_classes": channels // net.config.specs[1].boxes_per_location,
+                    }
     return None
 
 

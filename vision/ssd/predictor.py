@@ -80,9 +80,7 @@ class Predictor:
         if device is not None:
             net.to(device)
 
-    def predict(
-        self, rgb_image: np.ndarray, top_k: int = -1, prob_threshold: float | None = None
-    ) -> Detections:
+    def predict(self, rgb_image: np.ndarray, top_k: int = -1, prob_threshold: float | None = None) -> Detections:
         """Detect objects in a picture.
 
         Args:

@@ -304,6 +304,9 @@ class MatchPrior:
         labels = torch.as_tensor(gt_labels, dtype=torch.int64).reshape(-1)
         matched, matched_labels = assign_priors(boxes, labels, self.corner_form_priors, self.iou_threshold)
         locations = convert_boxes_to_locations(
-            corner_form_to_center_form(matched), self.center_form_priors, self.center_variance, self.size_variance
+            corner_form_to_center_form(matched),
+            self.center_form_priors,
+            self.center_variance,
+            self.size_variance,
         )
         return locations, matched_labels

@@ -1,0 +1,129 @@
+"""Who may import whom, and that imports do nothing."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+PACKAGE = ROOT / "vision"
+
+#: Modules that are doors to names of old: they may import anything, and nobody inside imports them.
+PORCH = {
+    "vision.ssd.legacy",
+    *(
+        f"vision.ssd.{name}"
+        for name in (
+            "vgg_ssd",
+            "mobilenetv1_ssd",
+            "mobilenetv1_ssd_lite",
+            "mobilenet_v2_ssd_lite",
+            "squeezenet_ssd_lite",
+        )
+    ),
+    *(f"vision.ssd.config.{name}_ssd_config" for name in ("mobilenetv1", "squeezenet", "vgg")),
+    "vision.utils.misc",
+    "vision.utils.box_utils",
+}
+
+#: Room -> rooms it may import, itself apart; docs/architecture.md says why.
+ALLOWED = {
+    "vision": set(),
+    "structures": set(),
+    "utils": set(),
+    "boxes": set(),
+    "nn": {"boxes"},
+    "transforms": {"boxes"},
+    "datasets": {"structures", "utils"},
+    "ssd": {"nn", "transforms", "boxes", "structures", "utils"},
+    "engine": {"ssd", "nn", "boxes", "structures", "utils"},
+    "deploy": {"ssd", "boxes", "structures", "utils", "vision"},
+    "report": {"structures", "utils"},
+    "cli": {"datasets", "ssd", "boxes", "structures"},
+}
+
+
+def name_of(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def room_of(module: str) -> str:
+    parts = module.split(".")
+    return parts[1] if len(parts) > 1 else parts[0]
+
+
+def imports_of(path: Path) -> set[str]:
+    """Modules of ours that a file imports; names imported from a package count as the package or its module."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: imports are absolute"
+            assert all(alias.name != "*" for alias in node.names), f"{path}: star import"
+            for alias in node.names:
+                module = f"{node.module}.{alias.name}"
+                is_module = (ROOT / Path(*module.split("."))).with_suffix(".py").exists() or (
+                    ROOT / Path(*module.split("."))
+                ).is_dir()
+                found.add(module if is_module else node.module)
+    return {module for module in found if module.split(".")[0] == "vision"}
+
+
+MODULES = {name_of(path): path for path in sorted(PACKAGE.rglob("*.py"))}
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_imports_go_one_way(module):
+    imported = imports_of(MODULES[module])
+    if module in PORCH:
+        return
+    assert not imported & PORCH, "nobody inside uses the doors"
+    rooms = {room_of(other) for other in imported}
+    assert rooms - {room_of(module)} <= ALLOWED[room_of(module)]
+
+
+def test_every_door_is_only_a_door():
+    for module in PORCH - {"vision.ssd.legacy"}:
+        body = ast.parse(MODULES[module].read_text()).body
+        assert all(isinstance(node, (ast.Expr, ast.ImportFrom, ast.Assign)) for node in body), module
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_modules_do_nothing_when_imported(module):
+    """At their top stand definitions, constants and imports; no loops, conditions (but the main guard) or calls."""
+    for node in ast.parse(MODULES[module].read_text()).body:
+        if isinstance(node, ast.If):
+            assert ast.unparse(node.test) in ("__name__ == '__main__'", "TYPE_CHECKING")
+            continue
+        kinds = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef, ast.Assign, ast.AnnAssign)
+        is_docstring = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+        assert isinstance(node, kinds) or is_docstring, ast.unparse(node)[:80]
+
+
+def test_importing_the_scripts_is_silent_and_leaves_heavy_packages_alone():
+    code = (
+        "import sys, train_ssd, eval_ssd, onnx_export, detect\n"
+        "print([name for name in ('onnx', 'onnxruntime', 'tensorboard', 'matplotlib') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("[]\n", "")
+
+
+def test_requirements_are_what_is_imported():
+    packages = {"cv2": "opencv-python", "PIL": "pillow"}
+    imported = set()
+    for path in [*MODULES.values(), *ROOT.glob("*.py")]:
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module] if isinstance(node, ast.ImportFrom) else []
+            imported |= {name.split(".")[0] for name in names}
+    ours = {"vision", *(path.stem for path in ROOT.glob("*.py"))}
+    imported -= set(sys.stdlib_module_names) | ours
+    lines = (ROOT / "requirements.txt").read_text().splitlines()
+    required = {line.split(">")[0] for line in lines if line and not line.startswith("#")}
+    # torch.utils.tensorboard imports tensorboard
+    assert {packages.get(name, name) for name in imported} == required - {"tensorboard"}

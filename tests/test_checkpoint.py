@@ -1,0 +1,199 @@
+"""File names, the best of a folder, and states of runs."""
+
+import os
+import shutil
+
+import pytest
+import torch
+
+from vision.engine import checkpoint, pretrained
+from vision.ssd.models import MODELS
+from vision.structures import DataError
+from vision.utils.files import replacing
+
+
+@pytest.fixture(scope="module")
+def net():
+    return MODELS["mb1-ssd-lite"].build(3)
+
+
+@pytest.mark.parametrize("loss", [2.41, 9.5e-05, 5.672993580500285, float("inf"), 1e22])
+def test_names_are_read_as_they_were_written(loss):
+    name = checkpoint.file_name("mb1-ssd", 3, loss)
+    assert checkpoint.parse_name(name) == ("mb1-ssd", 3, loss)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["best.pth", "mb1-ssd-Epoch-x-Loss-1.pth", "mb1-ssd-Epoch-1-Loss-low.pth", "a-Epoch-1-Loss-1.0.onnx"],
+)
+def test_other_names_are_none(name):
+    assert checkpoint.parse_name(name) is None
+
+
+def put(net, folder, losses, mean_aps=None):
+    for epoch, loss in enumerate(losses):
+        results = {"epoch": epoch, "loss": loss}
+        if mean_aps:
+            results["mean_ap"] = mean_aps[epoch]
+        checkpoint.save(net, [folder / checkpoint.file_name("mb1-ssd-lite", epoch, loss)], results)
+
+
+def test_best_by_loss_reads_small_numbers(net, tmp_path):
+    put(net, tmp_path, [2.4, 9.5e-05, 0.3, float("nan"), float("inf")])
+    assert checkpoint.best_of_folder(tmp_path).name == "mb1-ssd-lite-Epoch-1-Loss-9.5e-05.pth"
+
+
+def test_best_by_mean_ap_comes_before_loss(net, tmp_path):
+    put(net, tmp_path, [2.4, 1.0, 3.0], mean_aps=[0.5, 0.6, 0.7])
+    assert checkpoint.best_of_folder(tmp_path).name == "mb1-ssd-lite-Epoch-2-Loss-3.0.pth"
+
+
+def test_best_pth_comes_first(net, tmp_path):
+    put(net, tmp_path, [2.4], mean_aps=[0.9])
+    checkpoint.save(net, [tmp_path / "best.pth"], {})
+    assert checkpoint.best_of_folder(tmp_path).name == "best.pth"
+
+
+def test_only_fitting_files_count(net, tmp_path):
+    put(net, tmp_path, [2.4])
+    MODELS["mb1-ssd-lite"].build(5).save(str(tmp_path / "mb1-ssd-lite-Epoch-0-Loss-0.1.pth"))
+    MODELS["sq-ssd-lite"].build(3).save(str(tmp_path / "sq-ssd-lite-Epoch-0-Loss-0.2.pth"))
+    (tmp_path / "mb1-ssd-lite-Epoch-0-Loss-0.001.pth").write_bytes(b"broken")
+    (tmp_path / "notes.pth.txt").write_text("")
+    assert checkpoint.best_of_folder(tmp_path, "mb1-ssd-lite", 3).name == "mb1-ssd-lite-Epoch-0-Loss-2.4.pth"
+    assert checkpoint.best_of_folder(tmp_path, "sq-ssd-lite").name == "sq-ssd-lite-Epoch-0-Loss-0.2.pth"
+
+
+def test_files_of_others_are_judged_by_their_names(net, tmp_path):
+    for loss in (3.0, 2.0):
+        torch.save(
+            {key: value for key, value in net.state_dict().items()},
+            tmp_path / f"mb1-ssd-lite-Epoch-1-Loss-{loss}.pth",
+        )
+    assert checkpoint.best_of_folder(tmp_path).name == "mb1-ssd-lite-Epoch-1-Loss-2.0.pth"
+
+
+def test_no_best_says_why(net, tmp_path):
+    put(net, tmp_path, [float("inf")])
+    MODELS["sq-ssd-lite"].build(3).save(str(tmp_path / "sq-ssd-lite-Epoch-0-Loss-0.2.pth"))
+    with pytest.raises(DataError, match="no finite loss.*is a sq-ssd-lite checkpoint, not mb1-ssd-lite"):
+        checkpoint.best_of_folder(tmp_path, "mb1-ssd-lite")
+    with pytest.raises(DataError, match="no checkpoint that can be used"):
+        checkpoint.best_of_folder(tmp_path, "vgg16-ssd")
+    with pytest.raises(DataError, match="no such folder"):
+        checkpoint.best_of_folder(tmp_path / "none")
+
+
+def test_results_travel_with_the_weights(net, tmp_path):
+    put(net, tmp_path, [2.4], mean_aps=[0.25])
+    path = next(tmp_path.glob("*.pth"))
+    assert checkpoint.results_of(path) == {"epoch": 0, "loss": 2.4, "mean_ap": 0.25}
+
+
+def state_of(net, epoch: int) -> checkpoint.RunState:
+    return checkpoint.RunState(net.description(), net.state_dict(), {"state": {}}, epoch, 0.5, 7, torch.get_rng_state())
+
+
+def test_states_survive(net, tmp_path):
+    checkpoint.save_state(tmp_path / "last.state", state_of(net, 4))
+    again = checkpoint.load_state(tmp_path / "last.state")
+    assert (again.epoch, again.best, again.seed) == (4, 0.5, 7)
+    assert torch.equal(again.weights["extras.0.0.weight"], net.extras[0][0].weight)
+    (tmp_path / "cut.state").write_bytes((tmp_path / "last.state").read_bytes()[:1000])
+    with pytest.raises(DataError, match="cut.state: cannot be read as the state of a run"):
+        checkpoint.load_state(tmp_path / "cut.state")
+
+
+def test_a_state_belongs_to_the_checkpoint_of_its_epoch(net, tmp_path):
+    put(net, tmp_path, [2.0, 1.0])
+    checkpoint.save_state(tmp_path / "last.state", state_of(net, 1))
+    assert checkpoint.state_beside(tmp_path / "mb1-ssd-lite-Epoch-1-Loss-1.0.pth") == tmp_path / "last.state"
+    assert checkpoint.state_beside(tmp_path / "mb1-ssd-lite-Epoch-0-Loss-2.0.pth") is None
+
+
+def test_what_resume_means(net, tmp_path):
+    with pytest.raises(DataError, match="nothing to resume"):
+        checkpoint.resume_source("", tmp_path)
+    put(net, tmp_path, [2.0, 1.0])
+    newest = tmp_path / "mb1-ssd-lite-Epoch-0-Loss-2.0.pth"
+    os.utime(newest, (2e9, 2e9))
+    assert checkpoint.resume_source("", tmp_path) == newest
+    assert checkpoint.resume_source(str(tmp_path), tmp_path / "else") == newest
+    checkpoint.save_state(tmp_path / "last.state", state_of(net, 1))
+    assert checkpoint.resume_source("", tmp_path) == tmp_path / "last.state"
+    assert checkpoint.resume_source(str(newest), tmp_path) == newest
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(b"", "empty"), (b"\x80\x02garbage", "cannot be read"), (b"PK\x03\x04" + b"x" * 100, "cannot be read")],
+)
+def test_files_that_hold_no_weights(tmp_path, content, message):
+    (tmp_path / "x.pth").write_bytes(content)
+    with pytest.raises(DataError, match=f"x.pth: .*{message}"):
+        checkpoint.results_of(tmp_path / "x.pth")
+
+
+@pytest.mark.parametrize("content", [[1, 2], {"model": {"a": 1}}, {}])
+def test_files_that_hold_something_else(tmp_path, content):
+    torch.save(content, tmp_path / "x.pth")
+    with pytest.raises(DataError, match="expected a .*state_dict"):
+        checkpoint.results_of(tmp_path / "x.pth")
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path):
+    (tmp_path / "a.txt").write_text("old")
+    with pytest.raises(RuntimeError), replacing(tmp_path / "a.txt") as temporary:
+        temporary.write_text("new")
+        raise RuntimeError
+    assert (tmp_path / "a.txt").read_text() == "old"
+    assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
+
+
+def no_progress(items, what, total):
+    return items
+
+
+def published(path, **changes) -> pretrained.PublishedFile:
+    import hashlib
+
+    data = path.read_bytes()
+    facts = {"url": path.as_uri(), "size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    return pretrained.PublishedFile(**{**facts, **changes})
+
+
+def test_a_download_is_checked_and_renamed(tmp_path):
+    (tmp_path / "remote").write_bytes(b"weights" * 1000)
+    target = tmp_path / "models" / "ssd.pth"
+    pretrained.fetch(target, published(tmp_path / "remote"), no_progress)
+    assert target.read_bytes() == b"weights" * 1000
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"sha256": "0" * 64}, "not the published file"),
+        ({"size": 5}, "not the published file"),
+        ({"url": "file:///no/such"}, "download from .* failed"),
+    ],
+)
+def test_a_bad_download_leaves_nothing_and_names_the_ways_out(tmp_path, changes, message):
+    (tmp_path / "remote").write_bytes(b"weights")
+    target = tmp_path / "models" / "ssd.pth"
+    with pytest.raises(DataError, match=message) as caught:
+        pretrained.fetch(target, published(tmp_path / "remote", **changes), no_progress)
+    for way_out in ("--pretrained-ssd=none", "--pretrained-ssd=FILE", "--base-net=FILE"):
+        assert way_out in str(caught.value)
+    assert list(target.parent.iterdir()) == []
+
+
+def test_weights_of_another_net_are_called_so(net, tmp_path):
+    net.save(str(tmp_path / "lite.pth"))
+    other = MODELS["mb1-ssd"].build(3)
+    with pytest.raises(DataError, match="is a mb1-ssd-lite checkpoint, --net is mb1-ssd; use --net=mb1-ssd-lite"):
+        pretrained.initialise(other, base_net=None, pretrained_ssd=str(tmp_path / "lite.pth"))
+    MODELS["mb2-ssd-lite"].build(3, width_mult=0.5).save(str(tmp_path / "half.pth"))
+    with pytest.raises(DataError, match="has width 0.5, --mb2-width-mult is 1"):
+        pretrained.initialise(MODELS["mb2-ssd-lite"].build(3), base_net=None, pretrained_ssd=str(tmp_path / "half.pth"))
+    shutil.rmtree(tmp_path)

@@ -1,0 +1,428 @@
+"""Reading VOC and Open Images, and what is said of files that are not as they should be."""
+
+import logging
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from conftest import CLASSES, PICTURE_SIZE, SHARED
+from PIL import Image
+
+from vision.datasets import join, open_dataset
+from vision.datasets.base import picture_size, read_image
+from vision.datasets.loading import EpochBatches, make_loader, pad
+from vision.datasets.open_images import OpenImagesDataset
+from vision.datasets.synthetic import voc_xml, write_voc
+from vision.datasets.voc_dataset import VOCDataset
+from vision.ssd.data_preprocessing import TestTransform, TrainAugmentation
+from vision.structures import Annotation, DataError, Sample
+
+
+def assert_as_drawn(dataset, pictures, tolerance: float) -> None:
+    assert len(dataset) == len(pictures)
+    for index, drawing in enumerate(pictures):
+        annotation = dataset.annotation(index)
+        np.testing.assert_allclose(annotation.boxes, drawing.boxes, atol=tolerance)
+        assert [dataset.class_names[label] for label in annotation.labels] == list(drawing.names)
+        assert annotation.size == PICTURE_SIZE
+        image = dataset.get_image(index)
+        assert image.shape == drawing.image.shape
+        assert image.dtype == np.uint8
+        assert np.abs(image.astype(int) - drawing.image).mean() < 16, "RGB, not BGR"
+
+
+def test_voc_reads_what_was_written(voc_root, pictures):
+    assert_as_drawn(VOCDataset(voc_root), pictures["train"], 1e-4)
+    test = VOCDataset(str(voc_root), is_test=True)
+    assert_as_drawn(test, pictures["test"], 1e-4)
+    assert test.class_names == ("BACKGROUND", *CLASSES)
+    assert test.class_dict["cone"] == 3
+    assert test.ids == [f"test_{number:05d}" for number in range(3)]
+
+
+def test_open_images_reads_what_was_written(open_images_root, pictures):
+    train = OpenImagesDataset(open_images_root)
+    with_objects = [drawing for drawing in pictures["train"] if drawing.names]
+    assert_as_drawn(train, with_objects, 1e-3)
+    assert train.class_names == OpenImagesDataset(open_images_root, dataset_type="test").class_names
+
+
+def test_items_for_scripts(voc_root):
+    dataset = VOCDataset(voc_root)
+    image, boxes, labels = dataset[0]
+    assert image.shape == (PICTURE_SIZE[1], PICTURE_SIZE[0], 3)
+    assert (boxes.dtype, labels.dtype) == (np.float32, np.int64)
+    image_id, (all_boxes, all_labels, difficult) = dataset.get_annotation(0)
+    assert image_id == "train_00000"
+    assert len(all_boxes) == len(all_labels) == len(difficult)
+    changed = VOCDataset(voc_root, lambda i, b, la: (i * 0, b * 2, la), lambda b, la: (b + 1, la + 10))[0]
+    assert changed[0].max() == 0
+    np.testing.assert_allclose(changed[1], boxes * 2 + 1)
+    assert changed[2].tolist() == (labels + 10).tolist()
+
+
+def rewrite(root, name: str, objects: str, size=(96, 80)) -> None:
+    (root / "Annotations" / f"{name}.xml").write_text(f"<annotation>{objects}</annotation>")
+
+
+def voc_object(name="ball", box=(10, 10, 30, 40), more="") -> str:
+    corners = "".join(
+        f"<{tag}>{value}</{tag}>" for tag, value in zip(("xmin", "ymin", "xmax", "ymax"), box, strict=True)
+    )
+    return f"<object><name>{name}</name>{more}<bndbox>{corners}</bndbox></object>"
+
+
+def read_first(root, objects: str, caplog, **options) -> tuple[Annotation, str, VOCDataset]:
+    rewrite(root, "train_00000", objects)
+    with caplog.at_level(logging.WARNING):
+        dataset = VOCDataset(root, **options)
+    return dataset.annotation(0), caplog.text, dataset
+
+
+def test_voc_counts_pixels_from_one(own_voc, caplog):
+    annotation, said, _ = read_first(own_voc, voc_object(box=(1, 1, 96, 80)), caplog)
+    assert annotation.boxes.tolist() == [[0, 0, 95, 79]]
+    assert said == ""
+
+
+def test_boxes_are_clipped_to_the_real_picture(own_voc, caplog):
+    annotation, _, _ = read_first(own_voc, voc_object(box=(-20, 0, 500.5, 60)), caplog)
+    assert annotation.boxes.tolist() == [[0, 0, 96, 59]]
+
+
+@pytest.mark.parametrize(
+    "box", [(20, 20, 20, 40), (20, 20, 30, 20), (0, 0, 0, 0), (200, 10, 300, 20), (-30, 5, -5, 9)],
+    ids=["no width", "no height", "a point", "right of the picture", "left of it"],
+)  # fmt: skip
+def test_boxes_without_area_are_left_out_and_named(own_voc, caplog, box):
+    annotation, said, dataset = read_first(own_voc, voc_object(box=box) + voc_object("star"), caplog)
+    assert annotation.boxes.shape == (1, 4)
+    assert [dataset.class_names[label] for label in annotation.labels] == ["star"]
+    assert "train_00000.xml: object 1 'ball'" in said
+    assert "no area" in said
+    assert len(dataset.defects) == 1
+
+
+def test_swapped_corners_are_mended_and_named(own_voc, caplog):
+    annotation, said, _ = read_first(own_voc, voc_object(box=(41, 10, 11, 31)), caplog)
+    assert annotation.boxes.tolist() == [[10, 9, 40, 30]]
+    assert "swapped" in said
+
+
+@pytest.mark.parametrize(
+    ("objects", "message"),
+    [
+        (voc_object(name=""), "no <name>"),
+        ("<object><name>ball</name></object>", "expected four numbers"),
+        (voc_object(box=("a", 1, 2, 3)), "expected four numbers"),
+        (voc_object(box=("nan", 1, 2, 3)), "not finite"),
+    ],
+)
+def test_broken_objects_are_left_out_and_named(own_voc, caplog, objects, message):
+    annotation, said, dataset = read_first(own_voc, objects, caplog)
+    assert annotation.boxes.shape == (0, 4)
+    assert message in said
+    assert "train_00000.xml" in said
+    image, boxes, labels = dataset[0]
+    assert boxes.shape == (0, 4)
+    assert labels.shape == (0,)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("1", True), ("0", False), ("", False), ("Unspecified", False), ("true", True)],
+)
+def test_difficult(own_voc, caplog, text, expected):
+    annotation, _, dataset = read_first(own_voc, voc_object(more=f"<difficult>{text}</difficult>"), caplog)
+    assert annotation.difficult.tolist() == [expected]
+    assert len(dataset[0][1]) == (0 if expected else 1)
+    assert len(VOCDataset(own_voc, keep_difficult=True)[0][1]) == 1
+    assert len(dataset.get_annotation(0)[1][0]) == 1
+
+
+def test_unknown_classes_are_counted_and_named(own_voc, caplog):
+    annotation, said, _ = read_first(own_voc, voc_object("Ball") * 2 + voc_object(), caplog)
+    assert len(annotation.labels) == 1
+    assert "2 objects left out" in said
+    assert "'Ball' (2)" in said
+
+
+def test_without_labels_txt_the_names_found_count_in_every_split(own_voc):
+    (own_voc / "labels.txt").unlink()
+    found = VOCDataset(own_voc, is_test=True).class_names
+    assert found == ("BACKGROUND", *sorted(CLASSES))
+    assert VOCDataset(own_voc).class_names == found
+
+
+def test_label_file_is_taken_in_the_place_of_labels_txt(own_voc, tmp_path):
+    (tmp_path / "other.txt").write_text("star\nball\n")
+    dataset = VOCDataset(own_voc, label_file=tmp_path / "other.txt")
+    assert dataset.class_names == ("BACKGROUND", "star", "ball")
+
+
+@pytest.mark.parametrize(
+    ("present", "train", "test"),
+    [
+        (["trainval", "train", "test", "val", "default"], "trainval", "test"),
+        (["train", "val", "default"], "train", "val"),
+        (["default"], "default", "default"),
+    ],
+)
+def test_voc_lists_come_in_order(own_voc, present, train, test):
+    folder = own_voc / "ImageSets" / "Main"
+    for path in folder.glob("*.txt"):
+        path.unlink()
+    for number, name in enumerate(present):
+        (folder / f"{name}.txt").write_text(f"train_0000{number}\n")
+    assert VOCDataset(own_voc).ids == [f"train_0000{present.index(train)}"]
+    assert VOCDataset(own_voc, is_test=True).ids == [f"train_0000{present.index(test)}"]
+
+
+@pytest.mark.parametrize("suffix", [".png", ".JPG", ".jpeg", ".bmp", ".webp"])
+def test_the_usual_image_suffixes(own_voc, suffix):
+    path = own_voc / "JPEGImages" / "train_00000.jpg"
+    image = cv2.imread(str(path))
+    path.unlink()
+    other = path.with_suffix(suffix.lower())
+    cv2.imwrite(str(other), image)
+    other.rename(path.with_suffix(suffix))
+    assert VOCDataset(own_voc).get_image(0).shape == image.shape
+
+
+def test_ids_without_picture_or_annotation_are_counted(own_voc, caplog):
+    (own_voc / "JPEGImages" / "train_00001.jpg").unlink()
+    (own_voc / "Annotations" / "train_00002.xml").unlink()
+    (own_voc / "ImageSets/Main/train.txt").write_text("\ntrain_00000 \n\ntrain_00001\ntrain_00002\n")
+    with caplog.at_level(logging.WARNING):
+        dataset = VOCDataset(own_voc)
+    assert dataset.ids == ["train_00000"]
+    assert "1 of 3 ids left out: no picture" in caplog.text
+    assert "1 of 3 ids left out: no XML" in caplog.text
+
+
+def spoil_lists(root):
+    for path in (root / "ImageSets/Main").glob("*.txt"):
+        path.unlink()
+
+
+def spoil_images(root):
+    for path in (root / "JPEGImages").iterdir():
+        path.unlink()
+
+
+def spoil_first_image(root):
+    (root / "JPEGImages/train_00000.jpg").write_bytes(b"no picture")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda root: root.rename(root.with_name("elsewhere")), "no such folder"),
+        (spoil_lists, "no picture set; expected one of trainval.txt, train.txt, default.txt, found none"),
+        (lambda root: (root / "ImageSets/Main/train.txt").write_text("\n"), "lists no picture"),
+        (lambda root: (root / "ImageSets/Main/train.txt").write_bytes(b"\xff\xfe\xfa"), "UTF-8"),
+        (spoil_images, "none of its 6 ids has a picture"),
+        (spoil_first_image, "train_00000.jpg: cannot be decoded"),
+        (
+            lambda root: (root / "Annotations/train_00000.xml").write_text("<a><b></a>"),
+            "train_00000.xml: not readable as XML",
+        ),
+    ],
+)
+def test_voc_folders_that_cannot_be_read(own_voc, spoil, message):
+    spoil(own_voc)
+    with pytest.raises(DataError, match=message):
+        VOCDataset(own_voc)
+
+
+def spoil_table(edit):
+    def spoil(root):
+        table = root / "sub-train-annotations-bbox.csv"
+        table.write_text(edit(table.read_text()))
+
+    return spoil
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda root: (root / "sub-train-annotations-bbox.csv").unlink(), "no such file.*found sub-test-annotations"),
+        (spoil_table(lambda text: text.replace("ClassName", "Class")), "lacks the columns ClassName"),
+        (spoil_table(lambda text: text + "only,three,fields\n"), "line .* fewer fields"),
+        (spoil_table(lambda text: text.replace("train00000,synthetic,/m/", "train00000,x,x", 1).replace(",1,0", ",1,zero")), "line .*could not convert"),
+        (spoil_table(lambda text: text + '"train00000'), "cannot be read as CSV"),
+        (lambda root: [path.unlink() for path in (root / "train").iterdir()], "none of its .* ids has a picture"),
+    ],
+)  # fmt: skip
+def test_open_images_folders_that_cannot_be_read(open_images_root, tmp_path, spoil, message):
+    import shutil
+
+    root = tmp_path / "open_images"
+    shutil.copytree(open_images_root, root)
+    spoil(root)
+    with pytest.raises(DataError, match=message):
+        OpenImagesDataset(root)
+
+
+def test_open_images_order_of_columns_is_free_and_classes_span_splits(tmp_path):
+    for split, name in (("train", "b"), ("test", "a")):
+        (tmp_path / split).mkdir()
+        Image.new("RGB", (100, 50)).save(tmp_path / split / "x1.jpg")
+        (tmp_path / f"sub-{split}-annotations-bbox.csv").write_text(
+            f"ClassName,YMax,XMax,YMin,XMin,ImageID\n{name},0.5,0.6,0.2,0.1,x1\n"
+        )
+    dataset = OpenImagesDataset(tmp_path)
+    assert dataset.class_names == ("BACKGROUND", "a", "b")
+    np.testing.assert_allclose(dataset.annotation(0).boxes, [[10, 10, 60, 25]], rtol=1e-6)
+    assert dataset.annotation(0).labels.tolist() == [2]
+
+
+def test_open_images_validates_on_test_else_validation(open_images_root, tmp_path):
+    import shutil
+
+    assert open_dataset("open_images", open_images_root, "test").dataset_type == "test"
+    root = tmp_path / "open_images"
+    shutil.copytree(open_images_root, root)
+    (root / "sub-test-annotations-bbox.csv").rename(root / "sub-validation-annotations-bbox.csv")
+    (root / "test").rename(root / "validation")
+    assert open_dataset("auto", root, "test").dataset_type == "validation"
+
+
+def test_auto_goes_by_what_is_there(voc_root, open_images_root, tmp_path):
+    assert isinstance(open_dataset("auto", voc_root, "train"), VOCDataset)
+    assert isinstance(open_dataset("auto", open_images_root, "train"), OpenImagesDataset)
+    with pytest.raises(DataError, match="no dataset of a known format"):
+        open_dataset("auto", tmp_path, "train")
+
+
+def test_joined_datasets_are_merged_by_name(voc_root, open_images_root, pictures, tmp_path):
+    (tmp_path / "two.txt").write_text("star\nball\n")
+    voc = VOCDataset(voc_root, label_file=tmp_path / "two.txt")
+    joined = join([voc, OpenImagesDataset(open_images_root)])
+    assert joined.class_names == ("BACKGROUND", "star", "ball", "board", "cone")
+    assert len(joined) == 12
+    for index, drawing in enumerate(pictures["train"] * 2):
+        names = [joined.class_names[label] for label in joined.annotation(index).labels]
+        assert names == list(drawing.names)
+
+
+def test_balancing_evens_out_pictures_per_class(tmp_path, pictures):
+    from vision.datasets import synthetic
+
+    many = synthetic.drawings(12, 5, size=(64, 64), class_names=("ball",), max_objects=1)
+    few = synthetic.drawings(3, 6, size=(64, 64), class_names=("star",), max_objects=1)
+    write_voc(tmp_path, {"train": many + few})
+    dataset = VOCDataset(tmp_path)
+    assert dataset.class_counts() == {"ball": 12, "board": 0, "cone": 0, "star": 3}
+    dataset.balance(np.random.default_rng(0))
+    assert dataset.class_counts() == {"ball": 3, "board": 0, "cone": 0, "star": 3}
+
+
+def test_open_images_balances_when_asked(open_images_root):
+    plain = OpenImagesDataset(open_images_root)
+    np.random.seed(0)
+    balanced = OpenImagesDataset(open_images_root, balance_data=True)
+    assert len(balanced) < len(plain)
+
+
+def test_size_in_the_header_is_the_size_decoded_also_when_turned(tmp_path):
+    image = Image.new("RGB", (40, 20), (200, 10, 10))
+    exif = image.getexif()
+    exif[0x0112] = 6
+    image.save(tmp_path / "turned.jpg", exif=exif)
+    width, height = picture_size(tmp_path / "turned.jpg")
+    assert (width, height) == (20, 40)
+    assert read_image(tmp_path / "turned.jpg").shape == (height, width, 3)
+
+
+def test_a_picture_that_vanished_is_named(tmp_path):
+    with pytest.raises(DataError, match="no such picture"):
+        read_image(tmp_path / "gone.jpg")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"boxes": np.zeros((4,), np.float32)}, "shape"),
+        ({"labels": np.int64([1, 2])}, "labels: expected shape"),
+        ({"boxes": np.float32([[5, 0, 1, 1]])}, "x1 <= x2"),
+        ({"boxes": np.float32([[0, 0, np.nan, 1]])}, "finite"),
+        ({"labels": np.int64([0])}, "background"),
+    ],
+)
+def test_annotations_refuse_nonsense(changes, message):
+    good = {
+        "boxes": np.float32([[0, 0, 1, 1]]),
+        "labels": np.int64([1]),
+        "difficult": np.array([False]),
+        "size": (9, 9),
+    }
+    Annotation(**good)
+    with pytest.raises(ValueError, match=message):
+        Annotation(**{**good, **changes})
+
+
+def test_padding_a_batch():
+    image = torch.zeros(3, 4, 4, dtype=torch.uint8)
+    samples = [
+        Sample(image, torch.ones(2, 4), torch.tensor([1, 2])),
+        Sample(image, torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64)),
+    ]
+    batch = pad(samples)
+    assert batch.images.dtype == torch.uint8
+    assert batch.boxes.shape == (2, 2, 4)
+    assert batch.labels.tolist() == [[1, 2], [0, 0]]
+    assert pad(samples[1:]).boxes.shape == (1, 0, 4)
+
+
+@pytest.mark.parametrize(
+    ("count", "size", "lengths"), [(9, 4, [4, 5]), (10, 4, [4, 4, 2]), (1, 4, [1]), (3, 1, [1, 1, 1])]
+)
+def test_a_last_batch_of_one_joins_the_one_before(count, size, lengths):
+    batches = EpochBatches(count, size)
+    assert [len(batch) for batch in batches] == lengths
+    assert len(batches) == len(lengths)
+    assert sorted(index for batch in batches for _, index in batch) == list(range(count))
+
+
+def test_order_depends_on_seed_and_epoch_alone():
+    one, other = EpochBatches(20, 4, seed=1), EpochBatches(20, 4, seed=1)
+    assert list(one) == list(other)
+    other.epoch = 1
+    assert list(one) != list(other)
+    assert list(one) != list(EpochBatches(20, 4, seed=2))
+    assert [index for batch in EpochBatches(5, 2, shuffle=False) for _, index in batch] == list(range(5))
+
+
+def test_workers_change_nothing(voc_root):
+    dataset = VOCDataset(voc_root)
+    batches = []
+    for workers in (0, 2):
+        loader = make_loader(dataset, TrainAugmentation(64, 127, 128.0), 4, workers, seed=3)
+        loader.batch_sampler.epoch = 2
+        batches.append(list(loader))
+    for one, other in zip(*batches, strict=True):
+        assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+    assert batches[0][0].images.dtype == torch.uint8
+
+
+def test_validation_comes_in_order_and_whole(voc_root):
+    dataset = VOCDataset(voc_root)
+    images = torch.cat([batch.images for batch in make_loader(dataset, TestTransform(64), 4, 0, shuffle=False)])
+    expected = cv2.resize(dataset.get_image(5), (64, 64), interpolation=cv2.INTER_LINEAR)
+    np.testing.assert_array_equal(images[5].numpy(), expected.transpose(2, 0, 1))
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="needs the shared datasets")
+def test_real_dataset_with_two_objects_without_area(caplog):
+    with caplog.at_level(logging.WARNING):
+        dataset = VOCDataset(SHARED / "datasets" / "bccd")
+    assert "BloodImage_00338.xml: object 13 'RBC'" in caplog.text
+    assert "BloodImage_00343.xml: object 4 'RBC'" in caplog.text
+    assert len(dataset) == 292
+
+
+def test_voc_xml_counts_from_one(pictures):
+    drawing = pictures["test"][0]
+    assert f"<xmin>{drawing.boxes[0, 0] + 1:g}</xmin>" in voc_xml("x.jpg", drawing)

@@ -1,0 +1,165 @@
+"""The exported file: contract, parity, and checks that reject."""
+
+import json
+import warnings
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from conftest import golden_net
+
+from vision.deploy import export as exporting
+from vision.deploy.session import OnnxSession, TorchSession, open_session
+from vision.ssd.models import MODELS, NET_NAMES
+from vision.structures import DataError
+
+
+def net_for(name: str, size=None):
+    """A net whose answers depend on the picture: with default weights any comparison would pass."""
+    spec = MODELS[name]
+    net = golden_net(name, config=spec.config_at(size or (300 if name == "vgg16-ssd" else (160, 128))))
+    # vgg's input is 128 times as large as that of the others
+    if name == "vgg16-ssd":
+        with torch.no_grad():
+            net.base_net[0].weight /= 100
+    net.class_names = ("BACKGROUND", "a", "b", "c")
+    return net
+
+
+@pytest.mark.parametrize("name", NET_NAMES)
+def test_every_net_exports_and_agrees_with_pytorch(name, tmp_path):
+    net = net_for(name)
+    parity = exporting.export(net, tmp_path / "net.onnx")
+    assert parity.difference <= parity.tolerance
+    assert parity.sensitivity > 0.05, "the comparison must be able to fail"
+    model = onnx.load(str(tmp_path / "net.onnx"))
+    assert ([entry.version for entry in model.opset_import], model.ir_version) == ([13], 7)
+    assert [value.name for value in model.graph.input] == ["input_0"]
+    assert [value.name for value in model.graph.output] == ["scores", "boxes"]
+    assert [path.name for path in tmp_path.iterdir()] == ["net.onnx"], "one file"
+    forbidden = {"Shape", "Gather", "Loop", "If", "NonZero", "Resize"}
+    assert not forbidden & {node.op_type for node in model.graph.node}
+
+    session = OnnxSession(tmp_path / "net.onnx")
+    assert session.class_names == net.class_names
+    assert session.net_name == name
+    assert session.size == net.config.width_height
+    picture = np.random.default_rng(0).integers(0, 256, (90, 120, 3)).astype(np.uint8)
+    ours, theirs = (s.run(s.transform(picture)[None]) for s in (TorchSession(net), session))
+    for one, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(one, other, atol=5e-3, rtol=1e-3)
+    torch.testing.assert_close(theirs[0].sum(dim=2), torch.ones(theirs[0].shape[:2]), atol=1e-4, rtol=0)
+
+
+def test_metadata_names_net_classes_and_normalisation(tmp_path):
+    exporting.export(net_for("mb1-ssd-lite"), tmp_path / "net.onnx")
+    facts = {entry.key: entry.value for entry in onnx.load(str(tmp_path / "net.onnx")).metadata_props}
+    assert facts["net"] == "mb1-ssd-lite"
+    assert json.loads(facts["classes"]) == ["BACKGROUND", "a", "b", "c"]
+    assert json.loads(facts["normalisation"]) == {
+        "channels": "RGB",
+        "pixels": [0, 255],
+        "mean": [127.0] * 3,
+        "std": 128.0,
+    }
+
+
+def test_a_training_net_is_left_as_it_was(tmp_path):
+    net = net_for("mb1-ssd-lite").train()
+    before = {key: value.clone() for key, value in net.state_dict().items()}
+    exporting.export(net, tmp_path / "net.onnx")
+    assert net.training
+    assert not net.is_test
+    assert all(torch.equal(value, net.state_dict()[key]) for key, value in before.items())
+
+
+def test_a_static_batch(tmp_path):
+    net = net_for("mb1-ssd-lite")
+    exporting.export(net, tmp_path / "net.onnx", batch_size=2)
+    session = OnnxSession(tmp_path / "net.onnx")
+    images = torch.randn(3, 3, 128, 160).clamp(-1, 1)
+    scores, boxes = session.run(images)
+    expected, _ = TorchSession(net).run(images)
+    assert scores.shape == (3, len(net.priors), 4)
+    torch.testing.assert_close(scores, expected, atol=2e-3, rtol=0)
+
+
+def test_a_mismatch_is_rejected_and_leaves_nothing(tmp_path, monkeypatch):
+    net = net_for("mb1-ssd-lite")
+    write = exporting.write
+
+    def write_other_weights(net, path, batch_size=1):
+        write(net, path, batch_size)
+        model = onnx.load(str(path))
+        for tensor in model.graph.initializer:
+            if list(tensor.dims) == [32, 3, 3, 3]:
+                values = onnx.numpy_helper.to_array(tensor) * 1.01
+                tensor.CopyFrom(onnx.numpy_helper.from_array(values, tensor.name))
+        onnx.save(model, str(path))
+
+    monkeypatch.setattr(exporting, "write", write_other_weights)
+    with pytest.raises(DataError, match="does not compute what PyTorch does"):
+        exporting.export(net, tmp_path / "net.onnx")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_broken_contract_is_rejected(tmp_path, monkeypatch):
+    monkeypatch.setattr(exporting, "OPSET", 12)
+    exporting.write(net_for("mb1-ssd-lite"), tmp_path / "net.onnx")
+    monkeypatch.undo()
+    with pytest.raises(DataError, match="opset is .*12.*expected .*13"):
+        exporting.check_contract(tmp_path / "net.onnx", net_for("mb1-ssd-lite"))
+
+
+def test_answers_that_are_not_finite_are_rejected(tmp_path):
+    net = net_for("mb1-ssd-lite")
+    with torch.no_grad():
+        net.regression_headers[0][2].bias.fill_(torch.inf)
+    with pytest.raises(DataError, match="not finite"):
+        exporting.export(net, tmp_path / "net.onnx")
+
+
+def test_an_untrained_net_is_called_one(tmp_path, caplog):
+    torch.manual_seed(0)
+    spec = MODELS["mb1-ssd-lite"]
+    exporting.export(spec.build(3, config=spec.config_at(96)), tmp_path / "net.onnx")
+    assert "looks untrained" in caplog.text
+
+
+def test_a_foreign_file_is_run_with_the_usual_normalisation(tmp_path, caplog):
+    exporting.write(net_for("mb1-ssd-lite"), tmp_path / "net.onnx")
+    model = onnx.load(str(tmp_path / "net.onnx"))
+    del model.metadata_props[:]
+    onnx.save(model, str(tmp_path / "net.onnx"))
+    session = open_session(tmp_path / "net.onnx")
+    assert session.class_names is None
+    assert session.num_classes == 4
+    assert "does not say its normalisation" in caplog.text
+
+
+def test_files_that_are_no_detector(tmp_path):
+    (tmp_path / "none.onnx").write_bytes(b"not a model")
+    with pytest.raises(DataError, match="none.onnx: cannot be read as an ONNX model"):
+        open_session(tmp_path / "none.onnx")
+    with pytest.raises(DataError, match="no such file"):
+        open_session(tmp_path / "gone.onnx")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(torch.nn.Linear(2, 2), (torch.zeros(1, 2),), str(tmp_path / "linear.onnx"), dynamo=False)
+    with pytest.raises(DataError, match="expected \\['input_0'\\]"):
+        open_session(tmp_path / "linear.onnx")
+
+
+def test_a_file_is_held_to_what_was_typed(tmp_path):
+    net = net_for("mb1-ssd-lite")
+    exporting.write(net, tmp_path / "net.onnx")
+    net.save(str(tmp_path / "net.pth"))
+    with pytest.raises(DataError, match="is of mb1-ssd-lite, --net is mb1-ssd"):
+        open_session(tmp_path / "net.onnx", net="mb1-ssd")
+    with pytest.raises(DataError, match="is a mb1-ssd-lite checkpoint, --net is ssd-mobilenet"):
+        open_session(tmp_path / "net.pth", net="ssd-mobilenet")
+    with pytest.raises(DataError, match="160x128 only"):
+        open_session(tmp_path / "net.onnx", resolution=300)
+    assert open_session(tmp_path / "net.onnx", net="mb1-lite-ssd", resolution=(160, 128)).size == (160, 128)
+    assert open_session(tmp_path / "net.pth", resolution=200).size == (200, 200)

@@ -1,0 +1,258 @@
+"""Augmentation: laws that hold for every draw, and each class by itself."""
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from vision.ssd.data_preprocessing import Normaliser, PredictionTransform, TestTransform, TrainAugmentation
+from vision.transforms import transforms as T
+
+WIDTH, HEIGHT = 90, 60
+
+
+def picture(dtype=np.uint8) -> np.ndarray:
+    rng = np.random.default_rng(5)
+    coarse = rng.uniform(0, 255, (6, 9, 3)).astype(np.float32)
+    return cv2.resize(coarse, (WIDTH, HEIGHT)).clip(0, 255).astype(dtype)
+
+
+BOXES = np.float32([[10, 10, 40, 30], [50, 20, 88, 59]])
+LABELS = np.int64([1, 2])
+
+GEOMETRIC = [T.Expand((127, 127, 127)), T.RandomSampleCrop(), T.RandomMirror()]
+PHOTOMETRIC = [T.RandomBrightness(), T.RandomContrast(), T.RandomLightingNoise(), T.PhotometricDistort()]
+ON_HSV = [T.RandomSaturation(), T.RandomHue()]
+
+
+@pytest.mark.parametrize("boxes", [BOXES, np.zeros((0, 4), np.float32)], ids=["objects", "none"])
+@pytest.mark.parametrize("transform", GEOMETRIC, ids=lambda t: type(t).__name__)
+def test_geometric_transforms_keep_boxes_inside(transform, boxes):
+    labels = LABELS[: len(boxes)]
+    changed = 0
+    for seed in range(60):
+        image = picture()
+        given = boxes.copy()
+        out, moved, kept = transform(image, given, labels, rng=np.random.default_rng(seed))
+        assert np.array_equal(given, boxes), "inputs are not written to"
+        assert np.array_equal(image, picture()), "inputs are not written to"
+        assert out.dtype == np.uint8
+        assert moved.shape == (len(kept), 4)
+        height, width = out.shape[:2]
+        assert (moved >= 0).all()
+        assert (moved <= (width, height, width, height)).all()
+        assert (moved[:, 2:] > moved[:, :2]).all()
+        assert len(boxes) == 0 or len(kept) > 0
+        changed += not np.array_equal(out, picture())
+    assert 5 < changed < 60
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+@pytest.mark.parametrize("transform", PHOTOMETRIC + ON_HSV, ids=lambda t: type(t).__name__)
+def test_photometric_transforms_change_pixels_only(transform, dtype):
+    changed = 0
+    for seed in range(30):
+        image = picture(dtype)
+        source = (
+            cv2.cvtColor(image / 255 if dtype == np.float32 else image, cv2.COLOR_RGB2HSV)
+            if transform in ON_HSV
+            else image
+        )
+        before = source.copy()
+        out, boxes, labels = transform(source, BOXES, LABELS, rng=np.random.default_rng(seed))
+        assert np.array_equal(source, before), "inputs are not written to"
+        assert boxes is BOXES
+        assert labels is LABELS
+        assert out.shape == source.shape
+        assert out.dtype == dtype
+        changed += not np.array_equal(out, before)
+    assert 5 < changed <= 30
+
+
+def test_the_same_generator_gives_the_same_and_another_gives_another():
+    augment = TrainAugmentation(64, 127, 128.0)
+    one, other, third = (augment.resample(picture(), BOXES, LABELS, np.random.default_rng(seed)) for seed in (3, 3, 4))
+    assert all(np.array_equal(a, b) for a, b in zip(one, other, strict=True))
+    assert not np.array_equal(one[0], third[0])
+
+
+def test_without_a_generator_numpys_global_seed_counts():
+    mirror = T.RandomMirror()
+
+    def draws() -> list[float]:
+        np.random.seed(1)
+        return [float(mirror(picture(), BOXES, LABELS)[1][0, 0]) for _ in range(20)]
+
+    assert draws() == draws()
+    assert len(set(draws())) == 2
+
+
+def crop_windows(boxes: np.ndarray, count: int = 400) -> list[T.Window]:
+    crop = T.RandomSampleCrop()
+    return [crop.plan((WIDTH, HEIGHT), boxes, np.random.default_rng(seed)) for seed in range(count)]
+
+
+def test_crops_are_shaped_as_the_paper_says_and_hold_an_object():
+    whole = 0
+    for window in crop_windows(BOXES):
+        width, height = window.size
+        whole += window == T.Window(0, 0, WIDTH, HEIGHT)
+        assert 0.3 * WIDTH - 1 <= width <= WIDTH
+        assert 0.3 * HEIGHT - 1 <= height <= HEIGHT
+        assert window.left >= 0
+        assert window.bottom <= HEIGHT
+        if window != T.Window(0, 0, WIDTH, HEIGHT):
+            assert 0.45 < height / width < 2.1
+            assert len(window.map_boxes(BOXES, LABELS)[1]) >= 1
+    assert 400 / 7 * 0.6 < whole < 400 / 2
+
+
+@pytest.mark.parametrize("mode", [0.3, 0.7])
+def test_a_crop_is_overlapped_as_its_mode_asks(monkeypatch, mode):
+    monkeypatch.setattr(T, "CROP_MODES", (mode,))
+    cropped = [window for window in crop_windows(BOXES) if window.size != (WIDTH, HEIGHT)]
+    assert cropped
+    for window in cropped:
+        assert T.jaccard_numpy(BOXES, np.float32(window[:4])).max() >= mode
+
+
+def test_when_no_crop_is_good_the_picture_stays_whole(monkeypatch):
+    monkeypatch.setattr(T, "CROP_MODES", (0.9,))
+    tiny = np.float32([[1, 1, 3, 3]])
+    assert {window.size for window in crop_windows(tiny, 50)} == {(WIDTH, HEIGHT)}
+
+
+def test_pictures_without_objects_are_cropped_freely(monkeypatch):
+    monkeypatch.setattr(T, "CROP_MODES", (0.9,))
+    assert all(window.size != (WIDTH, HEIGHT) for window in crop_windows(np.zeros((0, 4), np.float32), 50))
+
+
+def test_composed_windows_are_the_windows_one_after_the_other():
+    """Looking through windows in turn, or through their composition at once, moves boxes alike."""
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        boxes, labels, window = BOXES, LABELS, T.Window(0, 0, WIDTH, HEIGHT)
+        for transform in GEOMETRIC:
+            width, height = (int(side) for side in window.size)
+            step = transform.plan((width, height), boxes, rng)
+            boxes, labels = step.map_boxes(boxes, labels)
+            window = window.then(step)
+        once, once_labels = window.map_boxes(BOXES, LABELS)
+        kept = [label in labels for label in once_labels]
+        np.testing.assert_allclose(once[kept], boxes, atol=1e-3)
+
+
+def test_mirrored_windows_compose():
+    mirrored = T.Window(0, 0, 10, 10, True).then(T.Window(1, 0, 4, 10))
+    assert mirrored == T.Window(6, 0, 9, 10, True)
+    assert mirrored.then(T.Window(0, 0, 3, 10, True)) == T.Window(6, 0, 9, 10, False)
+
+
+def test_boxes_follow_the_pixels():
+    """A white object on black is where its box says, whatever was done to the picture."""
+    image = np.zeros((200, 300, 3), np.uint8)
+    box = np.float32([[120, 60, 190, 150]])
+    image[60:150, 120:190] = 255
+    augment = TrainAugmentation((160, 128), 0, 1)
+    augment.photometry = lambda image, rng: (image, None, None)
+    sizes = []
+    for seed in range(100):
+        out, relative, labels = augment.resample(image, box, np.int64([1]), np.random.default_rng(seed))
+        assert out.shape == (128, 160, 3)
+        assert labels.tolist() == [1]
+        x1, y1, x2, y2 = relative[0] * (160, 128, 160, 128)
+        columns, rows = np.flatnonzero(out.max(axis=(0, 2)) > 127), np.flatnonzero(out.max(axis=(1, 2)) > 127)
+        assert np.abs([columns[0] - x1, columns[-1] + 1 - x2, rows[0] - y1, rows[-1] + 1 - y2]).max() < 2
+        sizes.append(x2 - x1)
+    assert max(sizes) > 3 * min(sizes)
+
+
+def test_expansion_is_filled_with_the_mean():
+    image = np.zeros((20, 20, 3), np.uint8)
+    expand = T.Expand((10.0, 20.0, 30.0))
+    grown = next(
+        out
+        for seed in range(50)
+        if (out := expand(image, BOXES[:0], LABELS[:0], rng=np.random.default_rng(seed))[0]).shape[0] > 40
+    )
+    corners = grown[[0, 0, -1, -1], [0, -1, 0, -1]]
+    assert (corners == (10, 20, 30)).all(axis=1).any()
+
+
+def test_render_of_a_window_beside_the_picture_is_all_fill():
+    assert (T.Window(-20, -20, -10, -10).render(picture(), (5, 5), (7, 8, 9)) == (7, 8, 9)).all()
+
+
+def test_coordinates_there_and_back():
+    _, relative, _ = T.ToPercentCoords()(picture(), BOXES, LABELS)
+    np.testing.assert_allclose(relative[0], [10 / 90, 10 / 60, 40 / 90, 30 / 60], rtol=1e-6)
+    np.testing.assert_allclose(T.ToAbsoluteCoords()(picture(), relative, LABELS)[1], BOXES, rtol=1e-6)
+
+
+def test_small_transforms_and_compose():
+    pipeline = T.Compose(
+        [
+            T.ConvertFromInts(),
+            T.SubtractMeans((1, 2, 3)),
+            T.Lambda(lambda image, boxes, labels: (image * 2, boxes, labels)),
+            T.Resize(30),
+            T.ToTensor(),
+        ]
+    )
+    flat = np.full((60, 90, 3), 10, np.uint8)
+    tensor, boxes, labels = pipeline(flat, BOXES, LABELS)
+    assert tensor.shape == (3, 30, 30)
+    assert tensor.dtype == torch.float32
+    assert tensor[:, 0, 0].tolist() == [18, 16, 14]
+    assert boxes is BOXES
+    back = T.ToCV2Image()(tensor, boxes, labels)[0]
+    assert back.shape == (30, 30, 3)
+    assert T.Resize((40, 20))(flat)[0].shape == (20, 40, 3)
+    assert T.SwapChannels((2, 1, 0))(back)[0, 0].tolist() == [14, 16, 18]
+
+
+def test_colour_conversions():
+    image = picture()
+    hsv = T.ConvertColor("RGB", "HSV")(image)[0]
+    assert np.abs(T.ConvertColor("HSV", "RGB")(hsv)[0].astype(int) - image).max() <= 6
+    assert np.array_equal(T.ConvertColor("RGB", "BGR")(image)[0], image[..., ::-1])
+    with pytest.raises(ValueError, match="RGB to LAB"):
+        T.ConvertColor("RGB", "LAB")
+
+
+@pytest.mark.parametrize(
+    "make", [lambda: T.RandomContrast(2, 1), lambda: T.RandomBrightness(300), lambda: T.RandomHue(-1)]
+)
+def test_impossible_ranges_are_refused(make):
+    with pytest.raises(ValueError, match="expected"):
+        make()
+
+
+def test_jaccard_of_known_boxes():
+    assert T.intersect(BOXES, np.float32([0, 0, 20, 20])).tolist() == [100, 0]
+    assert T.jaccard_numpy(BOXES, BOXES[0]).tolist() == pytest.approx([1, 0])
+    assert T.jaccard_numpy(np.zeros((1, 4)), np.zeros(4)).tolist() == [0]
+
+
+@pytest.mark.parametrize("make", [TrainAugmentation, TestTransform])
+def test_triples_for_scripts(make):
+    image, boxes, labels = make(48, np.array([127, 127, 127]), 128.0)(picture(), BOXES, LABELS)
+    assert image.shape == (3, 48, 48)
+    assert image.dtype == torch.float32
+    assert -1 <= float(image.min()) < float(image.max()) <= 1
+    assert boxes.shape == (len(labels), 4)
+    assert boxes.min() >= 0
+    assert boxes.max() <= 1
+
+
+def test_prediction_normalises_as_the_device_does():
+    image = picture()
+    tensor = PredictionTransform((30, 20), (123, 117, 104), 2.0)(image)
+    resized = cv2.resize(image, (30, 20), interpolation=cv2.INTER_LINEAR)
+    expected = (resized.astype(np.float64) - (123, 117, 104)) / 2
+    np.testing.assert_allclose(tensor.numpy(), expected.transpose(2, 0, 1), rtol=1e-6)
+    batch = torch.from_numpy(resized.transpose(2, 0, 1).copy())[None]
+    np.testing.assert_allclose(Normaliser((123, 117, 104), 2.0)(batch)[0].numpy(), tensor.numpy(), rtol=1e-6)
+    np.testing.assert_allclose(
+        TestTransform((30, 20), (123, 117, 104), 2.0)(image, BOXES, LABELS)[0].numpy(), tensor.numpy()
+    )
