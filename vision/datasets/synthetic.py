@@ -56,23 +56,23 @@ def _grid(side: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
 def _ringed_disc(side: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     axis = np.linspace(-1, 1, side)
     radius = np.hypot(*np.meshgrid(axis, axis * rng.uniform(1.0, 1.25)))
-    return np.where(radius < 0.95, 255, 0).astype(np.uint8), np.mod(radius * 3.5, 1) < 0.5
+    return np.where(radius < 0.95, 255, 0).astype(np.uint8), np.mod(radius * 2.6, 1) < 0.5
 
 
 def _checkered_square(side: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     x, y = _grid(side, rng)
     inside = np.maximum(abs(x), abs(y)) < 0.68
-    return np.where(inside, 255, 0).astype(np.uint8), (np.floor(x * 3.7) + np.floor(y * 3.7)) % 2 == 0
+    return np.where(inside, 255, 0).astype(np.uint8), (np.floor(x * 2.9) + np.floor(y * 2.9)) % 2 == 0
 
 
 def _striped_triangle(side: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     x, _ = _grid(side, rng)
-    return _polygon_mask(side, _star_points(side, rng, [0.95] * 3)), np.mod(x * 4, 1) < 0.5
+    return _polygon_mask(side, _star_points(side, rng, [0.95] * 3)), np.mod(x * 2.6, 1) < 0.5
 
 
 def _dotted_star(side: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     x, y = _grid(side, rng)
-    dots = np.hypot(np.mod(x * 4, 1) - 0.5, np.mod(y * 4, 1) - 0.5) < 0.3
+    dots = np.hypot(np.mod(x * 3, 1) - 0.5, np.mod(y * 3, 1) - 0.5) < 0.32
     return _polygon_mask(side, _star_points(side, rng, [0.97, 0.42] * 5)), dots
 
 
@@ -90,7 +90,7 @@ def _background(width: int, height: int, rng: np.random.Generator) -> np.ndarray
     image = np.zeros((height, width, 3), dtype=np.float32)
     for cells in (3, 8, 24):
         noise = rng.uniform(-1, 1, (cells, cells, 3)).astype(np.float32)
-        image += cv2.resize(noise, (width, height), interpolation=cv2.INTER_CUBIC) * 90 / np.sqrt(cells)
+        image += cv2.resize(noise, (width, height), interpolation=cv2.INTER_CUBIC) * 45 / np.sqrt(cells)
     image += rng.uniform(70, 185, 3) + rng.normal(0, 5, image.shape)
     canvas = image.clip(0, 255).astype(np.uint8)
     for _ in range(rng.integers(3, 9)):
@@ -125,8 +125,9 @@ def draw(
     rng: np.random.Generator,
     size: tuple[int, int] = (256, 256),
     class_names: Sequence[str] = tuple(SHAPES),
-    max_objects: int = 4,
-    min_objects: int = 1,
+    max_objects: int = 5,
+    min_objects: int = 2,
+    size_range: tuple[float, float] = (0.2, 0.42),
 ) -> Drawing:
     """Draw a picture.
 
@@ -136,6 +137,7 @@ def draw(
         class_names: among the keys of `SHAPES`.
         max_objects: at the most.
         min_objects: at the least, as long as there is room.
+        size_range: of the objects' sides, relative to the shorter side of the picture.
     """
     width, height = size
     canvas = _background(width, height, rng)
@@ -144,7 +146,7 @@ def draw(
     for _ in range(rng.integers(min_objects, max_objects + 1)):
         name = class_names[rng.integers(len(class_names))]
         for _ in range(_TRIALS):
-            side = int(rng.uniform(0.18, 0.5) * min(width, height))
+            side = int(rng.uniform(*size_range) * min(width, height))
             left, top = int(rng.uniform(1, width - side - 1)), int(rng.uniform(1, height - side - 1))
             big_mask, texture = SHAPES[name](side * _OVERSAMPLING, rng)
             mask = cv2.resize(big_mask, (side, side), interpolation=cv2.INTER_AREA)
@@ -154,7 +156,7 @@ def draw(
                 break
         else:
             continue
-        dark, light = rng.uniform(0, 110, 3), rng.uniform(145, 255, 3)
+        dark, light = rng.uniform(0, 90, 3), rng.uniform(165, 255, 3)
         if rng.random() < 0.5:
             dark, light = light, dark
         shade = cv2.resize(texture.astype(np.float32), (side, side), interpolation=cv2.INTER_AREA)[..., None]
