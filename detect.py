@@ -21,6 +21,7 @@ from vision.deploy.media import Frame, Sink, Source
 from vision.deploy.session import open_session
 from vision.engine import checkpoint
 from vision.report.drawing import draw_detections
+from vision.ssd.models import spec_of
 from vision.structures import DataError, Detections
 from vision.utils.files import write_text
 from vision.utils.timer import Timer
@@ -66,8 +67,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
     cli.setup_logging()
     device, why = cli.choose_device(args.device, args.use_cuda)
-    logger.info(why)
-    model = checkpoint.find(args.model)
+    num_classes = cli.count_labels(args.labels)
+    model = checkpoint.find(args.model, spec_of(args.net).name if args.net else None, num_classes)
+    logger.info(why if model.suffix != ".onnx" else "device: cpu (onnxruntime)")
     session = open_session(
         model, net=args.net, width_mult=args.mb2_width_mult, resolution=args.resolution, device=device
     )
@@ -109,7 +111,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             summary,
             1000 * seconds / max(1, len(entries)),
         )
-        logger.info("Saved to %s", sink.video_path or sink.picture_path or sink.folder)
+        logger.info("Saved to %s", sink.output)
 
 
 def wanted_labels(text: str | None, class_names: Sequence[str]) -> set[int]:

@@ -69,8 +69,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
     cli.setup_logging()
     device, why = cli.choose_device(args.device, args.use_cuda)
-    logger.info(why)
-    model = checkpoint.find(args.trained_model, spec_of(args.net).name if args.net else None)
+    cli.check_writable(args.eval_dir, "--eval-dir")
+    num_classes = cli.count_labels(args.label_file)
+    model = checkpoint.find(args.trained_model, spec_of(args.net).name if args.net else None, num_classes)
+    logger.info(why if model.suffix != ".onnx" else "device: cpu (onnxruntime)")
     session = open_session(
         model, net=args.net, width_mult=args.mb2_width_mult, resolution=args.resolution, device=device
     )
@@ -91,11 +93,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     annotations = [dataset.annotation(index) for dataset, index in places]
     report = evaluate(found, annotations, class_names, args.iou_threshold)
 
-    cli.check_writable(args.eval_dir, "--eval-dir")
+    print_report(report, args.use_2007_metric)
     ids = [dataset.ids[index] for dataset, index in places]
     write_detection_files(args.eval_dir, ids, found, class_names)
     write_report(args.eval_dir / "report.json", report, model, args)
-    print_report(report, args.use_2007_metric)
 
 
 def print_report(report: Report, use_2007_metric: bool) -> None:

@@ -74,10 +74,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         parity.difference,
         parity.tolerance,
     )
-    label_file = output.parent / "labels.txt"
-    if not label_file.is_file() or labels.read_labels(label_file) != net.class_names:
-        labels.store_labels(label_file, net.class_names)
-        logger.info("wrote %s, whose order detectnet depends on", label_file)
+    label_file = write_label_file(output, net.class_names)
     for engine in sorted(output.parent.glob(f"{output.name}.*.engine")):
         logger.warning("%s was built from an older export: delete it, or detectnet may go on using it", engine)
     logger.info("Saved model %s", output)
@@ -89,7 +86,7 @@ def locate(args: argparse.Namespace) -> tuple[Path, Path]:
     if args.input is None:
         folder = args.model_dir or Path("models")
         best = checkpoint.best_of_folder(
-            folder, spec_of(args.net).name if args.net else None, class_count(args, folder)
+            folder, spec_of(args.net).name if args.net else None, cli.count_labels(args.labels, [folder])
         )
         logger.info("best checkpoint of %s: %s", folder, best.name)
         return best, folder
@@ -97,16 +94,24 @@ def locate(args: argparse.Namespace) -> tuple[Path, Path]:
     if args.model_dir is not None and not source.exists():
         source = args.model_dir / source
     if source.is_dir():
-        return checkpoint.find(source), args.model_dir or source
+        net = spec_of(args.net).name if args.net else None
+        return checkpoint.find(source, net, cli.count_labels(args.labels, [source])), args.model_dir or source
     return source, args.model_dir or source.parent
 
 
-def class_count(args: argparse.Namespace, folder: Path) -> int | None:
-    """Count the classes of the labels asked for: a checkpoint with others is not what is looked for."""
-    for path in [] if args.labels is None else [args.labels, folder / args.labels]:
-        if path.is_file():
-            return len(labels.read_labels(path))
-    return None
+def write_label_file(model: Path, class_names: Sequence[str]) -> Path:
+    """See to it that a file with just these names lies beside the model; one with other names is left alone."""
+    usual, own = model.parent / "labels.txt", model.parent / f"{model.stem}.labels.txt"
+    for path in (usual, own):
+        if path.is_file() and path.read_bytes() == "".join(f"{name}\n" for name in class_names).encode():
+            return path
+    path = own if usual.exists() else usual
+    labels.store_labels(path, class_names)
+    if path == own:
+        logger.warning("%s does not hold this model's classes as detectnet needs them: wrote %s", usual, own)
+    else:
+        logger.info("wrote %s, whose order detectnet depends on", path)
+    return path
 
 
 def detectnet_command(model: Path, label_file: Path) -> str:

@@ -7,6 +7,7 @@ python3 train_ssd.py --dataset-type=voc --data=data/fruit --model-dir=models/fru
 from __future__ import annotations
 
 import argparse
+import copy
 import logging
 import secrets
 import sys
@@ -24,7 +25,7 @@ from vision.engine import checkpoint, optim, pretrained
 from vision.engine.loop import EpochResult, Objective, RunOptions, StepResult, fit
 from vision.nn.multibox_loss import MultiboxLoss
 from vision.ssd.config import SSDConfig
-from vision.ssd.data_preprocessing import Normaliser, TestTransform, TrainAugmentation
+from vision.ssd.data_preprocessing import AUGMENTATIONS, Normaliser, TestTransform, TrainAugmentation
 from vision.ssd.models import DEFAULT_NET, MODELS, describe_weights
 from vision.ssd.ssd import place
 from vision.ssd.weights import read_weights
@@ -45,6 +46,12 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     data.add_argument(
         "--balance-data", action="store_true", help="draw as many pictures of each class as the rarest has"
+    )
+    data.add_argument(
+        "--augmentation",
+        type=cli.one_of("augmentation", AUGMENTATIONS),
+        default="ssd",
+        help="ssd as in the paper; light: crop and mirror only, for small nets and short runs; none",
     )
     net = parser.add_argument_group("net")
     cli.add_net_options(net, DEFAULT_NET)
@@ -78,7 +85,11 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     rates.add_argument("--milestones", type=cli.epochs_list, default=(80, 100), help="epochs, for multi-step")
     rates.add_argument("--gamma", type=rate, default=0.1, help="factor at each milestone, for multi-step")
-    rates.add_argument("--t-max", type=cli.count, help="epochs in which cosine falls to zero (default: --epochs)")
+    rates.add_argument(
+        "--t-max",
+        type=cli.number(float, 0, above=True),
+        help="epochs in which cosine falls to zero (default: --epochs)",
+    )
     run = parser.add_argument_group("run")
     run.add_argument("--batch-size", type=cli.count, default=4, help="pictures per step")
     run.add_argument("--epochs", "--num-epochs", type=cli.count, default=30, help="times through the pictures")
@@ -148,7 +159,6 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise DataError(
             f"no object in {', '.join(args.data)} is of a class in {list(class_names[1:])}; mend labels.txt"
         )
-    labels.store_labels(args.model_dir / "labels.txt", class_names)
 
     net = spec.build(len(class_names), config=config, width_mult=args.mb2_width_mult or 1.0)
     net.class_names = class_names
@@ -171,12 +181,19 @@ def main(argv: Sequence[str] | None = None) -> None:
     frozen = optim.freeze(net, options)
     optimizer = optim.sgd(net, options)
     loaders = make_loaders(args, config, train_set, val_set, seed, device)
+    check_batch_size(net, min(len(batch) for batch in loaders[0].batch_sampler), frozen)
     objective = Objective(net, Normaliser(config.image_mean, config.image_std), MultiboxLoss()).to(device)
-    first_epoch, best = 0, None
+    first_epoch = 0
     if state is not None:
-        optimizer.load_state_dict(state.optimizer)
+        optim.restore(optimizer, state.optimizer)
         torch.set_rng_state(state.random_state)
-        first_epoch, best = state.epoch + 1, state.best
+        first_epoch = state.epoch + 1
+        if first_epoch >= args.epochs:
+            logger.warning(
+                "%s: its %d epochs are done; --epochs=%d would add more", source, first_epoch, 2 * first_epoch
+            )
+    best = best_so_far(args.model_dir) if args.resume is not None else {}
+    labels.store_labels(args.model_dir / "labels.txt", class_names)
 
     results = fit(
         objective,
@@ -201,13 +218,12 @@ def main(argv: Sequence[str] | None = None) -> None:
             checkpoint.save_state(
                 args.model_dir / checkpoint.STATE,
                 checkpoint.RunState(
-                    net.description(),
-                    net.state_dict(),
-                    optimizer.state_dict(),
-                    result.epoch,
-                    best,
-                    seed,
-                    torch.get_rng_state(),
+                    description=net.description(),
+                    weights=net.state_dict(),
+                    optimizer=optimizer.state_dict(),
+                    epoch=result.epoch,
+                    seed=seed,
+                    random_state=torch.get_rng_state(),
                 ),
             )
     logger.info("Task done, exiting program.")
@@ -216,19 +232,20 @@ def main(argv: Sequence[str] | None = None) -> None:
 def pretrained_file(args: argparse.Namespace) -> str | None:
     """Decide on the file for --pretrained-ssd, and fetch the published one when it is needed and missing."""
     spec = MODELS[args.net]
-    if args.pretrained_ssd is not None:
-        return None if args.pretrained_ssd.lower() == "none" else args.pretrained_ssd
-    if args.base_net is not None:
-        return None
-    if spec.published_weights is None:
+    path = args.pretrained_ssd
+    if path is None:
+        path = "none" if args.base_net is not None else spec.published_weights
+    if path is None:
         logger.warning(
             "no published checkpoint of %s is known: starting from scratch, which needs far more pictures",
             spec.name,
         )
         return None
-    if not Path(spec.published_weights).exists():
-        pretrained.fetch(Path(spec.published_weights), pretrained.PUBLISHED[spec.published_weights], cli.progress)
-    return spec.published_weights
+    if path.lower() == "none":
+        return None
+    if not Path(path).exists():
+        pretrained.fetch(Path(path), cli.progress)
+    return path
 
 
 def resume_weights(net, source: Path, state: checkpoint.RunState | None) -> None:
@@ -255,10 +272,28 @@ def resume_weights(net, source: Path, state: checkpoint.RunState | None) -> None
         logger.info("Resume from %s: epoch %d goes on with optimizer and schedule", source, state.epoch + 1)
 
 
+def check_batch_size(net, smallest: int, frozen: Sequence) -> None:
+    """Refuse batches so small that batch norm sees a single value; tried without numbers, on the meta device."""
+    if smallest > 1:
+        return
+    width, height = net.config.width_height
+    trial = copy.deepcopy(net).to("meta").train()
+    for name, module in net.named_modules():
+        if any(module is part for part in frozen):
+            trial.get_submodule(name).eval()
+    try:
+        trial(torch.empty(smallest, 3, height, width, device="meta"))
+    except ValueError as err:
+        raise DataError(
+            f"--batch-size: batches of one picture are too small for the batch norm of {net.architecture['net']} at "
+            f"{width}x{height}; use --batch-size=2 or more, and at least two pictures"
+        ) from err
+
+
 def make_loaders(args, config, train_set, val_set, seed: int, device: torch.device) -> tuple:
     """Make the loaders of training and validation pictures."""
     rest = {"batch_size": args.batch_size, "workers": args.workers, "pin_memory": device.type == "cuda"}
-    augmentation = TrainAugmentation(config.image_size, config.image_mean, config.image_std)
+    augmentation = TrainAugmentation(config.image_size, config.image_mean, config.image_std, args.augmentation)
     plain = TestTransform(config.image_size, config.image_mean, config.image_std)
     return (
         make_loader(train_set, augmentation, seed=seed, **rest),
@@ -286,22 +321,30 @@ def log(result: StepResult | EpochResult) -> None:
         logger.info("Epoch: %d, Mean Average Precision: %.4f", result.epoch, result.report.mean_ap_2007)
 
 
-def save(net, result: EpochResult, folder: Path, best: float | None) -> float:
-    """Write the epoch's checkpoint, `last.pth`, and `best.pth` where it is the best so far.
+def best_so_far(folder: Path) -> dict[str, float]:
+    """Give the results recorded in a folder's `best.pth`, {} without one."""
+    path = folder / checkpoint.BEST
+    return checkpoint.results_of(path) if path.is_file() else {}
 
-    Returns:
-        the best rank so far: mean AP, or without it the negative validation loss.
-    """
-    mean_ap = result.report.mean_ap_2007 if result.report else None
-    loss = result.validation.total
-    rank = -loss if mean_ap is None or np.isnan(mean_ap) else mean_ap
-    path = folder / checkpoint.file_name(net.architecture["net"], result.epoch, loss)
+
+def is_better(results: dict[str, float], best: dict[str, float]) -> bool:
+    """Compare by mean AP where both have it, else by loss."""
+    if "mean_ap" in results and "mean_ap" in best:
+        return results["mean_ap"] >= best["mean_ap"]
+    return results["loss"] <= best.get("loss", np.inf)
+
+
+def save(net, result: EpochResult, folder: Path, best: dict[str, float]) -> dict[str, float]:
+    """Write the epoch's checkpoint, `last.pth`, and `best.pth` where it is the best so far; give the best's results."""
+    results = {"epoch": result.epoch, "loss": result.validation.total}
+    if result.report is not None and np.isfinite(result.report.mean_ap_2007):
+        results["mean_ap"] = result.report.mean_ap_2007
+    path = folder / checkpoint.file_name(net.architecture["net"], result.epoch, result.validation.total)
     paths = [path, folder / checkpoint.LAST]
-    if best is None or rank >= best:
-        best = rank
+    if is_better(results, best):
+        best = results
         paths.append(folder / checkpoint.BEST)
-    recorded = {"epoch": result.epoch, "loss": loss}
-    checkpoint.save(net, paths, recorded if mean_ap is None else {**recorded, "mean_ap": mean_ap})
+    checkpoint.save(net, paths, results)
     logger.info("Saved model %s", path)
     return best
 

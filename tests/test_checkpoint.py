@@ -1,7 +1,6 @@
 """File names, the best of a folder, and states of runs."""
 
 import os
-import shutil
 
 import pytest
 import torch
@@ -92,24 +91,27 @@ def test_results_travel_with_the_weights(net, tmp_path):
 
 
 def state_of(net, epoch: int) -> checkpoint.RunState:
-    return checkpoint.RunState(net.description(), net.state_dict(), {"state": {}}, epoch, 0.5, 7, torch.get_rng_state())
+    return checkpoint.RunState(net.description(), net.state_dict(), {"state": {}}, epoch, 7, torch.get_rng_state())
 
 
 def test_states_survive(net, tmp_path):
     checkpoint.save_state(tmp_path / "last.state", state_of(net, 4))
     again = checkpoint.load_state(tmp_path / "last.state")
-    assert (again.epoch, again.best, again.seed) == (4, 0.5, 7)
+    assert (again.epoch, again.seed) == (4, 7)
     assert torch.equal(again.weights["extras.0.0.weight"], net.extras[0][0].weight)
     (tmp_path / "cut.state").write_bytes((tmp_path / "last.state").read_bytes()[:1000])
     with pytest.raises(DataError, match="cut.state: cannot be read as the state of a run"):
         checkpoint.load_state(tmp_path / "cut.state")
 
 
-def test_a_state_belongs_to_the_checkpoint_of_its_epoch(net, tmp_path):
-    put(net, tmp_path, [2.0, 1.0])
-    checkpoint.save_state(tmp_path / "last.state", state_of(net, 1))
-    assert checkpoint.state_beside(tmp_path / "mb1-ssd-lite-Epoch-1-Loss-1.0.pth") == tmp_path / "last.state"
+def test_a_state_belongs_to_the_checkpoint_with_its_weights(net, tmp_path):
+    older = MODELS["mb1-ssd-lite"].build(3)
+    put(net, tmp_path, [2.0])
+    checkpoint.save(older, [tmp_path / "mb1-ssd-lite-Epoch-0-Loss-9.0.pth"], {"epoch": 0, "loss": 9.0})
     assert checkpoint.state_beside(tmp_path / "mb1-ssd-lite-Epoch-0-Loss-2.0.pth") is None
+    checkpoint.save_state(tmp_path / "last.state", state_of(net, 0))
+    assert checkpoint.state_beside(tmp_path / "mb1-ssd-lite-Epoch-0-Loss-2.0.pth") == tmp_path / "last.state"
+    assert checkpoint.state_beside(tmp_path / "mb1-ssd-lite-Epoch-0-Loss-9.0.pth") is None
 
 
 def test_what_resume_means(net, tmp_path):
@@ -163,10 +165,15 @@ def published(path, **changes) -> pretrained.PublishedFile:
     return pretrained.PublishedFile(**{**facts, **changes})
 
 
-def test_a_download_is_checked_and_renamed(tmp_path):
+def publish(monkeypatch, target, facts):
+    monkeypatch.setitem(pretrained.PUBLISHED, target.as_posix(), facts)
+
+
+def test_a_download_is_checked_and_renamed(tmp_path, monkeypatch):
     (tmp_path / "remote").write_bytes(b"weights" * 1000)
     target = tmp_path / "models" / "ssd.pth"
-    pretrained.fetch(target, published(tmp_path / "remote"), no_progress)
+    publish(monkeypatch, target, published(tmp_path / "remote"))
+    pretrained.fetch(target, no_progress)
     assert target.read_bytes() == b"weights" * 1000
 
 
@@ -178,11 +185,12 @@ def test_a_download_is_checked_and_renamed(tmp_path):
         ({"url": "file:///no/such"}, "download from .* failed"),
     ],
 )
-def test_a_bad_download_leaves_nothing_and_names_the_ways_out(tmp_path, changes, message):
+def test_a_bad_download_leaves_nothing_and_names_the_ways_out(tmp_path, monkeypatch, changes, message):
     (tmp_path / "remote").write_bytes(b"weights")
     target = tmp_path / "models" / "ssd.pth"
+    publish(monkeypatch, target, published(tmp_path / "remote", **changes))
     with pytest.raises(DataError, match=message) as caught:
-        pretrained.fetch(target, published(tmp_path / "remote", **changes), no_progress)
+        pretrained.fetch(target, no_progress)
     for way_out in ("--pretrained-ssd=none", "--pretrained-ssd=FILE", "--base-net=FILE"):
         assert way_out in str(caught.value)
     assert list(target.parent.iterdir()) == []
@@ -196,4 +204,16 @@ def test_weights_of_another_net_are_called_so(net, tmp_path):
     MODELS["mb2-ssd-lite"].build(3, width_mult=0.5).save(str(tmp_path / "half.pth"))
     with pytest.raises(DataError, match="has width 0.5, --mb2-width-mult is 1"):
         pretrained.initialise(MODELS["mb2-ssd-lite"].build(3), base_net=None, pretrained_ssd=str(tmp_path / "half.pth"))
-    shutil.rmtree(tmp_path)
+
+
+def test_backbones_of_another_net_are_called_so(net, tmp_path):
+    torch.save(MODELS["mb2-ssd-lite"].build(2, width_mult=0.75).base_net.state_dict(), tmp_path / "v2.pth")
+    net.save(str(tmp_path / "whole.pth"))
+    for name, message in (
+        ("v2", "is the backbone of mb2-ssd-lite, --net is mb1-ssd"),
+        ("whole", "goes to --pretrained-ssd"),
+    ):
+        with pytest.raises(DataError, match=message):
+            pretrained.initialise(
+                MODELS["mb1-ssd"].build(3), base_net=str(tmp_path / f"{name}.pth"), pretrained_ssd=None
+            )

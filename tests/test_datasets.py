@@ -201,6 +201,40 @@ def test_ids_without_picture_or_annotation_are_counted(own_voc, caplog):
     assert "1 of 3 ids left out: no XML" in caplog.text
 
 
+def test_names_that_differ_by_case_are_different_pictures(own_voc):
+    folder = own_voc / "JPEGImages"
+    (folder / "train_00000.jpg").rename(folder / "A.jpg")
+    (folder / "train_00001.jpg").rename(folder / "a.jpg")
+    for name in ("A", "a"):
+        rewrite(own_voc, name, voc_object())
+    (own_voc / "ImageSets/Main/train.txt").write_text("a\nA\n")
+    assert [record.image_path.name for record in VOCDataset(own_voc).records] == ["a.jpg", "A.jpg"]
+
+
+def test_ids_may_be_listed_with_suffix(own_voc, pictures):
+    (own_voc / "ImageSets/Main/train.txt").write_text("train_00001.jpg\n")
+    dataset = VOCDataset(own_voc)
+    np.testing.assert_allclose(dataset.annotation(0).boxes, pictures["train"][1].boxes, atol=1e-4)
+
+
+def test_annotations_in_no_list_do_not_stop_a_run(own_voc, caplog):
+    (own_voc / "labels.txt").unlink()
+    (own_voc / "Annotations" / "._train_00000.xml").write_bytes(b"\0")
+    (own_voc / "Annotations" / "draft.xml").write_text("<annotation>")
+    with caplog.at_level(logging.WARNING):
+        assert VOCDataset(own_voc).class_names == ("BACKGROUND", *sorted(CLASSES))
+    assert "draft.xml" in caplog.text
+    assert "._train" not in caplog.text
+
+
+def test_a_dataset_can_be_cut_by_its_ids(voc_root, pictures):
+    dataset = VOCDataset(voc_root)
+    dataset.ids = dataset.ids[4:]
+    assert len(dataset) == 2
+    np.testing.assert_allclose(dataset.annotation(0).boxes, pictures["train"][4].boxes, atol=1e-4)
+    assert "2 pictures" in repr(dataset)
+
+
 def spoil_lists(root):
     for path in (root / "ImageSets/Main").glob("*.txt"):
         path.unlink()
@@ -310,8 +344,8 @@ def test_joined_datasets_are_merged_by_name(voc_root, open_images_root, pictures
 def test_balancing_evens_out_pictures_per_class(tmp_path, pictures):
     from vision.datasets import synthetic
 
-    many = synthetic.drawings(12, 5, size=(64, 64), class_names=("ball",), max_objects=1)
-    few = synthetic.drawings(3, 6, size=(64, 64), class_names=("star",), max_objects=1)
+    many = synthetic.drawings(12, 5, size=(64, 64), class_names=("ball",), objects=(1, 1))
+    few = synthetic.drawings(3, 6, size=(64, 64), class_names=("star",), objects=(1, 1))
     write_voc(tmp_path, {"train": many + few})
     dataset = VOCDataset(tmp_path)
     assert dataset.class_counts() == {"ball": 12, "board": 0, "cone": 0, "star": 3}
@@ -319,11 +353,14 @@ def test_balancing_evens_out_pictures_per_class(tmp_path, pictures):
     assert dataset.class_counts() == {"ball": 3, "board": 0, "cone": 0, "star": 3}
 
 
-def test_open_images_balances_when_asked(open_images_root):
-    plain = OpenImagesDataset(open_images_root)
-    np.random.seed(0)
-    balanced = OpenImagesDataset(open_images_root, balance_data=True)
-    assert len(balanced) < len(plain)
+def test_open_images_balances_when_asked(tmp_path):
+    from vision.datasets import synthetic
+
+    many = synthetic.drawings(6, 5, size=(64, 64), class_names=("ball",), objects=(1, 1))
+    few = synthetic.drawings(2, 6, size=(64, 64), class_names=("star",), objects=(1, 1))
+    synthetic.write_open_images(tmp_path, {"train": many + few})
+    assert len(OpenImagesDataset(tmp_path)) == 8
+    assert len(OpenImagesDataset(tmp_path, balance_data=True)) == 4
 
 
 def test_size_in_the_header_is_the_size_decoded_also_when_turned(tmp_path):

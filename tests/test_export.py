@@ -151,6 +151,16 @@ def test_files_that_are_no_detector(tmp_path):
         open_session(tmp_path / "linear.onnx")
 
 
+def test_a_file_of_any_batch_size_is_refused(tmp_path):
+    net = net_for("mb1-ssd-lite")
+    exporting.write(net, tmp_path / "net.onnx")
+    model = onnx.load(str(tmp_path / "net.onnx"))
+    model.graph.input[0].type.tensor_type.shape.dim[0].dim_param = "batch"
+    onnx.save(model, str(tmp_path / "net.onnx"))
+    with pytest.raises(DataError, match="static shapes"):
+        open_session(tmp_path / "net.onnx")
+
+
 def test_a_file_is_held_to_what_was_typed(tmp_path):
     net = net_for("mb1-ssd-lite")
     exporting.write(net, tmp_path / "net.onnx")
@@ -159,6 +169,8 @@ def test_a_file_is_held_to_what_was_typed(tmp_path):
         open_session(tmp_path / "net.onnx", net="mb1-ssd")
     with pytest.raises(DataError, match="is a mb1-ssd-lite checkpoint, --net is ssd-mobilenet"):
         open_session(tmp_path / "net.pth", net="ssd-mobilenet")
+    with pytest.raises(DataError, match="--mb2-width-mult is 0.5"):
+        open_session(tmp_path / "net.onnx", width_mult=0.5)
     with pytest.raises(DataError, match="160x128 only"):
         open_session(tmp_path / "net.onnx", resolution=300)
     assert open_session(tmp_path / "net.onnx", net="mb1-lite-ssd", resolution=(160, 128)).size == (160, 128)

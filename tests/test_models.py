@@ -1,5 +1,7 @@
 """The table of nets: golden weights and answers, and what every row promises at every size."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -86,7 +88,6 @@ def test_mobilenet_v2_widths(width):
         assert net(torch.zeros(1, 3, 96, 96))[0].shape == (1, len(net.priors), 3)
     assert maps[0].shape[1] == taps[width]
     assert maps[1].shape[1] == (int(1280 * width) if width > 1 else 1280)
-    assert identify(net.state_dict())["width_mult"] == width
 
 
 @pytest.mark.parametrize(
@@ -100,6 +101,16 @@ def test_mobilenet_v2_widths(width):
 def test_refuses_options_it_does_not_have(name, options):
     with pytest.raises(ValueError, match="width"):
         MODELS[name].build(3, **options)
+
+
+@pytest.mark.parametrize("width", [0.6, 0.87, 1.0, 1.37])
+@pytest.mark.parametrize("use_batch_norm", [True, False])
+def test_files_that_do_not_say_their_width_are_recognised_by_their_shapes(width, use_batch_norm):
+    net = MODELS["mb2-ssd-lite"].build(5, width_mult=width, use_batch_norm=use_batch_norm)
+    weights = {key: value for key, value in net.state_dict().items()}
+    description = describe_weights(weights, "file.pth")
+    assert (description["num_classes"], description["use_batch_norm"]) == (5, use_batch_norm)
+    assert build_described(description).load_state_dict(weights).missing_keys == []
 
 
 def test_mobilenet_v2_options_change_the_layers():
@@ -223,7 +234,7 @@ def test_mode_of_test_may_be_switched_at_any_time():
 
 def test_images_of_another_size_are_refused_in_test_mode():
     net = MODELS["mb1-ssd-lite"].build(2, is_test=True).eval()
-    with pytest.raises(ValueError, match="300x300"), torch.inference_mode():
+    with pytest.raises(ValueError, match="images of 300 pixels"), torch.inference_mode():
         net(torch.zeros(1, 3, 320, 320))
 
 
@@ -237,6 +248,27 @@ def test_test_mode_puts_every_module_back():
     assert not net.is_test
     assert net.extras.training
     assert not net.base_net.training
+
+
+def test_a_config_module_of_a_scripts_own(tmp_path):
+    from vision.ssd.config import mobilenetv1_ssd_config as door
+
+    parts = MODELS["mb1-ssd"].build(3)
+    parts = parts.base_net, (12, 14), parts.extras, parts.classification_headers, parts.regression_headers
+    own = SimpleNamespace(image_size=300, priors=door.priors * 0.9, center_variance=0.1, size_variance=0.2)
+    net = SSD(3, *parts, is_test=True, config=own).eval()
+    net.save(str(tmp_path / "own.pth"))
+    net.load(str(tmp_path / "own.pth"))
+    with torch.inference_mode():
+        assert net(torch.zeros(1, 3, 300, 300))[1].shape == (1, 3000, 4)
+    assert torch.equal(net.priors, own.priors)
+    with pytest.raises(ValueError, match="expected images of 300"), torch.inference_mode():
+        net(torch.zeros(1, 3, 320, 320))
+
+    net = SSD(3, *parts, config=door)
+    door.set_image_size(512)
+    assert net.config == MODELS["mb1-ssd"].config_at(300), "what the door shows later does not change the net"
+    door.set_image_size(300)
 
 
 def test_priors_move_with_the_net_and_stay_out_of_its_file():

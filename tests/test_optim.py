@@ -9,10 +9,12 @@ from vision.engine.optim import (
     freeze,
     param_groups,
     rate_factor,
+    restore,
     set_rates,
     sgd,
 )
 from vision.ssd.models import MODELS
+from vision.structures import DataError
 
 
 @pytest.fixture(scope="module")
@@ -106,6 +108,22 @@ def test_rates_are_set_in_proportion(spec):
     set_rates(optimizer, 0.5)
     set_rates(optimizer, 0.5)
     assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([0.1, 0.1, 0.05])
+
+
+def test_a_restored_optimizer_keeps_its_memory_and_takes_the_new_options(spec):
+    net = spec.build(3)
+    old = sgd(net, OptimOptions(lr=0.1))
+    sum(parameter.sum() for parameter in net.parameters()).backward()
+    old.step()
+    new = sgd(net, OptimOptions(lr=0.7, momentum=0.3, weight_decay=0.2))
+    restore(new, old.state_dict())
+    group = new.param_groups[0]
+    assert (group["initial_lr"], group["momentum"], group["weight_decay"]) == (0.7, 0.3, 0.2)
+    parameter = group["params"][0]
+    assert torch.equal(new.state[parameter]["momentum_buffer"], old.state[parameter]["momentum_buffer"])
+    frozen = OptimOptions(freeze_net=True)
+    with pytest.raises(DataError, match="trained heads, extra_layers, base_net, this one heads; .*--freeze-net"):
+        restore(sgd(net, frozen), old.state_dict())
 
 
 def test_frozen_batch_norm_stands_still(voc_root):

@@ -202,6 +202,16 @@ for dataset in voc, images:
     assert image_id == dataset.ids[0] and boxes.shape[1] == 4
     assert dataset.get_image(0).shape[2] == 3 and len(dataset[0]) == 3
 """,
+    "export_of_scripts": """
+import warnings
+warnings.simplefilter('default')
+from vision.ssd.mobilenetv1_ssd_lite import create_mobilenetv1_ssd_lite
+import contextlib, io, onnx, tempfile, torch
+net = create_mobilenetv1_ssd_lite(3, is_test=True); net.eval()
+with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stderr(io.StringIO()):
+    torch.onnx.export(net, torch.randn(1, 3, 300, 300), folder + '/a.onnx', verbose=True, input_names=['input_0'], output_names=['scores', 'boxes'])
+    assert [output.name for output in onnx.load(folder + '/a.onnx').graph.output] == ['scores', 'boxes']
+""",
     "eval_ssd": """
 import math, sys, tempfile, torch
 from eval_ssd import MeanAPEvaluator

@@ -158,13 +158,13 @@ def test_freezing_reaches_the_loop(reached, word, trained):
 
 
 def test_schedule_options_reach_the_loop(reached):
-    seen = reached("--scheduler=multi-step", "--milestones=3,5", "--gamma=0.5", "--t-max=7", "--num-epochs=9")
+    seen = reached("--scheduler=multi-step", "--milestones=3,5", "--gamma=0.5", "--t-max=7.5", "--num-epochs=9")
     assert vars(seen.schedule) == {
         "scheduler": "multi-step",
         "epochs": 9,
         "milestones": (3, 5),
         "gamma": 0.5,
-        "t_max": 7,
+        "t_max": 7.5,
     }
     defaults = reached().schedule
     assert (defaults.scheduler, defaults.epochs, defaults.milestones, defaults.gamma, defaults.t_max) == (
@@ -222,9 +222,20 @@ def test_resolution_and_width_reach_the_net(reached):
     assert batch.images.shape[1:] == (3, 96, 128)
 
 
+def test_augmentation_reaches_the_samples(reached):
+    for kind in ("ssd", "light", "none"):
+        resampler = reached(f"--augmentation={kind}").train_loader.dataset.resampler
+        assert [type(step).__name__ for step in resampler.geometry] == {
+            "ssd": ["Expand", "RandomSampleCrop", "RandomMirror"],
+            "light": ["RandomSampleCrop", "RandomMirror"],
+            "none": [],
+        }[kind]
+        assert (resampler.photometry is None) == (kind != "ssd")
+
+
 def test_balancing_reaches_the_data(reached, tmp_path):
     one = [
-        synthetic.drawings(n, n, size=(64, 64), class_names=(name,), max_objects=1)
+        synthetic.drawings(n, n, size=(64, 64), class_names=(name,), objects=(1, 1))
         for n, name in ((6, "ball"), (2, "star"))
     ]
     synthetic.write_voc(tmp_path / "data", {"train": one[0] + one[1], "test": one[1]})
@@ -319,10 +330,14 @@ def test_nets_without_published_weights_start_from_scratch_and_say_so(script, vo
 
 def test_without_the_file_and_without_network_the_ways_out_are_named(script, voc_root, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    missing = pretrained.PublishedFile("http://127.0.0.1:9/none.pth", 1, "0")
-    monkeypatch.setitem(pretrained.PUBLISHED, MODELS["mb1-ssd"].published_weights, missing)
-    done = script(train_ssd.main, "--dataset-type=voc", f"--data={voc_root}", "--device=cpu")
-    assert_refused(done, "mobilenet-v1-ssd-mp-0_675.pth", "--pretrained-ssd=none", "--base-net=FILE")
+    path = MODELS["mb1-ssd"].published_weights
+    monkeypatch.setitem(pretrained.PUBLISHED, path, pretrained.PublishedFile("http://127.0.0.1:9/none.pth", 1, "0"))
+    for words in ((), (f"--pretrained-ssd={path}",), ("--pretrained-ssd=other.pth",)):
+        done = script(train_ssd.main, "--dataset-type=voc", f"--data={voc_root}", "--device=cpu", *words)
+        assert_refused(
+            done, "other.pth" if "other.pth" in str(words) else path, "--pretrained-ssd=none", "--base-net=FILE"
+        )
+        assert ("download" in done.err) == ("other.pth" not in str(words))
 
 
 @pytest.mark.parametrize("more", [("--num-workers=0", "--batch-size=4", "--epochs=100"), ()])
@@ -371,6 +386,52 @@ def test_resume_from_a_checkpoint_that_has_no_state_takes_weights_only(script, v
     assert done.code == 0
     assert "weights only" in done.out
     assert "Epoch: 0" in done.out
+
+
+def test_resume_of_a_finished_run_says_so(script, voc_root, model_dir, tmp_path):
+    shutil.copytree(model_dir, tmp_path / "m")
+    done = script(train_ssd.main, *train_words(voc_root, tmp_path / "m", "--epochs=2", "--resume"))
+    assert done.code == 0
+    assert "its 2 epochs are done; --epochs=4" in done.out
+
+
+def test_a_refused_resume_leaves_the_labels_alone(script, own_voc, model_dir, tmp_path):
+    shutil.copytree(model_dir, tmp_path / "m")
+    before = (tmp_path / "m/labels.txt").read_text()
+    (own_voc / "labels.txt").write_text("star\nball\nboard\ncone\n")
+    done = script(train_ssd.main, *train_words(own_voc, tmp_path / "m", "--resume"))
+    assert_refused(done, "was trained on", "resume with the same classes")
+    assert (tmp_path / "m/labels.txt").read_text() == before
+
+
+def test_what_is_better():
+    assert train_ssd.is_better({"loss": 1.0}, {})
+    assert train_ssd.is_better({"loss": 9.0, "mean_ap": 0.6}, {"loss": 1.0, "mean_ap": 0.5})
+    assert not train_ssd.is_better({"loss": 0.1, "mean_ap": 0.4}, {"loss": 1.0, "mean_ap": 0.5})
+    assert not train_ssd.is_better({"loss": 2.0}, {"loss": 1.0, "mean_ap": 0.5})
+
+
+def test_a_resumed_run_knows_the_best_before_it(model_dir, tmp_path):
+    assert train_ssd.best_so_far(model_dir) == checkpoint.results_of(model_dir / "best.pth") != {}
+    assert train_ssd.best_so_far(tmp_path) == {}
+
+
+def test_batches_too_small_for_batch_norm(script, voc_root, tmp_path):
+    words = [word for word in train_words(voc_root, tmp_path / "m") if not word.startswith("--net")]
+    done = script(train_ssd.main, *words, "--net=mb2-ssd-lite", "--batch-size=1")
+    assert_refused(done, "--batch-size", "batch norm of mb2-ssd-lite at 96x96", "--batch-size=2")
+    frozen = script(train_ssd.main, *words, "--net=mb2-ssd-lite", "--batch-size=1", "--freeze-net", "--epochs=1")
+    assert frozen.code == 2, "a head has batch norm, too"
+    assert script(train_ssd.main, *train_words(voc_root, tmp_path, "--batch-size=1", "--epochs=1")).code == 0
+
+
+def test_what_goes_wrong_inside_is_one_line_too(script):
+    def main(argv):
+        raise RuntimeError("DataLoader worker (pid 5) is killed\nby signal")
+
+    done = script(main)
+    assert (done.code, done.err.count("\n")) == (1, 1)
+    assert "DataLoader worker (pid 5) is killed by signal (RuntimeError)" in done.err
 
 
 def test_resume_over_base_net_over_nothing(reached, model_dir):
@@ -509,6 +570,30 @@ def test_export_takes_the_best_and_names_the_command(script, model_dir, tmp_path
     ):
         assert word in command
     assert "engine was built from an older export" in done.out
+
+
+def test_labels_beside_an_export_are_those_of_the_model(script, model_dir, tmp_path):
+    words = (f"--input={model_dir / 'best.pth'}", f"--output={tmp_path / 'x.onnx'}")
+    (tmp_path / "labels.txt").write_text("ball\nboard\ncone\nstar\n")
+    done = script(onnx_export.main, *words)
+    assert done.code == 0
+    assert (tmp_path / "labels.txt").read_text() == "ball\nboard\ncone\nstar\n"
+    assert (tmp_path / "x.labels.txt").read_text().split() == ["BACKGROUND", *CLASSES]
+    assert f"--labels={tmp_path}/x.labels.txt" in done.out
+
+
+def test_the_best_of_a_folder_is_of_the_net_asked_for(script, model_dir, voc_root, tmp_path):
+    shutil.copy(next(model_dir.glob("*Epoch-1*")), tmp_path / "mb1-ssd-lite-Epoch-1-Loss-9.0.pth")
+    other = MODELS["mb1-ssd"].build(5, config=MODELS["mb1-ssd"].config_at(96))
+    other.class_names = ("BACKGROUND", *CLASSES)
+    other.save(str(tmp_path / "mb1-ssd-Epoch-0-Loss-0.1.pth"))
+    for main, words in (
+        (eval_ssd.main, (f"--model={tmp_path}", f"--data={voc_root}", f"--eval-dir={tmp_path / 'e'}")),
+        (detect.main, (f"--model={tmp_path}", f"--input={voc_root}/JPEGImages", f"--output={tmp_path / 'o'}")),
+        (onnx_export.main, (f"--input={tmp_path}",)),
+    ):
+        done = script(main, *words, "--net=mb1-ssd-lite")
+        assert (done.code, done.err) == (0, "")
 
 
 @pytest.mark.parametrize(
@@ -727,6 +812,35 @@ def test_one_picture_to_one_file(script, sure_model, voc_root, tmp_path):
         f"--output={tmp_path / 'drawn.png'}",
     )
     assert_refused(done, "drawn.png", "one picture cannot take the many", "name a folder")
+
+
+def test_originals_are_never_overwritten(script, sure_model, voc_root, video, tmp_path):
+    picture = tmp_path / "in" / "a.jpg"
+    picture.parent.mkdir()
+    shutil.copy(voc_root / "JPEGImages/test_00000.jpg", picture)
+    before = {path: path.read_bytes() for path in (picture, video)}
+    for source, output in (
+        (picture, picture),
+        (picture, picture.parent),
+        (picture.parent, picture.parent),
+        (video, video),
+    ):
+        done = script(detect.main, f"--model={sure_model}", f"--input={source}", f"--output={output}")
+        assert_refused(done, "would overwrite the original", "name another folder")
+    assert {path: path.read_bytes() for path in before} == before
+
+
+def test_pictures_of_one_name_do_not_meet(script, sure_model, voc_root, tmp_path):
+    for number, folder in enumerate(("a", "b")):
+        (tmp_path / folder).mkdir()
+        shutil.copy(voc_root / f"JPEGImages/test_0000{number}.jpg", tmp_path / folder / "x.jpg")
+    cv2.imwrite(str(tmp_path / "b" / "x.png"), cv2.imread(str(tmp_path / "b" / "x.jpg")))
+    done = script(
+        detect.main, f"--model={sure_model}", f"--input={tmp_path}/[ab]/*", f"--output={tmp_path / 'o'}", "--save-txt"
+    )
+    assert done.code == 0
+    written = sorted(path.name for path in (tmp_path / "o").iterdir())
+    assert written == ["detections.json", "x.jpg", "x.txt", "x_2.jpg", "x_2.txt", "x_3.png", "x_3.txt"]
 
 
 # Bad input: one line that names the thing and the way out, exit code 2.

@@ -154,7 +154,7 @@ def test_boxes_follow_the_pixels():
     box = np.float32([[120, 60, 190, 150]])
     image[60:150, 120:190] = 255
     augment = TrainAugmentation((160, 128), 0, 1)
-    augment.photometry = lambda image, rng: (image, None, None)
+    augment.photometry = None
     sizes = []
     for seed in range(100):
         out, relative, labels = augment.resample(image, box, np.int64([1]), np.random.default_rng(seed))
@@ -165,6 +165,25 @@ def test_boxes_follow_the_pixels():
         assert np.abs([columns[0] - x1, columns[-1] + 1 - x2, rows[0] - y1, rows[-1] + 1 - y2]).max() < 2
         sizes.append(x2 - x1)
     assert max(sizes) > 3 * min(sizes)
+
+
+def test_kinds_of_augmentation():
+    def outcomes(kind):
+        augment = TrainAugmentation((WIDTH, HEIGHT), 127, 128.0, kind)
+        return [augment.resample(picture(), BOXES, LABELS, np.random.default_rng(seed)) for seed in range(40)]
+
+    plain = TestTransform((WIDTH, HEIGHT)).resample(picture(), BOXES, LABELS)
+    for image, boxes, labels in outcomes("none"):
+        assert np.array_equal(image, plain[0])
+        np.testing.assert_allclose(boxes, plain[1], atol=1e-6)
+        assert np.array_equal(labels, LABELS)
+    areas = {
+        kind: [np.prod(boxes[0, 2:] - boxes[0, :2]) for _, boxes, _ in outcomes(kind)] for kind in ("light", "ssd")
+    }
+    assert min(areas["ssd"]) < 0.3 * min(areas["light"]), "only the paper's makes objects small"
+    assert max(areas["light"]) > 2 * min(areas["light"])
+    with pytest.raises(ValueError, match="ssd, light, none"):
+        TrainAugmentation(64, kind="heavy")
 
 
 def test_expansion_is_filled_with_the_mean():

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+import cv2
 import torch
 from tqdm import tqdm
 
@@ -22,6 +23,8 @@ from vision.structures import DataError
 
 #: Exit code for everything that the user can mend.
 USER_ERROR = 2
+#: Exit code for what went wrong inside: out of memory, a missing package, a worker that died.
+FAILURE = 1
 
 DEVICE_TYPES = ("auto", "cpu", "cuda", "mps")
 
@@ -59,11 +62,15 @@ def run(main: Callable[[Sequence[str] | None], int | None], argv: Sequence[str] 
     try:
         sys.exit(main(argv) or 0)
     except (ValueError, OSError) as err:
-        if logging.getLogger().isEnabledFor(logging.DEBUG):
-            logging.getLogger().debug("the error below, whole:", exc_info=True)
+        logging.getLogger().debug("the error below, whole:", exc_info=True)
         sys.stdout.flush()
         sys.stderr.write(f"{name}: error: {error_line(err)}\n")
         sys.exit(USER_ERROR)
+    except (RuntimeError, ImportError, cv2.error) as err:
+        logging.getLogger().debug("the error below, whole:", exc_info=True)
+        sys.stdout.flush()
+        sys.stderr.write(f"{name}: failed: {error_line(err)} ({type(err).__name__})\n")
+        sys.exit(FAILURE)
     except KeyboardInterrupt:
         sys.stderr.write(f"{name}: interrupted\n")
         sys.exit(130)
@@ -296,6 +303,14 @@ def class_names_of(
     if len(names) != num_classes:
         raise DataError(f"{source}: names {len(names)} classes (with BACKGROUND), the model has {num_classes}")
     return names
+
+
+def count_labels(typed: Path | None, folders: Sequence[Path] = ()) -> int | None:
+    """Count the classes of a file of labels that the user named, with the background; None without a file."""
+    for path in [] if typed is None else [typed, *(folder / typed for folder in folders)]:
+        if path.is_file():
+            return len(labels.read_labels(path))
+    return None
 
 
 # Output.

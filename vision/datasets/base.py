@@ -50,15 +50,21 @@ class Defect(NamedTuple):
     message: str
 
 
-def index_images(folder: Path) -> dict[str, Path]:
-    """Map lower-case file names, with and without suffix, to the pictures of a folder."""
-    index: dict[str, Path] = {}
-    if folder.is_dir():
-        for path in sorted(folder.iterdir()):
+class ImageIndex:
+    """Finds the pictures of a folder by name, with or without suffix; the exact case comes before any other."""
+
+    def __init__(self, folder: Path) -> None:
+        self._exact: dict[str, Path] = {}
+        self._any_case: dict[str, Path] = {}
+        for path in sorted(folder.iterdir()) if folder.is_dir() else []:
             if path.suffix.lower() in IMAGE_SUFFIXES:
-                index.setdefault(path.stem.lower(), path)
-                index[path.name.lower()] = path
-    return index
+                for name in (path.name, path.stem):
+                    self._exact.setdefault(name, path)
+                    self._any_case.setdefault(name.lower(), path)
+
+    def find(self, name: str) -> Path | None:
+        """Give the path of a picture, None if there is none."""
+        return self._exact.get(name) or self._any_case.get(name.lower())
 
 
 def picture_size(path: Path) -> tuple[int, int]:
@@ -125,7 +131,7 @@ class DetectionDataset:
         keep_difficult: bool = False,
         defects: Sequence[Defect] = (),
     ) -> None:
-        self.records = list(records)
+        self.records = records
         self.transform = transform
         self.target_transform = target_transform
         self.keep_difficult = keep_difficult
@@ -148,8 +154,23 @@ class DetectionDataset:
 
     @property
     def ids(self) -> list[str]:
-        """Ids of the pictures, in order."""
-        return [record.image_id for record in self.records]
+        """Ids of the pictures, in order; setting them keeps the pictures of these ids."""
+        return self._ids
+
+    @ids.setter
+    def ids(self, ids: Sequence[str]) -> None:
+        by_id = {record.image_id: record for record in self.records}
+        self.records = [by_id[image_id] for image_id in ids]
+
+    @property
+    def records(self) -> list[Record]:
+        """The pictures."""
+        return self._records
+
+    @records.setter
+    def records(self, records: Sequence[Record]) -> None:
+        self._records = list(records)
+        self._ids = [record.image_id for record in self._records]
 
     def __len__(self) -> int:
         return len(self.records)
@@ -217,6 +238,9 @@ class DetectionDataset:
         before = self.class_counts()
         self.records = [record for place, record in enumerate(self.records) if place in chosen]
         logger.info("balanced: objects per class %s -> %s, %d pictures", before, self.class_counts(), len(self))
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.summary()})"
 
     def summary(self) -> str:
         """Say in one line what is in here."""

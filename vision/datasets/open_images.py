@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vision.datasets.base import DetectionDataset, Record, index_images
+from vision.datasets.base import DetectionDataset, ImageIndex, Record
 from vision.datasets.labels import with_background
 from vision.structures import DataError
 
@@ -82,7 +82,7 @@ class OpenImagesDataset(DetectionDataset):
 
     def _read(self, table: Path, rows: list[dict[str, str]]) -> Iterator[Record]:
         folder = self.root / self.dataset_type
-        images = index_images(folder)
+        images = ImageIndex(folder)
         objects: dict[str, list] = {}
         for line, row in enumerate(rows, start=2):
             try:
@@ -90,12 +90,12 @@ class OpenImagesDataset(DetectionDataset):
             except ValueError as err:
                 raise DataError(f"{table}: line {line}: {err}; expected numbers from 0 to 1 in {_CORNERS}") from err
             objects.setdefault(row["ImageID"].strip(), []).append((row["ClassName"].strip(), box, False))
-        missing = [image_id for image_id in objects if image_id.lower() not in images]
+        missing = [image_id for image_id in objects if images.find(image_id) is None]
         if len(missing) == len(objects):
             raise DataError(f"{table}: none of its {len(objects)} ids has a picture in {folder}")
         self._note_missing(table, missing, len(objects), f"no picture in {folder}")
         for image_id, found in objects.items():
-            image_path = images.get(image_id.lower())
+            image_path = images.find(image_id)
             if image_path is not None:
                 yield self._record(table, image_id, image_path, found, relative=True)
 

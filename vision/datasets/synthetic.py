@@ -56,24 +56,24 @@ def _grid(side: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
 def _ringed_disc(side: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     axis = np.linspace(-1, 1, side)
     radius = np.hypot(*np.meshgrid(axis, axis * rng.uniform(1.0, 1.25)))
-    return np.where(radius < 0.95, 255, 0).astype(np.uint8), np.mod(radius * 2.6, 1) < 0.5
+    return np.where(radius < 0.95, 255, 0).astype(np.uint8), np.mod(radius * 2.1, 1) < 0.5
 
 
 def _checkered_square(side: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     x, y = _grid(side, rng)
     inside = np.maximum(abs(x), abs(y)) < 0.68
-    return np.where(inside, 255, 0).astype(np.uint8), (np.floor(x * 2.9) + np.floor(y * 2.9)) % 2 == 0
+    return np.where(inside, 255, 0).astype(np.uint8), (np.floor(x * 2.2) + np.floor(y * 2.2)) % 2 == 0
 
 
 def _striped_triangle(side: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     x, _ = _grid(side, rng)
-    return _polygon_mask(side, _star_points(side, rng, [0.95] * 3)), np.mod(x * 2.6, 1) < 0.5
+    return _polygon_mask(side, _star_points(side, rng, [0.95] * 3)), np.mod(x * 2.2, 1) < 0.5
 
 
 def _dotted_star(side: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     x, y = _grid(side, rng)
-    dots = np.hypot(np.mod(x * 3, 1) - 0.5, np.mod(y * 3, 1) - 0.5) < 0.32
-    return _polygon_mask(side, _star_points(side, rng, [0.97, 0.42] * 5)), dots
+    dots = np.hypot(np.mod(x * 2.4, 1) - 0.5, np.mod(y * 2.4, 1) - 0.5) < 0.34
+    return _polygon_mask(side, _star_points(side, rng, [0.97, 0.4] * 5)), dots
 
 
 #: Class name -> draws (mask uint8, texture bool), both (side, side).
@@ -123,11 +123,10 @@ def _overlaps(box: Sequence[float], others: Sequence[Sequence[float]]) -> bool:
 
 def draw(
     rng: np.random.Generator,
-    size: tuple[int, int] = (256, 256),
+    size: tuple[int, int] = (192, 192),
     class_names: Sequence[str] = tuple(SHAPES),
-    max_objects: int = 5,
-    min_objects: int = 2,
-    size_range: tuple[float, float] = (0.2, 0.42),
+    objects: tuple[int, int] = (4, 8),
+    size_range: tuple[float, float] = (0.18, 0.32),
 ) -> Drawing:
     """Draw a picture.
 
@@ -135,22 +134,21 @@ def draw(
         rng: decides everything.
         size: (width, height) in pixels.
         class_names: among the keys of `SHAPES`.
-        max_objects: at the most.
-        min_objects: at the least, as long as there is room.
+        objects: how many at the least, as long as there is room, and at the most.
         size_range: of the objects' sides, relative to the shorter side of the picture.
     """
     width, height = size
     canvas = _background(width, height, rng)
     boxes: list[list[float]] = []
     names: list[str] = []
-    for _ in range(rng.integers(min_objects, max_objects + 1)):
+    for _ in range(rng.integers(objects[0], objects[1] + 1)):
         name = class_names[rng.integers(len(class_names))]
+        side = int(rng.uniform(*size_range) * min(width, height))
+        big_mask, texture = SHAPES[name](side * _OVERSAMPLING, rng)
+        mask = cv2.resize(big_mask, (side, side), interpolation=cv2.INTER_AREA)
+        columns, rows = np.flatnonzero(mask.max(axis=0) > 127), np.flatnonzero(mask.max(axis=1) > 127)
         for _ in range(_TRIALS):
-            side = int(rng.uniform(*size_range) * min(width, height))
             left, top = int(rng.uniform(1, width - side - 1)), int(rng.uniform(1, height - side - 1))
-            big_mask, texture = SHAPES[name](side * _OVERSAMPLING, rng)
-            mask = cv2.resize(big_mask, (side, side), interpolation=cv2.INTER_AREA)
-            columns, rows = np.flatnonzero(mask.max(axis=0) > 127), np.flatnonzero(mask.max(axis=1) > 127)
             box = [left + columns[0], top + rows[0], left + columns[-1] + 1, top + rows[-1] + 1]
             if not _overlaps(box, boxes):
                 break
@@ -232,7 +230,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Write the demo's dataset."""
     parser = argparse.ArgumentParser(description="Draw a small dataset in VOC layout.")
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--train", type=int, default=400, help="pictures to train on")
+    parser.add_argument("--train", type=int, default=2000, help="pictures to train on")
     parser.add_argument("--test", type=int, default=60, help="pictures held out")
     parser.add_argument("--seed", type=int, default=0, help="of the training pictures; held-out ones have another")
     args = parser.parse_args(argv)

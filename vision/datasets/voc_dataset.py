@@ -7,7 +7,7 @@ import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from vision.datasets.base import DetectionDataset, Record, index_images, names_found
+from vision.datasets.base import DetectionDataset, ImageIndex, Record, names_found
 from vision.datasets.labels import read_labels
 from vision.structures import DataError
 
@@ -81,7 +81,7 @@ class VOCDataset(DetectionDataset):
         )
 
     def _read(self, list_path: Path) -> Iterator[Record]:
-        images = index_images(self.root / "JPEGImages")
+        images = ImageIndex(self.root / "JPEGImages")
         try:
             lines = list_path.read_text(encoding="utf-8-sig").splitlines()
         except (OSError, UnicodeDecodeError) as err:
@@ -91,8 +91,8 @@ class VOCDataset(DetectionDataset):
             raise DataError(f"{list_path}: lists no picture; expected a picture's name a line")
         without_image, without_annotation = [], []
         for image_id in ids:
-            image_path = images.get(image_id.lower())
-            annotation_path = self.root / "Annotations" / f"{image_id}.xml"
+            image_path = images.find(image_id)
+            annotation_path = self._annotation_of(image_id, image_path)
             if image_path is None:
                 without_image.append(image_id)
             elif not annotation_path.is_file():
@@ -106,6 +106,11 @@ class VOCDataset(DetectionDataset):
                 f"{list_path}: none of its {len(ids)} ids has a picture in {self.root / 'JPEGImages'} and an XML in "
                 f"{self.root / 'Annotations'}; first: {ids[0]}"
             )
+
+    def _annotation_of(self, image_id: str, image_path: Path | None) -> Path:
+        """Name the annotation of an id, which may have been listed with its picture's suffix."""
+        path = self.root / "Annotations" / f"{image_id}.xml"
+        return path if path.is_file() or image_path is None else path.with_name(f"{image_path.stem}.xml")
 
     def _objects(self, path: Path) -> Iterator[tuple[str, list[float], bool]]:
         """Read (name, corners in pixels counted from 1, difficult) of each object."""
@@ -129,7 +134,13 @@ class VOCDataset(DetectionDataset):
     def _all_names(self) -> Iterator[Record]:
         """Give records of names only, of every annotation there is."""
         for path in sorted((self.root / "Annotations").glob("*.xml")):
-            names = tuple((element.findtext("name") or "").strip() for element in _parse(path).iter("object"))
+            try:
+                objects = list(_parse(path).iter("object"))
+            except DataError as err:  # one that is listed was refused before
+                if not path.name.startswith("."):
+                    logger.warning("not read for class names: %s", err)
+                continue
+            names = tuple((element.findtext("name") or "").strip() for element in objects)
             yield Record(path.stem, path, (0, 0), None, names, ())
 
 

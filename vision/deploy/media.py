@@ -106,6 +106,19 @@ class Source:
             raise DataError(f"{self.text}: gives no frame; is it a video, is the camera free?")
 
 
+def _distinct_paths(folder: Path, sources: list[Path]) -> dict[str, Path]:
+    """Give every picture a path of its own stem in a folder, also pictures of one name from several folders."""
+    paths, taken = {}, set()
+    for source in sources:
+        stem, number = source.stem, 1
+        while stem in taken:
+            number += 1
+            stem = f"{source.stem}_{number}"
+        taken.add(stem)
+        paths[str(source)] = folder / (stem + source.suffix)
+    return paths
+
+
 class Sink:
     """Takes drawn frames: a folder, one picture, or a video file; use it in a `with` statement.
 
@@ -125,18 +138,33 @@ class Sink:
         self.output, self.source = output, source
         self.writer: cv2.VideoWriter | None = None
         self.video_path: Path | None = None
-        self.picture_path: Path | None = None
+        self.picture_paths: dict[str, Path] = {}
         if suffix in VIDEO_CODECS:
             self.folder, self.video_path = output.parent, output
         elif suffix in IMAGE_SUFFIXES:
             if source.is_video or source.total != 1:
                 raise DataError(f"--output={output}: one picture cannot take the many of {source.text}; name a folder")
-            self.folder, self.picture_path = output.parent, output
+            self.folder = output.parent
+            self.picture_paths = {str(source.paths[0]): output}
         else:
             self.folder = output
             if source.is_video:
                 stem = Path(source.text).stem if "://" not in source.text else "stream"
                 self.video_path = output / f"{stem or 'camera'}.mp4"
+            else:
+                self.picture_paths = _distinct_paths(output, source.paths)
+        self._refuse_to_overwrite()
+
+    def _refuse_to_overwrite(self) -> None:
+        """Raise DataError if a frame would be written over what it was read from."""
+        sources = (
+            {Path(self.source.text).resolve()} if self.source.is_video else set(map(Path.resolve, self.source.paths))
+        )
+        for path in [self.video_path] if self.video_path else self.picture_paths.values():
+            if path.resolve() in sources:
+                raise DataError(
+                    f"--output={self.output}: {path} would overwrite the original; name another folder or file"
+                )
 
     def __enter__(self) -> Sink:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -150,7 +178,7 @@ class Sink:
         """Say where a frame goes."""
         if self.video_path is not None:
             return self.video_path
-        return self.picture_path or self.folder / Path(frame.name).name
+        return self.picture_paths[frame.name]
 
     def write(self, frame: Frame, drawn: np.ndarray) -> None:
         """Write a drawn frame, RGB."""

@@ -113,7 +113,10 @@ class OnnxSession(Session):
                 f"{path}: has inputs {list(inputs)} and outputs {list(outputs)}, "
                 f"expected [{INPUT!r}] and {list(OUTPUTS)}"
             )
-        self.batch_size, _, height, width = inputs[INPUT]
+        shape = inputs[INPUT]
+        if len(shape) != 4 or not all(isinstance(side, int) for side in (*shape, *outputs["scores"])):
+            raise DataError(f"{path}: its input is {shape}, expected four fixed numbers; export it with static shapes")
+        self.batch_size, _, height, width = shape
         description = json.loads(self.session.get_modelmeta().custom_metadata_map.get(ONNX_METADATA_KEY, "null"))
         if description is None:
             config = MODELS["mb1-ssd"].config_at()
@@ -123,10 +126,11 @@ class OnnxSession(Session):
                 config.image_mean,
                 config.image_std,
             )
-            mean, std, names, self.net_name = config.image_mean, config.image_std, None, None
+            mean, std, names, self.net_name, self.width_mult = config.image_mean, config.image_std, None, None, None
         else:
             config = SSDConfig.from_dict(description["config"])
             mean, std, self.net_name = config.image_mean, config.image_std, description["net"]
+            self.width_mult = description["width_mult"]
             names = None if description["class_names"] is None else tuple(description["class_names"])
         super().__init__(outputs["scores"][2], names, (width, height), mean, std)
 
@@ -213,6 +217,8 @@ def open_session(
     session = OnnxSession(path)
     if net is not None and session.net_name not in (None, spec_of(net).name):
         raise DataError(f"{path}: is of {session.net_name}, --net is {net}; use --net={session.net_name}")
+    if width_mult is not None and session.width_mult not in (None, width_mult):
+        raise DataError(f"{path}: has width {session.width_mult:g}, --mb2-width-mult is {width_mult:g}; leave it out")
     if resolution is not None and as_width_height(resolution) != session.size:
         width, height = session.size
         raise DataError(f"{path}: takes pictures of {width}x{height} only; leave --resolution out, or export anew")

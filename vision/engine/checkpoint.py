@@ -123,7 +123,6 @@ class RunState(NamedTuple):
     weights: dict[str, torch.Tensor]
     optimizer: dict[str, Any]
     epoch: int  # finished
-    best: float | None  # of `Ranking`
     seed: int
     random_state: torch.Tensor
 
@@ -149,12 +148,13 @@ def load_state(path: Path) -> RunState:
 
 
 def state_beside(path: Path) -> Path | None:
-    """Find the state that belongs to a checkpoint: the folder's, if it was saved at the checkpoint's epoch."""
+    """Find the state that belongs to a checkpoint: the folder's, if it holds the very same weights."""
     state = path.parent / STATE
     if not state.is_file():
         return None
-    epoch = results_of(path).get("epoch")
-    return state if epoch is not None and load_state(state).epoch == epoch else None
+    weights, of_state = read_weights(path), load_state(state).weights
+    same = weights.keys() == of_state.keys() and all(torch.equal(weights[key], of_state[key]) for key in weights)
+    return state if same else None
 
 
 def resume_source(resume: str, model_dir: Path) -> Path:

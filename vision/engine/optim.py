@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from vision.ssd.ssd import HEADS, SSD
+from vision.structures import DataError
 
 SCHEDULERS = ("cosine", "multi-step")
 
@@ -57,7 +58,7 @@ class ScheduleOptions:
     epochs: int = 30
     milestones: tuple[int, ...] = (80, 100)
     gamma: float = 0.1
-    t_max: int | None = None
+    t_max: float | None = None
 
 
 def freeze_net_layers(net: nn.Module) -> None:
@@ -122,6 +123,25 @@ def sgd(net: SSD, options: OptimOptions) -> torch.optim.SGD:
         weight_decay=options.weight_decay,
         fused=True if device in ("cpu", "cuda") else None,
     )
+
+
+def restore(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+    """Take over what an optimizer had gathered; rates, momentum and weight decay stay as they were asked for now.
+
+    Raises:
+        DataError: it trained other parts of the net.
+    """
+    then = [group["name"] for group in state["param_groups"]]
+    now = [group["name"] for group in optimizer.param_groups]
+    if then != now:
+        raise DataError(
+            f"--resume: that run trained {', '.join(then)}, this one {', '.join(now)}; give the same --freeze-base-net "
+            "and --freeze-net, or start anew with --pretrained-ssd"
+        )
+    asked = [{key: value for key, value in group.items() if key != "params"} for group in optimizer.param_groups]
+    optimizer.load_state_dict(state)
+    for group, options in zip(optimizer.param_groups, asked, strict=True):
+        group.update(options)
 
 
 def rate_factor(iteration: int, steps_per_epoch: int, options: ScheduleOptions) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import http.client
 import logging
 import urllib.error
 import urllib.request
@@ -10,7 +11,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from vision.ssd.models import PUBLISHED_MB1, describe_weights
+from vision.ssd.models import PUBLISHED_MB1, describe_weights, identify, identify_base_net
 from vision.ssd.ssd import SSD
 from vision.ssd.weights import read_weights
 from vision.structures import DataError
@@ -44,12 +45,15 @@ WAYS_OUT = (
 )
 
 
-def fetch(path: Path, published: PublishedFile, progress: Callable[[Iterable, str, int], Iterable]) -> None:
-    """Download a file to a temporary name, check size and sha256, and rename it.
+def fetch(path: Path, progress: Callable[[Iterable, str, int], Iterable]) -> None:
+    """Download a published file to a temporary name, check size and sha256, and rename it.
 
     Raises:
-        DataError: it cannot be had, or is not what was published.
+        DataError: no such file is published, it cannot be had, or is not what was published.
     """
+    published = PUBLISHED.get(path.as_posix())
+    if published is None:
+        raise DataError(f"{path}: no such file; {WAYS_OUT}")
     logger.info("%s is missing, downloading %s (%d bytes)", path, published.url, published.size)
     try:
         with replacing(path) as temporary:
@@ -68,7 +72,7 @@ def fetch(path: Path, published: PublishedFile, progress: Callable[[Iterable, st
                     f"{published.url}: what came is not the published file ({size} bytes of {published.size}, sha256 "
                     f"{digest.hexdigest()}), nothing was kept; {WAYS_OUT}"
                 )
-    except (urllib.error.URLError, OSError) as err:
+    except (urllib.error.URLError, http.client.HTTPException, OSError) as err:
         raise DataError(f"{path}: missing, and its download from {published.url} failed ({err}); {WAYS_OUT}") from err
 
 
@@ -79,7 +83,11 @@ def initialise(net: SSD, *, base_net: str | None, pretrained_ssd: str | None) ->
         DataError: a file cannot be read, or is of another net.
     """
     if base_net is not None:
-        net.init_from_base_net(base_net)
+        weights = read_weights(base_net)
+        try:
+            net.init_from_base_net(base_net)
+        except DataError as err:
+            raise DataError(_of_another_net(base_net, weights, net) or str(err)) from err
         logger.info("Init from base net %s", base_net)
     elif pretrained_ssd is not None:
         description = describe_weights(read_weights(pretrained_ssd), pretrained_ssd)
@@ -89,6 +97,16 @@ def initialise(net: SSD, *, base_net: str | None, pretrained_ssd: str | None) ->
     else:
         net.init()
         logger.info("Init from scratch")
+
+
+def _of_another_net(path: str, weights: dict, net: SSD) -> str | None:
+    """Say what a file is that was given as a backbone and does not fit; None if nobody knows."""
+    wanted = net.architecture["net"]
+    if (backbone := identify_base_net(weights)) is not None:
+        return f"{path}: is the backbone of {backbone}, --net is {wanted}; use --net={backbone} or another file"
+    if (found := identify(weights)) is not None:
+        return f"{path}: is a whole {found['net']} checkpoint, not a backbone; it goes to --pretrained-ssd"
+    return None
 
 
 def expect_net(description: dict, net: SSD, source: str | Path) -> None:

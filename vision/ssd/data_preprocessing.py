@@ -92,18 +92,31 @@ class TestTransform:
         return normalise(image, self.mean, self.std), boxes, labels
 
 
+#: What `TrainAugmentation` can be asked for; "light" is the recipe of SSDLite (torchvision, TensorFlow).
+AUGMENTATIONS = ("ssd", "light", "none")
+
+
 class TrainAugmentation(TestTransform):
     """The augmentation of the SSD paper: expand, IoU crop, mirror, photometric distortion.
 
     Geometry is decided on boxes first and carried out by one resampling; colours are changed after it, on uint8 at the
     network's size, where there are fewest pixels.
+
+    Args:
+        size: the network's input, one number or (width, height).
+        mean: per channel or one number, for RGB pixels in 0 ... 255; also fills the canvas around expanded pictures.
+        std: divides after the mean is subtracted.
+        kind: "ssd" for all of it; "light" for crop and mirror, which suits small nets and short runs; "none".
     """
 
-    def __init__(self, size: Size, mean: Mean = 0.0, std: float = 1.0) -> None:
+    def __init__(self, size: Size, mean: Mean = 0.0, std: float = 1.0, kind: str = "ssd") -> None:
         super().__init__(size, mean, std)
-        self.expand = Expand(mean)
-        self.geometry = (self.expand, RandomSampleCrop(), RandomMirror())
-        self.photometry = PhotometricDistort()
+        if kind not in AUGMENTATIONS:
+            raise ValueError(f"unknown augmentation {kind!r}, expected one of {', '.join(AUGMENTATIONS)}")
+        self.fill = np.rint(np.broadcast_to(np.float32(mean), 3))
+        light = () if kind == "none" else (RandomSampleCrop(), RandomMirror())
+        self.geometry = (Expand(mean), *light) if kind == "ssd" else light
+        self.photometry = PhotometricDistort() if kind == "ssd" else None
 
     def resample(
         self, image: np.ndarray, boxes: np.ndarray, labels: np.ndarray, rng: np.random.Generator | None = None
@@ -118,8 +131,10 @@ class TrainAugmentation(TestTransform):
             window = window.then(step)
         width, height = window.size
         relative = (boxes / np.float32([width, height, width, height])).reshape(-1, 4).clip(0.0, 1.0)
-        resized = window.render(image, self.size, np.rint(self.expand.fill))
-        return self.photometry(resized, rng=rng)[0], relative, labels
+        resized = window.render(image, self.size, self.fill)
+        if self.photometry is not None:
+            resized = self.photometry(resized, rng=rng)[0]
+        return resized, relative, labels
 
 
 class PredictionTransform:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 from vision.boxes.priors import Size
 from vision.nn.layers import full_extra, lite_extra, separable_conv
 from vision.nn.mobilenet import MobileNetV1
-from vision.nn.mobilenet_v2 import InvertedResidual, MobileNetV2, last_channels
+from vision.nn.mobilenet_v2 import GROUPS, LAST_CHANNELS, InvertedResidual, MobileNetV2, last_channels
 from vision.nn.squeezenet import SqueezeNet
 from vision.nn.vgg import vgg16_reduced
 from vision.ssd.config import BASE_SIZE, MOBILENETV1, SQUEEZENET, VGG, ConfigFamily, SSDConfig
@@ -22,9 +23,11 @@ from vision.ssd.ssd import HEADS, SSD, GraphPath
 from vision.ssd.weights import description_of
 from vision.structures import DataError
 
-#: MobileNetV2 widths for which public weights exist; tried on files that do not say theirs.
-KNOWN_WIDTHS = (1.0, 0.35, 0.5, 0.75, 1.25, 1.3, 1.4)
+#: Of MobileNetV2.
 WIDTH_RANGE = (0.35, 1.4)
+
+#: Weights of a MobileNetV2 block; the last of them belongs to its projection.
+_BLOCK_OUTPUT = re.compile(r"base_net\.(\d+)\.conv\.\d+\.weight$")
 
 PUBLISHED_MB1 = "models/mobilenet-v1-ssd-mp-0_675.pth"
 
@@ -160,7 +163,7 @@ class ModelSpec:
 
     def predictor(self, net: SSD, **kwargs: Any) -> Predictor:
         """Make a predictor with the preprocessing of the net's own config (of this row's for a net without one)."""
-        config = net.config or self.config_at()
+        config = net.config if isinstance(net.config, SSDConfig) else self.config_at()
         return Predictor(
             net,
             config.image_size,
@@ -279,17 +282,38 @@ def identify(weights: Mapping[str, Tensor]) -> dict[str, Any] | None:
         `net`, `width_mult`, `num_classes` and the options of `ModelSpec.build`; None for something else.
     """
     layout = _layout(weights)
-    with torch.device("meta"):
-        for row in _ROWS:
-            for width in KNOWN_WIDTHS if row.has_width else (1.0,):
-                net = row.build(2, width_mult=width)
-                if set(weights) == set(net.state_dict()) and layout == _layout(net.state_dict()):
-                    channels = weights["classification_headers.1." + _last_weight(net)].shape[0]
-                    return {
-                        **net.architecture,
-                        "num_classes": channels // net.config.specs[1].boxes_per_location,
-                    }
+    for net in _candidates(weights):
+        if set(weights) == set(net.state_dict()) and layout == _layout(net.state_dict()):
+            channels = weights["classification_headers.1." + _last_weight(net)].shape[0]
+            return {**net.architecture, "num_classes": channels // net.config.specs[1].boxes_per_location}
     return None
+
+
+def _candidates(weights: Mapping[str, Tensor]) -> Iterator[SSD]:
+    """Build every net of the table that a file might be of, without numbers, on the meta device."""
+    for row in _ROWS:
+        options = [{}]
+        if row.has_width and WIDTH_RANGE[0] <= (width := _width_of(weights)) <= WIDTH_RANGE[1]:
+            options = [{"width_mult": width, "use_batch_norm": use_norm} for use_norm in (True, False)]
+        for chosen in options:
+            with torch.device("meta"):
+                net = row.build(2, **chosen)
+            yield net
+
+
+def _width_of(weights: Mapping[str, Tensor]) -> float:
+    """Work out MobileNetV2's width: the least with which every group of blocks has the channels found, 0 if none.
+
+    A group of c channels has n = int(c * width), so the width is at least n / c, for each group.
+    """
+    found = {match[1]: value.shape[0] for key, value in weights.items() if (match := _BLOCK_OUTPUT.match(key))}
+    last = weights.get("base_net.18.0.weight")
+    # The last module grows with widths above 1 only.
+    widths, block = [0.0 if last is None or len(last) == LAST_CHANNELS else len(last) / LAST_CHANNELS], 1
+    for _, channels, repetitions, _ in GROUPS:
+        widths.append(found.get(str(block), 0) / channels)
+        block += repetitions
+    return max(widths)
 
 
 def _last_weight(net: SSD) -> str:
@@ -300,11 +324,9 @@ def _last_weight(net: SSD) -> str:
 def identify_base_net(weights: Mapping[str, Tensor]) -> str | None:
     """Name the first net of the table whose `base_net` has these keys and shapes."""
     layout = {f"base_net.{key}": shape for key, shape in _layout(weights).items()}
-    with torch.device("meta"):
-        for row in _ROWS:
-            for width in KNOWN_WIDTHS if row.has_width else (1.0,):
-                if layout == _layout(row.build(2, width_mult=width).state_dict(), ("base_net.",)):
-                    return row.name
+    for net in _candidates({f"base_net.{key}": value for key, value in weights.items()}):
+        if layout == _layout(net.state_dict(), ("base_net.",)):
+            return net.architecture["net"]
     return None
 
 

@@ -95,7 +95,8 @@ class SSD(nn.Module):
             [index[1] for index, tap in zip(source_layer_indexes, self._taps, strict=True) if tap.has_norm]
         )
         self.is_test = is_test
-        self.config = config
+        # A frozen copy of a config module: what that shows can change later. Others are taken as they are.
+        self.config = config = SSDConfig.frozen(config) or config
         self.architecture: dict[str, Any] = {}
         self.class_names: tuple[str, ...] | None = None
         # Not persistent: priors move with the net and stay out of its checkpoints.
@@ -152,10 +153,9 @@ class SSD(nn.Module):
         if self.config is None:
             raise ValueError("this SSD was made without a config, so it has no priors to decode boxes with")
         if locations.shape[1] != len(self.priors):
-            width, height = self.config.width_height
             raise ValueError(
                 f"the images give {locations.shape[1]} boxes, the net has {len(self.priors)} priors: "
-                f"expected images of {width}x{height} pixels"
+                f"expected images of {self.config.image_size} pixels"
             )
         center_form_boxes = convert_locations_to_boxes(
             locations, self.priors, self.config.center_variance, self.config.size_variance
@@ -168,7 +168,7 @@ class SSD(nn.Module):
             **self.architecture,
             "num_classes": self.num_classes,
             "class_names": None if self.class_names is None else list(self.class_names),
-            "config": None if self.config is None else self.config.to_dict(),
+            "config": self.config.to_dict() if isinstance(self.config, SSDConfig) else None,
         }
 
     def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:

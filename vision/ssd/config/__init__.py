@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from vision.boxes.priors import PriorLevel, Size, SSDBoxSizes, as_width_height, generate_ssd_priors
@@ -41,6 +42,24 @@ class SSDConfig:
     iou_threshold: float = 0.45
     center_variance: float = 0.1
     size_variance: float = 0.2
+
+    @staticmethod
+    def frozen(config: Any) -> SSDConfig | None:
+        """Make a config of any object with the same attributes, such as a module; None if its priors follow no rule."""
+        if isinstance(config, SSDConfig):
+            return config
+        try:
+            levels = tuple(PriorLevel(*level[:2], SSDBoxSizes(*level[2]), tuple(level[3])) for level in config.specs)
+            made = SSDConfig(
+                config.image_size,
+                tuple(float(value) for value in config.image_mean),
+                float(config.image_std),
+                levels,
+                *(getattr(config, name) for name in ("iou_threshold", "center_variance", "size_variance")),
+            )
+            return made if torch.equal(made.priors, config.priors) else None
+        except (AttributeError, TypeError):
+            return None
 
     @property
     def width_height(self) -> tuple[int, int]:
