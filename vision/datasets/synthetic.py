@@ -32,24 +32,11 @@ class Drawing(NamedTuple):
     names: tuple[str, ...]
 
 
-def _polygon_mask(side: int, points: np.ndarray) -> np.ndarray:
-    mask = np.zeros((side, side), dtype=np.uint8)
-    cv2.fillPoly(mask, [np.rint(points).astype(np.int32)], 255)
-    return mask
-
-
-def _star_points(side: int, rng: np.random.Generator, radii: Sequence[float]) -> np.ndarray:
-    """Corners around the centre at alternating radii, turned at random."""
-    angles = rng.uniform(0, 2 * np.pi) + np.arange(len(radii)) * 2 * np.pi / len(radii)
-    reach = np.asarray(radii) * side / 2
-    return np.stack([side / 2 + reach * np.cos(angles), side / 2 + reach * np.sin(angles)], axis=1)
-
-
-def _grid(side: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Coordinates from -1 to 1, turned at random."""
+def _grid(side: int, rng: np.random.Generator, most_degrees: float) -> tuple[np.ndarray, np.ndarray]:
+    """Coordinates from -1 to 1, turned at random to either side."""
     axis = np.linspace(-1, 1, side)
     x, y = np.meshgrid(axis, axis)
-    angle = rng.uniform(0, np.pi)
+    angle = np.deg2rad(rng.uniform(-most_degrees, most_degrees))
     return x * np.cos(angle) + y * np.sin(angle), y * np.cos(angle) - x * np.sin(angle)
 
 
@@ -59,28 +46,33 @@ def _ringed_disc(side: int, rng: np.random.Generator) -> tuple[np.ndarray, np.nd
     return np.where(radius < 0.95, 255, 0).astype(np.uint8), np.mod(radius * 2.1, 1) < 0.5
 
 
-def _checkered_square(side: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    x, y = _grid(side, rng)
-    inside = np.maximum(abs(x), abs(y)) < 0.68
-    return np.where(inside, 255, 0).astype(np.uint8), (np.floor(x * 2.2) + np.floor(y * 2.2)) % 2 == 0
+def _checkered_board(side: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    x, y = _grid(side, rng, 12)
+    inside = (abs(x) < 0.9) & (abs(y) < 0.36)
+    return np.where(inside, 255, 0).astype(np.uint8), (np.floor(x / 0.36) + np.floor(y / 0.36)) % 2 == 0
 
 
-def _striped_triangle(side: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    x, _ = _grid(side, rng)
-    return _polygon_mask(side, _star_points(side, rng, [0.95] * 3)), np.mod(x * 2.2, 1) < 0.5
+def _striped_cone(side: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    x, y = _grid(side, rng, 12)
+    inside = (abs(y) < 0.9) & (abs(x) < 0.2 * (y + 1))
+    return np.where(inside, 255, 0).astype(np.uint8), np.mod(y * 2.2, 1) < 0.5
 
 
 def _dotted_star(side: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    x, y = _grid(side, rng)
-    dots = np.hypot(np.mod(x * 2.4, 1) - 0.5, np.mod(y * 2.4, 1) - 0.5) < 0.34
-    return _polygon_mask(side, _star_points(side, rng, [0.97, 0.4] * 5)), dots
+    x, y = _grid(side, rng, 180)
+    angles = rng.uniform(0, 2 * np.pi) + np.arange(10) * np.pi / 5
+    reach = np.tile([0.97, 0.4], 5) * side / 2
+    points = side / 2 + np.stack([reach * np.cos(angles), reach * np.sin(angles)], axis=1)
+    mask = np.zeros((side, side), dtype=np.uint8)
+    cv2.fillPoly(mask, [np.rint(points).astype(np.int32)], 255)
+    return mask, np.hypot(np.mod(x * 2.4, 1) - 0.5, np.mod(y * 2.4, 1) - 0.5) < 0.34
 
 
 #: Class name -> draws (mask uint8, texture bool), both (side, side).
 SHAPES: dict[str, Callable[[int, np.random.Generator], tuple[np.ndarray, np.ndarray]]] = {
     "ball": _ringed_disc,
-    "board": _checkered_square,
-    "cone": _striped_triangle,
+    "board": _checkered_board,
+    "cone": _striped_cone,
     "star": _dotted_star,
 }
 
@@ -125,8 +117,8 @@ def draw(
     rng: np.random.Generator,
     size: tuple[int, int] = (192, 192),
     class_names: Sequence[str] = tuple(SHAPES),
-    objects: tuple[int, int] = (4, 8),
-    size_range: tuple[float, float] = (0.18, 0.32),
+    objects: tuple[int, int] = (4, 7),
+    size_range: tuple[float, float] = (0.2, 0.36),
 ) -> Drawing:
     """Draw a picture.
 
