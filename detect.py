@@ -18,10 +18,7 @@ import cv2
 
 from vision import cli
 from vision.deploy.media import Frame, Sink, Source
-from vision.deploy.session import open_session
-from vision.engine import checkpoint
 from vision.report.drawing import draw_detections
-from vision.ssd.models import spec_of
 from vision.structures import DataError, Detections
 from vision.utils.files import write_text
 from vision.utils.timer import Timer
@@ -66,14 +63,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Detect."""
     args = parse_args(argv)
     cli.setup_logging()
-    device, why = cli.choose_device(args.device, args.use_cuda)
-    num_classes = cli.count_labels(args.labels)
-    model = checkpoint.find(args.model, spec_of(args.net).name if args.net else None, num_classes)
-    logger.info(why if model.suffix != ".onnx" else "device: cpu (onnxruntime)")
-    session = open_session(
-        model, net=args.net, width_mult=args.mb2_width_mult, resolution=args.resolution, device=device
-    )
-    class_names = cli.class_names_of(session.class_names, session.num_classes, args.labels, [model.parent])
+    _, session, class_names = cli.open_model(args.model, args.labels, args)
     wanted = wanted_labels(args.classes, class_names)
     source = Source(args.input)
     cli.check_writable(args.output if not args.output.suffix else args.output.parent, "--output")

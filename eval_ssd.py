@@ -21,8 +21,6 @@ import torch
 from vision import cli
 from vision.boxes.nms import DEFAULT_SCORE_THRESHOLD
 from vision.datasets import open_dataset
-from vision.deploy.session import open_session
-from vision.engine import checkpoint
 from vision.engine.evaluate import Report, evaluate
 from vision.ssd.models import spec_of
 from vision.ssd.ssd import SSD
@@ -68,17 +66,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Evaluate."""
     args = parse_args(argv)
     cli.setup_logging()
-    device, why = cli.choose_device(args.device, args.use_cuda)
     cli.check_writable(args.eval_dir, "--eval-dir")
-    num_classes = cli.count_labels(args.label_file)
-    model = checkpoint.find(args.trained_model, spec_of(args.net).name if args.net else None, num_classes)
-    logger.info(why if model.suffix != ".onnx" else "device: cpu (onnxruntime)")
-    session = open_session(
-        model, net=args.net, width_mult=args.mb2_width_mult, resolution=args.resolution, device=device
-    )
-    class_names = cli.class_names_of(session.class_names, session.num_classes, args.label_file, [model.parent])
-    width, height = session.size
-    logger.info("model: %s (%s, %dx%d, classes %s)", model, session.net_name, width, height, list(class_names[1:]))
+    model, session, class_names = cli.open_model(args.trained_model, args.label_file, args)
     datasets = [open_dataset(args.dataset_type, path, "test") for path in args.dataset]
     for dataset in datasets:
         dataset.set_class_names(class_names)

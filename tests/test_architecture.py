@@ -41,7 +41,7 @@ ALLOWED = {
     "engine": {"ssd", "nn", "boxes", "structures", "utils"},
     "deploy": {"ssd", "boxes", "structures", "utils", "vision"},
     "report": {"structures", "utils"},
-    "cli": {"datasets", "ssd", "boxes", "structures"},
+    "cli": {"datasets", "engine", "deploy", "ssd", "boxes", "structures"},
 }
 
 

@@ -18,8 +18,12 @@ from tqdm import tqdm
 from vision.boxes.nms import DEFAULT_IOU_THRESHOLD, METHODS
 from vision.boxes.priors import Size
 from vision.datasets import AUTO, DATASETS, labels
+from vision.deploy.session import Session, TorchSession, open_session
+from vision.engine import checkpoint
 from vision.ssd.models import MODELS, WIDTH_RANGE, spec_of
 from vision.structures import DataError
+
+logger = logging.getLogger(__name__)
 
 #: Exit code for everything that the user can mend.
 USER_ERROR = 2
@@ -293,7 +297,7 @@ def class_names_of(
     names = labels.read_labels(source)
     if known is not None:
         if typed is not None and names != tuple(known):
-            logging.getLogger(__name__).warning(
+            logger.warning(
                 "%s has %s, the model was trained with %s; using the model's",
                 source,
                 list(names),
@@ -311,6 +315,30 @@ def count_labels(typed: Path | None, folders: Sequence[Path] = ()) -> int | None
         if path.is_file():
             return len(labels.read_labels(path))
     return None
+
+
+def open_model(path: Path, label_file: Path | None, args: argparse.Namespace) -> tuple[Path, Session, tuple[str, ...]]:
+    """Open a model for running, held to what the common options say; logs what it is and what it runs on.
+
+    Args:
+        path: of a .pth or .onnx file, or of a model folder for its best checkpoint.
+        label_file: that the user named.
+        args: with the options of `add_net_options`, `add_resolution_option` and `add_device_options`.
+
+    Returns:
+        the file, the session, and the class names, BACKGROUND first.
+    """
+    device, why = choose_device(args.device, args.use_cuda)
+    model = checkpoint.find(path, spec_of(args.net).name if args.net else None, count_labels(label_file))
+    session = open_session(
+        model, net=args.net, width_mult=args.mb2_width_mult, resolution=args.resolution, device=device
+    )
+    class_names = class_names_of(session.class_names, session.num_classes, label_file, [model.parent])
+    logger.info(why if isinstance(session, TorchSession) else "device: cpu (onnxruntime)")
+    width, height = session.size
+    net = session.net_name or "unknown net"
+    logger.info("model: %s (%s, %dx%d, classes %s)", model, net, width, height, list(class_names[1:]))
+    return model, session, class_names
 
 
 # Output.
