@@ -155,6 +155,14 @@ def test_without_labels_txt_the_names_found_count_in_every_split(own_voc):
     assert VOCDataset(own_voc).class_names == found
 
 
+def test_cvats_labelmap_is_read(own_voc):
+    (own_voc / "labels.txt").rename(own_voc / "labelmap.txt")
+    (own_voc / "labelmap.txt").write_text(
+        "# label:color_rgb:parts:actions\nstar:1,2,3::\nbackground:0,0,0::\nball:4,5,6::\n"
+    )
+    assert VOCDataset(own_voc).class_names == ("BACKGROUND", "star", "ball")
+
+
 def test_label_file_is_taken_in_the_place_of_labels_txt(own_voc, tmp_path):
     (tmp_path / "other.txt").write_text("star\nball\n")
     dataset = VOCDataset(own_voc, label_file=tmp_path / "other.txt")

@@ -17,6 +17,11 @@ from vision.structures import DataError
         (b"a,b, c", ("a", "b", "c")),
         (b"a\nb, c\n", ("a", "b, c")),
         (b"a\na\nb\n", ("a", "b")),
+        (
+            b"# label:color_rgb:parts:actions\nbackground:0,0,0::\ncat:128,0,0::\nStrain Relief (Screw):64,224,64::\n",
+            ("cat", "Strain Relief (Screw)"),
+        ),
+        (b"12:30\nratio 1:2\n", ("12:30", "ratio 1:2")),
     ],
     ids=[
         "plain",
@@ -27,6 +32,8 @@ from vision.structures import DataError
         "commas",
         "comma in a name",
         "repeated",
+        "CVAT",
+        "colons",
     ],
 )
 def test_reading(tmp_path, content, names):
@@ -44,6 +51,12 @@ def test_files_that_hold_no_labels(tmp_path, content, message):
     with pytest.raises(DataError, match=message) as caught:
         read_labels(path)
     assert str(path) in str(caught.value)
+
+
+def test_repeated_names_are_said(tmp_path, caplog):
+    (tmp_path / "labels.txt").write_text("a\nb\na\n")
+    read_labels(tmp_path / "labels.txt")
+    assert "labels.txt: names a more than once" in caplog.text
 
 
 def test_writing(tmp_path):

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import logging
+import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from vision.structures import DataError
 from vision.utils.files import write_text
+
+logger = logging.getLogger(__name__)
+
+#: What CVAT writes above its list, and behind each name: colour, parts, actions.
+_CVAT_HEADER = "# label:"
+_CVAT_ENDING = re.compile(r":\d+,\d+,\d+:[^:]*:[^:]*$")
 
 #: Class 0 of every list here; detectNet expects it, too.
 BACKGROUND = "BACKGROUND"
@@ -23,7 +32,10 @@ def with_background(names: Iterable[str]) -> tuple[str, ...]:
 
 
 def read_labels(path: str | Path) -> tuple[str, ...]:
-    """Read class names, one a line, or with commas on a single line.
+    """Read class names, one a line, or with commas on a single line; also CVAT's `labelmap.txt`.
+
+    Byte order marks, CRLF, blank lines, and colours as CVAT appends them (`name:r,g,b::`) are no part of a name.
+    Repeated names are said, and count once.
 
     Returns:
         the names, BACKGROUND first; see `with_background`.
@@ -37,10 +49,14 @@ def read_labels(path: str | Path) -> tuple[str, ...]:
         raise DataError(f"{path}: no such file; expected class names, one a line") from err
     except (OSError, UnicodeDecodeError) as err:
         raise DataError(f"{path}: cannot be read as UTF-8 text ({err}); expected class names, one a line") from err
-    lines = text.strip().splitlines()
-    if len(lines) == 1:
-        lines = lines[0].split(",")
-    names = with_background(lines)
+    lines = [line for line in text.strip().splitlines() if not line.startswith(_CVAT_HEADER)]
+    found = [_CVAT_ENDING.sub("", line).strip() for line in lines]
+    if len(found) == 1:
+        found = [name.strip() for name in found[0].split(",")]
+    names = with_background(found)
+    repeated = [name for name, count in Counter(filter(None, found)).items() if count > 1]
+    if repeated:
+        logger.warning("%s: names %s more than once; each counts once", path, ", ".join(repeated))
     if len(names) == 1:
         raise DataError(f"{path}: names no class; expected class names, one a line")
     return names

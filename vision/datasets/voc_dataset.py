@@ -17,6 +17,9 @@ logger = logging.getLogger(__name__)
 TRAINING_LISTS = ("trainval", "train", "default")
 TEST_LISTS = ("test", "val", "default")
 
+#: Files of class names that are looked for, in this order; the second is CVAT's.
+LABEL_FILES = ("labels.txt", "labelmap.txt")
+
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 _TRUE = ("1", "true")
 
@@ -24,7 +27,7 @@ _TRUE = ("1", "true")
 class VOCDataset(DetectionDataset):
     """A dataset in VOC layout.
 
-    The classes are those of `labels.txt`; without that file, the names found in all annotations.
+    The classes are those of `labels.txt` or CVAT's `labelmap.txt`; without these, the names found in all annotations.
 
     Args:
         root: the folder with `Annotations`, `JPEGImages` and `ImageSets`.
@@ -51,8 +54,8 @@ class VOCDataset(DetectionDataset):
         self.defects = []
         list_path = self._find_list(TEST_LISTS if is_test else TRAINING_LISTS)
         records = list(self._read(list_path))
-        if label_file is None and (self.root / "labels.txt").is_file():
-            label_file = self.root / "labels.txt"
+        if label_file is None:
+            label_file = next((path for name in LABEL_FILES if (path := self.root / name).is_file()), None)
         class_names = names_found(self._all_names()) if label_file is None else read_labels(label_file)
         super().__init__(records, class_names, transform, target_transform, keep_difficult, self.defects)
         logger.info("%s (%s)", list_path, self.summary())
