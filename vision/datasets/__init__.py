@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 
 from vision.datasets.base import DetectionDataset, join
+from vision.datasets.coco import CocoDataset
 from vision.datasets.open_images import OpenImagesDataset
 from vision.datasets.voc_dataset import VOCDataset
+from vision.datasets.yolo import YoloDataset
 from vision.structures import DataError
 
 #: Name, as in --dataset-type -> class.
-DATASETS: Mapping[str, type[DetectionDataset]] = {"voc": VOCDataset, "open_images": OpenImagesDataset}
+DATASETS: Mapping[str, type[DetectionDataset]] = {
+    "voc": VOCDataset,
+    "open_images": OpenImagesDataset,
+    "coco": CocoDataset,
+    "yolo": YoloDataset,
+}
 AUTO = "auto"
+
+logger = logging.getLogger(__name__)
 
 __all__ = ["AUTO", "DATASETS", "DetectionDataset", "join", "open_dataset"]
 
@@ -36,4 +46,5 @@ def open_dataset(dataset_type: str, root: str | Path, split: str) -> DetectionDa
         if not fitting:
             raise DataError(f"{root}: holds no dataset of a known format ({', '.join(DATASETS)})")
         dataset_type = fitting[0]
+        logger.info("%s: looks like %s", root, dataset_type)
     return DATASETS[dataset_type].for_split(root, split)

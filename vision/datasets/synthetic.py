@@ -8,6 +8,7 @@ The classes differ in shape and texture; colours are drawn at random and tell no
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -216,6 +217,38 @@ def write_open_images(root: Path, splits: dict[str, list[Drawing]]) -> None:
                 corners = f"{x1 / width},{x2 / width},{y1 / height},{y2 / height}"
                 lines.append(f"{image_id},synthetic,/m/{name},1,{corners},0,0,0,0,0,/m/{name},{name}")
         write_text(root / f"sub-{split}-annotations-bbox.csv", "\n".join(lines) + "\n")
+
+
+def write_coco(root: Path, splits: dict[str, list[Drawing]], class_names: Sequence[str] = tuple(SHAPES)) -> None:
+    """Write drawings in COCO layout: `annotations/instances_<split>.json` and a folder of pictures per split."""
+    ids = {name: number for number, name in enumerate(class_names, start=1)}
+    for split, pictures in splits.items():
+        images, annotations = [], []
+        for number, drawing in enumerate(pictures):
+            height, width = drawing.image.shape[:2]
+            images.append({"id": number, "file_name": f"{split}_{number:05d}.jpg", "width": width, "height": height})
+            write_image(root / split / images[-1]["file_name"], drawing.image)
+            for name, (x1, y1, x2, y2) in zip(drawing.names, drawing.boxes.tolist(), strict=True):
+                facts = {"id": len(annotations) + 1, "image_id": number, "category_id": ids[name], "iscrowd": 0}
+                annotations.append({**facts, "bbox": [x1, y1, x2 - x1, y2 - y1], "area": (x2 - x1) * (y2 - y1)})
+        categories = [{"id": number, "name": name} for name, number in ids.items()]
+        content = {"images": images, "annotations": annotations, "categories": categories}
+        write_text(root / "annotations" / f"instances_{split}.json", json.dumps(content))
+
+
+def write_yolo(root: Path, splits: dict[str, list[Drawing]], class_names: Sequence[str] = tuple(SHAPES)) -> None:
+    """Write drawings in YOLO layout, six decimals, and `data.yaml`."""
+    for split, pictures in splits.items():
+        for number, drawing in enumerate(pictures):
+            height, width = drawing.image.shape[:2]
+            write_image(root / "images" / split / f"{split}_{number:05d}.jpg", drawing.image)
+            lines = []
+            for name, (x1, y1, x2, y2) in zip(drawing.names, drawing.boxes.tolist(), strict=True):
+                box = ((x1 + x2) / 2 / width, (y1 + y2) / 2 / height, (x2 - x1) / width, (y2 - y1) / height)
+                lines.append(f"{class_names.index(name)} {' '.join(f'{value:.6f}' for value in box)}\n")
+            write_text(root / "labels" / split / f"{split}_{number:05d}.txt", "".join(lines))
+    folders = "".join(f"{split}: images/{split}\n" for split in splits)
+    write_text(root / "data.yaml", f"{folders}names: [{', '.join(class_names)}]\n")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
