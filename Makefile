@@ -24,7 +24,8 @@ demo: $(VENV)/installed
 	$(RUN) train_ssd.py --dataset-type=voc --data=$(DEMO)/data --model-dir=$(DEMO)/model $(DEMO_TRAINING)
 	$(RUN) eval_ssd.py --model=$(DEMO)/model --data=$(DEMO)/data --eval-dir=$(DEMO)/eval_results
 	$(RUN) onnx_export.py --model-dir=$(DEMO)/model
-	$(RUN) detect.py --model=$(DEMO)/model/ssd-mobilenet.onnx --input="$(DEMO)/data/JPEGImages/test*.jpg" --output=$(DEMO)/detections
+	$(RUN) detect.py --model=$(DEMO)/model/ssd-mobilenet.onnx --input="$(DEMO)/data/JPEGImages/test*.jpg" --output=$(DEMO)/detections \
+		--threshold=0.3
 	@echo
 	@echo "The pictures with boxes, which the net had never seen, are in $(DEMO)/detections,"
 	@echo "the model, its labels and its ONNX file in $(DEMO)/model."
