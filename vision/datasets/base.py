@@ -28,6 +28,9 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 _EXIF_ORIENTATION = 0x0112
 _EXIF_ROTATED = (5, 6, 7, 8)
 
+#: A box with a side below this, in pixels, has no area: float32 could not tell its corners apart later.
+LEAST_SIDE = 0.01
+
 #: How many of many alike names a message lists.
 _EXAMPLES = 5
 
@@ -292,7 +295,7 @@ class DetectionDataset:
                 self._note(source, f"{what} mended: the corners of its box {list(box)} were swapped")
                 corners = np.concatenate([np.minimum(corners[:2], corners[2:]), np.maximum(corners[:2], corners[2:])])
             clipped = corners.clip(0, (width, height) * 2).astype(np.float32)
-            if (clipped[:2] >= clipped[2:]).any():
+            if (clipped[2:] - clipped[:2] < LEAST_SIDE).any():
                 self._note(source, f"{what} left out: its box {list(box)} has no area within {width}x{height}")
                 continue
             boxes.append(clipped)

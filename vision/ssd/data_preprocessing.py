@@ -18,7 +18,6 @@ from vision.transforms.transforms import (
     PhotometricDistort,
     RandomMirror,
     RandomSampleCrop,
-    ToPercentCoords,
     Window,
     generator_or_global,
     whole_picture,
@@ -31,6 +30,13 @@ def normalise(image: np.ndarray, mean: Mean, std: float) -> Tensor:
     """Turn an RGB array (H, W, 3) into a (3, H, W) float32 tensor, (pixel - mean) / std."""
     scaled = (image.astype(np.float32) - np.asarray(mean, dtype=np.float32)) / np.float32(std)
     return torch.from_numpy(np.ascontiguousarray(scaled.transpose(2, 0, 1)))
+
+
+def _to_relative(boxes: np.ndarray, labels: np.ndarray, width: float, height: float) -> tuple[np.ndarray, np.ndarray]:
+    """Turn pixel boxes (N, 4) into relative ones, cut to [0, 1]; drops those that rounding leaves without area."""
+    relative = (boxes / np.float32([width, height, width, height])).astype(np.float32).reshape(-1, 4).clip(0, 1)
+    solid = (relative[:, 2:] > relative[:, :2]).all(axis=1)
+    return relative[solid], labels[solid]
 
 
 class Normaliser(torch.nn.Module):
@@ -81,8 +87,8 @@ class TestTransform:
         Returns:
             the picture, uint8 at the network's size; relative boxes (N, 4); labels (N,).
         """
-        _, relative, _ = ToPercentCoords()(image, boxes)
-        return cv2.resize(image, self.size, interpolation=cv2.INTER_LINEAR), relative, labels
+        height, width = image.shape[:2]
+        return cv2.resize(image, self.size, interpolation=cv2.INTER_LINEAR), *_to_relative(boxes, labels, width, height)
 
     def __call__(
         self, image: np.ndarray, boxes: np.ndarray, labels: np.ndarray
@@ -130,7 +136,7 @@ class TrainAugmentation(TestTransform):
             boxes, labels = step.map_boxes(boxes, labels)
             window = window.then(step)
         width, height = window.size
-        relative = (boxes / np.float32([width, height, width, height])).reshape(-1, 4).clip(0.0, 1.0)
+        relative, labels = _to_relative(boxes, labels, width, height)
         resized = window.render(image, self.size, self.fill)
         if self.photometry is not None:
             resized = self.photometry(resized, rng=rng)[0]
