@@ -92,9 +92,10 @@ def test_boxes_are_clipped_to_the_real_picture(own_voc, caplog):
 
 
 @pytest.mark.parametrize(
-    "box", [(20, 20, 20, 40), (20, 20, 30, 20), (0, 0, 0, 0), (200, 10, 300, 20), (-30, 5, -5, 9)],
+    "box",
+    [(20, 20, 20, 40), (20, 20, 30, 20), (0, 0, 0, 0), (200, 10, 300, 20), (-30, 5, -5, 9)],
     ids=["no width", "no height", "a point", "right of the picture", "left of it"],
-)  # fmt: skip
+)
 def test_boxes_without_area_are_left_out_and_named(own_voc, caplog, box):
     annotation, said, dataset = read_first(own_voc, voc_object(box=box) + voc_object("star"), caplog)
     assert annotation.boxes.shape == (1, 4)
@@ -292,11 +293,16 @@ def spoil_table(edit):
         (lambda root: (root / "sub-train-annotations-bbox.csv").unlink(), "no such file.*found sub-test-annotations"),
         (spoil_table(lambda text: text.replace("ClassName", "Class")), "lacks the columns ClassName"),
         (spoil_table(lambda text: text + "only,three,fields\n"), "line .* fewer fields"),
-        (spoil_table(lambda text: text.replace("train00000,synthetic,/m/", "train00000,x,x", 1).replace(",1,0", ",1,zero")), "line .*could not convert"),
+        (
+            spoil_table(
+                lambda text: text.replace("train00000,synthetic,/m/", "train00000,x,x", 1).replace(",1,0", ",1,zero")
+            ),
+            "line .*could not convert",
+        ),
         (spoil_table(lambda text: text + '"train00000'), "cannot be read as CSV"),
         (lambda root: [path.unlink() for path in (root / "train").iterdir()], "none of its .* ids has a picture"),
     ],
-)  # fmt: skip
+)
 def test_open_images_folders_that_cannot_be_read(open_images_root, tmp_path, spoil, message):
     import shutil
 

@@ -1,5 +1,6 @@
 """The command lines, end to end on a few small pictures: what each option reaches, files, messages, exit codes."""
 
+import io
 import json
 import re
 import shutil
@@ -90,6 +91,27 @@ def test_training_writes_the_documented_lines_and_files(script, voc_root, tmp_pa
     assert (folder / "labels.txt").read_text().split() == ["BACKGROUND", *CLASSES]
     loss = float(next(line for line in lines if "Validation Loss" in line).split()[4].rstrip(","))
     assert checkpoint.parse_name(epoch).loss == pytest.approx(loss, abs=1e-4)
+
+
+def test_checkpoints_are_written_at_validated_epochs_and_the_last(script, voc_root, tmp_path):
+    words = ("--epochs=3", "--validation-epochs=2", "--batch-size=6", "--no-validation-mean-ap")
+    done = script(train_ssd.main, *train_words(voc_root, tmp_path, *words))
+    assert done.code == 0
+    epochs = sorted(named.epoch for path in tmp_path.glob("*.pth") if (named := checkpoint.parse_name(path.name)))
+    assert epochs == [1, 2]
+    assert done.out.count("Validation Loss") == 2
+    assert "Mean Average Precision" not in done.out
+
+
+def test_a_progress_bar_shows_on_a_terminal_only(monkeypatch):
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    for stream, shown in ((Terminal(), True), (io.StringIO(), False)):
+        monkeypatch.setattr(sys, "stderr", stream)
+        assert list(cli.progress(range(3), "Epoch 7", 3)) == [0, 1, 2]
+        assert ("Epoch 7" in stream.getvalue()) == shown
 
 
 def scalars(folder: Path) -> dict[str, int]:

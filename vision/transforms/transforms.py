@@ -10,6 +10,7 @@ it alone; a pipeline composes the windows of several and resamples the picture o
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -368,14 +369,14 @@ class PhotometricDistort:
         return image, boxes, labels
 
 
-class _Geometric:
+class _Geometric(ABC):
     """A transform that looks at another window of the picture's plane."""
 
     fill: Sequence[float] = (0.0, 0.0, 0.0)
 
+    @abstractmethod
     def plan(self, size: tuple[int, int], boxes: np.ndarray | None, rng: np.random.Generator) -> Window:
         """Decide for a picture of (width, height) with pixel boxes (N, 4); no pixel is touched."""
-        raise NotImplementedError
 
     def __call__(self, image, boxes=None, labels=None, rng=None) -> Triple:
         """Draw, and apply this transform alone."""
