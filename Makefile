@@ -8,7 +8,7 @@ RUN := $(VENV)/bin/python
 
 DEMO := demo
 # Chosen for a few minutes on two cores; with pictures and hours of your own, leave these at their defaults.
-DEMO_TRAINING := --resolution=144 --augmentation=none --batch-size=8 --epochs=4 --lr=0.01 --base-net-lr=0.05 \
+DEMO_TRAINING := --resolution=144 --augmentation=none --batch-size=8 --epochs=3 --lr=0.01 --base-net-lr=0.05 \
 	--pretrained-ssd=none --seed=1
 
 .PHONY: demo test clean

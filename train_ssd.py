@@ -155,6 +155,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         train_set.balance(np.random.default_rng(seed))
     logger.info("train: %s", train_set.summary())
     logger.info("validation: %s", val_set.summary())
+    if not len(val_set):
+        raise DataError(f"{', '.join(args.data)}: no picture to validate on; put some into a test or validation split")
     if not any(train_set.class_counts().values()):
         raise DataError(
             f"no object in {', '.join(args.data)} is of a class in {list(class_names[1:])}; mend labels.txt"
@@ -297,7 +299,7 @@ def make_loaders(args, config, train_set, val_set, seed: int, device: torch.devi
     plain = TestTransform(config.image_size, config.image_mean, config.image_std)
     return (
         make_loader(train_set, augmentation, seed=seed, **rest),
-        make_loader(val_set, plain, shuffle=False, **rest) if len(val_set) else None,
+        make_loader(val_set, plain, shuffle=False, **rest),
     )
 
 

@@ -149,6 +149,14 @@ def test_unknown_classes_are_counted_and_named(own_voc, caplog):
     assert "'Ball' (2)" in said
 
 
+def test_unknown_classes_are_said_once(own_voc, caplog):
+    rewrite(own_voc, "train_00000", voc_object("Ball"))
+    with caplog.at_level(logging.WARNING):
+        dataset = join([VOCDataset(own_voc)])
+        dataset.set_class_names(dataset.class_names)
+    assert caplog.text.count("'Ball' (1)") == 1
+
+
 def test_without_labels_txt_the_names_found_count_in_every_split(own_voc):
     (own_voc / "labels.txt").unlink()
     found = VOCDataset(own_voc, is_test=True).class_names

@@ -1049,6 +1049,12 @@ def test_classes_that_the_model_does_not_have(script, sure_model, voc_root):
     assert_refused(done, "dog is not among ball, board, cone, star")
 
 
+def test_nothing_to_validate_on(script, pictures, tmp_path):
+    synthetic.write_coco(tmp_path / "data", {"train": pictures["train"], "val": []})
+    done = script(train_ssd.main, *train_words(tmp_path / "data", tmp_path / "m"), "--dataset-type=coco")
+    assert_refused(done, "no picture to validate on", "validation split")
+
+
 def test_no_object_of_a_known_class(script, own_voc, tmp_path):
     (own_voc / "labels.txt").write_text("fifty mph\n")
     assert_refused(script(train_ssd.main, *train_words(own_voc, tmp_path / "m")), "fifty mph", "labels.txt")

@@ -139,10 +139,13 @@ class DetectionDataset:
         self.target_transform = target_transform
         self.keep_difficult = keep_difficult
         self.defects = list(defects)
+        self.class_names: tuple[str, ...] = ()
         self.set_class_names(class_names)
 
     def set_class_names(self, class_names: Sequence[str]) -> None:
         """Number the classes by this list (BACKGROUND first); says which names of objects are not in it."""
+        if tuple(class_names) == self.class_names:
+            return
         self.class_names = tuple(class_names)
         self.class_dict = {name: index for index, name in enumerate(self.class_names)}
         unknown = Counter(name for record in self.records for name in record.names if name not in self.class_dict)
@@ -317,7 +320,9 @@ def names_found(records: Iterable[Record]) -> tuple[str, ...]:
 
 
 def join(datasets: Sequence[DetectionDataset]) -> DetectionDataset:
-    """Put several datasets into one; classes are merged by name."""
+    """Put several datasets into one; classes are merged by name. One alone stays as it is."""
+    if len(datasets) == 1:
+        return datasets[0]
     names = merge(dataset.class_names for dataset in datasets)
     records = [record for dataset in datasets for record in dataset.records]
     defects = [defect for dataset in datasets for defect in dataset.defects]

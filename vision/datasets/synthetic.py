@@ -83,10 +83,10 @@ def _background(width: int, height: int, rng: np.random.Generator) -> np.ndarray
     image = np.zeros((height, width, 3), dtype=np.float32)
     for cells in (3, 8, 24):
         noise = rng.uniform(-1, 1, (cells, cells, 3)).astype(np.float32)
-        image += cv2.resize(noise, (width, height), interpolation=cv2.INTER_CUBIC) * 45 / np.sqrt(cells)
+        image += cv2.resize(noise, (width, height), interpolation=cv2.INTER_CUBIC) * 30 / np.sqrt(cells)
     image += rng.uniform(70, 185, 3) + rng.normal(0, 5, image.shape)
     canvas = image.clip(0, 255).astype(np.uint8)
-    for _ in range(rng.integers(3, 9)):
+    for _ in range(rng.integers(2, 6)):
         start, end = rng.uniform(0, 1, (2, 2)) * (width, height)
         color = tuple(int(value) for value in rng.integers(0, 256, 3))
         cv2.line(
@@ -97,7 +97,7 @@ def _background(width: int, height: int, rng: np.random.Generator) -> np.ndarray
             int(rng.integers(1, 4)),
             cv2.LINE_AA,
         )
-    for _ in range(rng.integers(1, 4)):
+    for _ in range(rng.integers(0, 3)):
         center, axes = rng.uniform(0, 1, 2) * (width, height), rng.uniform(0.03, 0.2, 2) * (width, height)
         color = tuple(int(value) for value in rng.integers(0, 256, 3))
         cv2.ellipse(canvas, (center.tolist(), (axes * 2).tolist(), float(rng.uniform(0, 180))), color, 2, cv2.LINE_AA)
@@ -119,7 +119,7 @@ def draw(
     size: tuple[int, int] = (192, 192),
     class_names: Sequence[str] = tuple(SHAPES),
     objects: tuple[int, int] = (5, 8),
-    size_range: tuple[float, float] = (0.2, 0.36),
+    size_range: tuple[float, float] = (0.22, 0.36),
 ) -> Drawing:
     """Draw a picture.
 
