@@ -255,7 +255,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Write the demo's dataset."""
     parser = argparse.ArgumentParser(description="Draw a small dataset in VOC layout.")
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--train", type=int, default=1500, help="pictures to train on")
+    parser.add_argument("--train", type=int, default=2000, help="pictures to train on")
     parser.add_argument("--test", type=int, default=60, help="pictures held out")
     parser.add_argument("--seed", type=int, default=0, help="of the training pictures; held-out ones have another")
     args = parser.parse_args(argv)
