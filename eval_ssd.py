@@ -21,6 +21,7 @@ import torch
 from vision import cli
 from vision.boxes.nms import DEFAULT_SCORE_THRESHOLD
 from vision.datasets import open_dataset
+from vision.datasets.audit import log_defects
 from vision.engine.evaluate import Report, evaluate
 from vision.ssd.models import spec_of
 from vision.ssd.ssd import SSD
@@ -42,6 +43,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help=".pth or .onnx file, or a model folder (its best checkpoint)",
     )
     cli.add_dataset_type_option(parser, "voc")
+    cli.add_reading_options(parser)
     parser.add_argument("--dataset", "--data", nargs="+", required=True, help="folder of the dataset, or several")
     parser.add_argument(
         "--label-file", "--labels", type=Path, help="class names, for a model that does not know its own"
@@ -68,9 +70,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     cli.setup_logging()
     cli.check_writable(args.eval_dir, "--eval-dir")
     model, session, class_names = cli.open_model(args.trained_model, args.label_file, args)
-    datasets = [open_dataset(args.dataset_type, path, "test") for path in args.dataset]
+    options = cli.reading_options(args)
+    datasets = [open_dataset(args.dataset_type, path, "test", options, cli.progress) for path in args.dataset]
     for dataset in datasets:
         dataset.set_class_names(class_names)
+        log_defects([*dataset.defects, *dataset.class_defects()])
+        logger.info("%s: %s", dataset.title, dataset.summary())
     places = [(dataset, index) for dataset in datasets for index in range(len(dataset))]
     if not places:
         raise DataError(f"{', '.join(args.dataset)}: no picture to evaluate on")

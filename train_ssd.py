@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import argparse
 import copy
+import json
 import logging
 import secrets
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
@@ -19,19 +21,27 @@ import numpy as np
 import torch
 
 from vision import cli
-from vision.datasets import join, labels, open_dataset
+from vision.boxes.forms import center_form_to_corner_form
+from vision.datasets import DetectionDataset, labels, open_splits
+from vision.datasets.audit import LINES_PER_KIND, Audit, box_sides, make_audit
 from vision.datasets.loading import make_loader
 from vision.engine import checkpoint, optim, pretrained
 from vision.engine.loop import EpochResult, Objective, RunOptions, StepResult, fit
+from vision.engine.rehearsal import Rehearsal, rehearse
 from vision.nn.multibox_loss import MultiboxLoss
+from vision.report.audit_page import SHEET_COLUMNS, SHEET_ROWS, draw_audit
 from vision.ssd.config import SSDConfig
 from vision.ssd.data_preprocessing import AUGMENTATIONS, Normaliser, TestTransform, TrainAugmentation
 from vision.ssd.models import DEFAULT_NET, MODELS, describe_weights
 from vision.ssd.ssd import place
 from vision.ssd.weights import read_weights
 from vision.structures import DataError
+from vision.utils.files import write_text
 
 logger = logging.getLogger(__name__)
+
+#: Boxes that are compared with all priors at every start; a dry run compares all.
+BOXES_AT_START = 5000
 
 LOG_LEVELS = ("debug", "info", "warning", "error", "critical")
 
@@ -44,6 +54,14 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     data.add_argument(
         "--data", "--datasets", nargs="+", default=["data"], help="folders of datasets, merged by class name"
     )
+    cli.add_reading_options(data)
+    data.add_argument(
+        "--labels-from-data",
+        action="store_true",
+        help="the classes are the names found in the annotations, whatever list of classes there is",
+    )
+    data.add_argument("--no-negatives", action="store_true", help="leave out training pictures without objects")
+    data.add_argument("--strict", action="store_true", help="end the run if anything in the data is left out or mended")
     data.add_argument(
         "--balance-data", action="store_true", help="draw as many pictures of each class as the rarest has"
     )
@@ -91,6 +109,11 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help="epochs in which cosine falls to zero (default: --epochs)",
     )
     run = parser.add_argument_group("run")
+    run.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="everything but the training: decode every picture, audit the data, try a few steps; downloads nothing",
+    )
     run.add_argument("--batch-size", type=cli.count, default=4, help="pictures per step")
     run.add_argument("--epochs", "--num-epochs", type=cli.count, default=30, help="times through the pictures")
     run.add_argument(
@@ -146,21 +169,24 @@ def main(argv: Sequence[str] | None = None) -> None:
     torch.manual_seed(seed)
     logger.info("seed: %d", seed)
 
-    train_set = join([open_dataset(args.dataset_type, path, "train") for path in args.data])
-    val_set = join([open_dataset(args.dataset_type, path, "test") for path in args.data])
-    class_names = labels.merge([train_set.class_names, val_set.class_names])
-    for dataset in (train_set, val_set):
-        dataset.set_class_names(class_names)
+    train_set, val_set = open_splits(args.dataset_type, args.data, cli.reading_options(args), cli.progress)
+    class_names = train_set.class_names
+    audit = make_audit(
+        train_set,
+        val_set,
+        config.width_height,
+        center_form_to_corner_form(config.priors),
+        None if args.dry_run else BOXES_AT_START,
+    )
+    audit.log(None if args.dry_run else LINES_PER_KIND)
+    write_text(args.model_dir / "audit.json", json.dumps(audit.as_json(), indent=1) + "\n")
+    require_sense(train_set, args.data)
+    if args.strict:
+        audit.require_flawless()
+    if args.no_negatives:
+        train_set.drop_negatives()
     if args.balance_data:
         train_set.balance(np.random.default_rng(seed))
-    logger.info("train: %s", train_set.summary())
-    logger.info("validation: %s", val_set.summary())
-    if not len(val_set):
-        raise DataError(f"{', '.join(args.data)}: no picture to validate on; put some into a test or validation split")
-    if not any(train_set.class_counts().values()):
-        raise DataError(
-            f"no object in {', '.join(args.data)} is of a class in {list(class_names[1:])}; mend labels.txt"
-        )
 
     net = spec.build(len(class_names), config=config, width_mult=args.mb2_width_mult or 1.0)
     net.class_names = class_names
@@ -194,13 +220,19 @@ def main(argv: Sequence[str] | None = None) -> None:
             logger.warning(
                 "%s: its %d epochs are done; --epochs=%d would add more", source, first_epoch, 2 * first_epoch
             )
+    annotations = [val_set.annotation(index) for index in range(len(val_set))]
+    if args.dry_run:
+        log_rehearsal(rehearse(objective, *loaders, annotations, optimizer, frozen), args.epochs - first_epoch)
+        draw_audit_page(args.model_dir / "audit.png", train_set, audit, config)
+        logger.info("Dry run done: nothing was trained; %s has all of the audit", args.model_dir / "audit.json")
+        return
     best = best_so_far(args.model_dir) if args.resume is not None else {}
     labels.store_labels(args.model_dir / "labels.txt", class_names)
 
     results = fit(
         objective,
         *loaders,
-        [val_set.annotation(index) for index in range(len(val_set))],
+        annotations,
         class_names,
         optimizer,
         schedule,
@@ -231,6 +263,60 @@ def main(argv: Sequence[str] | None = None) -> None:
     logger.info("Task done, exiting program.")
 
 
+def require_sense(train_set: DetectionDataset, folders: Sequence[str]) -> None:
+    """Raise DataError if there is nothing to learn: no object to train on."""
+    if not any(train_set.class_counts().values()):
+        found = Counter(name for record in train_set.records for name in record.names)
+        written = ", ".join(f"{name} ({count})" for name, count in found.most_common()) or "none at all"
+        raise DataError(
+            f"no object in {', '.join(folders)} is of a class in {list(train_set.class_names[1:])}; the annotations "
+            f"have {written}; mend labels.txt, or take the names found with --labels-from-data"
+        )
+
+
+def log_rehearsal(rehearsal: Rehearsal, epochs: int) -> None:
+    """Say what a run will cost."""
+    logger.info("first losses: training %.4f, validation %.4f", rehearsal.losses.total, rehearsal.validation.total)
+    memory = [
+        f"{size / 2**20:.0f} MiB {where}"
+        for size, where in ((rehearsal.peak_memory, "of memory"), (rehearsal.peak_device_memory, "on the GPU"))
+        if size is not None
+    ]
+    logger.info("peak so far: %s, loader workers apart", ", ".join(memory) or "not known here")
+    logger.info(
+        "%.3f s a step, %.3f s a validation batch: about %s an epoch, %s for %d epochs",
+        *(rehearsal.seconds_per_step, rehearsal.seconds_per_validation_batch),
+        *(in_words(rehearsal.seconds_per_epoch), in_words(rehearsal.seconds_per_epoch * epochs), epochs),
+    )
+
+
+def in_words(seconds: float) -> str:
+    """Write a time for people: 40 s, 12 min, 3.5 h."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+
+
+def draw_audit_page(path: Path, train_set: DetectionDataset, audit: Audit, config: SSDConfig) -> None:
+    """Draw the audit; without matplotlib a warning."""
+    chosen = np.unique(np.linspace(0, len(train_set) - 1, SHEET_COLUMNS * SHEET_ROWS).astype(int)).tolist()
+    shapes = torch.unique(config.priors[:, 2:], dim=0).numpy() * np.float32(config.width_height)
+    try:
+        draw_audit(
+            path,
+            {"train": audit.train.objects_per_class, "validation": audit.validation.objects_per_class},
+            *box_sides(train_set, config.width_height),
+            shapes,
+            config.width_height,
+            [(train_set.get_image(index), train_set.annotation(index)) for index in chosen],
+            train_set.class_names,
+        )
+    except ImportError as err:
+        logger.warning("%s: not drawn, %s (pip install matplotlib)", path, err)
+    else:
+        logger.info("Saved %s", path)
+
+
 def pretrained_file(args: argparse.Namespace) -> str | None:
     """Decide on the file for --pretrained-ssd, and fetch the published one when it is needed and missing."""
     spec = MODELS[args.net]
@@ -244,6 +330,9 @@ def pretrained_file(args: argparse.Namespace) -> str | None:
         )
         return None
     if path.lower() == "none":
+        return None
+    if not Path(path).exists() and args.dry_run and args.pretrained_ssd is None:
+        logger.warning("%s is missing: training would download it, the dry run goes on without", path)
         return None
     if not Path(path).exists():
         pretrained.fetch(Path(path), cli.progress)
@@ -317,6 +406,10 @@ def log(result: StepResult | EpochResult) -> None:
                 f"Epoch: %d, {kind} Loss: %.4f, {kind} Regression Loss %.4f, {kind} Classification Loss: %.4f",
                 *(result.epoch, losses.total, *losses),
             )
+    if result.unreadable:
+        logger.warning(
+            "Epoch: %d, %d pictures could not be read, others stood for them", result.epoch, result.unreadable
+        )
     if result.report is not None:
         for of_class in result.report.classes:
             logger.info("Epoch: %d, Average Precision %s: %.4f", result.epoch, of_class.name, of_class.ap_2007)

@@ -1,11 +1,13 @@
-"""Tiny datasets, drawn anew from a seed for each session of tests."""
+"""What the tests share: tiny datasets drawn anew from a seed for each session, a model trained on them, helpers."""
 
 from __future__ import annotations
 
 import json
+import re
 import sys
 import zlib
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,6 +16,9 @@ import torch
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+import onnx_export  # noqa: E402
+import train_ssd  # noqa: E402
+from vision import cli  # noqa: E402
 from vision.datasets import synthetic  # noqa: E402
 from vision.ssd.models import MODELS  # noqa: E402
 
@@ -21,6 +26,22 @@ GOLDEN = Path(__file__).parent / "golden"
 SHARED = ROOT.parent / "shared"
 CLASSES = ("ball", "board", "cone", "star")
 PICTURE_SIZE = (96, 80)
+SMALL = (
+    "--net=mb1-ssd-lite",
+    "--resolution=96",
+    "--device=cpu",
+    "--workers=0",
+    "--pretrained-ssd=none",
+    "--seed=1",
+)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory):
+    """Keep what tests remember of files out of the user's cache."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -77,3 +98,57 @@ def golden_net(name: str, num_classes: int = 4, **options):
 
 def golden_json(name: str):
     return json.loads((GOLDEN / name).read_text())
+
+
+@pytest.fixture
+def script(capsys):
+    """Run a script's main as the shell would: gives exit code, standard output and standard error."""
+
+    def run(main, *words) -> SimpleNamespace:
+        with pytest.raises(SystemExit) as stop:
+            cli.run(main, [str(word) for word in words])
+        out, err = capsys.readouterr()
+        return SimpleNamespace(code=stop.value.code, out=out, err=err)
+
+    return run
+
+
+def train_words(data, model_dir, *more):
+    return "--dataset-type=voc", f"--data={data}", f"--model-dir={model_dir}", *SMALL, *more
+
+
+@pytest.fixture(scope="session")
+def model_dir(tmp_path_factory, voc_root) -> Path:
+    """A folder after two epochs and an export."""
+    folder = tmp_path_factory.mktemp("run") / "new" / "model"
+    for main, words in (
+        (train_ssd.main, train_words(voc_root, folder, "--epochs=2", "--batch-size=3", "--debug-steps=1")),
+        (onnx_export.main, (f"--model-dir={folder}",)),
+    ):
+        main(list(words))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def sure_model(model_dir, tmp_path_factory) -> Path:
+    """The trained net with a bias that makes it see balls everywhere: something to draw."""
+    from vision.deploy.session import load_net
+
+    net = load_net(model_dir / "best.pth")
+    with torch.no_grad():
+        for head in net.classification_headers:
+            conv = head[-1] if isinstance(head, torch.nn.Sequential) else head
+            conv.bias[1 :: net.num_classes] += 9.0
+            conv.bias[2 :: net.num_classes] += 8.8
+    path = tmp_path_factory.mktemp("sure") / "sure.pth"
+    net.save(str(path))
+    return path
+
+
+def assert_refused(done, *fragments: str) -> None:
+    assert done.code == 2
+    assert done.err.count("\n") == 1, done.err
+    assert "Traceback" not in done.err + done.out
+    assert re.match(r"\S+: error: ", done.err)
+    for fragment in fragments:
+        assert fragment in done.err

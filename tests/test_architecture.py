@@ -36,7 +36,7 @@ ALLOWED = {
     "boxes": set(),
     "nn": {"boxes"},
     "transforms": {"boxes"},
-    "datasets": {"structures", "utils"},
+    "datasets": {"boxes", "structures", "utils"},
     "ssd": {"nn", "transforms", "boxes", "structures", "utils"},
     "engine": {"ssd", "nn", "boxes", "structures", "utils"},
     "deploy": {"ssd", "boxes", "structures", "utils", "vision"},

@@ -7,9 +7,8 @@ import pytest
 from conftest import CLASSES
 from PIL import Image
 
-from vision.datasets import DATASETS, join, open_dataset, synthetic
-from vision.datasets.coco import CocoDataset
-from vision.datasets.yolo import YoloDataset
+from vision.datasets import DATASETS, DetectionDataset, join, open_dataset, open_folder, synthetic
+from vision.datasets.coco import CocoFolder
 from vision.structures import DataError
 
 WRITERS = {
@@ -42,7 +41,7 @@ def test_all_formats_say_the_same(roots, name, split):
     folders, splits = roots
     for dataset_type in (name, "auto"):
         dataset = open_dataset(dataset_type, folders[name], split)
-        assert type(dataset) is DATASETS[name]
+        assert type(open_folder(dataset_type, folders[name])) is DATASETS[name]
         assert dataset.class_names == ("BACKGROUND", *CLASSES)
         assert len(dataset) == len(splits[split])
         assert dataset.defects == []
@@ -60,6 +59,13 @@ def test_formats_can_be_mixed(roots):
     assert joined.class_names == ("BACKGROUND", *CLASSES)
 
 
+def listed(name, root, split="train"):
+    """Read what a list or folder names, without holding any picture out."""
+    folder = open_folder(name, root)
+    contents = folder.read(folder.listing(split))
+    return DetectionDataset(contents.records, folder.class_names()[0], defects=contents.defects, **contents.origin)
+
+
 def put_image(path, size=(100, 50)):
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new("RGB", size).save(path)
@@ -67,7 +73,7 @@ def put_image(path, size=(100, 50)):
 
 def put_coco(path, **changes):
     content = {
-        "images": [{"id": 5, "file_name": "a.jpg"}],
+        "images": [{"id": 5, "file_name": "a.jpg", "width": 100, "height": 50}],
         "categories": [
             {"id": 0, "name": "things", "supercategory": "none"},
             {"id": 3, "name": "cat", "supercategory": "things"},
@@ -91,21 +97,23 @@ def put_coco(path, **changes):
 def test_layouts_of_coco(tmp_path, file, picture):
     put_coco(tmp_path / file)
     put_image(tmp_path / picture)
-    dataset = CocoDataset(tmp_path, "test")
+    dataset = open_dataset("coco", tmp_path, "test")
     assert dataset.class_names == ("BACKGROUND", "cat"), "a category that only groups others is none"
     assert dataset.annotation(0).boxes.tolist() == [[10, 5, 30, 35]]
-    assert CocoDataset.recognises(tmp_path)
+    assert CocoFolder.recognises(tmp_path)
 
 
-def test_crowds_are_difficult_and_broken_annotations_named(tmp_path, caplog):
+def test_crowds_are_difficult_and_broken_annotations_named(tmp_path):
     crowd = {"image_id": 5, "category_id": 3, "bbox": [0, 0, 9, 9], "iscrowd": 1}
     bad = [{"image_id": 5, "category_id": 9, "bbox": [0, 0, 9, 9]}, {"image_id": 5, "category_id": 3, "bbox": []}]
     put_coco(tmp_path / "train.json", annotations=[crowd, *bad])
     put_image(tmp_path / "a.jpg")
-    dataset = CocoDataset(tmp_path)
+    dataset = listed("coco", tmp_path)
     assert dataset.annotation(0).difficult.tolist() == [True]
-    assert len(dataset.defects) == 2
-    assert "annotation 2 left out" in caplog.text
+    assert [str(defect).partition("train.json: ")[2] for defect in [*dataset.defects, *dataset.class_defects()]] == [
+        "annotation 3 'cat' of picture a left out: its box is [], expected four numbers",
+        f"1 object is left out: class 'category 9' is not in the list ['cat']; first: {tmp_path}/train.json annotation 2",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -119,15 +127,17 @@ def test_crowds_are_difficult_and_broken_annotations_named(tmp_path, caplog):
 def test_files_that_are_no_coco(tmp_path, content, message):
     (tmp_path / "train.json").write_text(content)
     with pytest.raises(DataError, match=f"train.json: {message}"):
-        CocoDataset(tmp_path)
+        listed("coco", tmp_path)
 
 
 def test_coco_without_split_or_pictures(tmp_path):
     put_coco(tmp_path / "train.json")
-    with pytest.raises(DataError, match="no COCO file of the split test or val"):
-        CocoDataset(tmp_path, "test")
-    with pytest.raises(DataError, match="none of its 1 pictures is there; first: a.jpg"):
-        CocoDataset(tmp_path)
+    with pytest.raises(DataError, match="its 1 pictures are too few to hold some out"):
+        open_dataset("coco", tmp_path, "test")
+    with pytest.raises(
+        DataError, match="none of its 1 pictures can be used; first: .*picture a.jpg left out: no such file"
+    ):
+        listed("coco", tmp_path)
 
 
 def put_yolo(root, text="0 0.5 0.5 0.2 0.4\n", image="images/train/a.jpg", config="names: [cat, dog]\n"):
@@ -152,7 +162,7 @@ def put_yolo(root, text="0 0.5 0.5 0.2 0.4\n", image="images/train/a.jpg", confi
 )
 def test_layouts_of_yolo(tmp_path, image, config, split):
     put_yolo(tmp_path, image=image, config=config)
-    dataset = YoloDataset(tmp_path, split)
+    dataset = listed("yolo", tmp_path, split)
     assert dataset.class_names == ("BACKGROUND", "cat", "dog")
     np.testing.assert_allclose(dataset.annotation(0).boxes, [[40, 15, 60, 35]], atol=1e-4)
 
@@ -160,25 +170,29 @@ def test_layouts_of_yolo(tmp_path, image, config, split):
 def test_yolo_takes_names_from_a_list(tmp_path):
     put_yolo(tmp_path, config=None)
     with pytest.raises(DataError, match="no class names"):
-        YoloDataset(tmp_path)
+        listed("yolo", tmp_path)
     (tmp_path / "classes.txt").write_text("cat\ndog\n")
-    assert YoloDataset(tmp_path).class_names == ("BACKGROUND", "cat", "dog")
+    assert listed("yolo", tmp_path).class_names == ("BACKGROUND", "cat", "dog")
 
 
-def test_polygons_become_boxes_and_broken_lines_are_named(tmp_path, caplog):
+def test_polygons_become_boxes_and_broken_lines_are_named(tmp_path):
     put_yolo(
         tmp_path, "1 0.1 0.2 0.3 0.2 0.2 0.6\n\n7 0.5 0.5 0.1 0.1\ncat 0.5 0.5 0.1 0.1\n0 0.5\n0 0.5 0.5 0.2 0.4 0.9\n"
     )
-    dataset = YoloDataset(tmp_path)
-    np.testing.assert_allclose(dataset.annotation(0).boxes, [[10, 10, 30, 30], [40, 15, 60, 35]], atol=1e-4)
-    assert dataset.annotation(0).labels.tolist() == [2, 1]
-    assert len(dataset.defects) == 3
-    assert "line 3 left out: '7 0.5 0.5 0.1 0.1'" in caplog.text
+    dataset = listed("yolo", tmp_path)
+    expected = [[10, 10, 30, 30], [45, 22.5, 55, 27.5], [40, 15, 60, 35]]
+    np.testing.assert_allclose(dataset.annotation(0).boxes, expected, atol=1e-4)
+    assert dataset.annotation(0).labels.tolist() == [2, 1, 1]
+    assert [defect.message for defect in [*dataset.defects, *dataset.class_defects()]] == [
+        "line 5 'cat' left out: its box is '0 0.5', expected four numbers",
+        "1 object is left out: class 'class 7' is not in the list ['cat', 'dog']; first: "
+        f"{tmp_path}/labels/train/a.txt line 3",
+    ]
 
 
 def test_pictures_without_text_have_no_objects(tmp_path):
     put_yolo(tmp_path, text=None)
-    assert len(YoloDataset(tmp_path).annotation(0).labels) == 0
+    assert len(listed("yolo", tmp_path).annotation(0).labels) == 0
 
 
 @pytest.mark.parametrize(
@@ -186,14 +200,14 @@ def test_pictures_without_text_have_no_objects(tmp_path):
     [
         ("names: [a", "cannot be read as YAML"),
         ("- a\n", "holds no settings"),
-        ("names: [a]\n", "no pictures of the split"),
+        ("names: [a]\n", "holds no picture"),
     ],
 )
 def test_yolo_folders_that_cannot_be_read(tmp_path, config, message):
     (tmp_path / "data.yaml").write_text(config)
     with pytest.raises(DataError, match=message):
-        YoloDataset(tmp_path)
+        open_dataset("yolo", tmp_path, "train")
     (tmp_path / "images" / "train").mkdir(parents=True)
     (tmp_path / "data.yaml").write_text("names: [a]\n")
     with pytest.raises(DataError, match="holds no picture"):
-        YoloDataset(tmp_path)
+        listed("yolo", tmp_path)

@@ -1,12 +1,15 @@
 """Laws over random annotations, boxes far outside and of any size included."""
 
+from pathlib import Path
+
 import numpy as np
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from vision.datasets.base import DetectionDataset
+from vision.datasets.pictures import PictureFacts
+from vision.datasets.records import Form, RawObject, RawPicture, make_record
 from vision.ssd.config import MOBILENETV1
 from vision.ssd.data_preprocessing import AUGMENTATIONS, TrainAugmentation
 from vision.ssd.ssd import MatchPrior
@@ -23,32 +26,21 @@ corners = st.floats(-1e6, 1e6, allow_nan=False, width=32)
 raw_boxes = st.integers(0, 6).flatmap(lambda count: arrays.arrays(np.float64, (count, 4), elements=corners))
 
 
-class Reader(DetectionDataset):
-    """Makes records as the readers of files do."""
-
-    def __init__(self):
-        super().__init__([], ("BACKGROUND", "thing"))
+FACTS = PictureFacts(WIDTH, HEIGHT, 1, "PNG", "RGB", 8, None)
 
 
-def read(path, boxes):
-    """Pass boxes through what every reader does, and give those that are left."""
-    record = Reader()._record(path, "a", path, [("thing", box.tolist(), False) for box in boxes])
-    return record.boxes
-
-
-@given(boxes=raw_boxes)
+@given(boxes=raw_boxes, first_pixel=st.sampled_from((0, 1)), relative=st.booleans())
 @quick
-def test_what_readers_let_through_lies_in_the_picture(tmp_path, boxes):
-    from PIL import Image
-
-    path = tmp_path / "a.png"
-    if not path.exists():
-        Image.new("RGB", (WIDTH, HEIGHT)).save(path)
-    kept = read(path, boxes)
+def test_what_readers_let_through_lies_in_the_picture(boxes, first_pixel, relative):
+    objects = [RawObject(f"object {number}", "thing", tuple(box)) for number, box in enumerate(boxes.tolist())]
+    raw = RawPicture("a", Path("a.png"), Path("a.xml"), objects)
+    record, defects = make_record(raw, FACTS, Form(relative, first_pixel))
+    kept = record.boxes
     assert kept.shape[1] == 4
     assert (kept >= 0).all()
     assert (kept <= (WIDTH, HEIGHT, WIDTH, HEIGHT)).all()
     assert (kept[:, 2:] > kept[:, :2]).all()
+    assert len(kept) + sum(defect.objects for defect in defects) == len(boxes), "none is lost without a word"
 
 
 inner_boxes = raw_boxes.map(

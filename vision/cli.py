@@ -17,7 +17,8 @@ from tqdm import tqdm
 
 from vision.boxes.nms import DEFAULT_IOU_THRESHOLD, METHODS
 from vision.boxes.priors import Size
-from vision.datasets import AUTO, DATASETS, labels
+from vision.datasets import AUTO, DATASETS, ReadingOptions, labels
+from vision.datasets.folder import VAL_SPLIT
 from vision.deploy.session import Session, TorchSession, open_session
 from vision.engine import checkpoint
 from vision.ssd.models import MODELS, WIDTH_RANGE, spec_of
@@ -148,6 +149,15 @@ share = number(float, 0, 1)
 
 
 @_checked
+def open_share(text: str) -> float:
+    """Read a number between 0 and 1, neither of them."""
+    value = number(float, 0, 1)(text)
+    if value in (0, 1):
+        raise ValueError(f"{text!r} leaves nothing for one of the two; expected a share between 0 and 1, such as 0.2")
+    return value
+
+
+@_checked
 def resolution(text: str) -> Size:
     """Read `N` or `WxH`."""
     sides = text.lower().split("x")
@@ -198,6 +208,38 @@ def add_dataset_type_option(parser: argparse.ArgumentParser, default: str) -> No
         type=one_of("dataset type", known),
         default=default,
         help=f"one of {', '.join(known)}",
+    )
+
+
+def add_reading_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of how datasets are read: --val-split, --include-depiction, --no-cache."""
+    parser.add_argument(
+        "--val-split",
+        type=open_share,
+        help="share of the training pictures to hold out for validation, whatever lists there are (default: take the "
+        f"lists, and hold out {VAL_SPLIT} where there is none)",
+    )
+    parser.add_argument(
+        "--include-depiction",
+        action="store_true",
+        help="Open Images: take drawings and sculptures of things for the things",
+    )
+    parser.add_argument(
+        "--no-cache",
+        dest="cache",
+        action="store_false",
+        help="read every file anew, instead of those that changed since the last start",
+    )
+
+
+def reading_options(args: argparse.Namespace) -> ReadingOptions:
+    """Collect the options of `add_reading_options`, and those that only training has."""
+    return ReadingOptions(
+        val_split=args.val_split,
+        labels_from_data=getattr(args, "labels_from_data", False),
+        include_depictions=args.include_depiction,
+        cache=args.cache,
+        decode=getattr(args, "dry_run", False),
     )
 
 
@@ -355,6 +397,7 @@ def setup_logging(level: str = "info") -> None:
     handler = Handler()
     handler.setFormatter(logging.Formatter("%(asctime)s - %(message)s", datefmt="%Y-%m-%d %H:%M:%S"))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    logging.getLogger("matplotlib").setLevel(logging.WARNING)  # it tells of its fonts
 
 
 def progress(items: Iterable, what: str, total: int | None) -> Iterable:

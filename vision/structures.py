@@ -8,6 +8,9 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+#: Suffixes of pictures that are looked for, in lower case.
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
+
 
 class DataError(ValueError):
     """Something is wrong with a file of the user's; the message is one line that names it and the way out."""
@@ -54,6 +57,7 @@ class Sample(NamedTuple):
     image: torch.Tensor  # (3, H, W) uint8 RGB, at the network's size
     boxes: torch.Tensor  # (N, 4) float32, corner form, relative to the picture
     labels: torch.Tensor  # (N,) int64
+    note: str = ""  # says so where another picture or a blank one stands for one that could not be read
 
 
 class Batch(NamedTuple):
@@ -62,6 +66,7 @@ class Batch(NamedTuple):
     images: torch.Tensor  # (B, 3, H, W) uint8 RGB
     boxes: torch.Tensor  # (B, M, 4) float32, corner form, relative
     labels: torch.Tensor  # (B, M) int64
+    notes: tuple[str, ...] = ()  # of its samples, where there is one
 
 
 class Detections(NamedTuple):

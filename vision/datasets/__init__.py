@@ -3,48 +3,133 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from vision.datasets.base import DetectionDataset, join
-from vision.datasets.coco import CocoDataset
-from vision.datasets.open_images import OpenImagesDataset
-from vision.datasets.voc_dataset import VOCDataset
-from vision.datasets.yolo import YoloDataset
+from vision.datasets.coco import CocoFolder
+from vision.datasets.facts import FileFacts
+from vision.datasets.folder import Folder, Listing, Progress, ReadingOptions, no_progress
+from vision.datasets.labels import merge
+from vision.datasets.open_images import OpenImagesFolder
+from vision.datasets.voc_dataset import VocFolder
+from vision.datasets.yolo import YoloFolder
 from vision.structures import DataError
 
-#: Name, as in --dataset-type -> class.
-DATASETS: Mapping[str, type[DetectionDataset]] = {
-    "voc": VOCDataset,
-    "open_images": OpenImagesDataset,
-    "coco": CocoDataset,
-    "yolo": YoloDataset,
+#: Name, as in --dataset-type -> class, in the order in which `auto` tries them.
+DATASETS: Mapping[str, type[Folder]] = {
+    folder.name: folder for folder in (VocFolder, OpenImagesFolder, CocoFolder, YoloFolder)
 }
 AUTO = "auto"
 
 logger = logging.getLogger(__name__)
 
-__all__ = ["AUTO", "DATASETS", "DetectionDataset", "join", "open_dataset"]
+__all__ = [
+    "AUTO",
+    "DATASETS",
+    "DetectionDataset",
+    "ReadingOptions",
+    "Splits",
+    "join",
+    "open_dataset",
+    "open_folder",
+    "open_splits",
+]
 
 
-def open_dataset(dataset_type: str, root: str | Path, split: str) -> DetectionDataset:
-    """Read a split of a dataset.
+class Splits(NamedTuple):
+    """What a run trains and validates on; one class list for both."""
+
+    train: DetectionDataset
+    validation: DetectionDataset
+
+
+def open_folder(dataset_type: str, root: str | Path, options: ReadingOptions | None = None) -> Folder:
+    """Find out what a dataset's folder holds.
 
     Args:
         dataset_type: a key of `DATASETS`, or "auto" to go by what is on disk.
-        root: its folder.
-        split: "train" or "test".
+        root: the folder.
+        options: how to read.
 
     Raises:
-        DataError: the folder is not of that format, or of none.
+        DataError: there is no such folder, or it is not of that format, or of none.
     """
-    root = Path(root)
+    root, options = Path(root), options or ReadingOptions()
     if not root.is_dir():
         raise DataError(f"{root}: no such folder; --data names the folder of a dataset")
+    fitting = [name for name, folder in DATASETS.items() if folder.recognises(root)]
     if dataset_type == AUTO:
-        fitting = [name for name, cls in DATASETS.items() if cls.recognises(root)]
         if not fitting:
             raise DataError(f"{root}: holds no dataset of a known format ({', '.join(DATASETS)})")
         dataset_type = fitting[0]
         logger.info("%s: looks like %s", root, dataset_type)
-    return DATASETS[dataset_type].for_split(root, split)
+    elif fitting and dataset_type not in fitting:
+        raise DataError(f"{root}: is no {dataset_type} dataset, it looks like {fitting[0]}; use --dataset-type=auto")
+    facts = FileFacts.of_folder(root) if options.cache else FileFacts()
+    return DATASETS[dataset_type](root, facts, options)
+
+
+def open_dataset(
+    dataset_type: str,
+    root: str | Path,
+    split: str,
+    options: ReadingOptions | None = None,
+    progress: Progress = no_progress,
+) -> DetectionDataset:
+    """Read one split of a dataset.
+
+    Args:
+        dataset_type: see `open_folder`.
+        root: its folder.
+        split: "train" or "test".
+        options: how to read.
+        progress: shows pictures going by.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    folder = open_folder(dataset_type, root, options)
+    dataset = _dataset(folder, folder.split(split), progress, with_labels=True)
+    folder.facts.save()
+    return dataset
+
+
+def _dataset(folder: Folder, listing: Listing, progress: Progress, with_labels: bool) -> DetectionDataset:
+    class_names, defects = folder.class_names()
+    contents = folder.read(listing, progress)
+    found = [*(defects if with_labels else ()), *contents.defects]
+    return DetectionDataset(contents.records, class_names, defects=found, **contents.origin)
+
+
+def open_splits(
+    dataset_type: str,
+    roots: Sequence[str | Path],
+    options: ReadingOptions | None = None,
+    progress: Progress = no_progress,
+) -> Splits:
+    """Read one or several datasets and merge them by class name.
+
+    Args:
+        dataset_type: see `open_folder`; with "auto" they may differ.
+        roots: their folders.
+        options: how to read.
+        progress: shows pictures going by.
+
+    Raises:
+        DataError: one of them cannot be read.
+    """
+    folders = [open_folder(dataset_type, root, options) for root in roots]
+    parts: tuple[list[DetectionDataset], list[DetectionDataset]] = ([], [])
+    for folder in folders:
+        train_listing, validation_listing = folder.splits()
+        parts[0].append(_dataset(folder, train_listing, progress, with_labels=True))
+        parts[1].append(_dataset(folder, validation_listing, progress, with_labels=False))
+    train, validation = join(parts[0]), join(parts[1])
+    names = merge([train.class_names, validation.class_names])
+    for dataset in (train, validation):
+        dataset.set_class_names(names)
+    for folder in folders:
+        folder.facts.save()
+    return Splits(train, validation)

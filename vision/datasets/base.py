@@ -1,111 +1,23 @@
-"""What all formats share: records of pictures and objects, image reading, class lists, balancing.
+"""Pictures with objects, whatever format they come from: samples, class lists, balancing.
 
-A format is a subclass whose constructor reads its files into `Record`s. Objects are kept by class *name*, so that
-several datasets can be given one class list afterwards.
+Objects are kept by class *name*, so that several datasets can be given one class list afterwards.
 """
 
 from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
-import cv2
 import numpy as np
-from PIL import Image
 
-from vision.datasets.labels import merge, with_background
-from vision.structures import Annotation, DataError
+from vision.datasets.labels import merge
+from vision.datasets.pictures import read_image
+from vision.datasets.records import Defect, Record, did_you_mean, fold_name, some
+from vision.structures import Annotation
 
 logger = logging.getLogger(__name__)
-
-#: Suffixes under which pictures are looked for, in lower case.
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
-
-#: EXIF's tag for the orientation, and its values that swap width and height.
-_EXIF_ORIENTATION = 0x0112
-_EXIF_ROTATED = (5, 6, 7, 8)
-
-#: A box with a side below this, in pixels, has no area: float32 could not tell its corners apart later.
-LEAST_SIDE = 0.01
-
-#: How many of many alike names a message lists.
-_EXAMPLES = 5
-
-
-class Record(NamedTuple):
-    """One picture on disk with its objects."""
-
-    image_id: str
-    image_path: Path
-    size: tuple[int, int]  # (width, height) in pixels, as decoded
-    boxes: np.ndarray  # (N, 4) float32, corner form in pixels, inside the picture, with an area
-    names: tuple[str, ...]
-    difficult: tuple[bool, ...]
-
-
-class Defect(NamedTuple):
-    """Something in the files that was left out or mended."""
-
-    source: Path
-    message: str
-
-
-class ImageIndex:
-    """Finds the pictures of a folder by name, with or without suffix; the exact case comes before any other."""
-
-    def __init__(self, folder: Path) -> None:
-        self._exact: dict[str, Path] = {}
-        self._any_case: dict[str, Path] = {}
-        for path in sorted(folder.iterdir()) if folder.is_dir() else []:
-            if path.suffix.lower() in IMAGE_SUFFIXES:
-                for name in (path.name, path.stem):
-                    self._exact.setdefault(name, path)
-                    self._any_case.setdefault(name.lower(), path)
-
-    def find(self, name: str) -> Path | None:
-        """Give the path of a picture, None if there is none."""
-        return self._exact.get(name) or self._any_case.get(name.lower())
-
-
-def picture_size(path: Path) -> tuple[int, int]:
-    """Read (width, height) from a picture's header, turned as EXIF says and OpenCV decodes.
-
-    Raises:
-        DataError: the file is no picture that can be read.
-    """
-    try:
-        with Image.open(path) as image:
-            width, height = image.size
-            if image.getexif().get(_EXIF_ORIENTATION) in _EXIF_ROTATED:
-                width, height = height, width
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as err:
-        raise _undecodable(path) from err
-    return width, height
-
-
-def read_image(path: Path) -> np.ndarray:
-    """Decode a picture to (H, W, 3) uint8 RGB.
-
-    Raises:
-        DataError: it does not decode.
-    """
-    image = cv2.imread(str(path), cv2.IMREAD_COLOR)
-    if image is None:
-        raise _undecodable(path)
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
-
-
-def _undecodable(path: Path) -> DataError:
-    if not path.exists():
-        return DataError(f"{path}: no such picture")
-    size = path.stat().st_size
-    return DataError(
-        f"{path}: cannot be decoded as a picture ({size} bytes, truncated or another kind of file?); "
-        "replace the file or take it out of the dataset"
-    )
 
 
 class DetectionDataset:
@@ -113,16 +25,19 @@ class DetectionDataset:
 
     Args:
         records: the pictures.
-        class_names: BACKGROUND first; objects of other names are left out, with a warning that counts them.
+        class_names: BACKGROUND first; objects of other names are left out, see `class_defects`.
         transform: (image, boxes, labels) -> triple, see `__getitem__`.
         target_transform: (boxes, labels) -> pair, applied after it.
         keep_difficult: whether samples contain difficult objects; annotations always do.
+        defects: what reading the files left out or mended.
+        title: what says that these are the pictures, a file or folder.
+        pictures_listed: how many pictures it names, those that were left out included.
+        objects_written: how many objects the files hold, likewise.
 
     Attributes:
         class_names: as above.
         class_dict: name -> index.
         ids: of the pictures, strings.
-        defects: what reading the files left out or mended.
     """
 
     def __init__(
@@ -133,30 +48,57 @@ class DetectionDataset:
         target_transform: Callable | None = None,
         keep_difficult: bool = False,
         defects: Sequence[Defect] = (),
+        title: str = "",
+        pictures_listed: int | None = None,
+        objects_written: int | None = None,
     ) -> None:
         self.records = records
+        self.title = title
+        self.pictures_listed = len(self) if pictures_listed is None else pictures_listed
+        written = sum(len(record.names) for record in self.records)
+        self.objects_written = written if objects_written is None else objects_written
         self.transform = transform
         self.target_transform = target_transform
         self.keep_difficult = keep_difficult
         self.defects = list(defects)
-        self.class_names: tuple[str, ...] = ()
         self.set_class_names(class_names)
 
     def set_class_names(self, class_names: Sequence[str]) -> None:
-        """Number the classes by this list (BACKGROUND first); says which names of objects are not in it."""
-        if tuple(class_names) == self.class_names:
-            return
+        """Number the classes by this list, BACKGROUND first."""
         self.class_names = tuple(class_names)
         self.class_dict = {name: index for index, name in enumerate(self.class_names)}
-        unknown = Counter(name for record in self.records for name in record.names if name not in self.class_dict)
-        if unknown:
-            found = ", ".join(f"{name!r} ({count})" for name, count in unknown.most_common())
-            logger.warning(
-                "%d objects left out, their classes are not among %s: %s",
-                unknown.total(),
-                list(self.class_names[1:]),
-                found,
-            )
+
+    def class_defects(self) -> list[Defect]:
+        """Name the objects whose classes are not in the list, and classes without objects."""
+        defects = []
+        source = Path(self.title)
+        known = self.class_names[1:]
+        counts = Counter(name for record in self.records for name in record.names)
+        for name, count in sorted(counts.items()):
+            if name not in self.class_dict:
+                places = [
+                    f"{record.source} {place}"
+                    for record in self.records
+                    for other, place in zip(record.names, record.places, strict=True)
+                    if other == name
+                ]
+                objects = "object is" if count == 1 else "objects are"
+                message = (
+                    f"{count} {objects} left out: class {name!r} is not in the list {list(known)}"
+                    f"{did_you_mean(name, known)}; first: {some(places)}"
+                )
+                defects.append(Defect("class-unknown", source, message, objects=count))
+        for name in known:
+            if not counts[name]:
+                defects.append(Defect("class-empty", source, f"class {name!r} has no object"))
+        alike: dict[str, list[str]] = {}
+        for name in known:
+            alike.setdefault(fold_name(name), []).append(name)
+        for names in alike.values():
+            if len(names) > 1:
+                message = f"classes {names} differ by case or spaces only; if they are one, mend the annotations"
+                defects.append(Defect("label-alike", source, message))
+        return defects
 
     @property
     def ids(self) -> list[str]:
@@ -193,8 +135,9 @@ class DetectionDataset:
         )
 
     def get_image(self, index: int) -> np.ndarray:
-        """Decode a picture, (H, W, 3) uint8 RGB, as it is on disk."""
-        return read_image(self.records[index].image_path)
+        """Decode a picture, (H, W, 3) uint8 RGB, upright."""
+        record = self.records[index]
+        return read_image(record.image_path, record.orientation)
 
     def get_annotation(self, index: int) -> tuple[str, tuple[np.ndarray, np.ndarray, np.ndarray]]:
         """Give (id, (boxes in pixels (N, 4), labels (N,), difficult (N,))), whatever `keep_difficult` says."""
@@ -248,82 +191,27 @@ class DetectionDataset:
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.summary()})"
 
+    def drop_negatives(self) -> None:
+        """Leave out the pictures without an object of a known class; says how many."""
+        kept = [record for record in self.records if any(name in self.class_dict for name in record.names)]
+        logger.info("%d pictures without objects left out, as asked; %d are left", len(self) - len(kept), len(kept))
+        self.records = kept
+
     def summary(self) -> str:
         """Say in one line what is in here."""
         counts = ", ".join(f"{name} {count}" for name, count in self.class_counts().items())
         return f"{len(self)} pictures, objects: {counts or 'none'}"
-
-    # What the formats' readers share.
-
-    def _note(self, source: Path, message: str) -> None:
-        self.defects.append(Defect(source, message))
-        logger.warning("%s: %s", source, message)
-
-    def _note_missing(self, source: Path, missing: Sequence[str], listed: int, what: str) -> None:
-        """Say in one line that ids have no picture or annotation."""
-        if missing:
-            examples = ", ".join(missing[:_EXAMPLES])
-            message = f"{len(missing)} of {listed} ids left out: {what}; first: {examples}"
-            self._note(source, message)
-
-    def _record(
-        self,
-        source: Path,
-        image_id: str,
-        image_path: Path,
-        objects: Iterable[tuple[str, Sequence[float], bool]],
-        *,
-        relative: bool = False,
-        first_pixel: int = 0,
-    ) -> Record:
-        """Make a record; clips boxes to the real picture, names and leaves out those without area.
-
-        Args:
-            source: the annotation file, for messages.
-            image_id: of the picture.
-            image_path: of the picture.
-            objects: (class name, corner-form box, difficult) each, as the file has them.
-            relative: whether boxes are relative, else they are in pixels.
-            first_pixel: what the file calls the first pixel, 0 or 1.
-        """
-        width, height = size = picture_size(image_path)
-        boxes, names, difficult = [], [], []
-        for number, (name, box, is_difficult) in enumerate(objects, start=1):
-            what = f"object {number} {name!r} of picture {image_id}"
-            corners = np.asarray(box, dtype=np.float64) * ((width, height) * 2 if relative else 1) - first_pixel
-            if not np.isfinite(corners).all():
-                self._note(source, f"{what} left out: its box {list(box)} is not finite")
-                continue
-            if (corners[:2] > corners[2:]).any():
-                self._note(source, f"{what} mended: the corners of its box {list(box)} were swapped")
-                corners = np.concatenate([np.minimum(corners[:2], corners[2:]), np.maximum(corners[:2], corners[2:])])
-            clipped = corners.clip(0, (width, height) * 2).astype(np.float32)
-            if (clipped[2:] - clipped[:2] < LEAST_SIDE).any():
-                self._note(source, f"{what} left out: its box {list(box)} has no area within {width}x{height}")
-                continue
-            boxes.append(clipped)
-            names.append(name)
-            difficult.append(is_difficult)
-        return Record(
-            image_id,
-            image_path,
-            size,
-            np.array(boxes, np.float32).reshape(-1, 4),
-            tuple(names),
-            tuple(difficult),
-        )
-
-
-def names_found(records: Iterable[Record]) -> tuple[str, ...]:
-    """Make a class list of the names that occur, sorted, BACKGROUND first."""
-    return with_background(sorted({name for record in records for name in record.names}))
 
 
 def join(datasets: Sequence[DetectionDataset]) -> DetectionDataset:
     """Put several datasets into one; classes are merged by name. One alone stays as it is."""
     if len(datasets) == 1:
         return datasets[0]
-    names = merge(dataset.class_names for dataset in datasets)
-    records = [record for dataset in datasets for record in dataset.records]
-    defects = [defect for dataset in datasets for defect in dataset.defects]
-    return DetectionDataset(records, names, defects=defects)
+    return DetectionDataset(
+        [record for dataset in datasets for record in dataset.records],
+        merge(dataset.class_names for dataset in datasets),
+        defects=[defect for dataset in datasets for defect in dataset.defects],
+        title=" + ".join(dataset.title for dataset in datasets),
+        pictures_listed=sum(dataset.pictures_listed for dataset in datasets),
+        objects_written=sum(dataset.objects_written for dataset in datasets),
+    )

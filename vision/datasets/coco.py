@@ -3,91 +3,115 @@
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from vision.datasets.base import DetectionDataset, ImageIndex, Record
-from vision.datasets.labels import merge, with_background
+from vision.datasets.facts import FileFacts
+from vision.datasets.folder import SPLITS, Folder, Listing, ReadingOptions
+from vision.datasets.labels import LabelList, check_labels, read_text
+from vision.datasets.pictures import FileIndex
+from vision.datasets.records import Defect, Form, RawObject, RawPicture
 from vision.structures import DataError
 
-logger = logging.getLogger(__name__)
-
-#: Names of splits, in the order in which they are looked for.
-SPLITS = {"train": ("train",), "test": ("test", "val", "valid", "validation")}
+_KEYS = ("images", "annotations", "categories")
 
 
-class CocoDataset(DetectionDataset):
+class CocoFolder(Folder):
     """A dataset in COCO layout: `annotations/instances_train2017.json`, `train/_annotations.coco.json` and the like.
 
     All splits share one class list: the categories of all files by their ids, without those that only group others.
     Crowds count as difficult.
-
-    Args:
-        root: the folder of the dataset.
-        split: "train" or "test", which also stands for val, valid and validation.
-
-    Raises:
-        DataError: there is no file for that split, or it cannot be read.
     """
 
-    def __init__(self, root: str | Path, split: str = "train") -> None:
-        self.root = Path(root)
-        self.defects = []
-        files = _files(self.root)
-        path = next((files[name] for name in SPLITS[split] if name in files), None)
-        if path is None:
-            found = ", ".join(str(file) for file in files.values()) or "none"
-            raise DataError(
-                f"{self.root}: no COCO file of the split {' or '.join(SPLITS[split])}; found {found}; "
-                "expected a name such as annotations/instances_train.json or train/_annotations.coco.json"
-            )
-        contents = {file: _read(file) for file in files.values()}
-        class_names = merge(with_background(_class_names(content)) for content in contents.values())
-        super().__init__(list(self._records_of(path, contents[path])), class_names, defects=self.defects)
-        logger.info("%s (%s)", path, self.summary())
+    name = "coco"
+    form = Form(states_size=True)
 
-    @classmethod
-    def for_split(cls, root: str | Path, split: str) -> CocoDataset:
-        """Read the split "train" or "test"."""
-        return cls(root, split)
+    def __init__(self, root: Path, facts: FileFacts | None = None, options: ReadingOptions | None = None) -> None:
+        super().__init__(root, facts, options)
+        self._files = _files(root)
+        self._contents: dict[Path, dict[str, Any]] = {}
 
     @staticmethod
     def recognises(root: Path) -> bool:
         """Tell whether a folder looks like this format."""
         return bool(_files(root))
 
-    def _records_of(self, path: Path, content: dict[str, Any]) -> Iterator[Record]:
-        names = {category["id"]: category["name"].strip() for category in content["categories"]}
-        objects: dict[Any, list] = {}
+    def listing(self, split: str) -> Listing | None:
+        """Read the file whose name, or whose folder's name, says the split."""
+        path = next((self._files[name] for name in SPLITS[split] if name in self._files), None)
+        return None if path is None else self._listing_of(path)
+
+    def everything(self) -> Listing:
+        """Read all files."""
+        if not self._files:
+            raise DataError(
+                f"{self.root}: no COCO file; expected a name such as annotations/instances_train.json or "
+                "train/_annotations.coco.json"
+            )
+        listings = [self._listing_of(path) for path in self._files.values()]
+        title = str(self.root) if len(listings) > 1 else listings[0].title
+        return Listing(title, [raw for listing in listings for raw in listing.pictures], [])
+
+    def label_list(self) -> LabelList:
+        """Read the categories of all files."""
+        names = {name: None for path in self._files.values() for name in _class_names(self._content(path))}
+        return check_labels(list(names), next(iter(self._files.values())))
+
+    def all_names(self) -> Iterator[str]:
+        """Give the names of the categories of all annotations in all files."""
+        for path in self._files.values():
+            content = self._content(path)
+            names = _categories(content)
+            yield from (_name(names, annotation) for annotation in content["annotations"])
+
+    def _content(self, path: Path) -> dict[str, Any]:
+        if path not in self._contents:
+            self._contents[path] = _read(path)
+        return self._contents[path]
+
+    def _listing_of(self, path: Path) -> Listing:
+        content = self._content(path)
+        names = _categories(content)
+        objects: dict[Any, list[RawObject]] = {}
         for number, annotation in enumerate(content["annotations"], start=1):
             try:
                 x, y, width, height = (float(value) for value in annotation["bbox"])
-                name = names[annotation["category_id"]]
+                box = (x, y, x + width, y + height)
             except (KeyError, TypeError, ValueError):
-                what = {key: annotation.get(key) for key in ("id", "category_id", "bbox")}
-                self._note(path, f"annotation {number} left out: {what}, expected a known category and four numbers")
-                continue
-            box = (x, y, x + width, y + height)
-            objects.setdefault(annotation.get("image_id"), []).append((name, box, bool(annotation.get("iscrowd"))))
-        folders = [ImageIndex(folder) for folder in _image_folders(self.root, path)]
-        missing = []
+                box = None
+            objects.setdefault(annotation.get("image_id"), []).append(
+                RawObject(
+                    f"annotation {number}",
+                    _name(names, annotation),
+                    box,
+                    bool(annotation.get("iscrowd")),
+                    str(annotation.get("bbox", "missing")),
+                )
+            )
+        folders = [FileIndex(folder) for folder in _image_folders(self.root, path) if folder.is_dir()]
+        pictures, defects = [], []
         for image in content["images"]:
-            file_name = Path(str(image["file_name"]))
+            found = objects.pop(image.get("id"), [])
+            file_name = Path(str(image.get("file_name", "")))
             direct = [folder / file_name for folder in (path.parent, self.root) if (folder / file_name).is_file()]
             image_path = next(iter(direct), None) or next(filter(None, (f.find(file_name.name) for f in folders)), None)
+            own = []
             if image_path is None:
-                missing.append(str(file_name))
-            else:
-                yield self._record(path, file_name.stem, image_path, objects.get(image["id"], []))
-        self._note_missing(path, missing, len(content["images"]), "no such picture")
-        if missing and len(missing) == len(content["images"]):
-            raise DataError(f"{path}: none of its {len(missing)} pictures is there; first: {missing[0]}")
+                message = f"picture {file_name} left out: no such file beside {path.name} or in folders of its split"
+                own.append(Defect("image-missing", path, message, len(found), 1))
+            size = (image.get("width"), image.get("height"))
+            stated = size if all(isinstance(side, int) for side in size) else None
+            pictures.append(RawPicture(file_name.stem, image_path, path, found, stated, own))
+        strays = [item.where for items in objects.values() for item in items]
+        if strays:
+            message = f"{len(strays)} annotations left out, their image_id is of no picture; first: {strays[0]}"
+            defects.append(Defect("row-unreadable", path, message, len(strays)))
+        return Listing(str(path), pictures, defects)
 
 
 def _files(root: Path) -> dict[str, Path]:
-    """Map the names of splits to their files."""
+    """Map the names of splits to their files; a file that names none stands for "all"."""
     found: dict[str, Path] = {}
     for split in (name for names in SPLITS.values() for name in names):
         patterns = (
@@ -99,6 +123,11 @@ def _files(root: Path) -> dict[str, Path]:
         path = next((path for pattern in patterns for path in sorted(root.glob(pattern))), None)
         if path is not None and path not in found.values():
             found[split] = path
+    if not found:
+        patterns = ("annotations/*.json", "*.coco.json", "*annotations*.json", "*instances*.json")
+        path = next((path for pattern in patterns for path in sorted(root.glob(pattern))), None)
+        if path is not None:
+            found["all"] = path
     return found
 
 
@@ -107,24 +136,38 @@ def _image_folders(root: Path, path: Path) -> list[Path]:
     splits = [name for names in SPLITS.values() for name in names if name in path.name or name == path.parent.name]
     year = "".join(character for character in path.stem if character.isdigit())
     named = [root / base / f"{split}{suffix}" for split in splits for suffix in (year, "") for base in ("", "images")]
-    return [path.parent, *named, root / "images", root]
+    return list(dict.fromkeys([path.parent, *named, root / "images", root]))
 
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError) as err:
+        content = json.loads(read_text(path, "COCO's JSON"))
+    except ValueError as err:
         raise DataError(f"{path}: cannot be read as JSON ({err})") from err
-    keys = ("images", "annotations", "categories")
-    lacking = [key for key in keys if not isinstance(content, dict) or not isinstance(content.get(key), list)]
+    lacking = [key for key in _KEYS if not isinstance(content, dict) or not _is_list_of_dicts(content.get(key))]
     if lacking:
-        raise DataError(f"{path}: lacks the lists {', '.join(lacking)}; expected COCO's {', '.join(keys)}")
+        raise DataError(f"{path}: lacks the lists {', '.join(lacking)}; expected COCO's {', '.join(_KEYS)}")
     return content
+
+
+def _is_list_of_dicts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(item, dict) for item in value)
+
+
+def _categories(content: dict[str, Any]) -> dict[Any, str]:
+    return {category.get("id"): str(category.get("name", "")).strip() for category in content["categories"]}
+
+
+def _name(names: dict[Any, str], annotation: dict[str, Any]) -> str:
+    """Give the name of an annotation's category; of one that is not in the list, what its id is called."""
+    category = annotation.get("category_id")
+    return names.get(category) or f"category {category}"
 
 
 def _class_names(content: dict[str, Any]) -> list[str]:
     """Give the categories' names by id, without those that group others and have no objects of their own."""
     used = {annotation.get("category_id") for annotation in content["annotations"]}
     groups = {category.get("supercategory") for category in content["categories"]}
-    categories = sorted(content["categories"], key=lambda category: category["id"])
-    return [c["name"] for c in categories if c["id"] in used or c["name"] not in groups]
+    names = _categories(content)
+    ids = sorted(names, key=lambda key: (not isinstance(key, int), key if isinstance(key, int) else str(key)))
+    return [names[key] for key in ids if key in used or names[key] not in groups]

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import codecs
 import logging
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
+from vision.datasets.records import MENDED, Defect
 from vision.structures import DataError
 from vision.utils.files import write_text
 
@@ -31,35 +34,89 @@ def with_background(names: Iterable[str]) -> tuple[str, ...]:
     return (BACKGROUND, *kept)
 
 
-def read_labels(path: str | Path) -> tuple[str, ...]:
+class LabelList(NamedTuple):
+    """Class names as a dataset lists them, without a background, and what was odd about the list."""
+
+    names: tuple[str, ...]
+    defects: tuple[Defect, ...] = ()
+
+
+def read_label_list(path: str | Path) -> LabelList:
     """Read class names, one a line, or with commas on a single line; also CVAT's `labelmap.txt`.
 
     Byte order marks, CRLF, blank lines, and colours as CVAT appends them (`name:r,g,b::`) are no part of a name.
-    Repeated names are said, and count once.
-
-    Returns:
-        the names, BACKGROUND first; see `with_background`.
+    A background in any case is dropped wherever it stands; repeated names count once.
 
     Raises:
         DataError: the file cannot be read as text, or names no class.
     """
-    try:
-        text = Path(path).read_text(encoding="utf-8-sig")
-    except FileNotFoundError as err:
-        raise DataError(f"{path}: no such file; expected class names, one a line") from err
-    except (OSError, UnicodeDecodeError) as err:
-        raise DataError(f"{path}: cannot be read as UTF-8 text ({err}); expected class names, one a line") from err
-    lines = [line for line in text.strip().splitlines() if not line.startswith(_CVAT_HEADER)]
-    found = [_CVAT_ENDING.sub("", line).strip() for line in lines]
-    if len(found) == 1:
-        found = [name.strip() for name in found[0].split(",")]
-    names = with_background(found)
-    repeated = [name for name, count in Counter(filter(None, found)).items() if count > 1]
+    path = Path(path)
+    return check_labels(written_names(path), path)
+
+
+def written_names(path: Path) -> list[str]:
+    """Read the names of a list of classes as they stand there, backgrounds and repetitions included.
+
+    Raises:
+        DataError: the file cannot be read as text.
+    """
+    lines = read_text(path, "class names, one a line").splitlines()
+    found = [_CVAT_ENDING.sub("", line).strip() for line in lines if not line.startswith(_CVAT_HEADER)]
+    found = [name for name in found if name]
+    return [name.strip() for name in found[0].split(",") if name.strip()] if len(found) == 1 else found
+
+
+def check_labels(found: Sequence[str], path: Path) -> LabelList:
+    """Drop backgrounds and repeated names from a list of classes, and name them.
+
+    Args:
+        found: names in their order.
+        path: of the file they come from.
+
+    Raises:
+        DataError: no class is left.
+    """
+    defects = []
+    backgrounds = [name for name in found if name.upper() == BACKGROUND]
+    if backgrounds:
+        message = f"names the background ({', '.join(backgrounds)}): dropped, it is class 0 of every list anyway"
+        defects.append(Defect("label-background", path, message))
+    names = with_background(found)[1:]
+    repeated = [name for name, count in Counter(found).items() if count > 1 and name in names]
     if repeated:
-        logger.warning("%s: names %s more than once; each counts once", path, ", ".join(repeated))
-    if len(names) == 1:
+        message = f"names {', '.join(repeated)} more than once; each counts once"
+        defects.append(Defect("label-repeats", path, message))
+    if not names:
         raise DataError(f"{path}: names no class; expected class names, one a line")
-    return names
+    return LabelList(names, tuple(defects))
+
+
+def read_labels(path: str | Path) -> tuple[str, ...]:
+    """Read class names, BACKGROUND first, and log what is odd about the list; see `read_label_list`."""
+    found = read_label_list(path)
+    for defect in found.defects:
+        logger.log(logging.WARNING if defect.effect == MENDED else logging.DEBUG, "%s", defect)
+    return with_background(found.names)
+
+
+def read_text(path: Path, expected: str) -> str:
+    """Read a text file in UTF-8 or, as some editors call "Unicode", UTF-16; without its byte order mark.
+
+    Args:
+        path: of the file.
+        expected: what should stand in it, for the message.
+
+    Raises:
+        DataError: it is not there or not such a text.
+    """
+    try:
+        content = path.read_bytes()
+        has_utf16_mark = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+        return content.decode("utf-16" if has_utf16_mark else "utf-8-sig")
+    except FileNotFoundError as err:
+        raise DataError(f"{path}: no such file; expected {expected}") from err
+    except (OSError, UnicodeDecodeError) as err:
+        raise DataError(f"{path}: cannot be read as UTF-8 text ({err}); expected {expected}") from err
 
 
 def store_labels(path: str | Path, labels: Sequence[str]) -> None:

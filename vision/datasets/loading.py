@@ -5,6 +5,7 @@ A training sample depends on (seed, epoch, index) alone: neither the number of w
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
@@ -14,7 +15,10 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from vision.datasets.base import DetectionDataset
-from vision.structures import Batch, Sample
+from vision.structures import Batch, DataError, Sample
+
+#: Grey of a blank picture.
+_BLANK = 127
 
 
 class Resampler(Protocol):
@@ -27,10 +31,14 @@ class Resampler(Protocol):
 
 
 class _Samples(Dataset):
-    """Samples for (epoch, index) pairs."""
+    """Samples for (epoch, index) pairs.
 
-    def __init__(self, dataset: DetectionDataset, resampler: Resampler, seed: int) -> None:
-        self.dataset, self.resampler, self.seed = dataset, resampler, seed
+    A picture that has become unreadable since the start does not end the run: in training the next one that can be
+    read stands for it, in validation, where order counts, a blank one. Either is noted in the sample.
+    """
+
+    def __init__(self, dataset: DetectionDataset, resampler: Resampler, seed: int, replaces: bool) -> None:
+        self.dataset, self.resampler, self.seed, self.replaces = dataset, resampler, seed, replaces
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -38,10 +46,26 @@ class _Samples(Dataset):
     def __getitem__(self, key: tuple[int, int]) -> Sample:
         epoch, index = key
         rng = np.random.default_rng((self.seed, epoch, index))
+        image, index, note = self._read(index)
         boxes, labels = self.dataset.targets(index)
-        image, boxes, labels = self.resampler.resample(self.dataset.get_image(index), boxes, labels, rng)
+        image, boxes, labels = self.resampler.resample(image, boxes, labels, rng)
         pixels = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
-        return Sample(pixels, torch.from_numpy(boxes.astype(np.float32)), torch.from_numpy(labels))
+        return Sample(pixels, torch.from_numpy(boxes.astype(np.float32)), torch.from_numpy(labels), note)
+
+    def _read(self, index: int) -> tuple[np.ndarray, int, str]:
+        """Decode a picture; gives what stands for it, its index, and a note if it is another one."""
+        try:
+            return self.dataset.get_image(index), index, ""
+        except DataError as err:
+            if not self.replaces:
+                width, height = self.dataset.records[index].size
+                return np.full((height, width, 3), _BLANK, np.uint8), index, f"{err}; a blank picture stands for it"
+            for step in range(1, len(self.dataset)):
+                other = (index + step) % len(self.dataset)
+                with contextlib.suppress(DataError):
+                    image = self.dataset.get_image(other)
+                    return image, other, f"{err}; {self.dataset.ids[other]} stands for it"
+            raise
 
 
 class EpochBatches(Sampler[list[tuple[int, int]]]):
@@ -78,7 +102,8 @@ def pad(samples: Sequence[Sample]) -> Batch:
     """Put samples side by side; boxes and labels are padded with zeros to the largest count."""
     boxes = torch.nn.utils.rnn.pad_sequence([sample.boxes for sample in samples], batch_first=True)
     labels = torch.nn.utils.rnn.pad_sequence([sample.labels for sample in samples], batch_first=True)
-    return Batch(torch.stack([sample.image for sample in samples]), boxes, labels)
+    notes = tuple(sample.note for sample in samples if sample.note)
+    return Batch(torch.stack([sample.image for sample in samples]), boxes, labels, notes)
 
 
 def _start_worker(_: int) -> None:
@@ -103,7 +128,7 @@ def make_loader(
         batch_size: samples per batch.
         workers: processes, 0 to work in this one.
         seed: of order and augmentation.
-        shuffle: off for evaluation.
+        shuffle: off for validation, where a picture that cannot be read is blank instead of another.
         pin_memory: for a CUDA device.
 
     Returns:
@@ -111,7 +136,7 @@ def make_loader(
     """
     extras: dict[str, Any] = {"persistent_workers": True, "worker_init_fn": _start_worker} if workers else {}
     return DataLoader(
-        _Samples(dataset, resampler, seed),
+        _Samples(dataset, resampler, seed, replaces=shuffle),
         batch_sampler=EpochBatches(len(dataset), batch_size, seed, shuffle),
         collate_fn=pad,
         num_workers=workers,

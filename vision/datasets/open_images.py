@@ -3,32 +3,126 @@
 from __future__ import annotations
 
 import csv
-import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 
-from vision.datasets.base import DetectionDataset, ImageIndex, Record
-from vision.datasets.labels import with_background
+from vision.datasets.audit import log_defects
+from vision.datasets.base import DetectionDataset
+from vision.datasets.facts import FileFacts
+from vision.datasets.folder import Folder, Listing, ReadingOptions
+from vision.datasets.labels import LabelList
+from vision.datasets.pictures import FileIndex
+from vision.datasets.records import Defect, Form, RawObject, RawPicture
 from vision.structures import DataError
 
-logger = logging.getLogger(__name__)
-
+#: Split -> tables that are looked for, in this order.
+TABLES = {"train": ("train",), "test": ("test", "validation")}
 SPLITS = ("train", "validation", "test")
-#: Splits that validation and evaluation look for, in this order.
-TEST_SPLITS = ("test", "validation")
 
 _CORNERS = ("XMin", "YMin", "XMax", "YMax")
 _COLUMNS = ("ImageID", *_CORNERS, "ClassName")
 
 
-def _table(root: Path, split: str) -> Path:
-    return root / f"sub-{split}-annotations-bbox.csv"
+class OpenImagesFolder(Folder):
+    """A dataset in Open Images layout. All splits of a folder share one class list: the sorted names of all tables.
+
+    Boxes around groups (`IsGroupOf`) and, unless asked for, around depictions (`IsDepiction`) count as difficult:
+    they are neither trained on nor held against a detector.
+    """
+
+    name = "open_images"
+    form = Form(relative=True)
+
+    def __init__(self, root: Path, facts: FileFacts | None = None, options: ReadingOptions | None = None) -> None:
+        super().__init__(root, facts, options)
+        self._tables: dict[str, list[dict[str, str]]] = {}
+
+    @staticmethod
+    def recognises(root: Path) -> bool:
+        """Tell whether a folder looks like this format."""
+        return any(_table(root, split).is_file() for split in SPLITS)
+
+    def listing(self, split: str) -> Listing | None:
+        """Read the table of a split; validation is that of test, else of validation."""
+        present = [name for name in TABLES[split] if _table(self.root, name).is_file()]
+        return self.table_listing(present[0]) if present else None
+
+    def everything(self) -> Listing:
+        """Read all tables."""
+        listings = [self.table_listing(split) for split in SPLITS if _table(self.root, split).is_file()]
+        if not listings:
+            raise DataError(f"{_table(self.root, 'train')}: no such file; found {self._found()}")
+        pictures = [raw for listing in listings for raw in listing.pictures]
+        return Listing(str(self.root), pictures, [defect for listing in listings for defect in listing.defects])
+
+    def table_listing(self, table_split: str) -> Listing:
+        """Read the table of "train", "validation" or "test".
+
+        Raises:
+            DataError: it is not there or not a table.
+        """
+        table = _table(self.root, table_split)
+        if not table.is_file():
+            raise DataError(f"{table}: no such file, the picture set of split {table_split!r}; found {self._found()}")
+        defects: list[Defect] = []
+        objects: dict[str, list[RawObject]] = {}
+        special: dict[str, dict[str, list[str]]] = {}
+        for line, row in enumerate(self._rows(table_split), start=2):
+            image_id = (row["ImageID"] or "").strip()
+            if not image_id:
+                defects.append(Defect("row-unreadable", table, f"line {line} left out: it names no picture", 1))
+                continue
+            where = f"line {line}"
+            is_group, is_depiction = _is_set(row, "IsGroupOf"), _is_set(row, "IsDepiction")
+            ignored = is_group or (is_depiction and not self.options.include_depictions)
+            if ignored:
+                kind = "group" if is_group else "depiction"
+                special.setdefault(image_id, {}).setdefault(kind, []).append(where)
+            written = [row[corner] for corner in _CORNERS]
+            try:
+                box = tuple(float(value) for value in written)
+            except (TypeError, ValueError):
+                box = None
+            name = (row["ClassName"] or "").strip()
+            objects.setdefault(image_id, []).append(RawObject(where, name, box, ignored, str(written)))
+        images = FileIndex(self.root / table_split)
+        pictures = []
+        for image_id, found in objects.items():
+            image_path = images.find(image_id)
+            own = [
+                Defect(kind, table, f"picture {image_id}: {', '.join(places)} neither trained on nor counted")
+                for kind, places in special.get(image_id, {}).items()
+            ]
+            if image_path is None:
+                message = f"picture {image_id} left out: no picture of that name in {images.folder}"
+                own = [Defect("image-missing", table, message, len(found), 1)]
+            pictures.append(RawPicture(image_id, image_path, table, found, defects=own))
+        return Listing(str(table), pictures, defects)
+
+    def label_list(self) -> LabelList | None:
+        """Open Images has no list of classes."""
+        return None
+
+    def all_names(self) -> Iterator[str]:
+        """Give the names of all rows of all tables."""
+        for split in SPLITS:
+            if _table(self.root, split).is_file():
+                yield from filter(None, ((row["ClassName"] or "").strip() for row in self._rows(split)))
+
+    def _rows(self, split: str) -> list[dict[str, str]]:
+        if split not in self._tables:
+            self._tables[split] = list(_rows(_table(self.root, split)))
+        return self._tables[split]
+
+    def _found(self) -> str:
+        found = sorted(path.name for path in self.root.glob("sub-*-annotations-bbox.csv"))
+        return ", ".join(found) or "no table of that kind"
 
 
 class OpenImagesDataset(DetectionDataset):
-    """A dataset in Open Images layout. All splits of a folder share one class list: the sorted names of all tables.
+    """A split of a dataset in Open Images layout.
 
     Args:
         root: the folder of the tables.
@@ -38,7 +132,7 @@ class OpenImagesDataset(DetectionDataset):
         balance_data: see `DetectionDataset.balance`; drawn from NumPy's global state.
 
     Raises:
-        DataError: folder or table are missing, or a file cannot be read.
+        DataError: folder or table are missing or cannot be read, or no picture of it can be used.
     """
 
     def __init__(
@@ -51,57 +145,34 @@ class OpenImagesDataset(DetectionDataset):
     ) -> None:
         self.root = Path(root)
         self.dataset_type = dataset_type.lower()
-        self.defects = []
-        table = _table(self.root, self.dataset_type)
-        if not self.root.is_dir():
-            raise DataError(f"{self.root}: no such folder; --data names the folder of a dataset")
-        if not table.is_file():
-            found = sorted(path.name for path in self.root.glob("sub-*-annotations-bbox.csv"))
-            raise DataError(
-                f"{table}: no such file, the picture set of split {self.dataset_type!r}; "
-                f"found {', '.join(found) or 'no table of that kind'}"
-            )
-        rows = {split: list(_rows(_table(self.root, split))) for split in SPLITS if _table(self.root, split).is_file()}
-        class_names = with_background(sorted({row["ClassName"].strip() for table in rows.values() for row in table}))
-        records = list(self._read(table, rows[self.dataset_type]))
-        super().__init__(records, class_names, transform, target_transform, defects=self.defects)
-        logger.info("%s (%s)", table, self.summary())
+        folder = OpenImagesFolder(self.root)
+        contents = folder.read(folder.table_listing(self.dataset_type))
+        class_names, _ = folder.class_names()
+        super().__init__(
+            contents.records,
+            class_names,
+            transform,
+            target_transform,
+            False,
+            contents.defects,
+            **contents.origin,
+        )
+        log_defects([*self.defects, *self.class_defects()])
         if balance_data:
             self.balance(np.random.default_rng(np.random.randint(2**31)))
 
-    @classmethod
-    def for_split(cls, root: str | Path, split: str) -> OpenImagesDataset:
-        """Read the split "train" or "test" (validation where there is no test)."""
-        present = [name for name in TEST_SPLITS if _table(Path(root), name).is_file()]
-        return cls(root, dataset_type=next(iter(present), TEST_SPLITS[0]) if split == "test" else "train")
 
-    @staticmethod
-    def recognises(root: Path) -> bool:
-        """Tell whether a folder looks like this format."""
-        return any(_table(root, split).is_file() for split in SPLITS)
+def _table(root: Path, split: str) -> Path:
+    return root / f"sub-{split}-annotations-bbox.csv"
 
-    def _read(self, table: Path, rows: list[dict[str, str]]) -> Iterator[Record]:
-        folder = self.root / self.dataset_type
-        images = ImageIndex(folder)
-        objects: dict[str, list] = {}
-        for line, row in enumerate(rows, start=2):
-            try:
-                box = [float(row[corner]) for corner in _CORNERS]
-            except ValueError as err:
-                raise DataError(f"{table}: line {line}: {err}; expected numbers from 0 to 1 in {_CORNERS}") from err
-            objects.setdefault(row["ImageID"].strip(), []).append((row["ClassName"].strip(), box, False))
-        missing = [image_id for image_id in objects if images.find(image_id) is None]
-        if len(missing) == len(objects):
-            raise DataError(f"{table}: none of its {len(objects)} ids has a picture in {folder}")
-        self._note_missing(table, missing, len(objects), f"no picture in {folder}")
-        for image_id, found in objects.items():
-            image_path = images.find(image_id)
-            if image_path is not None:
-                yield self._record(table, image_id, image_path, found, relative=True)
+
+def _is_set(row: dict[str, str], column: str) -> bool:
+    return (row.get(column) or "").strip() == "1"
 
 
 def _rows(table: Path) -> Iterator[dict[str, str]]:
-    """Read a table's rows as {column: text}, all needed columns present."""
+    """Read a table's rows as {column: text}; fields that a row lacks are None."""
+    wanted = (*_COLUMNS, "IsGroupOf", "IsDepiction")
     try:
         with open(table, newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file, strict=True)
@@ -112,10 +183,6 @@ def _rows(table: Path) -> Iterator[dict[str, str]]:
                     "expected a table as open_images_downloader.py writes it"
                 )
             for row in reader:
-                if any(row[column] is None for column in _COLUMNS):
-                    raise DataError(
-                        f"{table}: line {reader.line_num} has fewer fields than the header; mend or remove it"
-                    )
-                yield row
+                yield {column: row.get(column) for column in wanted}
     except (csv.Error, UnicodeDecodeError, OSError) as err:
         raise DataError(f"{table}: cannot be read as CSV ({err})") from err

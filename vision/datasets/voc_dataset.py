@@ -1,36 +1,220 @@
-"""Pascal VOC's layout: `Annotations/<id>.xml`, `JPEGImages/<id>.<suffix>`, `ImageSets/Main/<list>.txt`."""
+"""Pascal VOC's layout: an XML file per picture, and lists of pictures; as every tool writes it a little differently."""
 
 from __future__ import annotations
 
 import logging
 import xml.etree.ElementTree as ET
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any, NamedTuple
 
-from vision.datasets.base import DetectionDataset, ImageIndex, Record, names_found
-from vision.datasets.labels import read_labels
+from vision.datasets.audit import log_defects
+from vision.datasets.base import DetectionDataset
+from vision.datasets.facts import FileFacts
+from vision.datasets.folder import SPLITS, Folder, Listing, ReadingOptions
+from vision.datasets.labels import LabelList, read_label_list, read_labels, read_text
+from vision.datasets.pictures import FileIndex, other_suffixes, spellings
+from vision.datasets.records import Defect, Form, RawObject, RawPicture
 from vision.structures import DataError
 
 logger = logging.getLogger(__name__)
 
 #: Lists that are looked for, in this order.
-TRAINING_LISTS = ("trainval", "train", "default")
-TEST_LISTS = ("test", "val", "default")
+LISTS = {"train": ("trainval", "train", "default"), "test": ("test", "val", "default")}
+
+#: Folders of lists below the root, in this order; in any case.
+_LIST_FOLDERS = (("imagesets", "main"), ("imagesets",), ())
+
+#: Folders of annotations and of pictures, in any case; without them, any folder below the root may hold some.
+_ANNOTATION_FOLDERS = ("annotations", "annotation", "xmls", "xml", "labels")
+_IMAGE_FOLDERS = ("jpegimages", "images", "image", "imgs", "img")
 
 #: Files of class names that are looked for, in this order; the second is CVAT's.
 LABEL_FILES = ("labels.txt", "labelmap.txt")
 
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 _TRUE = ("1", "true")
+_FALSE = ("0", "false")
+
+#: How deep below the given folder a dataset may begin, as archives wrap it in folders of their own.
+_DEEPEST = 2
+
+
+class _Annotation(NamedTuple):
+    """What an XML file says; plain values, so that they can be kept between runs."""
+
+    file_name: str
+    size: list[int] | None
+    objects: list[list[Any]]  # name, four texts or None, difficult as text or None
+    error: str | None
+
+
+class VocFolder(Folder):
+    """A dataset in VOC layout.
+
+    Lists lie in `ImageSets/Main`, `ImageSets` or the root; without any, folders called train, valid and test split the
+    pictures. Annotations lie in `Annotations`, or beside the pictures.
+    """
+
+    name = "voc"
+    form = Form(first_pixel=1, states_size=True, whole_pixels=True)
+
+    def __init__(self, root: Path, facts: FileFacts | None = None, options: ReadingOptions | None = None) -> None:
+        super().__init__(root, facts, options)
+        self.base = _base(root) or root
+        self.annotation_folder = _annotation_folder(self.base) or self.base
+        self.image_folder = _subfolder(self.base, _IMAGE_FOLDERS) or self.base
+        self.annotations = FileIndex(self.annotation_folder, (".xml",))
+        self.images = FileIndex(self.image_folder)
+
+    @staticmethod
+    def recognises(root: Path) -> bool:
+        """Tell whether a folder looks like this format."""
+        return _base(root) is not None
+
+    def listing(self, split: str) -> Listing | None:
+        """Read the pictures of a list, of per-class lists, or of a folder that is named as the split."""
+        for names in _LIST_FOLDERS:
+            folder = _subfolder(self.base, *([name] for name in names)) if names else self.base
+            texts = {} if folder is None else {path.stem.lower(): path for path in sorted(folder.glob("*.txt"))}
+            for wanted in LISTS[split]:
+                if wanted in texts:
+                    return self._listing_of([texts[wanted]])
+                per_class = [path for stem, path in texts.items() if stem.endswith(f"_{wanted}")]
+                if per_class:
+                    return self._listing_of(per_class)
+        for wanted in SPLITS[split]:
+            paths = [path for path in self.annotations.paths if wanted in path.lower().split("/")[:-1]]
+            if paths:
+                title = str(self.annotation_folder / wanted)
+                return Listing(title, [self._annotated(path) for path in paths], [])
+        return None
+
+    def everything(self) -> Listing:
+        """Read every picture that has an XML file."""
+        if not self.annotations.paths:
+            raise DataError(
+                f"{self.root}: no picture set and no XML file; expected Annotations/*.xml with JPEGImages, or XML "
+                "files beside their pictures"
+            )
+        return Listing(str(self.annotation_folder), [self._annotated(path) for path in self.annotations.paths], [])
+
+    def label_list(self) -> LabelList | None:
+        """Read `labels.txt` or CVAT's `labelmap.txt`."""
+        folders = (self.base, self.root)
+        paths = [folder / name for folder in folders for name in LABEL_FILES if (folder / name).is_file()]
+        return read_label_list(paths[0]) if paths else None
+
+    def all_names(self) -> Iterator[str]:
+        """Give the names of all objects in all XML files, listed or not."""
+        for path in self.annotations.paths:
+            annotation = self._read(self.annotation_folder / path)
+            if annotation.error is not None:
+                logger.warning("%s: not read for class names, %s", self.annotation_folder / path, annotation.error)
+            yield from (name for name, _, _ in annotation.objects if name)
+
+    def _listing_of(self, paths: list[Path]) -> Listing:
+        """Read lists of names; several are per-class lists, which together name the pictures."""
+        names: list[str] = []
+        for path in paths:
+            names += self._names(path, known=set(names) if len(paths) > 1 else set())
+        title = str(paths[0]) if len(paths) == 1 else f"{paths[0]} and {len(paths) - 1} more lists of classes"
+        if not names:
+            raise DataError(f"{title}: lists no picture; expected a picture's name a line")
+        return Listing(title, [self._listed(name, paths[0]) for name in names], [])
+
+    def _names(self, path: Path, known: set[str]) -> Iterator[str]:
+        """Give the names of a list, without the column of 1 and -1 that lists of a class have."""
+        for line in read_text(path, "a picture's name a line").splitlines():
+            name = line.strip().replace("\\", "/")
+            words = name.rsplit(None, 1)
+            if len(words) == 2 and words[1] in ("1", "-1", "0") and not self._is_known(name):
+                name = words[0]
+            if name and name not in known:
+                yield name
+
+    def _is_known(self, name: str) -> bool:
+        return any(index.find(spelling) for index in (self.images, self.annotations) for spelling in spellings(name))
+
+    def _listed(self, name: str, list_path: Path) -> RawPicture:
+        """Find picture and annotation of a name in a list, which may be a path, and with or without a suffix."""
+        image_path = _find(self.images, name)
+        annotation_path = _find(self.annotations, name)
+        if annotation_path is None and image_path is not None:
+            annotation_path = _find(self.annotations, image_path.stem)
+        if annotation_path is None:
+            image_id = name if image_path is None else self._id_of(image_path)
+            if image_path is None:
+                return RawPicture(image_id, None, list_path, defects=[self._without_image(name, list_path, 0)])
+            message = f"picture {image_id} left out: no XML in {self.annotation_folder}"
+            defect = Defect("annotation-missing", list_path, message, pictures=1)
+            return RawPicture(image_id, image_path, list_path, defects=[defect])
+        return self._picture(annotation_path, image_path, name, list_path)
+
+    def _annotated(self, path: str) -> RawPicture:
+        """Find the picture of an XML file."""
+        return self._picture(self.annotation_folder / path, _find(self.images, path), path.removesuffix(".xml"), None)
+
+    def _picture(self, path: Path, image_path: Path | None, name: str, list_path: Path | None) -> RawPicture:
+        annotation = self._read(path)
+        if image_path is None and annotation.file_name:
+            image_path = _find(self.images, annotation.file_name.replace("\\", "/"))
+        if image_path is None:
+            source = list_path or path
+            defect = self._without_image(name, source, len(annotation.objects))
+            return RawPicture(name, None, source, self._objects(annotation), defects=[defect])
+        image_id = self._id_of(image_path)
+        if annotation.error is not None:
+            message = f"picture {image_id} left out: {annotation.error}; mend the file or take it out of the dataset"
+            defect = Defect("annotation-unreadable", path, message, pictures=1)
+            return RawPicture(image_id, image_path, path, defects=[defect])
+        size = None if annotation.size is None else (annotation.size[0], annotation.size[1])
+        unsaid = [
+            number
+            for number, (_, _, difficult) in enumerate(annotation.objects, start=1)
+            if (difficult or "").lower() not in (*_TRUE, *_FALSE)
+        ]
+        message = f"object {', '.join(map(str, unsaid))}: no <difficult> of 0 or 1, taken as 0"
+        defects = [Defect("difficult-missing", path, message)] if unsaid else []
+        return RawPicture(image_id, image_path, path, self._objects(annotation), size, defects)
+
+    def _without_image(self, name: str, source: Path, objects: int) -> Defect:
+        message = f"picture {name} left out: no picture of that name in {self.image_folder}"
+        if not len(self.images):
+            others = other_suffixes(self.image_folder)
+            message += f", which holds {', '.join(others)} files" if others else ", which holds none"
+        return Defect("image-missing", source, message, objects, 1)
+
+    def _id_of(self, image_path: Path) -> str:
+        return image_path.relative_to(self.image_folder).with_suffix("").as_posix()
+
+    @staticmethod
+    def _objects(annotation: _Annotation) -> list[RawObject]:
+        found = []
+        for number, (name, corners, difficult) in enumerate(annotation.objects, start=1):
+            try:
+                box = tuple(float(corner) for corner in corners)
+            except (TypeError, ValueError):
+                box = None
+            is_difficult = (difficult or "").lower() in _TRUE
+            written = "[" + ", ".join(map(str, corners)) + "]" if corners else "missing"
+            found.append(RawObject(f"object {number}", name, box, is_difficult, written))
+        return found
+
+    def _read(self, path: Path) -> _Annotation:
+        try:
+            return _Annotation(*self.facts.get("voc", path, _parse))
+        except OSError as err:
+            return _Annotation("", None, [], f"cannot be read ({err.strerror})")
 
 
 class VOCDataset(DetectionDataset):
-    """A dataset in VOC layout.
+    """A split of a dataset in VOC layout.
 
     The classes are those of `labels.txt` or CVAT's `labelmap.txt`; without these, the names found in all annotations.
 
     Args:
-        root: the folder with `Annotations`, `JPEGImages` and `ImageSets`.
+        root: the folder with `Annotations`, `JPEGImages` and `ImageSets`, or another that `VocFolder` understands.
         transform: see `DetectionDataset`.
         target_transform: see `DetectionDataset`.
         is_test: read the first of the lists test, val, default; else of trainval, train, default.
@@ -38,7 +222,7 @@ class VOCDataset(DetectionDataset):
         label_file: class names, in the place of `labels.txt`.
 
     Raises:
-        DataError: folder or lists are missing, or a file cannot be read.
+        DataError: there is no such folder, or no picture in it that can be used.
     """
 
     def __init__(
@@ -51,104 +235,121 @@ class VOCDataset(DetectionDataset):
         label_file: str | Path | None = None,
     ) -> None:
         self.root = Path(root)
-        self.defects = []
-        list_path = self._find_list(TEST_LISTS if is_test else TRAINING_LISTS)
-        records = list(self._read(list_path))
-        if label_file is None:
-            label_file = next((path for name in LABEL_FILES if (path := self.root / name).is_file()), None)
-        class_names = names_found(self._all_names()) if label_file is None else read_labels(label_file)
-        super().__init__(records, class_names, transform, target_transform, keep_difficult, self.defects)
-        logger.info("%s (%s)", list_path, self.summary())
-
-    @classmethod
-    def for_split(cls, root: str | Path, split: str) -> VOCDataset:
-        """Read the split "train" or "test"."""
-        return cls(root, is_test=split == "test")
-
-    @staticmethod
-    def recognises(root: Path) -> bool:
-        """Tell whether a folder looks like this format."""
-        return (root / "ImageSets" / "Main").is_dir() or (root / "Annotations").is_dir()
-
-    def _find_list(self, wanted: tuple[str, ...]) -> Path:
-        folder = self.root / "ImageSets" / "Main"
-        for name in wanted:
-            if (folder / f"{name}.txt").is_file():
-                return folder / f"{name}.txt"
-        if not self.root.is_dir():
-            raise DataError(f"{self.root}: no such folder; --data names the folder of a dataset")
-        found = sorted(path.name for path in folder.glob("*.txt"))
-        raise DataError(
-            f"{folder}: no picture set; expected one of {', '.join(f'{name}.txt' for name in wanted)}, "
-            f"found {', '.join(found) or 'none'}; write one with a picture's name a line"
+        folder = VocFolder(self.root)
+        split = "test" if is_test else "train"
+        contents = folder.read(folder.listing(split) or folder.split(split))
+        class_names, defects = folder.class_names() if label_file is None else (read_labels(label_file), [])
+        super().__init__(
+            contents.records,
+            class_names,
+            transform,
+            target_transform,
+            keep_difficult,
+            [*defects, *contents.defects],
+            **contents.origin,
         )
-
-    def _read(self, list_path: Path) -> Iterator[Record]:
-        images = ImageIndex(self.root / "JPEGImages")
-        try:
-            lines = list_path.read_text(encoding="utf-8-sig").splitlines()
-        except (OSError, UnicodeDecodeError) as err:
-            raise DataError(f"{list_path}: cannot be read as UTF-8 text ({err}); expected an id a line") from err
-        ids = [line.strip() for line in lines if line.strip()]
-        if not ids:
-            raise DataError(f"{list_path}: lists no picture; expected a picture's name a line")
-        without_image, without_annotation = [], []
-        for image_id in ids:
-            image_path = images.find(image_id)
-            annotation_path = self._annotation_of(image_id, image_path)
-            if image_path is None:
-                without_image.append(image_id)
-            elif not annotation_path.is_file():
-                without_annotation.append(image_id)
-            else:
-                yield self._record(annotation_path, image_id, image_path, self._objects(annotation_path), first_pixel=1)
-        self._note_missing(list_path, without_image, len(ids), f"no picture in {self.root / 'JPEGImages'}")
-        self._note_missing(list_path, without_annotation, len(ids), f"no XML in {self.root / 'Annotations'}")
-        if len(without_image) + len(without_annotation) == len(ids):
-            raise DataError(
-                f"{list_path}: none of its {len(ids)} ids has a picture in {self.root / 'JPEGImages'} and an XML in "
-                f"{self.root / 'Annotations'}; first: {ids[0]}"
-            )
-
-    def _annotation_of(self, image_id: str, image_path: Path | None) -> Path:
-        """Name the annotation of an id, which may have been listed with its picture's suffix."""
-        path = self.root / "Annotations" / f"{image_id}.xml"
-        return path if path.is_file() or image_path is None else path.with_name(f"{image_path.stem}.xml")
-
-    def _objects(self, path: Path) -> Iterator[tuple[str, list[float], bool]]:
-        """Read (name, corners in pixels counted from 1, difficult) of each object."""
-        for number, element in enumerate(_parse(path).iter("object"), start=1):
-            name = (element.findtext("name") or "").strip()
-            corners = [element.findtext(f"bndbox/{corner}") for corner in _CORNERS]
-            if not name:
-                self._note(path, f"object {number} left out: it has no <name>")
-                continue
-            try:
-                box = [float(corner) for corner in corners]
-            except (TypeError, ValueError):
-                self._note(
-                    path,
-                    f"object {number} {name!r} left out: its <bndbox> is {corners}, expected four numbers",
-                )
-                continue
-            difficult = (element.findtext("difficult") or "").strip().lower() in _TRUE
-            yield name, box, difficult
-
-    def _all_names(self) -> Iterator[Record]:
-        """Give records of names only, of every annotation there is."""
-        for path in sorted((self.root / "Annotations").glob("*.xml")):
-            try:
-                objects = list(_parse(path).iter("object"))
-            except DataError as err:  # one that is listed was refused before
-                if not path.name.startswith("."):
-                    logger.warning("not read for class names: %s", err)
-                continue
-            names = tuple((element.findtext("name") or "").strip() for element in objects)
-            yield Record(path.stem, path, (0, 0), None, names, ())
+        log_defects([*self.defects, *self.class_defects()])
 
 
-def _parse(path: Path) -> ET.Element:
+def _find(index: FileIndex, name: str) -> Path | None:
+    """Find a file by what a list calls it: a path from any folder, a name, with or without a suffix."""
+    if (found := index.find(name)) is not None:
+        return found
+    parts = name.split("/")
+    tails = ["/".join(parts[start:]) for start in range(1, len(parts))]
+    for tail in tails:
+        if (found := index.find(tail)) is not None:
+            return found
+    for spelling in [name, *tails]:
+        stem, dot, suffix = spelling.rpartition(".")
+        if dot and "/" not in suffix and len(suffix) <= 4 and (found := index.find(stem)) is not None:
+            return found
+    return None
+
+
+def _base(root: Path) -> Path | None:
+    """Find where a dataset of this layout begins: at the root, or in folders that an archive wrapped around it."""
+    level = [root]
+    for _ in range(_DEEPEST + 1):
+        for folder in level:
+            if _subfolder(folder, ("imagesets",)) or _annotation_folder(folder) or _has_xml(folder):
+                return folder
+        level = [child for folder in level for child in _folders(folder)]
+    return None
+
+
+def _annotation_folder(folder: Path) -> Path | None:
+    """Find the folder that is named as one of annotations and holds XML files."""
+    candidates = (_subfolder(folder, (name,)) for name in _ANNOTATION_FOLDERS)
+    return next((path for path in candidates if path and next(path.rglob("*.xml"), None)), None)
+
+
+def _has_xml(folder: Path) -> bool:
+    """Tell whether a folder or one right below it holds XML files."""
+    return any(next(place.glob("*.xml"), None) is not None for place in (folder, *_folders(folder)))
+
+
+def _folders(folder: Path) -> list[Path]:
     try:
-        return ET.parse(path).getroot()
-    except (ET.ParseError, OSError, ValueError) as err:
-        raise DataError(f"{path}: not readable as XML ({err}); mend the file or take its id out of the list") from err
+        return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    except OSError:
+        return []
+
+
+def _subfolder(folder: Path, *names: Iterable[str]) -> Path | None:
+    """Follow folders by names in any case; each step has alternatives, the first that is there counts."""
+    for alternatives in names:
+        by_name = {path.name.lower(): path for path in _folders(folder)}
+        found = next((by_name[name] for name in alternatives if name in by_name), None)
+        if found is None:
+            return None
+        folder = found
+    return folder
+
+
+def _parse(path: Path) -> _Annotation:
+    """Read an XML file; what cannot be read becomes its error."""
+    try:
+        root = ET.parse(path).getroot()
+    except (ET.ParseError, ValueError, LookupError) as err:
+        return _Annotation("", None, [], f"not readable as XML ({err})")
+    size = root.find("size")
+    numbers = None if size is None else [_whole(size.findtext(side)) for side in ("width", "height")]
+    return _Annotation(
+        file_name=(root.findtext("filename") or "").strip(),
+        size=None if numbers is None or None in numbers else numbers,
+        objects=[
+            [_text(element, "name"), _corners(element), _text(element, "difficult")] for element in root.iter("object")
+        ],
+        error=None,
+    )
+
+
+def _text(element: ET.Element, tag: str) -> str | None:
+    return (element.findtext(tag) or "").strip() or None
+
+
+def _whole(text: str | None) -> int | None:
+    try:
+        return round(float(text))
+    except (TypeError, ValueError, OverflowError):
+        return None
+
+
+def _corners(element: ET.Element) -> list[str] | None:
+    """Give the four texts of a box, or of the box around a polygon."""
+    if element.find("bndbox") is not None:
+        return [(element.findtext(f"bndbox/{corner}") or "").strip() for corner in _CORNERS]
+    polygon = element.find("polygon")
+    if polygon is None:
+        return None
+    axes: dict[str, list[float]] = {"x": [], "y": []}
+    for point in polygon.iter():
+        if point.tag[:1] in axes and point.tag[1:].isdecimal() | (len(point.tag) == 1):
+            try:
+                axes[point.tag[0]].append(float(point.text or ""))
+            except ValueError:
+                return None
+    if not axes["x"] or not axes["y"]:
+        return None
+    return [f"{function(axes[axis]):g}" for function in (min, max) for axis in ("x", "y")]

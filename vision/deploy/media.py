@@ -11,12 +11,11 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from vision.structures import DataError
+from vision.structures import IMAGE_SUFFIXES, DataError
 from vision.utils.files import replacing
 
 logger = logging.getLogger(__name__)
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 #: Suffix of a video to be written -> its codec.
 VIDEO_CODECS = {".mp4": "mp4v", ".avi": "MJPG", ".mkv": "MJPG", ".mov": "mp4v"}
 _CAMERA_FRAME_RATE = 30.0

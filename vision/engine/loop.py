@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -19,10 +20,15 @@ from vision.engine.optim import ScheduleOptions, rate_factor, set_rates
 from vision.nn.multibox_loss import Losses
 from vision.ssd.predictor import detections_in_pixels
 from vision.ssd.ssd import SSD, evaluating
-from vision.structures import Annotation, Batch, Detections
+from vision.structures import Annotation, Batch, DataError, Detections
+
+logger = logging.getLogger(__name__)
 
 #: Overlap from which a prior counts as an object in training (SSD paper, section 2.2).
 MATCHING_THRESHOLD = 0.5
+
+#: Pictures that may be unreadable in an epoch, as a number and per batch: the larger of both.
+_FEW_UNREADABLE, _MOST_UNREADABLE = 10, 0.1
 
 #: Wraps an iterable of batches, to show progress: (batches, what, how many) -> batches.
 Progress = Callable[[Iterable, str, int], Iterable]
@@ -77,6 +83,7 @@ class EpochResult(NamedTuple):
     losses: MeanLosses
     validation: MeanLosses | None
     report: Report | None
+    unreadable: int = 0  # training pictures for which others stood
 
 
 class _Average:
@@ -129,7 +136,41 @@ class Objective(nn.Module):
 
 def to_device(batch: Batch, device: torch.device) -> Batch:
     """Move a batch."""
-    return Batch(*(part.to(device, non_blocking=True) for part in batch))
+    images, boxes, labels = (part.to(device, non_blocking=True) for part in batch[:3])
+    return Batch(images, boxes, labels, batch.notes)
+
+
+def train_step(objective: Objective, batch: Batch, optimizer: torch.optim.Optimizer) -> Losses:
+    """Take one step of the optimizer on a batch that is on the net's device; gives the losses before it."""
+    losses, _, _ = objective(batch)
+    optimizer.zero_grad(set_to_none=True)
+    losses.total.backward()
+    optimizer.step()
+    return losses
+
+
+class _Unreadable:
+    """Says which pictures a loader could not read, counts them, and ends a run whose data have gone away.
+
+    Args:
+        batches: that the loader makes.
+    """
+
+    def __init__(self, batches: int) -> None:
+        self.count = 0
+        self._most = max(_FEW_UNREADABLE, _MOST_UNREADABLE * batches)
+
+    def heed(self, batch: Batch) -> None:
+        """Look at a batch.
+
+        Raises:
+            DataError: too many of its kind could not be read.
+        """
+        for note in batch.notes:
+            logger.warning("%s", note)
+        self.count += len(batch.notes)
+        if self.count > self._most:
+            raise DataError(f"{self.count} pictures could not be read in one epoch, the last: {batch.notes[-1]}")
 
 
 def fit(
@@ -162,7 +203,7 @@ def fit(
         progress: shows batches going by.
 
     Raises:
-        ValueError: a loss is not finite.
+        ValueError: a loss is not finite, or hardly any picture can be read.
     """
     device = next(objective.net.parameters()).device
     steps = len(train_loader)
@@ -172,12 +213,11 @@ def fit(
         for module in frozen:
             module.eval()
         of_epoch, since_last = _Average(), _Average()
+        unreadable = _Unreadable(steps)
         for step, batch in enumerate(progress(train_loader, f"Epoch {epoch}", steps), start=1):
             set_rates(optimizer, rate_factor(epoch * steps + step - 1, steps, schedule))
-            losses, _, _ = objective(to_device(batch, device))
-            optimizer.zero_grad(set_to_none=True)
-            losses.total.backward()
-            optimizer.step()
+            unreadable.heed(batch)
+            losses = train_step(objective, to_device(batch, device), optimizer)
             of_epoch.add(losses)
             since_last.add(losses)
             if step % run.debug_steps == 0:
@@ -189,7 +229,7 @@ def fit(
         if val_loader is not None and ((epoch + 1) % run.validation_epochs == 0 or epoch == schedule.epochs - 1):
             validation, found = validate(objective, val_loader, annotations if run.mean_ap else None, progress=progress)
             report = evaluate(found, annotations, class_names) if run.mean_ap else None
-        yield EpochResult(epoch, losses, validation, report)
+        yield EpochResult(epoch, losses, validation, report, unreadable.count)
 
 
 def _finite(losses: MeanLosses, epoch: int, step: int) -> MeanLosses:
@@ -203,7 +243,7 @@ def _finite(losses: MeanLosses, epoch: int, step: int) -> MeanLosses:
 
 def validate(
     objective: Objective,
-    loader: DataLoader,
+    loader: DataLoader | Sequence[Batch],
     annotations: Sequence[Annotation] | None,
     *,
     progress: Progress = no_progress,
@@ -212,8 +252,10 @@ def validate(
     net = objective.net
     device = next(net.parameters()).device
     average, found = _Average(), []
+    unreadable = _Unreadable(len(loader))
     with evaluating(net, is_test=False), torch.inference_mode():
         for batch in progress(loader, "Validation", len(loader)):
+            unreadable.heed(batch)
             losses, confidences, locations = objective(to_device(batch, device))
             average.add(losses)
             if annotations is not None:

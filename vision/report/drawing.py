@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from vision.structures import Detections
+from vision.structures import Annotation, Detections
 
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 _GOLDEN_RATIO = 0.618033988749895
@@ -21,7 +21,7 @@ def color_of(label: int) -> tuple[int, int, int]:
 
 
 def draw_detections(rgb_image: np.ndarray, detections: Detections, class_names: Sequence[str]) -> np.ndarray:
-    """Draw boxes with a caption each.
+    """Draw boxes with a caption each, name and score.
 
     Args:
         rgb_image: (H, W, 3) uint8; not written to.
@@ -31,18 +31,39 @@ def draw_detections(rgb_image: np.ndarray, detections: Detections, class_names: 
     Returns:
         a picture of the same size.
     """
+    order = detections.scores.argsort()  # the best last: they lie on top
+    labels = detections.labels[order].tolist()
+    scores = detections.scores[order].tolist()
+    captions = [f"{class_names[label]} {score:.2f}" for label, score in zip(labels, scores, strict=True)]
+    return draw_boxes(rgb_image, detections.boxes[order].cpu().numpy(), labels, captions)
+
+
+def draw_annotation(rgb_image: np.ndarray, annotation: Annotation, class_names: Sequence[str]) -> np.ndarray:
+    """Draw the objects of a picture with their names; arguments as above."""
+    labels = annotation.labels.tolist()
+    return draw_boxes(rgb_image, annotation.boxes, labels, [class_names[label] for label in labels])
+
+
+def draw_boxes(rgb_image: np.ndarray, boxes: np.ndarray, labels: Sequence[int], captions: Sequence[str]) -> np.ndarray:
+    """Draw boxes with a caption each.
+
+    Args:
+        rgb_image: (H, W, 3) uint8; not written to.
+        boxes: (N, 4), corner form in pixels of it; later ones lie on top.
+        labels: N indices of classes, which decide the colours.
+        captions: N texts.
+
+    Returns:
+        a picture of the same size.
+    """
     canvas = np.ascontiguousarray(rgb_image).copy()
     height, width = canvas.shape[:2]
     scale = max(0.4, min(width, height) / 900)
     thickness = max(1, round(scale * 2))
-    # The best last: they lie on top.
-    for place in detections.scores.argsort().tolist():
-        box = detections.boxes[place].clamp(min=-1)
-        x1, y1, x2, y2 = (int(round(value)) for value in box.minimum(box.new_tensor([width, height] * 2)).tolist())
-        label = int(detections.labels[place])
+    whole_boxes = np.rint(np.clip(boxes, -1, [width, height, width, height])).astype(int).tolist()
+    for (x1, y1, x2, y2), label, caption in zip(whole_boxes, labels, captions, strict=True):
         color = color_of(label)
         cv2.rectangle(canvas, (x1, y1), (x2, y2), color, thickness)
-        caption = f"{class_names[label]} {float(detections.scores[place]):.2f}"
         (text_width, text_height), baseline = cv2.getTextSize(caption, _FONT, scale, thickness)
         left = max(0, min(x1, width - text_width))
         top = y1 - text_height - baseline if y1 > text_height + baseline else max(y1, 0)

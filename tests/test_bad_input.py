@@ -1,0 +1,225 @@
+"""Bad input to the scripts: one line that names the thing and the way out, exit code 2."""
+
+import shutil
+
+import pytest
+import torch
+from conftest import assert_refused, train_words
+
+import detect
+import eval_ssd
+import onnx_export
+import train_ssd
+from vision.datasets import synthetic
+from vision.ssd.models import MODELS, NET_NAMES
+from vision.ssd.weights import read_weights
+
+
+def test_data_that_is_not_there(script, tmp_path):
+    assert_refused(
+        script(train_ssd.main, *train_words(tmp_path / "none", tmp_path / "m")),
+        "none: no such folder",
+        "--data",
+    )
+    (tmp_path / "empty").mkdir()
+    assert_refused(
+        script(train_ssd.main, *train_words(tmp_path / "empty", tmp_path / "m")),
+        "no picture set and no XML file; expected Annotations/*.xml with JPEGImages",
+    )
+    done = script(train_ssd.main, *train_words(tmp_path / "empty", tmp_path / "m"), "--dataset-type=open_images")
+    assert_refused(done, "sub-train-annotations-bbox.csv", "no such file")
+    done = script(train_ssd.main, *train_words(tmp_path / "empty", tmp_path / "m"), "--dataset-type=auto")
+    assert_refused(done, "empty: holds no dataset of a known format")
+
+
+@pytest.mark.parametrize(
+    ("word", "fragments"),
+    [
+        ("--net=mb1-sdd", ("--net", "mb1-sdd", "did you mean mb1-ssd?")),
+        ("--dataset-type=openimages", ("--dataset-type", "did you mean open_images?", "voc")),
+        ("--batch-size=0", ("--batch-size", "'0'", "at least 1")),
+        ("--batch-size=many", ("--batch-size", "'many'", "whole number")),
+        ("--epochs=-1", ("--epochs", "at least 1")),
+        ("--workers=-1", ("--workers", "at least 0")),
+        ("--lr=fast", ("--lr", "'fast'", "number")),
+        ("--lr=nan", ("--lr", "'nan'", "number")),
+        ("--resolution=10", ("mb1-ssd-lite", "10x10", "at least 32")),
+        ("--resolution=big", ("--resolution", "'big'", "512x288")),
+        ("--milestones=1,x", ("--milestones", "80,100")),
+        ("--scheduler=cosin", ("--scheduler", "did you mean cosine?")),
+        ("--mb2-width-mult=0.5", ("width", "mb2-ssd-lite")),
+        ("--mb2-width-mult=2", ("--mb2-width-mult", "at most 1.4")),
+        ("--device=gpu", ("--device", "'gpu'", "cuda")),
+        ("--log-level=loud", ("--log-level", "debug")),
+        ("--momentum=2", ("--momentum", "at most 1")),
+        ("--no-such-option", ("--no-such-option",)),
+        ("--base-net=x.pth", ("--base-net and --pretrained-ssd", "leave one out")),
+    ],
+)
+def test_options_that_make_no_sense(script, voc_root, tmp_path, word, fragments):
+    assert_refused(script(train_ssd.main, *train_words(voc_root, tmp_path / "m"), word), *fragments)
+
+
+def test_vgg_says_the_least_it_takes(script, voc_root, tmp_path):
+    done = script(train_ssd.main, *train_words(voc_root, tmp_path / "m"), "--net=vgg16-ssd", "--resolution=256")
+    assert_refused(done, "vgg16-ssd", "256x256", "268")
+
+
+@pytest.mark.parametrize("option", ["--pretrained-ssd", "--resume", "--base-net"])
+@pytest.mark.parametrize(
+    ("content", "fragment"),
+    [
+        (b"", "empty"),
+        (b"PK\x03\x04 cut off", "truncated"),
+        (b"some text", "cannot be read"),
+        (None, "no such file"),
+    ],
+)
+def test_weights_that_are_none(script, voc_root, tmp_path, option, content, fragment):
+    path = tmp_path / "x.pth"
+    if content is not None:
+        path.write_bytes(content)
+    words = [word for word in train_words(voc_root, tmp_path / "m") if not word.startswith("--pretrained")]
+    assert_refused(script(train_ssd.main, *words, f"{option}={path}"), str(path), fragment)
+
+
+def test_weights_of_another_net_or_other_classes(script, voc_root, model_dir, tmp_path):
+    MODELS["sq-ssd-lite"].build(5).save(str(tmp_path / "sq.pth"))
+    MODELS["mb1-ssd-lite"].build(9).save(str(tmp_path / "nine.pth"))
+    words = [word for word in train_words(voc_root, tmp_path / "m") if not word.startswith("--pretrained")]
+    for option in ("--pretrained-ssd", "--resume"):
+        done = script(train_ssd.main, *words, f"{option}={tmp_path / 'sq.pth'}")
+        assert_refused(done, "sq.pth: is a sq-ssd-lite checkpoint, --net is mb1-ssd-lite")
+    done = script(train_ssd.main, *words, f"--resume={tmp_path / 'nine.pth'}")
+    assert_refused(done, "nine.pth: was trained on 9 classes", "--pretrained-ssd")
+    done = script(train_ssd.main, *words, f"--resume={model_dir}", "--resolution=128")
+    assert_refused(done, "was trained at 96x96", "add --resolution=96x96")
+    for main, extra in (
+        (eval_ssd.main, (f"--data={voc_root}",)),
+        (detect.main, (f"--input={voc_root}/JPEGImages",)),
+    ):
+        done = script(main, f"--model={tmp_path / 'sq.pth'}", "--net=mb1-ssd", *extra)
+        assert_refused(done, "is a sq-ssd-lite checkpoint, --net is mb1-ssd")
+    torch.save(MODELS["sq-ssd-lite"].build(2).base_net.state_dict(), tmp_path / "base.pth")
+    assert_refused(script(onnx_export.main, f"--input={tmp_path / 'base.pth'}"), "backbone, which go to --base-net")
+
+
+def test_a_table_that_does_not_parse(script, open_images_root, tmp_path):
+    shutil.copytree(open_images_root, tmp_path / "data")
+    (tmp_path / "data/sub-train-annotations-bbox.csv").write_text("no,table\n1,2\n")
+    done = script(train_ssd.main, *train_words(tmp_path / "data", tmp_path / "m"), "--dataset-type=open_images")
+    assert_refused(done, "sub-train-annotations-bbox.csv: lacks the columns ImageID")
+
+
+def test_strict_refuses_what_would_be_left_out(script, own_voc, tmp_path):
+    words = train_words(own_voc, tmp_path / "m", "--epochs=1")
+    assert script(train_ssd.main, *words, "--strict").code == 0
+    (own_voc / "Annotations/train_00003.xml").write_text("<annotation><object>")
+    done = script(train_ssd.main, *words, "--strict")
+    assert_refused(done, "--strict: the data have 1 defects", "train_00003.xml", "not readable as XML")
+    assert script(train_ssd.main, *words).code == 0
+
+
+def test_a_picture_to_detect_in_that_does_not_decode(script, sure_model, tmp_path):
+    (tmp_path / "x.jpg").write_bytes(b"not a picture")
+    done = script(detect.main, f"--model={sure_model}", f"--input={tmp_path / 'x.jpg'}", f"--output={tmp_path / 'o'}")
+    assert_refused(done, "x.jpg: cannot be decoded")
+    for name, fragment in (
+        ("none.jpg", "no such picture"),
+        ("o", "holds no picture"),
+        ("*.png", "no such picture"),
+    ):
+        (tmp_path / "o").mkdir(exist_ok=True)
+        assert_refused(script(detect.main, f"--model={sure_model}", f"--input={tmp_path / name}"), name, fragment)
+    (tmp_path / "x.mp4").write_bytes(b"not a video")
+    assert_refused(script(detect.main, f"--model={sure_model}", f"--input={tmp_path / 'x.mp4'}"), "cannot be opened")
+
+
+def test_a_model_folder_that_cannot_be_written(script, voc_root, model_dir, tmp_path):
+    (tmp_path / "file").write_text("")
+    below = tmp_path / "file" / "model"
+    assert_refused(script(train_ssd.main, *train_words(voc_root, below)), f"--model-dir={below}", "name another folder")
+    done = script(onnx_export.main, f"--input={model_dir / 'best.pth'}", f"--output={below}/x.onnx")
+    assert_refused(done, str(below), "name another folder")
+    done = script(eval_ssd.main, f"--model={model_dir}", f"--data={voc_root}", f"--eval-dir={below}")
+    assert_refused(done, f"--eval-dir={below}", "name another folder")
+    done = script(detect.main, f"--model={model_dir}", f"--input={voc_root}/JPEGImages", f"--output={below}")
+    assert_refused(done, f"--output={below}", "name another folder")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="here CUDA is available")
+def test_cuda_that_is_not_there(script, voc_root, model_dir, tmp_path):
+    words = [word for word in train_words(voc_root, tmp_path) if not word.startswith("--device")]
+    assert_refused(script(train_ssd.main, *words, "--device=cuda"), "--device=cuda", "--device=cpu")
+    assert_refused(script(detect.main, f"--model={model_dir}", "--input=x.jpg", "--device=cuda:1"), "--device=cuda:1")
+    assert_refused(script(eval_ssd.main, f"--model={model_dir}", f"--data={voc_root}", "--device=mps"), "--device=mps")
+
+
+def test_an_onnx_file_that_is_none(script, voc_root, tmp_path):
+    (tmp_path / "x.onnx").write_bytes(b"none")
+    done = script(eval_ssd.main, f"--model={tmp_path / 'x.onnx'}", f"--data={voc_root}")
+    assert_refused(done, "x.onnx: cannot be read as an ONNX model")
+    done = script(detect.main, f"--model={tmp_path / 'x.onnx'}", f"--input={voc_root}/JPEGImages")
+    assert_refused(done, "x.onnx: cannot be read as an ONNX model")
+
+
+def test_nothing_to_export_or_resume(script, voc_root, tmp_path):
+    assert_refused(script(onnx_export.main, f"--model-dir={tmp_path}"), "no checkpoint that can be used")
+    assert_refused(script(onnx_export.main, f"--model-dir={tmp_path / 'none'}"), "no such folder")
+    assert_refused(script(train_ssd.main, *train_words(voc_root, tmp_path, "--resume")), "nothing to resume")
+    assert_refused(script(onnx_export.main, "--width=300"), "--width and --height belong together")
+    assert_refused(script(onnx_export.main, "--width=300", "--height=300", "--resolution=300"), "leave one out")
+
+
+def test_classes_that_the_model_does_not_have(script, sure_model, voc_root):
+    done = script(detect.main, f"--model={sure_model}", f"--input={voc_root}/JPEGImages", "--classes=ball,dog")
+    assert_refused(done, "dog is not among ball, board, cone, star")
+
+
+def test_nothing_to_validate_on(script, pictures, tmp_path):
+    synthetic.write_coco(tmp_path / "data", {"train": pictures["train"], "val": []})
+    done = script(train_ssd.main, *train_words(tmp_path / "data", tmp_path / "m"), "--dataset-type=coco")
+    assert_refused(done, "instances_val.json: names no picture")
+
+
+def test_no_object_of_a_known_class(script, own_voc, tmp_path):
+    (own_voc / "labels.txt").write_text("fifty mph\n")
+    assert_refused(script(train_ssd.main, *train_words(own_voc, tmp_path / "m")), "fifty mph", "labels.txt")
+
+
+def test_a_loss_that_is_not_finite_ends_the_run_before_it_is_saved(script, voc_root, tmp_path):
+    done = script(
+        train_ssd.main,
+        *train_words(voc_root, tmp_path, "--lr=1e20", "--base-net-lr=1e20", "--epochs=3", "--batch-size=1"),
+    )
+    assert_refused(done, "the loss is not finite at epoch", "--lr")
+    for path in tmp_path.glob("*.pth"):
+        assert all(torch.isfinite(value).all() for value in read_weights(path).values())
+
+
+def test_ctrl_c_is_no_traceback(script):
+    def main(argv):
+        raise KeyboardInterrupt
+
+    done = script(main)
+    assert (done.code, done.err.count("\n")) == (130, 1)
+
+
+def test_what_goes_wrong_inside_is_one_line_too(script):
+    def main(argv):
+        raise RuntimeError("DataLoader worker (pid 5) is killed\nby signal")
+
+    done = script(main)
+    assert (done.code, done.err.count("\n")) == (1, 1)
+    assert "DataLoader worker (pid 5) is killed by signal (RuntimeError)" in done.err
+
+
+@pytest.mark.parametrize(
+    "parse", [train_ssd.parse_args, eval_ssd.parse_args, onnx_export.parse_args, detect.parse_args]
+)
+def test_help_knows_every_net(capsys, parse):
+    with pytest.raises(SystemExit) as stop:
+        parse(["--help"])
+    assert stop.value.code == 0
+    said = "".join(capsys.readouterr().out.split())
+    assert [name for name in NET_NAMES if name not in said] == []

@@ -1,0 +1,183 @@
+"""detect.py end to end on a few small pictures and videos: what it draws, lists and writes."""
+
+import json
+import shutil
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from conftest import CLASSES, assert_refused
+
+import detect
+from vision.deploy.media import Source
+
+
+def test_detection_draws_and_lists(script, sure_model, voc_root, tmp_path):
+    done = script(
+        detect.main,
+        f"--model={sure_model}",
+        f"--input={voc_root}/JPEGImages/test*.jpg",
+        f"--output={tmp_path}",
+        "--save-txt",
+        "--threshold=0.2",
+    )
+    assert (done.code, done.err) == (0, "")
+    entries = json.loads((tmp_path / "detections.json").read_text())
+    assert len(entries) == 3
+    for entry in entries:
+        name = Path(entry["image"]).name
+        assert (entry["width"], entry["height"]) == (96, 80)
+        assert entry["detections"]
+        assert all(d["score"] > 0.2 and d["class"] in CLASSES and len(d["box"]) == 4 for d in entry["detections"])
+        drawn, plain = (cv2.imread(str(path)) for path in (tmp_path / name, entry["image"]))
+        assert drawn.shape == plain.shape
+        assert np.abs(drawn.astype(int) - plain).max() > 60
+        lines = (tmp_path / name).with_suffix(".txt").read_text().splitlines()
+        assert len(lines) == len(entry["detections"])
+        assert lines[0].split()[0] == entry["detections"][0]["class"]
+
+
+def found(folder: Path) -> list[dict]:
+    return [d for entry in json.loads((folder / "detections.json").read_text()) for d in entry["detections"]]
+
+
+def test_detection_options_have_effects(script, sure_model, voc_root, tmp_path):
+    base = (
+        f"--model={sure_model}",
+        f"--input={voc_root}/JPEGImages/test_00000.jpg",
+        f"--output={tmp_path}",
+        "--threshold=0.1",
+    )
+
+    def run(*words):
+        assert script(detect.main, *base, *words).code == 0
+        return found(tmp_path)
+
+    plain = run()
+    assert {d["class"] for d in plain} == {"ball", "board"}
+    middle = np.median([d["score"] for d in plain])
+    assert len(run(f"--threshold={middle}")) == sum(d["score"] > middle for d in plain) < len(plain)
+    assert len(run("--top-k=1")) == 2
+    assert {d["class"] for d in run("--classes=board, cone")} == {"board"}
+    assert len(run("--nms-iou-threshold=0.1")) < len(plain) < len(run("--nms-iou-threshold=0.8"))
+    soft = {d["score"] for d in run("--nms-method=soft")}
+    assert soft != {d["score"] for d in plain}
+    (tmp_path / "detections.json").unlink()
+    assert script(detect.main, *base, "--no-save-json").code == 0
+    assert not (tmp_path / "detections.json").exists()
+
+
+def test_show_opens_a_window_until_q(script, sure_model, voc_root, tmp_path, monkeypatch):
+    shown = []
+    monkeypatch.setattr(cv2, "imshow", lambda name, image: shown.append(image.shape))
+    monkeypatch.setattr(cv2, "waitKey", lambda wait: ord("q"))
+    words = (f"--model={sure_model}", f"--input={voc_root}/JPEGImages", f"--output={tmp_path}")
+    assert script(detect.main, *words).code == 0
+    assert shown == []
+    assert script(detect.main, *words, "--show").code == 0
+    assert shown == [(80, 96, 3)]
+
+
+@pytest.fixture
+def video(tmp_path, pictures) -> Path:
+    path = tmp_path / "clip.avi"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 10.0, (96, 80))
+    for drawing in pictures["train"]:
+        writer.write(cv2.cvtColor(drawing.image, cv2.COLOR_RGB2BGR))
+    writer.release()
+    return path
+
+
+@pytest.mark.parametrize(("output", "written"), [("out", "out/clip.mp4"), ("drawn.avi", "drawn.avi")])
+def test_videos_in_videos_out(script, sure_model, video, tmp_path, output, written):
+    done = script(
+        detect.main,
+        f"--model={sure_model}",
+        f"--input={video}",
+        f"--output={tmp_path / output}",
+        "--save-txt",
+    )
+    assert (done.code, done.err) == (0, "")
+    capture = cv2.VideoCapture(str(tmp_path / written))
+    assert capture.get(cv2.CAP_PROP_FPS) == pytest.approx(10)
+    assert sum(capture.read()[0] for _ in range(10)) == 6
+    capture.release()
+    entries = json.loads(((tmp_path / written).parent / "detections.json").read_text())
+    assert [entry["image"].rpartition("#")[2] for entry in entries] == list("012345")
+    assert len(list((tmp_path / written).parent.glob("*_[0-5].txt"))) == 6
+
+
+def test_cameras_are_asked_for_by_index_or_device(monkeypatch):
+    asked = []
+
+    class Camera:
+        def __init__(self, target):
+            asked.append(target)
+            self.frames = 3
+
+        def isOpened(self):
+            return True
+
+        def get(self, what):
+            return 0.0
+
+        def read(self):
+            self.frames -= 1
+            return self.frames >= 0, np.zeros((4, 4, 3), np.uint8)
+
+        def release(self):
+            pass
+
+    monkeypatch.setattr(cv2, "VideoCapture", Camera)
+    for text in ("0", "/dev/video1", "rtsp://host/stream"):
+        source = Source(text)
+        assert source.is_video
+        assert source.total is None
+        assert len(list(source)) == 3
+    assert asked == [0, "/dev/video1", "rtsp://host/stream"]
+
+
+def test_one_picture_to_one_file(script, sure_model, voc_root, tmp_path):
+    picture = voc_root / "JPEGImages/test_00000.jpg"
+    assert (
+        script(detect.main, f"--model={sure_model}", f"--input={picture}", f"--output={tmp_path / 'drawn.png'}").code
+        == 0
+    )
+    assert cv2.imread(str(tmp_path / "drawn.png")).shape == (80, 96, 3)
+    done = script(
+        detect.main,
+        f"--model={sure_model}",
+        f"--input={picture.parent}",
+        f"--output={tmp_path / 'drawn.png'}",
+    )
+    assert_refused(done, "drawn.png", "one picture cannot take the many", "name a folder")
+
+
+def test_originals_are_never_overwritten(script, sure_model, voc_root, video, tmp_path):
+    picture = tmp_path / "in" / "a.jpg"
+    picture.parent.mkdir()
+    shutil.copy(voc_root / "JPEGImages/test_00000.jpg", picture)
+    before = {path: path.read_bytes() for path in (picture, video)}
+    for source, output in (
+        (picture, picture),
+        (picture, picture.parent),
+        (picture.parent, picture.parent),
+        (video, video),
+    ):
+        done = script(detect.main, f"--model={sure_model}", f"--input={source}", f"--output={output}")
+        assert_refused(done, "would overwrite the original", "name another folder")
+    assert {path: path.read_bytes() for path in before} == before
+
+
+def test_pictures_of_one_name_do_not_meet(script, sure_model, voc_root, tmp_path):
+    for number, folder in enumerate(("a", "b")):
+        (tmp_path / folder).mkdir()
+        shutil.copy(voc_root / f"JPEGImages/test_0000{number}.jpg", tmp_path / folder / "x.jpg")
+    cv2.imwrite(str(tmp_path / "b" / "x.png"), cv2.imread(str(tmp_path / "b" / "x.jpg")))
+    done = script(
+        detect.main, f"--model={sure_model}", f"--input={tmp_path}/[ab]/*", f"--output={tmp_path / 'o'}", "--save-txt"
+    )
+    assert done.code == 0
+    written = sorted(path.name for path in (tmp_path / "o").iterdir())
+    assert written == ["detections.json", "x.jpg", "x.txt", "x_2.jpg", "x_2.txt", "x_3.png", "x_3.txt"]

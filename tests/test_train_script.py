@@ -1,0 +1,417 @@
+"""train_ssd.py end to end on a few small pictures: files and messages, what each option reaches, starting weights, resume."""
+
+import io
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from conftest import CLASSES, ROOT, assert_refused, train_words
+
+import train_ssd
+from vision import cli
+from vision.datasets import synthetic
+from vision.engine import checkpoint, pretrained
+from vision.ssd.models import MODELS
+from vision.ssd.weights import read_weights
+
+
+def test_training_writes_the_documented_lines_and_files(script, voc_root, tmp_path):
+    folder = tmp_path / "deep" / "model"
+    done = script(train_ssd.main, *train_words(voc_root, folder, "--epochs=1", "--batch-size=3", "--debug-steps=2"))
+    assert (done.code, done.err) == (0, "")
+    number = r"-?\d+\.\d{4}"
+    lines = [re.sub(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d - ", "", line) for line in done.out.splitlines()]
+    assert lines != done.out.splitlines(), "each line begins with the date"
+    for pattern in (
+        rf"Epoch: 0, Step: 2/2, Avg Loss: {number}, Avg Regression Loss {number}, Avg Classification Loss: {number}",
+        rf"Epoch: 0, Training Loss: {number}, Training Regression Loss {number}, Training Classification Loss: {number}",
+        rf"Epoch: 0, Validation Loss: {number}, Validation Regression Loss {number}, Validation Classification Loss: {number}",
+        r"Saved model .*/mb1-ssd-lite-Epoch-0-Loss-\d+\.\d+\.pth",
+        r"Epoch: 0, Mean Average Precision: .*",
+    ):
+        assert sum(bool(re.fullmatch(pattern, line)) for line in lines) == 1, pattern
+    assert lines[-1] == "Task done, exiting program."
+    names = sorted(path.name for path in folder.iterdir())
+    epoch = next(name for name in names if "Epoch" in name)
+    assert names == sorted([epoch, "audit.json", "best.pth", "last.pth", "last.state", "labels.txt", "tensorboard"])
+    assert (folder / "labels.txt").read_text().split() == ["BACKGROUND", *CLASSES]
+    loss = float(next(line for line in lines if "Validation Loss" in line).split()[4].rstrip(","))
+    assert checkpoint.parse_name(epoch).loss == pytest.approx(loss, abs=1e-4)
+
+
+def test_checkpoints_are_written_at_validated_epochs_and_the_last(script, voc_root, tmp_path):
+    words = ("--epochs=3", "--validation-epochs=2", "--batch-size=6", "--no-validation-mean-ap")
+    done = script(train_ssd.main, *train_words(voc_root, tmp_path, *words))
+    assert done.code == 0
+    epochs = sorted(named.epoch for path in tmp_path.glob("*.pth") if (named := checkpoint.parse_name(path.name)))
+    assert epochs == [1, 2]
+    assert done.out.count("Validation Loss") == 2
+    assert "Mean Average Precision" not in done.out
+
+
+def test_a_progress_bar_shows_on_a_terminal_only(monkeypatch):
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    for stream, shown in ((Terminal(), True), (io.StringIO(), False)):
+        monkeypatch.setattr(sys, "stderr", stream)
+        assert list(cli.progress(range(3), "Epoch 7", 3)) == [0, 1, 2]
+        assert ("Epoch 7" in stream.getvalue()) == shown
+
+
+def scalars(folder: Path) -> dict[str, int]:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    (run,) = (folder / "tensorboard").iterdir()
+    assert re.fullmatch(r"\d{8}_\d{6}", run.name)
+    accumulator = EventAccumulator(str(run))
+    accumulator.Reload()
+    return {tag: len(accumulator.Scalars(tag)) for tag in accumulator.Tags()["scalars"]}
+
+
+def test_tensorboard_gets_the_documented_scalars(model_dir):
+    expected = {f"{part}Loss/{kind}" for part in ("", "Regression ", "Classification ") for kind in ("train", "val")}
+    expected |= {"Mean Average Precision/val"} | {f"Class Average Precision/{name}" for name in CLASSES}
+    found = scalars(model_dir)
+    assert set(found) == expected
+    assert set(found.values()) == {2}
+
+
+def test_without_tensorboard_training_goes_on(script, voc_root, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    done = script(train_ssd.main, *train_words(voc_root, tmp_path, "--epochs=1", "--no-validation-mean-ap"))
+    assert done.code == 0
+    assert "no curves for TensorBoard" in done.out
+
+
+@pytest.fixture
+def reached(monkeypatch, voc_root, tmp_path):
+    """Run train_ssd.py up to its loop, and give what the loop was given."""
+
+    def run(*words, data=None):
+        seen = SimpleNamespace()
+
+        def fit(objective, train_loader, val_loader, annotations, class_names, optimizer, schedule, run, **rest):
+            seen.__dict__.update(locals())
+            return iter(())
+
+        monkeypatch.setattr(train_ssd, "fit", fit)
+        monkeypatch.setattr(pretrained, "fetch", lambda *args: pytest.fail("no test downloads"))
+        train_ssd.main([*train_words(data or voc_root, tmp_path / "model"), *map(str, words)])
+        seen.net = seen.objective.net
+        seen.rates = {group["name"]: group["lr"] for group in seen.optimizer.param_groups}
+        return seen
+
+    return run
+
+
+def test_rates_reach_their_parts(reached):
+    assert reached().rates == {"heads": 0.01, "extra_layers": 0.01, "base_net": 0.001}
+    seen = reached("--lr=0.3", "--base-net-lr=0.1", "--extra-layers-lr=0.2", "--momentum=0.5", "--weight-decay=0.25")
+    assert seen.rates == {"heads": 0.3, "extra_layers": 0.2, "base_net": 0.1}
+    assert {(group["momentum"], group["weight_decay"]) for group in seen.optimizer.param_groups} == {(0.5, 0.25)}
+    assert reached("--learning_rate=0.4").rates["extra_layers"] == 0.4
+
+
+@pytest.mark.parametrize(
+    ("word", "trained"),
+    [("--freeze-base-net", {"heads", "extra_layers"}), ("--freeze_net", {"heads"})],
+)
+def test_freezing_reaches_the_loop(reached, word, trained):
+    seen = reached(word)
+    assert set(seen.rates) == trained
+    assert seen.net.base_net in seen.rest["frozen"]
+    assert (seen.net.extras in seen.rest["frozen"]) == ("extra_layers" not in trained)
+
+
+def test_schedule_options_reach_the_loop(reached):
+    seen = reached("--scheduler=multi-step", "--milestones=3,5", "--gamma=0.5", "--t-max=7.5", "--num-epochs=9")
+    assert vars(seen.schedule) == {
+        "scheduler": "multi-step",
+        "epochs": 9,
+        "milestones": (3, 5),
+        "gamma": 0.5,
+        "t_max": 7.5,
+    }
+    defaults = reached().schedule
+    assert (defaults.scheduler, defaults.epochs, defaults.milestones, defaults.gamma, defaults.t_max) == (
+        "cosine",
+        30,
+        (80, 100),
+        0.1,
+        None,
+    )
+
+
+def test_run_options_reach_the_loop(reached):
+    seen = reached(
+        "--validation-epochs=3",
+        "--debug-steps=7",
+        "--no-validation-mean-ap",
+        "--batch-size=2",
+        "--num-workers=1",
+    )
+    assert vars(seen.run) == {"validation_epochs": 3, "debug_steps": 7, "mean_ap": False}
+    assert (seen.train_loader.batch_sampler.batch_size, seen.train_loader.num_workers) == (2, 1)
+    defaults = reached()
+    assert vars(defaults.run) == {"validation_epochs": 1, "debug_steps": 10, "mean_ap": True}
+    assert defaults.train_loader.batch_sampler.batch_size == 4
+
+
+@pytest.mark.parametrize("words", [("--use-cuda=false",), ("--no-cuda",), ("--device=cpu",), ("--use_cuda=False",)])
+def test_the_device_reaches_the_net(reached, words):
+    assert next(reached(*words).net.parameters()).device.type == "cpu"
+
+
+def test_device_choice(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "a GPU")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    assert cli.choose_device("auto", True)[0].type == "cuda"
+    assert cli.choose_device("auto", False)[0].type == "cpu"
+    assert cli.choose_device("cuda:0", True)[0] == torch.device("cuda:0")
+    for name, use_cuda, message in (("cuda:1", True, "only 1 CUDA"), ("cuda", False, "contradict")):
+        with pytest.raises(ValueError, match=message):
+            cli.choose_device(name, use_cuda)
+
+
+@pytest.mark.parametrize("words", [(), ("--use-cuda",), ("--use-cuda=true",), ("--use-cuda=1",)])
+def test_use_cuda_is_on_by_default(words):
+    assert train_ssd.parse_args(words).use_cuda is True
+
+
+def test_resolution_and_width_reach_the_net(reached):
+    net = reached("--net=mb2-ssd-lite", "--mb2-width-mult=0.5", "--resolution=128x96").net
+    assert net.architecture["net"] == "mb2-ssd-lite"
+    assert net.base_net[0][0].weight.shape[0] == 16
+    assert net.config.width_height == (128, 96)
+    batch = next(iter(reached("--resolution=128x96").train_loader))
+    assert batch.images.shape[1:] == (3, 96, 128)
+
+
+def test_augmentation_reaches_the_samples(reached):
+    for kind in ("ssd", "light", "none"):
+        resampler = reached(f"--augmentation={kind}").train_loader.dataset.resampler
+        assert [type(step).__name__ for step in resampler.geometry] == {
+            "ssd": ["Expand", "RandomSampleCrop", "RandomMirror"],
+            "light": ["RandomSampleCrop", "RandomMirror"],
+            "none": [],
+        }[kind]
+        assert (resampler.photometry is None) == (kind != "ssd")
+
+
+def test_balancing_reaches_the_data(reached, tmp_path):
+    one = [
+        synthetic.drawings(n, n, size=(64, 64), class_names=(name,), objects=(1, 1))
+        for n, name in ((6, "ball"), (2, "star"))
+    ]
+    synthetic.write_voc(tmp_path / "data", {"train": one[0] + one[1], "test": one[1]})
+    assert len(reached(data=tmp_path / "data").train_loader.dataset) == 8
+    assert len(reached("--balance-data", data=tmp_path / "data").train_loader.dataset) == 4
+
+
+def test_several_folders_are_merged(reached, voc_root, tmp_path):
+    shutil.copytree(voc_root, tmp_path / "second")
+    (tmp_path / "second" / "labels.txt").write_text("cone\nstar\nball\nboard\n")
+    seen = reached("--data", voc_root, tmp_path / "second")
+    assert len(seen.train_loader.dataset) == 12
+    assert len(seen.annotations) == 6
+    assert seen.class_names == ("BACKGROUND", *CLASSES)
+    assert seen.annotations[0].labels.tolist() == seen.annotations[3].labels.tolist()
+    assert reached("--datasets", voc_root).class_names == ("BACKGROUND", *CLASSES)
+
+
+def test_seeds_decide(reached):
+    one, other, third = reached("--seed=5"), reached("--seed=5"), reached("--seed=6")
+    weights = [seen.net.base_net[0][0].weight for seen in (one, other, third)]
+    assert torch.equal(weights[0], weights[1])
+    assert not torch.equal(weights[0], weights[2])
+    assert one.train_loader.dataset.seed == 5
+
+
+@pytest.mark.parametrize(("net", "dataset_type", "epochs"), [("mb1-ssd", "open_images", 30)])
+def test_defaults(net, dataset_type, epochs):
+    args = train_ssd.parse_args([])
+    assert (args.net, args.dataset_type, args.data, args.resolution) == (net, dataset_type, ["data"], 300)
+    assert (args.epochs, args.workers, args.model_dir, args.log_level) == (epochs, 2, Path("models"), "info")
+    assert train_ssd.parse_args(["--checkpoint-folder=x"]).model_dir == Path("x")
+
+
+def test_log_level(script, voc_root, tmp_path):
+    done = script(
+        train_ssd.main,
+        *train_words(voc_root, tmp_path, "--epochs=1", "--no-validation-mean-ap", "--log-level=warning"),
+    )
+    assert (done.code, done.out) == (0, "")
+
+
+def test_a_clean_run_prints_no_warnings(voc_root, tmp_path):
+    command = [
+        sys.executable,
+        "-W",
+        "default",
+        ROOT / "train_ssd.py",
+        *train_words(voc_root, tmp_path, "--epochs=1", "--workers=1"),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "warning" not in done.stdout.lower()
+
+
+# Starting weights.
+
+
+@pytest.fixture
+def stand_in(tmp_path, monkeypatch):
+    """An empty working directory, but for a stand-in of the published checkpoint: 21 classes, weights all 0.5."""
+    monkeypatch.chdir(tmp_path)
+    net = MODELS["mb1-ssd"].build(21)
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.fill_(0.5)
+    net.save("models/mobilenet-v1-ssd-mp-0_675.pth")
+    return tmp_path
+
+
+def is_filled(weight) -> bool:
+    return bool((weight == 0.5).all())
+
+
+def test_precedence_of_starting_weights(reached, stand_in, voc_root):
+    """A default file yields to --base-net; a typed one counts; heads are always new."""
+    torch.save(MODELS["mb1-ssd"].build(2).base_net.state_dict(), "base.pth")
+    start = train_ssd.parse_args
+    try:
+        # The fixture types --pretrained-ssd=none; leave it out here.
+        train_ssd.parse_args = lambda argv: start(
+            [w for w in argv if w not in ("--pretrained-ssd=none", "--net=mb1-ssd-lite")]
+        )
+        default = reached()
+        assert is_filled(default.net.extras[0][0].weight)
+        assert is_filled(default.net.base_net[0][0].weight)
+        assert not is_filled(default.net.classification_headers[0].weight)
+        based = reached("--base-net=base.pth")
+        assert not is_filled(based.net.extras[0][0].weight)
+        assert torch.equal(based.net.base_net[0][0].weight, torch.load("base.pth", weights_only=True)["0.0.weight"])
+        typed = reached("--pretrained_ssd=models/mobilenet-v1-ssd-mp-0_675.pth")
+        assert is_filled(typed.net.extras[0][0].weight)
+    finally:
+        train_ssd.parse_args = start
+    assert not is_filled(reached("--net=mb1-ssd").net.base_net[0][0].weight), "none is from scratch"
+
+
+def test_nets_without_published_weights_start_from_scratch_and_say_so(script, voc_root, tmp_path, monkeypatch):
+    monkeypatch.setattr(train_ssd, "fit", lambda *args, **rest: iter(()))
+    words = [word for word in train_words(voc_root, tmp_path) if word != "--pretrained-ssd=none"]
+    done = script(train_ssd.main, *words)
+    assert done.code == 0
+    assert "no published checkpoint of mb1-ssd-lite is known" in done.out
+
+
+def test_without_the_file_and_without_network_the_ways_out_are_named(script, voc_root, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = MODELS["mb1-ssd"].published_weights
+    monkeypatch.setitem(pretrained.PUBLISHED, path, pretrained.PublishedFile("http://127.0.0.1:9/none.pth", 1, "0"))
+    for words in ((), (f"--pretrained-ssd={path}",), ("--pretrained-ssd=other.pth",)):
+        done = script(train_ssd.main, "--dataset-type=voc", f"--data={voc_root}", "--device=cpu", *words)
+        assert_refused(
+            done, "other.pth" if "other.pth" in str(words) else path, "--pretrained-ssd=none", "--base-net=FILE"
+        )
+        assert ("download" in done.err) == ("other.pth" not in str(words))
+
+
+@pytest.mark.parametrize("more", [("--num-workers=0", "--batch-size=4", "--epochs=100"), ()])
+def test_the_tutorials_commands_run_as_printed(stand_in, pictures, more):
+    synthetic.write_voc(stand_in / "data" / "drone", {"trainval": pictures["train"][:2], "test": pictures["test"][:1]})
+    command = ["--dataset-type=voc", "--data=data/drone/", "--model-dir=models/drone/", "--resolution=512"]
+    done = subprocess.run(
+        [sys.executable, ROOT / "train_ssd.py", *command, *more, "--epochs=1"],
+        cwd=stand_in,
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "Init from pretrained ssd models/mobilenet-v1-ssd-mp-0_675.pth" in done.stdout
+    assert len(list((stand_in / "models/drone").glob("mb1-ssd-Epoch-0-Loss-*.pth"))) == 1
+
+
+# Resume.
+
+
+def test_resume_goes_on_as_if_nothing_had_happened(script, voc_root, tmp_path):
+    words = ("--batch-size=3", "--no-validation-mean-ap", "--epochs=3")
+    whole = script(train_ssd.main, *train_words(voc_root, tmp_path / "whole", *words))
+    assert whole.code == 0
+
+    # Stop the same run after two of its three epochs.
+    import itertools
+
+    real_fit = train_ssd.fit
+    train_ssd.fit = lambda *args, **rest: itertools.islice(real_fit(*args, **rest), 2)
+    try:
+        assert script(train_ssd.main, *train_words(voc_root, tmp_path / "cut", *words)).code == 0
+    finally:
+        train_ssd.fit = real_fit
+    resumed = script(train_ssd.main, *train_words(voc_root, tmp_path / "cut", *words, "--resume"))
+    assert resumed.code == 0
+    assert "epoch 2 goes on" in resumed.out
+    assert "Epoch: 0" not in resumed.out
+    one, other = (read_weights(folder / "last.pth") for folder in (tmp_path / "whole", tmp_path / "cut"))
+    assert all(torch.equal(one[key], other[key]) for key in one)
+
+
+def test_resume_from_a_checkpoint_that_has_no_state_takes_weights_only(script, voc_root, model_dir, tmp_path):
+    source = next(model_dir.glob("*Epoch-0*.pth"))
+    done = script(train_ssd.main, *train_words(voc_root, tmp_path, "--epochs=1", f"--resume={source}"))
+    assert done.code == 0
+    assert "weights only" in done.out
+    assert "Epoch: 0" in done.out
+
+
+def test_resume_of_a_finished_run_says_so(script, voc_root, model_dir, tmp_path):
+    shutil.copytree(model_dir, tmp_path / "m")
+    done = script(train_ssd.main, *train_words(voc_root, tmp_path / "m", "--epochs=2", "--resume"))
+    assert done.code == 0
+    assert "its 2 epochs are done; --epochs=4" in done.out
+
+
+def test_a_refused_resume_leaves_the_labels_alone(script, own_voc, model_dir, tmp_path):
+    shutil.copytree(model_dir, tmp_path / "m")
+    before = (tmp_path / "m/labels.txt").read_text()
+    (own_voc / "labels.txt").write_text("star\nball\nboard\ncone\n")
+    done = script(train_ssd.main, *train_words(own_voc, tmp_path / "m", "--resume"))
+    assert_refused(done, "was trained on", "resume with the same classes")
+    assert (tmp_path / "m/labels.txt").read_text() == before
+
+
+def test_what_is_better():
+    assert train_ssd.is_better({"loss": 1.0}, {})
+    assert train_ssd.is_better({"loss": 9.0, "mean_ap": 0.6}, {"loss": 1.0, "mean_ap": 0.5})
+    assert not train_ssd.is_better({"loss": 0.1, "mean_ap": 0.4}, {"loss": 1.0, "mean_ap": 0.5})
+    assert not train_ssd.is_better({"loss": 2.0}, {"loss": 1.0, "mean_ap": 0.5})
+
+
+def test_a_resumed_run_knows_the_best_before_it(model_dir, tmp_path):
+    assert train_ssd.best_so_far(model_dir) == checkpoint.results_of(model_dir / "best.pth") != {}
+    assert train_ssd.best_so_far(tmp_path) == {}
+
+
+def test_batches_too_small_for_batch_norm(script, voc_root, tmp_path):
+    words = [word for word in train_words(voc_root, tmp_path / "m") if not word.startswith("--net")]
+    done = script(train_ssd.main, *words, "--net=mb2-ssd-lite", "--batch-size=1")
+    assert_refused(done, "--batch-size", "batch norm of mb2-ssd-lite at 96x96", "--batch-size=2")
+    frozen = script(train_ssd.main, *words, "--net=mb2-ssd-lite", "--batch-size=1", "--freeze-net", "--epochs=1")
+    assert frozen.code == 2, "a head has batch norm, too"
+    assert script(train_ssd.main, *train_words(voc_root, tmp_path, "--batch-size=1", "--epochs=1")).code == 0
+
+
+def test_resume_over_base_net_over_nothing(reached, model_dir):
+    seen = reached(f"--resume={model_dir}", "--base-net=does-not-matter.pth")
+    assert torch.equal(seen.net.extras[0][0].weight, read_weights(model_dir / "last.pth")["extras.0.0.weight"])
+    assert seen.rest["first_epoch"] == 2

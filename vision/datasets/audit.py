@@ -1,0 +1,336 @@
+"""What is wrong with the data, said before training: every defect with its file, and totals at the end."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from vision.boxes.forms import iou_of
+from vision.datasets.base import DetectionDataset
+from vision.datasets.records import KINDS, LEFT_OUT, MENDED, NOTED, SUSPECT, Defect, some
+from vision.structures import DataError
+
+logger = logging.getLogger(__name__)
+
+#: How many lines of one kind of defect the log shows; all of them stand in audit.json.
+LINES_PER_KIND = 20
+
+#: A box with a side below this, in pixels of the network's input, is half a cell of the finest feature map.
+SMALL_SIDE = 8.0
+
+#: Overlap from which a prior learns an object (SSD paper, section 2.2).
+REACHING_OVERLAP = 0.5
+
+#: Boxes that are compared with all priors at once.
+_CHUNK = 256
+
+#: What is read of files of the same size to tell whether they differ, at their beginning, middle and end.
+_PROBE = 1 << 14
+
+
+def log_defects(defects: Sequence[Defect], most: int | None = LINES_PER_KIND) -> None:
+    """Log defects kind by kind: a line each, and what is merely worth knowing in one line a kind.
+
+    Args:
+        defects: in any order.
+        most: lines of a kind that is more than worth knowing, None for all.
+    """
+    by_kind: dict[str, list[Defect]] = {}
+    for defect in defects:
+        by_kind.setdefault(defect.kind, []).append(defect)
+    for kind, (effect, title) in KINDS.items():
+        found = by_kind.get(kind, [])
+        if effect == NOTED:
+            if found:
+                logger.info("%s: %d; first: %s", title, len(found), found[0])
+            continue
+        for defect in found[:most]:
+            logger.warning("%s", defect)
+        if most is not None and len(found) > most:
+            logger.warning("... and %d more %s", len(found) - most, title)
+
+
+@dataclass(frozen=True)
+class SplitSummary:
+    """One split in numbers.
+
+    Attributes:
+        title: the list or folder that names its pictures.
+        pictures_listed: by it, each once.
+        pictures: that are used.
+        negatives: of these, how many have no object.
+        objects_written: in the files of the pictures listed, as far as these could be read.
+        objects_left_out: of these.
+        objects: that are used, difficult ones included.
+        difficult: of these.
+        objects_per_class: likewise, by name.
+    """
+
+    title: str
+    pictures_listed: int
+    pictures: int
+    negatives: int
+    objects_written: int
+    objects_left_out: int
+    objects: int
+    difficult: int
+    objects_per_class: dict[str, int]
+
+
+@dataclass(frozen=True)
+class BoxSummary:
+    """The boxes to train on, seen by the network.
+
+    Attributes:
+        network_size: (width, height) of its input in pixels.
+        boxes: how many were looked at.
+        small: how many have a side below `SMALL_SIDE` pixels there.
+        unreached: how many no prior overlaps by `REACHING_OVERLAP`.
+        recall_per_class: share of a class's boxes that some prior overlaps enough, by name; classes with boxes only.
+    """
+
+    network_size: tuple[int, int]
+    boxes: int
+    small: int
+    unreached: int
+    recall_per_class: dict[str, float]
+
+    @property
+    def best_possible_recall(self) -> float:
+        """Share of the boxes that some prior overlaps enough; nan without boxes."""
+        return 1 - self.unreached / self.boxes if self.boxes else float("nan")
+
+
+@dataclass(frozen=True)
+class Audit:
+    """Everything that was found out about the data of a run."""
+
+    train: SplitSummary
+    validation: SplitSummary
+    defects: tuple[Defect, ...]
+    boxes: BoxSummary
+
+    def count(self, *effects: str) -> int:
+        """Count the defects of these effects."""
+        return sum(defect.effect in effects for defect in self.defects)
+
+    def log(self, most: int | None = LINES_PER_KIND) -> None:
+        """Log defects and totals; see `log_defects`."""
+        log_defects(self.defects, most)
+        for name, split in (("train", self.train), ("validation", self.validation)):
+            classes = ", ".join(f"{label} {count}" for label, count in split.objects_per_class.items())
+            logger.info("%s: %s", name, split.title)
+            logger.info(
+                "%s: %d of %d pictures used (%d without objects), %d of %d objects used (%d difficult): %s",
+                *(name, split.pictures, split.pictures_listed, split.negatives),
+                *(split.objects, split.objects_written, split.difficult, classes),
+            )
+        boxes = self.boxes
+        width, height = boxes.network_size
+        logger.info(
+            "boxes at %dx%d: %d of %d have a side below %g pixels; %d are reached by no prior at IoU %g, "
+            "best possible recall %.3f (%s)",
+            *(width, height, boxes.small, boxes.boxes, SMALL_SIDE, boxes.unreached, REACHING_OVERLAP),
+            boxes.best_possible_recall,
+            ", ".join(f"{name} {recall:.3f}" for name, recall in boxes.recall_per_class.items()),
+        )
+        logger.info(
+            "audit: %d left out, %d mended, %d suspect, %d noted",
+            *(self.count(effect) for effect in (LEFT_OUT, MENDED, SUSPECT, NOTED)),
+        )
+
+    def require_flawless(self) -> None:
+        """Raise DataError if anything is left out, mended or suspect."""
+        flaws = [defect for defect in self.defects if defect.effect != NOTED]
+        if flaws:
+            raise DataError(
+                f"--strict: the data have {len(flaws)} defects, listed above; first: {flaws[0]}; mend the files, or "
+                "leave --strict out"
+            )
+
+    def as_json(self) -> dict[str, Any]:
+        """Give everything as plain values."""
+        boxes = self.boxes
+        return {
+            "train": vars(self.train),
+            "validation": vars(self.validation),
+            "boxes": {
+                "network_size": list(boxes.network_size),
+                "boxes": boxes.boxes,
+                "small": boxes.small,
+                "small_side": SMALL_SIDE,
+                "unreached": boxes.unreached,
+                "reaching_overlap": REACHING_OVERLAP,
+                "best_possible_recall": boxes.best_possible_recall if boxes.boxes else None,
+                "best_possible_recall_per_class": boxes.recall_per_class,
+            },
+            "totals": {
+                **{effect: self.count(effect) for effect in (LEFT_OUT, MENDED, SUSPECT, NOTED)},
+                **{
+                    kind: {"count": count, "effect": KINDS[kind].effect, "what": KINDS[kind].title}
+                    for kind, count in Counter(defect.kind for defect in self.defects).items()
+                },
+            },
+            "defects": [
+                {
+                    "kind": defect.kind,
+                    "effect": defect.effect,
+                    "file": str(defect.source),
+                    "message": defect.message,
+                    "objects": defect.objects,
+                    "pictures": defect.pictures,
+                }
+                for defect in self.defects
+            ],
+        }
+
+
+def make_audit(
+    train: DetectionDataset,
+    validation: DetectionDataset,
+    network_size: tuple[int, int],
+    corner_form_priors: torch.Tensor,
+    most_boxes: int | None = None,
+) -> Audit:
+    """Look at the data as a whole.
+
+    Args:
+        train: to train on, with the run's class list.
+        validation: likewise.
+        network_size: (width, height) of the network's input in pixels.
+        corner_form_priors: (P, 4) relative.
+        most_boxes: compare no more boxes with priors than that, evenly picked; None for all.
+    """
+    defects = []
+    for dataset in (train, validation):
+        defects += [*dataset.defects, *dataset.class_defects()]
+    boxes, seen_by_network = _look_at_boxes(train, network_size, corner_form_priors, most_boxes)
+    defects += [*overlap(train, validation), *seen_by_network]
+    unique = tuple(dict.fromkeys(defects))  # both splits may come from one list
+    return Audit(_summary(train), _summary(validation), unique, boxes)
+
+
+def _summary(dataset: DetectionDataset) -> SplitSummary:
+    counts = dataset.class_counts()
+    known = [
+        [hard for name, hard in zip(record.names, record.difficult, strict=True) if name in dataset.class_dict]
+        for record in dataset.records
+    ]
+    objects = sum(counts.values())
+    left_out = sum(defect.objects for defect in [*dataset.defects, *dataset.class_defects()])
+    return SplitSummary(
+        title=dataset.title,
+        pictures_listed=dataset.pictures_listed,
+        pictures=len(dataset),
+        negatives=sum(not hard for hard in known),
+        objects_written=dataset.objects_written,
+        objects_left_out=left_out,
+        objects=objects,
+        difficult=sum(map(sum, known)),
+        objects_per_class=counts,
+    )
+
+
+def _look_at_boxes(
+    dataset: DetectionDataset, network_size: tuple[int, int], corner_form_priors: torch.Tensor, most: int | None
+) -> tuple[BoxSummary, list[Defect]]:
+    """See boxes as the network will: their sides in its pixels, and the best overlap with a prior."""
+    relative, places = [], []
+    for record in dataset.records:
+        for box, name, hard, place in zip(record.boxes, record.names, record.difficult, record.places, strict=True):
+            if name in dataset.class_dict and not hard:
+                relative.append(box / np.float32(record.size * 2))
+                places.append((record, place, name))
+    if most is not None and len(places) > most:
+        picked = np.linspace(0, len(places) - 1, most).astype(int).tolist()
+        relative, places = [relative[number] for number in picked], [places[number] for number in picked]
+    boxes = torch.from_numpy(np.array(relative, np.float32).reshape(-1, 4))
+    overlaps = torch.cat(
+        [iou_of(chunk[:, None], corner_form_priors).amax(dim=1) for chunk in boxes.split(_CHUNK) if len(chunk)]
+        or [torch.zeros(0)]
+    )
+    sides = ((boxes[:, 2:] - boxes[:, :2]) * torch.tensor(network_size)).numpy()
+    defects = []
+    small = unreached = 0
+    for (record, place, name), (width, height), best in zip(places, sides.tolist(), overlaps.tolist(), strict=True):
+        what = record.what(place, name)
+        if min(width, height) < SMALL_SIDE:
+            small += 1
+            message = f"{what} is {width:.1f}x{height:.1f} pixels at the network's size"
+            defects.append(Defect("box-small", record.source, message))
+        if best < REACHING_OVERLAP:
+            unreached += 1
+            message = f"{what} overlaps no prior by {REACHING_OVERLAP:g}, the best by {best:.2f}"
+            defects.append(Defect("box-unreached", record.source, message))
+    names = np.array([name for _, _, name in places])
+    reached = overlaps.numpy() >= REACHING_OVERLAP
+    recalls = {name: float(reached[names == name].mean()) for name in dataset.class_names[1:] if (names == name).any()}
+    return BoxSummary(network_size, len(places), small, unreached, recalls), defects
+
+
+def box_sides(dataset: DetectionDataset, network_size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Give width and height (N, 2) of all boxes of a dataset in pixels at the network's size, and labels (N,)."""
+    sides, labels = [np.zeros((0, 2), np.float32)], [np.zeros(0, np.int64)]
+    for index in range(len(dataset)):
+        annotation = dataset.annotation(index)
+        scale = np.float32(network_size) / np.float32(annotation.size)
+        sides.append((annotation.boxes[:, 2:] - annotation.boxes[:, :2]) * scale)
+        labels.append(annotation.labels)
+    return np.concatenate(sides), np.concatenate(labels)
+
+
+def overlap(train: DetectionDataset, validation: DetectionDataset) -> list[Defect]:
+    """Name the pictures that are in both splits, as the same file or as another with the same content."""
+    trained_paths = {record.image_path for record in train.records}
+    same_file = [record for record in validation.records if record.image_path in trained_paths]
+    rest = [record for record in validation.records if record.image_path not in trained_paths]
+    by_size: dict[int, list[Path]] = {}
+    for record in train.records:
+        by_size.setdefault(os.path.getsize(record.image_path), []).append(record.image_path)
+    copies = []
+    probes: dict[Path, bytes] = {}
+    for record in rest:
+        mine = None
+        for path in by_size.get(os.path.getsize(record.image_path), ()):
+            mine = mine or _probe(record.image_path)
+            if path not in probes:
+                probes[path] = _probe(path)
+            if probes[path] == mine:
+                copies.append(f"{record.image_path} is {path}")
+                break
+    defects = []
+    if same_file:
+        share = len(same_file) / len(validation)
+        message = (
+            f"{len(same_file)} of {len(validation)} validation pictures ({share:.0%}) ARE TRAINING PICTURES too: the "
+            "results will say little about new pictures; mend the lists, or hold some out with --val-split=0.2; "
+            f"first: {some(record.image_id for record in same_file)}"
+        )
+        defects.append(Defect("overlap", Path(validation.title), message))
+    if copies:
+        message = (
+            f"{len(copies)} of {len(validation)} validation pictures ({len(copies) / len(validation):.0%}) ARE COPIES "
+            f"of training pictures under other names; first: {some(copies)}"
+        )
+        defects.append(Defect("overlap", Path(validation.title), message))
+    return defects
+
+
+def _probe(path: Path) -> bytes:
+    """Digest a file, a large one by samples."""
+    size = os.path.getsize(path)
+    digest = hashlib.blake2b(digest_size=16)
+    with open(path, "rb") as file:
+        for start in sorted({0, max(0, size // 2 - _PROBE // 2), max(0, size - _PROBE)}):
+            file.seek(start)
+            digest.update(file.read(_PROBE))
+    return digest.digest()

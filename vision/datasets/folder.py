@@ -1,0 +1,260 @@
+"""A dataset's folder: which lists it has, which pictures they name, and how it is split where it has none.
+
+A format is a subclass that reads its files into `RawPicture`s; everything that formats share is here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import logging
+import os
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from vision.datasets.facts import FileFacts
+from vision.datasets.labels import LabelList, with_background
+from vision.datasets.pictures import PictureFacts, decoding_error, picture_facts
+from vision.datasets.records import Defect, Form, RawPicture, Record, make_record, some
+from vision.structures import DataError
+
+logger = logging.getLogger(__name__)
+
+#: Share of the pictures that is held out for validation where nothing says which.
+VAL_SPLIT = 0.2
+
+#: What may stand for a split, in the order in which it is looked for.
+SPLITS = {"train": ("train",), "test": ("test", "val", "valid", "validation")}
+
+#: Wraps an iterable, to show progress: (items, what, how many) -> items.
+Progress = Callable[[Iterable, str, int], Iterable]
+
+
+def no_progress(items: Iterable, what: str, total: int) -> Iterable:
+    """Show nothing."""
+    return items
+
+
+@dataclass(frozen=True)
+class ReadingOptions:
+    """How datasets are read.
+
+    Attributes:
+        val_split: share of the training pictures to hold out for validation, whatever lists there are; None to take
+            the lists, and to hold out `VAL_SPLIT` where there is none for validation.
+        labels_from_data: the classes are the names found in the annotations, whatever lists of classes there are.
+        include_depictions: train on drawings and sculptures of things as on the things (Open Images).
+        cache: remember between runs what was read from files.
+        decode: decode every picture, to leave out those that are damaged inside.
+    """
+
+    val_split: float | None = None
+    labels_from_data: bool = False
+    include_depictions: bool = False
+    cache: bool = True
+    decode: bool = False
+
+
+class Listing(NamedTuple):
+    """Pictures that a dataset puts together."""
+
+    title: str  # the file or folder that does
+    pictures: list[RawPicture]
+    defects: list[Defect]
+
+
+class Contents(NamedTuple):
+    """What reading a listing gave."""
+
+    title: str  # of the listing
+    records: list[Record]
+    defects: list[Defect]
+    pictures_listed: int
+    objects_written: int  # as far as the files could be read
+
+    @property
+    def origin(self) -> dict[str, Any]:
+        """What a `DetectionDataset` is told of where it comes from."""
+        return {
+            "title": self.title,
+            "pictures_listed": self.pictures_listed,
+            "objects_written": self.objects_written,
+        }
+
+
+class Folder:
+    """A dataset on disk.
+
+    Args:
+        root: its folder.
+        facts: what is known about files.
+        options: how to read.
+
+    Raises:
+        DataError: there is no such folder.
+    """
+
+    #: The name of the format, as in --dataset-type.
+    name = ""
+    #: How its boxes are written.
+    form = Form()
+
+    def __init__(self, root: Path, facts: FileFacts | None = None, options: ReadingOptions | None = None) -> None:
+        self.root = root
+        self.facts = facts or FileFacts()
+        self.options = options or ReadingOptions()
+        if not root.is_dir():
+            raise DataError(f"{root}: no such folder; --data names the folder of a dataset")
+
+    @staticmethod
+    def recognises(root: Path) -> bool:
+        """Tell whether a folder looks like this format."""
+        raise NotImplementedError
+
+    def listing(self, split: str) -> Listing | None:
+        """Read the pictures of "train" or "test"; None if nothing says which these are."""
+        raise NotImplementedError
+
+    def everything(self) -> Listing:
+        """Read all annotated pictures.
+
+        Raises:
+            DataError: there are none; the message says what a folder of this format looks like.
+        """
+        raise NotImplementedError
+
+    def label_list(self) -> LabelList | None:
+        """Read the list of classes; None if the dataset has none."""
+        raise NotImplementedError
+
+    def all_names(self) -> Iterable[str]:
+        """Give the class names of all objects in all splits, in any order, some or all repeated."""
+        raise NotImplementedError
+
+    # What all formats share.
+
+    def split(self, name: str) -> Listing:
+        """Read the pictures of "train" or "test"; see `splits`."""
+        if name == "test" and self.options.val_split is None and (listing := self.listing(name)) is not None:
+            return listing
+        return self.splits()[name == "test"]
+
+    def splits(self) -> tuple[Listing, Listing]:
+        """Read training and validation pictures; holds some out where nothing says which."""
+        train = self.listing("train")
+        test = None if self.options.val_split is not None else self.listing("test")
+        if train is None:
+            train = self.everything()
+            if test is not None:
+                known = {raw.image_path for raw in test.pictures}
+                rest = [raw for raw in train.pictures if raw.image_path not in known]
+                train = Listing(f"all annotated pictures but those of {test.title}", rest, train.defects)
+            else:
+                train = Listing(f"no list of pictures, all annotated ones in {train.title}", *train[1:])
+        if test is not None:
+            return train, test
+        share = VAL_SPLIT if self.options.val_split is None else self.options.val_split
+        kept, held_out = hold_out(train.pictures, share)
+        if not held_out:
+            raise DataError(f"{train.title}: its {len(kept)} pictures are too few to hold some out for validation")
+        how = f"{share:.0%} of it held out by a hash of the names"
+        return (
+            Listing(f"{train.title}, less what is held out", kept, train.defects),
+            Listing(f"{train.title}, {how}", held_out, []),
+        )
+
+    def class_names(self) -> tuple[tuple[str, ...], list[Defect]]:
+        """Decide on the class list, BACKGROUND first, for all splits alike."""
+        written = None if self.options.labels_from_data else self.label_list()
+        if written is not None:
+            return with_background(written.names), list(written.defects)
+        return with_background(sorted(set(self.all_names()))), []
+
+    def read(self, listing: Listing, progress: Progress = no_progress) -> Contents:
+        """Check pictures and objects, and make what can be trained on.
+
+        Raises:
+            DataError: no picture is left.
+        """
+        records: list[Record] = []
+        defects = list(listing.defects)
+        pictures = list(self._once(listing, defects))
+        if self.options.decode:
+            self._decode_all(pictures, progress)
+        for raw in progress(pictures, f"Reading {self.root}", len(pictures)):
+            record, found = make_record(raw, self._picture_facts(raw.image_path), self.form)
+            defects += found
+            if record is not None:
+                records.append(record)
+        if not records:
+            found = (
+                f"none of its {len(pictures)} pictures can be used; first: {defects[0]}" if pictures else "names no picture"
+            )
+            raise DataError(f"{listing.title}: {found}")
+        on_disk = sum(len(raw.objects) for raw in pictures) + sum(defect.objects for defect in listing.defects)
+        return Contents(listing.title, records, defects, len(pictures), on_disk)
+
+    def _picture_facts(self, path: Path | None) -> PictureFacts | None:
+        if path is None:
+            return None
+        try:
+            facts = PictureFacts(*self.facts.get("picture", path, picture_facts))
+        except OSError:
+            return None
+        decoding = self.facts.known("decoding", path) if facts.error is None else None
+        return facts._replace(error=decoding) if decoding else facts
+
+    def _decode_all(self, pictures: Sequence[RawPicture], progress: Progress) -> None:
+        """Decode pictures on all cores; what is wrong with them is a fact from then on."""
+
+        def decode(path: Path) -> None:
+            with contextlib.suppress(OSError):
+                self.facts.get("decoding", path, decoding_error)
+
+        paths = [raw.image_path for raw in pictures if raw.image_path is not None]
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            for _ in progress(pool.map(decode, paths), f"Decoding {self.root}", len(paths)):
+                pass
+
+    @staticmethod
+    def _once(listing: Listing, defects: list[Defect]) -> Iterable[RawPicture]:
+        """Give each picture once, and name those that are listed again."""
+        seen: set[tuple[str, Path | None]] = set()
+        repeated = []
+        for raw in listing.pictures:
+            key = (raw.image_id, raw.image_path)
+            if key in seen:
+                repeated.append(raw.image_id)
+            else:
+                seen.add(key)
+                yield raw
+        if repeated:
+            message = f"{len(repeated)} names are listed again, each counts once: {some(repeated)}"
+            defects.append(Defect("list-repeats", Path(listing.title), message))
+
+
+def hold_out(pictures: Sequence[RawPicture], share: float) -> tuple[list[RawPicture], list[RawPicture]]:
+    """Split pictures by a hash of their names.
+
+    The answer depends on the names alone, not on order, folder or run, and another picture more or less moves at most
+    one other. Each part gets at least one picture where there are two.
+
+    Args:
+        pictures: to split.
+        share: of them that is held out.
+
+    Returns:
+        the rest and the held out, both in their order.
+    """
+    ranked = sorted({raw.image_id for raw in pictures}, key=_rank)
+    count = min(max(round(len(ranked) * share), 1), max(len(ranked) - 1, 0))
+    chosen = set(ranked[:count])
+    kept = [raw for raw in pictures if raw.image_id not in chosen]
+    return kept, [raw for raw in pictures if raw.image_id in chosen]
+
+
+def _rank(image_id: str) -> tuple[bytes, str]:
+    return hashlib.blake2b(image_id.encode(), digest_size=8).digest(), image_id

@@ -1,0 +1,341 @@
+"""From what a file says of a picture to a record that can be trained on, with everything wrong named on the way."""
+
+from __future__ import annotations
+
+import difflib
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from vision.datasets.pictures import PictureFacts, turn_boxes
+
+#: What a kind of defect does to the data. The first three are defects for --strict, the last is not.
+LEFT_OUT, MENDED, SUSPECT, NOTED = "left out", "mended", "suspect", "noted"
+
+#: A box with a side below this, in pixels, has no area: float32 could not tell its corners apart later.
+LEAST_SIDE = 0.01
+
+#: How far, in pixels, a box may reach out of its picture by rounding alone.
+_ROUNDING = 0.5
+
+#: How many names of many a message lists.
+EXAMPLES = 5
+
+
+class Kind(NamedTuple):
+    """A kind of defect."""
+
+    effect: str
+    title: str
+
+
+#: Everything that is looked for, by the name it has in audit.json.
+KINDS: Mapping[str, Kind] = {
+    "image-missing": Kind(LEFT_OUT, "pictures that are not there"),
+    "image-undecodable": Kind(LEFT_OUT, "pictures that cannot be decoded"),
+    "image-truncated": Kind(LEFT_OUT, "pictures that are cut off"),
+    "image-suffix": Kind(NOTED, "pictures of another format than their suffix"),
+    "image-rotated": Kind(NOTED, "pictures turned upright, as their EXIF says"),
+    "image-grey": Kind(NOTED, "grey pictures, taken as RGB"),
+    "image-alpha": Kind(NOTED, "pictures with transparency, which is dropped"),
+    "image-palette": Kind(NOTED, "pictures with a palette, taken as RGB"),
+    "image-cmyk": Kind(NOTED, "CMYK pictures, taken as RGB"),
+    "image-16-bit": Kind(NOTED, "pictures of 16 bits, taken as 8"),
+    "annotation-missing": Kind(LEFT_OUT, "pictures without an annotation file"),
+    "annotation-unreadable": Kind(LEFT_OUT, "annotation files that cannot be read"),
+    "size-missing": Kind(NOTED, "annotations that do not say the picture's size"),
+    "size-zero": Kind(NOTED, "annotations that say the picture has size 0"),
+    "size-differs": Kind(SUSPECT, "annotations made for a picture of another size"),
+    "name-missing": Kind(LEFT_OUT, "objects without a name"),
+    "class-unknown": Kind(LEFT_OUT, "objects of classes that are not in the list"),
+    "box-missing": Kind(LEFT_OUT, "objects without a box of four numbers"),
+    "box-not-finite": Kind(LEFT_OUT, "boxes with numbers that are not finite"),
+    "box-no-area": Kind(LEFT_OUT, "boxes without area"),
+    "box-reversed": Kind(MENDED, "boxes with swapped corners"),
+    "box-outside": Kind(MENDED, "boxes that reach out of the picture, cut to it"),
+    "box-turned": Kind(MENDED, "boxes turned with their picture, as EXIF and size say"),
+    "box-from-zero": Kind(NOTED, "boxes that begin at 0 where pixels count from 1"),
+    "box-fraction": Kind(NOTED, "boxes with fractions of pixels"),
+    "difficult-missing": Kind(NOTED, "objects that do not say whether they are difficult, taken as not"),
+    "group": Kind(NOTED, "boxes around groups, neither trained on nor counted"),
+    "depiction": Kind(NOTED, "boxes around depictions, neither trained on nor counted"),
+    "row-unreadable": Kind(LEFT_OUT, "rows that cannot be read"),
+    "list-repeats": Kind(MENDED, "names that a list repeats, each taken once"),
+    "label-background": Kind(NOTED, "backgrounds in a list of classes, which has its own"),
+    "label-repeats": Kind(MENDED, "classes that a list repeats, each taken once"),
+    "label-alike": Kind(SUSPECT, "classes whose names differ by case or spaces only"),
+    "overlap": Kind(SUSPECT, "pictures both trained and validated on"),
+    "class-empty": Kind(SUSPECT, "classes without an object in a split"),
+    "box-small": Kind(NOTED, "boxes too small for the network"),
+    "box-unreached": Kind(NOTED, "boxes that no prior overlaps enough"),
+}
+
+
+class Defect(NamedTuple):
+    """Something about the files that was left out, mended, or deserves a look.
+
+    Attributes:
+        kind: a key of `KINDS`.
+        source: the file.
+        message: what it is and what became of it, in one line; names the object.
+        objects: how many objects were left out because of it.
+        pictures: likewise.
+    """
+
+    kind: str
+    source: Path
+    message: str
+    objects: int = 0
+    pictures: int = 0
+
+    @property
+    def effect(self) -> str:
+        """What it did to the data."""
+        return KINDS[self.kind].effect
+
+    def __str__(self) -> str:
+        return f"{self.source}: {self.message}"
+
+
+class RawObject(NamedTuple):
+    """An object as its file has it.
+
+    Attributes:
+        where: what it is called there: "object 3", "line 7", "annotation 12".
+        name: of its class; None without.
+        box: corner form; None if it has no four numbers.
+        difficult: counts neither for nor against a detector.
+        written: the box as it stands there, for messages.
+    """
+
+    where: str
+    name: str | None
+    box: tuple[float, float, float, float] | None
+    difficult: bool = False
+    written: str = ""
+
+
+class RawPicture(NamedTuple):
+    """A picture as its files have it.
+
+    Attributes:
+        image_id: its name.
+        image_path: None if it was not found.
+        source: the annotation file, or the list that names the picture.
+        objects: on it.
+        size: (width, height) as the annotation says; (0, 0) likewise; None where formats need not say it.
+        defects: what the format's reader found; any that leaves the picture out has `pictures` 1.
+    """
+
+    image_id: str
+    image_path: Path | None
+    source: Path
+    objects: Sequence[RawObject] = ()
+    size: tuple[int, int] | None = None
+    defects: Sequence[Defect] = ()
+
+
+class Record(NamedTuple):
+    """One picture on disk with its objects, all of which can be trained on."""
+
+    image_id: str
+    image_path: Path
+    size: tuple[int, int]  # (width, height) in pixels, upright
+    boxes: np.ndarray  # (N, 4) float32, corner form in pixels of the upright picture, inside it, with an area
+    names: tuple[str, ...]
+    difficult: tuple[bool, ...]
+    orientation: int = 1  # EXIF's, by which the stored pixels are turned upright
+    source: Path = Path()  # where its objects are written
+    places: tuple[str, ...] = ()  # what each object is called there
+
+    def what(self, place: str, name: str) -> str:
+        """Name an object of the picture, for messages behind the name of its file."""
+        return _what(self.source, self.image_id, place, name)
+
+
+class Form(NamedTuple):
+    """How a format writes boxes.
+
+    Attributes:
+        relative: to the picture, else in pixels.
+        first_pixel: what the format calls the first pixel, 0 or 1.
+        states_size: whether annotations say the picture's size.
+        whole_pixels: whether boxes are expected to end at whole pixels.
+    """
+
+    relative: bool = False
+    first_pixel: int = 0
+    states_size: bool = False
+    whole_pixels: bool = False
+
+
+def make_record(raw: RawPicture, facts: PictureFacts | None, form: Form) -> tuple[Record | None, list[Defect]]:
+    """Check a picture and its objects, clip boxes to the real picture, and name what is wrong.
+
+    Args:
+        raw: as the files have it.
+        facts: about the picture's file; None if there is none.
+        form: how its boxes are written.
+
+    Returns:
+        the record, None if the picture must be left out; and the defects.
+    """
+    defects = list(raw.defects)
+    if any(defect.pictures for defect in defects):
+        return None, defects
+    lost = len(raw.objects)
+    if raw.image_path is None or facts is None:
+        defects.append(Defect("image-missing", raw.source, f"picture {raw.image_id} left out: no such file", lost, 1))
+        return None, defects
+    if facts.error is not None:
+        kind = "image-truncated" if facts.error.startswith("truncated") else "image-undecodable"
+        message = f"picture left out: {facts.error}; replace the file or take it out of the dataset"
+        defects.append(Defect(kind, raw.image_path, message, lost, 1))
+        return None, defects
+    defects += _about_the_file(raw.image_path, facts)
+    stored = _boxes_are_of_the_stored_picture(raw, facts)
+    defects += _about_the_size(raw, facts, form, stored)
+    size = (facts.width, facts.height) if stored else facts.upright_size
+    boxes, kept = [], []
+    if form.whole_pixels:
+        fractions = [item.where for item in raw.objects if item.box and any(value % 1 for value in item.box)]
+        if fractions:
+            message = f"picture {raw.image_id} has fractions of pixels in its boxes: {some(fractions)}"
+            defects.append(Defect("box-fraction", raw.source, message))
+    for item in raw.objects:
+        box, found = _check(item, raw, size, form)
+        defects += found
+        if box is not None:
+            boxes.append(box)
+            kept.append(item)
+    array = np.array(boxes, np.float32).reshape(-1, 4)
+    if stored:
+        array = turn_boxes(array, facts.orientation, facts.upright_size)
+    record = Record(
+        raw.image_id,
+        raw.image_path,
+        facts.upright_size,
+        array,
+        tuple(sys.intern(item.name) for item in kept),
+        tuple(item.difficult for item in kept),
+        facts.orientation,
+        raw.source,
+        tuple(sys.intern(item.where) for item in kept),
+    )
+    return record, defects
+
+
+def _about_the_file(path: Path, facts: PictureFacts) -> list[Defect]:
+    found = []
+    if not facts.suffix_fits(path):
+        found.append(Defect("image-suffix", path, f"is {facts.format}, whatever its name says; read as that"))
+    if facts.orientation != 1:
+        width, height = facts.upright_size
+        found.append(
+            Defect("image-rotated", path, f"turned upright to {width}x{height}, EXIF orientation {facts.orientation}")
+        )
+    if facts.mode in ("1", "L", "LA", "I", "I;16", "F"):
+        found.append(Defect("image-grey", path, "is grey, taken as RGB"))
+    if facts.mode in ("RGBA", "LA", "PA", "RGBa"):
+        found.append(Defect("image-alpha", path, "has transparency, which is dropped"))
+    if facts.mode in ("P", "PA"):
+        found.append(Defect("image-palette", path, "has a palette, taken as RGB"))
+    if facts.mode == "CMYK":
+        found.append(Defect("image-cmyk", path, "is CMYK, taken as RGB"))
+    if facts.bits == 16:
+        found.append(Defect("image-16-bit", path, "has 16 bits a channel, taken as 8"))
+    return found
+
+
+def _boxes_are_of_the_stored_picture(raw: RawPicture, facts: PictureFacts) -> bool:
+    """Tell whether an annotation was made without heed to EXIF: its size is the stored one, and not the upright one."""
+    return raw.size == (facts.width, facts.height) != facts.upright_size
+
+
+def _about_the_size(raw: RawPicture, facts: PictureFacts, form: Form, stored: bool) -> list[Defect]:
+    width, height = facts.upright_size
+    picture = f"picture {raw.image_id}"
+    if not form.states_size or raw.size == (width, height):
+        return []
+    if raw.size is None:
+        return [Defect("size-missing", raw.source, f"does not say the size of {picture}; it is {width}x{height}")]
+    if min(raw.size) <= 0:
+        said = f"{raw.size[0]}x{raw.size[1]}"
+        return [Defect("size-zero", raw.source, f"says {picture} is {said}; it is {width}x{height}")]
+    if stored:
+        message = f"boxes turned with {picture}: they were made for {raw.size[0]}x{raw.size[1]}, without its EXIF"
+        return [Defect("box-turned", raw.source, message)]
+    message = (
+        f"says {picture} is {raw.size[0]}x{raw.size[1]}, it is {width}x{height}; boxes are taken as they are, "
+        "look whether they fit"
+    )
+    return [Defect("size-differs", raw.source, message)]
+
+
+def _check(
+    item: RawObject, raw: RawPicture, size: tuple[int, int], form: Form
+) -> tuple[np.ndarray | None, list[Defect]]:
+    """Give an object's box in pixels counted from 0, inside the picture; None if the object must be left out."""
+    what = _what(raw.source, raw.image_id, item.where, item.name)
+    written = item.written or str(None if item.box is None else [round(float(value), 6) for value in item.box])
+
+    def defect(kind: str, message: str, objects: int = 0) -> Defect:
+        return Defect(kind, raw.source, f"{what} {message}", objects)
+
+    if not item.name:
+        return None, [defect("name-missing", "left out: it has no name", 1)]
+    if item.box is None:
+        return None, [defect("box-missing", f"left out: its box is {written}, expected four numbers", 1)]
+    corners = np.asarray(item.box, dtype=np.float64)
+    if not np.isfinite(corners).all():
+        return None, [defect("box-not-finite", f"left out: its box {written} is not finite", 1)]
+    found = []
+    if (corners[:2] > corners[2:]).any():
+        found.append(defect("box-reversed", f"mended: the corners of its box {written} were swapped"))
+        corners = np.concatenate([np.minimum(corners[:2], corners[2:]), np.maximum(corners[:2], corners[2:])])
+    sides = np.array(size * 2, dtype=np.float64)
+    pixels = corners * sides if form.relative else corners - form.first_pixel
+    clipped = pixels.clip(0, sides).astype(np.float32)
+    if (clipped[2:] - clipped[:2] < LEAST_SIDE).any():
+        message = f"left out: its box {written} has no area within {size[0]}x{size[1]}"
+        return None, [defect("box-no-area", message, 1)]
+    # The numbers in the file are judged: where pixels count from 1, a 0 is common and harmless, anything else is not.
+    if form.first_pixel:
+        outside = (corners < 0).any() or (corners > sides).any()
+        from_zero = not outside and (corners < form.first_pixel).any()
+    else:
+        outside = (pixels < -_ROUNDING).any() or (pixels > sides + _ROUNDING).any()
+        from_zero = False
+    if outside:
+        found.append(defect("box-outside", f"mended: its box {written} is cut to the picture's {size[0]}x{size[1]}"))
+    if from_zero:
+        found.append(defect("box-from-zero", f"has 0 in its box {written}, where pixels count from 1"))
+    return clipped, found
+
+
+def _what(source: Path, image_id: str, place: str, name: str | None) -> str:
+    """Name an object; its picture too, unless the file is called the same."""
+    named = f"{place} {name!r}" if name else place
+    return named if source.stem == image_id.rpartition("/")[2] else f"{named} of picture {image_id}"
+
+
+def did_you_mean(name: str, known: Sequence[str]) -> str:
+    """Give ", did you mean 'x'?" for the name that is nearest, case and spaces apart; "" if none is near."""
+    by_folded = {fold_name(other): other for other in known}
+    near = difflib.get_close_matches(fold_name(name), by_folded, n=1, cutoff=0.7)
+    return f", did you mean {by_folded[near[0]]!r}?" if near else ""
+
+
+def fold_name(name: str) -> str:
+    """Reduce a class name to what is the same in any case and with any spaces, hyphens or underscores."""
+    return "".join(name.casefold().replace("_", " ").replace("-", " ").split())
+
+
+def some(names: Iterable[object], most: int = EXAMPLES) -> str:
+    """List the first few names."""
+    listed = [str(name) for name in names]
+    more = f" and {len(listed) - most} more" if len(listed) > most else ""
+    return ", ".join(listed[:most]) + more

@@ -1,0 +1,114 @@
+"""One picture that shows what is in a dataset: how many of each class, how large, and what it looks like."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from vision.report.drawing import color_of, draw_annotation
+from vision.structures import Annotation
+from vision.utils.files import replacing
+
+#: Pictures of the contact sheet, side by side and one above another, and the longer side of each in pixels.
+SHEET_COLUMNS, SHEET_ROWS = 4, 3
+_THUMBNAIL = 360
+
+#: More classes than that are left out of the legend, and bars have no names.
+_MOST_NAMES = 40
+
+
+def draw_audit(
+    path: Path,
+    objects_per_class: Mapping[str, Mapping[str, int]],
+    sides: np.ndarray,
+    labels: np.ndarray,
+    prior_sides: np.ndarray,
+    network_size: tuple[int, int],
+    pictures: Sequence[tuple[np.ndarray, Annotation]],
+    class_names: Sequence[str],
+) -> None:
+    """Write the picture.
+
+    Args:
+        path: of a .png to write.
+        objects_per_class: split -> class name -> objects.
+        sides: (N, 2) width and height of boxes in pixels at the network's size.
+        labels: (N,) of these boxes.
+        prior_sides: (K, 2) likewise, of the shapes of priors.
+        network_size: (width, height) in pixels.
+        pictures: for the contact sheet, with their objects.
+        class_names: BACKGROUND first.
+
+    Raises:
+        ImportError: matplotlib is not installed.
+    """
+    # Not at the top: training does without, and so may a Jetson. No pyplot, which would keep state.
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(15, 17), layout="constrained", dpi=100)
+    FigureCanvasAgg(figure)
+    grid = figure.add_gridspec(2, 2, height_ratios=(5, 11))
+    _draw_counts(figure.add_subplot(grid[0, 0]), objects_per_class, class_names[1:])
+    _draw_sizes(figure.add_subplot(grid[0, 1]), sides, labels, prior_sides, network_size, class_names)
+    sheet = figure.add_subplot(grid[1, :])
+    sheet.set_title("training pictures with their boxes")
+    thumbnails = [_smaller(image, annotation) for image, annotation in pictures]
+    sheet.imshow(contact_sheet([draw_annotation(*thumbnail, class_names) for thumbnail in thumbnails]))
+    sheet.set_axis_off()
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format="png")
+
+
+def _draw_counts(axes, objects_per_class: Mapping[str, Mapping[str, int]], names: Sequence[str]) -> None:
+    width = 0.8 / max(len(objects_per_class), 1)
+    places = np.arange(len(names))
+    for number, (split, counts) in enumerate(objects_per_class.items()):
+        bars = axes.bar(places + number * width, [counts[name] for name in names], width, label=split)
+        if len(names) <= _MOST_NAMES / 2:
+            axes.bar_label(bars, fontsize=8)
+    axes.set_title("objects per class")
+    axes.set_xticks(places + width * (len(objects_per_class) - 1) / 2)
+    axes.set_xticklabels(names if len(names) <= _MOST_NAMES else [], rotation=45, ha="right")
+    axes.legend()
+
+
+def _draw_sizes(axes, sides, labels, prior_sides, network_size, class_names) -> None:
+    for label, name in enumerate(class_names[1:], start=1):
+        mine = sides[labels == label]
+        shown = name if len(class_names) <= _MOST_NAMES else None
+        axes.scatter(*mine.T, s=6, alpha=0.5, color=np.array(color_of(label)) / 255, label=shown)
+    axes.scatter(*prior_sides.T, s=70, marker="+", color="black", label="priors")
+    axes.set_xscale("log", base=2)
+    axes.set_yscale("log", base=2)
+    axes.set_title(f"boxes at {network_size[0]}x{network_size[1]}, in pixels")
+    axes.set_xlabel("width")
+    axes.set_ylabel("height")
+    axes.grid(alpha=0.3)
+    axes.legend(loc="upper left", fontsize=8)
+
+
+def _smaller(image: np.ndarray, annotation: Annotation) -> tuple[np.ndarray, Annotation]:
+    """Shrink a picture with its objects to a thumbnail."""
+    height, width = image.shape[:2]
+    scale = _THUMBNAIL / max(height, width)
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    resized = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+    boxes = (annotation.boxes * np.float32([size[0] / width, size[1] / height] * 2)).astype(np.float32)
+    return resized, Annotation(boxes, annotation.labels, annotation.difficult, size)
+
+
+def contact_sheet(images: Sequence[np.ndarray]) -> np.ndarray:
+    """Lay pictures (H, W, 3) uint8, all at most `_THUMBNAIL` pixels wide and high, out on one, on white."""
+    rows = -(-len(images) // SHEET_COLUMNS)
+    sheet = np.full((max(rows, 1) * _THUMBNAIL, SHEET_COLUMNS * _THUMBNAIL, 3), 255, np.uint8)
+    for number, image in enumerate(images):
+        row, column = divmod(number, SHEET_COLUMNS)
+        height, width = image.shape[:2]
+        top = row * _THUMBNAIL + (_THUMBNAIL - height) // 2
+        left = column * _THUMBNAIL + (_THUMBNAIL - width) // 2
+        sheet[top : top + height, left : left + width] = image
+    return sheet
