@@ -7,56 +7,82 @@ import pytest
 from conftest import CLASSES
 from PIL import Image
 
-from vision.datasets import DATASETS, DetectionDataset, join, open_dataset, open_folder, synthetic
+from vision.datasets import DATASETS, DetectionDataset, join, open_dataset, open_folder, open_splits, synthetic
 from vision.datasets.coco import CocoFolder
 from vision.structures import DataError
 
 WRITERS = {
-    "voc": synthetic.write_voc,
-    "open_images": synthetic.write_open_images,
-    "coco": synthetic.write_coco,
-    "yolo": synthetic.write_yolo,
+    "camera-capture": ("voc", synthetic.write_voc),
+    "labelimg": ("voc", synthetic.write_labelimg),
+    "cvat": ("voc", synthetic.write_cvat),
+    "roboflow": ("voc", synthetic.write_roboflow),
+    "kaggle": ("voc", synthetic.write_kaggle),
+    "open_images": ("open_images", synthetic.write_open_images),
+    "coco": ("coco", synthetic.write_coco),
+    "yolo": ("yolo", synthetic.write_yolo),
 }
+#: YOLO's six decimals are the coarsest: a hundredth of a pixel.
+TOLERANCE = 0.01
 
 
 @pytest.fixture(scope="module")
 def roots(tmp_path_factory):
-    """The same 30 pictures in every format."""
+    """The same 30 pictures in every form."""
     drawings = synthetic.drawings(30, 7, size=(120, 90))
     splits = {"train": drawings[:24], "test": drawings[24:]}
     folders = {name: tmp_path_factory.mktemp(name) for name in WRITERS}
-    for name, write in WRITERS.items():
+    for name, (_, write) in WRITERS.items():
         write(folders[name], splits)
     return folders, splits
 
 
 def test_every_format_is_written_here():
-    assert set(WRITERS) == set(DATASETS)
+    assert {name for name, _ in WRITERS.values()} == set(DATASETS)
 
 
-@pytest.mark.parametrize("split", ["train", "test"])
-@pytest.mark.parametrize("name", WRITERS)
-def test_all_formats_say_the_same(roots, name, split):
-    """To a hundredth of a pixel: YOLO's six decimals are the coarsest."""
+def assert_same(dataset, drawings):
+    assert dataset.class_names == ("BACKGROUND", *CLASSES)
+    defects = [*dataset.defects, *dataset.class_defects()]
+    assert [defect for defect in defects if defect.kind != "label-background"] == [], "CVAT always lists one"
+    assert len(dataset) == len(drawings)
+    numbers = {tuple(drawing.boxes.ravel().round().tolist()): number for number, drawing in enumerate(drawings)}
+    found = set()
+    for index in range(len(dataset)):
+        annotation = dataset.annotation(index)
+        number = numbers[tuple(annotation.boxes.ravel().round().tolist())]
+        found.add(number)
+        np.testing.assert_allclose(annotation.boxes, drawings[number].boxes, atol=TOLERANCE)
+        assert [dataset.class_names[label] for label in annotation.labels] == list(drawings[number].names)
+        assert np.abs(dataset.get_image(index).astype(int) - drawings[number].image).mean() < 16
+    assert found == set(range(len(drawings))), "each of them once"
+
+
+@pytest.mark.parametrize("name", [name for name in WRITERS if name != "kaggle"])
+def test_all_forms_say_the_same(roots, name):
     folders, splits = roots
-    for dataset_type in (name, "auto"):
-        dataset = open_dataset(dataset_type, folders[name], split)
-        assert type(open_folder(dataset_type, folders[name])) is DATASETS[name]
-        assert dataset.class_names == ("BACKGROUND", *CLASSES)
-        assert len(dataset) == len(splits[split])
-        assert dataset.defects == []
-        for index, drawing in enumerate(splits[split]):
-            annotation = dataset.annotation(index)
-            np.testing.assert_allclose(annotation.boxes, drawing.boxes, atol=0.01)
-            assert [dataset.class_names[label] for label in annotation.labels] == list(drawing.names)
+    dataset_type, _ = WRITERS[name]
+    for wanted in (dataset_type, "auto"):
+        assert open_folder(wanted, folders[name]).name == dataset_type
+        train, validation = open_splits(wanted, [folders[name]])
+        assert_same(train, splits["train"])
+        assert_same(validation, splits["test"])
 
 
-def test_formats_can_be_mixed(roots):
+def test_a_form_without_lists_says_the_same_of_all_pictures(roots):
     folders, splits = roots
-    joined = join([open_dataset("auto", folder, "train") for folder in folders.values()])
-    assert len(joined) == 4 * len(splits["train"])
-    assert sum(joined.class_counts().values()) == 4 * sum(len(drawing.names) for drawing in splits["train"])
-    assert joined.class_names == ("BACKGROUND", *CLASSES)
+    train, validation = open_splits("auto", [folders["kaggle"]])
+    assert (len(train), len(validation)) == (24, 6)
+    assert_same(join([train, validation]), splits["train"] + splits["test"])
+
+
+def test_forms_can_be_mixed(roots):
+    folders, splits = roots
+    train, validation = open_splits("auto", list(folders.values()))
+    pictures = splits["train"] + splits["test"]
+    assert len(train) + len(validation) == len(WRITERS) * len(pictures)
+    counts = sum(train.class_counts().values()) + sum(validation.class_counts().values())
+    assert counts == len(WRITERS) * sum(len(drawing.names) for drawing in pictures)
+    assert train.class_names == validation.class_names == ("BACKGROUND", *CLASSES)
 
 
 def listed(name, root, split="train"):

@@ -294,7 +294,7 @@ def overlap(train: DetectionDataset, validation: DetectionDataset) -> list[Defec
     same_file = [record for record in validation.records if record.image_path in trained_paths]
     rest = [record for record in validation.records if record.image_path not in trained_paths]
     by_size: dict[int, list[Path]] = {}
-    for record in train.records:
+    for record in train.records if rest else ():
         by_size.setdefault(os.path.getsize(record.image_path), []).append(record.image_path)
     copies = []
     probes: dict[Path, bytes] = {}

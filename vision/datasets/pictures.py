@@ -82,8 +82,10 @@ def picture_facts(path: Path) -> PictureFacts:
             warnings.simplefilter("ignore")  # large pictures, odd EXIF: not what is asked here
             with Image.open(path) as image:
                 width, height = image.size
-                orientation = image.getexif().get(_EXIF_ORIENTATION, 1)
                 bits = 16 if "16" in str(image.tile[:1]) or image.mode.startswith("I") else 8
+                # Pillow decodes a whole PNG in search of EXIF behind its pixels, where hardly anybody puts it.
+                has_exif = image.format != "PNG" or "exif" in image.info
+                orientation = image.getexif().get(_EXIF_ORIENTATION, 1) if has_exif else 1
                 facts = PictureFacts(
                     width,
                     height,

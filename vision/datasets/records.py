@@ -201,7 +201,7 @@ def make_record(raw: RawPicture, facts: PictureFacts | None, form: Form) -> tupl
     size = (facts.width, facts.height) if stored else facts.upright_size
     boxes, kept = [], []
     if form.whole_pixels:
-        fractions = [item.where for item in raw.objects if item.box and any(value % 1 for value in item.box)]
+        fractions = [item.where for item in raw.objects if item.box and any(value % 1 > 0 for value in item.box)]
         if fractions:
             message = f"picture {raw.image_id} has fractions of pixels in its boxes: {some(fractions)}"
             defects.append(Defect("box-fraction", raw.source, message))

@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 
 from vision.datasets.labels import BACKGROUND, store_labels
-from vision.utils.files import write_text
+from vision.utils.files import replacing, write_text
 
 #: Objects are drawn this many times larger and then shrunk, for soft edges.
 _OVERSAMPLING = 2
@@ -165,21 +165,40 @@ def drawings(count: int, seed: int, **options) -> list[Drawing]:
     return [draw(np.random.default_rng((seed, number)), **options) for number in range(count)]
 
 
-def voc_xml(file_name: str, drawing: Drawing, difficult: Sequence[bool] | None = None) -> str:
-    """Spell an annotation as VOC does, pixels counted from 1."""
+def voc_xml(
+    file_name: str,
+    drawing: Drawing,
+    difficult: Sequence[bool] | None = None,
+    *,
+    number: str = "g",
+    head: str = "",
+    before_box: str = "",
+    after_box: str = "",
+) -> str:
+    """Spell an annotation as VOC does, pixels counted from 1.
+
+    Args:
+        file_name: of the picture.
+        drawing: what is on it.
+        difficult: of each object.
+        number: format of coordinates; tools differ.
+        head: lines behind the file's name; tools differ.
+        before_box: lines of each object before its box.
+        after_box: and behind it.
+    """
     height, width = drawing.image.shape[:2]
     difficult = [False] * len(drawing.names) if difficult is None else difficult
     objects = "".join(
-        f"  <object>\n    <name>{name}</name>\n    <difficult>{int(hard)}</difficult>\n    <bndbox>\n"
+        f"  <object>\n    <name>{name}</name>\n{before_box}    <difficult>{int(hard)}</difficult>\n    <bndbox>\n"
         + "".join(
-            f"      <{tag}>{value + 1:g}</{tag}>\n"
+            f"      <{tag}>{value + 1:{number}}</{tag}>\n"
             for tag, value in zip(("xmin", "ymin", "xmax", "ymax"), box, strict=True)
         )
-        + "    </bndbox>\n  </object>\n"
+        + f"    </bndbox>\n{after_box}  </object>\n"
         for name, box, hard in zip(drawing.names, drawing.boxes.tolist(), difficult, strict=True)
     )
     return (
-        f"<annotation>\n  <filename>{file_name}</filename>\n  <size>\n    <width>{width}</width>\n"
+        f"<annotation>\n  <filename>{file_name}</filename>\n{head}  <size>\n    <width>{width}</width>\n"
         f"    <height>{height}</height>\n    <depth>3</depth>\n  </size>\n{objects}</annotation>\n"
     )
 
@@ -200,6 +219,58 @@ def write_voc(root: Path, splits: dict[str, list[Drawing]], class_names: Sequenc
             write_text(root / "Annotations" / f"{image_id}.xml", voc_xml(f"{image_id}.jpg", drawing))
         write_text(root / "ImageSets" / "Main" / f"{split}.txt", "".join(f"{image_id}\n" for image_id in ids))
     store_labels(root / "labels.txt", [name for name in class_names if name != BACKGROUND])
+
+
+def write_labelimg(root: Path, splits: dict[str, list[Drawing]]) -> None:
+    """Write drawings as LabelImg leaves them, with lists by Notepad: BOM, CRLF, suffixes, no `labels.txt`."""
+    for split, pictures in splits.items():
+        names = [f"{split} ({number}).jpg" for number in range(len(pictures))]
+        for name, drawing in zip(names, pictures, strict=True):
+            head = f"  <folder>JPEGImages</folder>\n  <path>C:\\Users\\me\\JPEGImages\\{name}</path>\n"
+            xml = voc_xml(name, drawing, head=head, before_box="    <pose>Unspecified</pose>\n")
+            write_image(root / "JPEGImages" / name, drawing.image)
+            write_text(root / "Annotations" / name.replace(".jpg", ".xml"), xml)
+        with replacing(root / "ImageSets" / f"{split}.txt") as temporary:
+            temporary.write_bytes(("\ufeff" + "".join(f"{name}\r\n" for name in names)).encode())
+
+
+def write_cvat(root: Path, splits: dict[str, list[Drawing]], class_names: Sequence[str] = tuple(SHAPES)) -> None:
+    """Write drawings as CVAT exports them: folders per subset, decimals, attributes, `labelmap.txt`."""
+    for split, pictures in splits.items():
+        ids = [f"{split}/frame_{number:06d}" for number in range(len(pictures))]
+        attributes = "    <attributes>\n      <attribute>\n        <name>rotation</name>\n        <value>0.0</value>\n"
+        attributes += "      </attribute>\n    </attributes>\n"
+        for image_id, drawing in zip(ids, pictures, strict=True):
+            xml = voc_xml(f"{image_id}.jpg", drawing, number=".2f", after_box=attributes)
+            write_image(root / "JPEGImages" / f"{image_id}.jpg", drawing.image)
+            write_text(root / "Annotations" / f"{image_id}.xml", xml)
+        write_text(root / "ImageSets" / "Main" / f"{split}.txt", "".join(f"{image_id}\n" for image_id in ids))
+    lines = ["# label:color_rgb:parts:actions", "background:0,0,0::"]
+    lines += [f"{name}:{40 * number},0,128::" for number, name in enumerate(class_names)]
+    write_text(root / "labelmap.txt", "\n".join(lines) + "\n")
+
+
+def write_roboflow(root: Path, splits: dict[str, list[Drawing]]) -> None:
+    """Write drawings as Roboflow exports them: XML beside the pictures, a folder per split, dots in names."""
+    for split, pictures in splits.items():
+        folder = root / {"test": "valid"}.get(split, split)
+        for number, drawing in enumerate(pictures):
+            stem = f"{split}-{number}_jpg.rf.{number:032x}"
+            write_image(folder / f"{stem}.jpg", drawing.image)
+            xml = voc_xml(
+                f"{stem}.jpg", drawing, before_box="    <truncated>0</truncated>\n    <occluded>0</occluded>\n"
+            )
+            write_text(folder / f"{stem}.xml", xml)
+    write_text(root / "README.dataset.txt", "Exported\n")
+
+
+def write_kaggle(root: Path, splits: dict[str, list[Drawing]]) -> None:
+    """Write drawings as many Kaggle sets are: `images` and `annotations`, and nothing that says which is for what."""
+    for split, pictures in splits.items():
+        for number, drawing in enumerate(pictures):
+            stem = f"{split}{number}"
+            write_image(root / "archive" / "images" / f"{stem}.png", drawing.image)
+            write_text(root / "archive" / "annotations" / f"{stem}.xml", voc_xml(f"{stem}.png", drawing))
 
 
 def write_open_images(root: Path, splits: dict[str, list[Drawing]]) -> None:

@@ -70,7 +70,7 @@ def rehearse(
     began = before = time.perf_counter()
     for batch in train_loader:
         losses = train_step(objective, to_device(batch, device), optimizer)
-        first = first or MeanLosses(float(losses.regression), float(losses.classification))
+        first = first or MeanLosses(losses.regression.item(), losses.classification.item())
         _wait_for(device)
         now = time.perf_counter()
         seconds.append(now - before)
