@@ -89,7 +89,7 @@ def listed(name, root, split="train"):
     """Read what a list or folder names, without holding any picture out."""
     folder = open_folder(name, root)
     contents = folder.read(folder.listing(split))
-    return DetectionDataset(contents.records, folder.class_names()[0], defects=contents.defects, **contents.origin)
+    return DetectionDataset(contents.records, folder.class_names(), defects=contents.defects, **contents.origin)
 
 
 def put_image(path, size=(100, 50)):

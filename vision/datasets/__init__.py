@@ -97,10 +97,9 @@ def open_dataset(
 
 
 def _dataset(folder: Folder, listing: Listing, progress: Progress, with_labels: bool) -> DetectionDataset:
-    class_names, defects = folder.class_names()
     contents = folder.read(listing, progress)
-    found = [*(defects if with_labels else ()), *contents.defects]
-    return DetectionDataset(contents.records, class_names, defects=found, **contents.origin)
+    defects = [*(folder.label_list.defects if with_labels else ()), *contents.defects]
+    return DetectionDataset(contents.records, folder.class_names(), defects=defects, **contents.origin)
 
 
 def open_splits(

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
-import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -32,9 +30,6 @@ REACHING_OVERLAP = 0.5
 
 #: Boxes that are compared with all priors at once.
 _CHUNK = 256
-
-#: What is read of files of the same size to tell whether they differ, at their beginning, middle and end.
-_PROBE = 1 << 14
 
 
 def log_defects(defects: Sequence[Defect], most: int | None = LINES_PER_KIND) -> None:
@@ -293,20 +288,8 @@ def overlap(train: DetectionDataset, validation: DetectionDataset) -> list[Defec
     trained_paths = {record.image_path for record in train.records}
     same_file = [record for record in validation.records if record.image_path in trained_paths]
     rest = [record for record in validation.records if record.image_path not in trained_paths]
-    by_size: dict[int, list[Path]] = {}
-    for record in train.records if rest else ():
-        by_size.setdefault(os.path.getsize(record.image_path), []).append(record.image_path)
-    copies = []
-    probes: dict[Path, bytes] = {}
-    for record in rest:
-        mine = None
-        for path in by_size.get(os.path.getsize(record.image_path), ()):
-            mine = mine or _probe(record.image_path)
-            if path not in probes:
-                probes[path] = _probe(path)
-            if probes[path] == mine:
-                copies.append(f"{record.image_path} is {path}")
-                break
+    by_digest = {record.digest: record.image_path for record in train.records if record.digest}
+    copies = [f"{r.image_path} is {by_digest[r.digest]}" for r in rest if r.digest in by_digest]
     defects = []
     if same_file:
         share = len(same_file) / len(validation)
@@ -323,14 +306,3 @@ def overlap(train: DetectionDataset, validation: DetectionDataset) -> list[Defec
         )
         defects.append(Defect("overlap", Path(validation.title), message))
     return defects
-
-
-def _probe(path: Path) -> bytes:
-    """Digest a file, a large one by samples."""
-    size = os.path.getsize(path)
-    digest = hashlib.blake2b(digest_size=16)
-    with open(path, "rb") as file:
-        for start in sorted({0, max(0, size // 2 - _PROBE // 2), max(0, size - _PROBE)}):
-            file.seek(start)
-            digest.update(file.read(_PROBE))
-    return digest.digest()

@@ -53,7 +53,7 @@ class CocoFolder(Folder):
         title = str(self.root) if len(listings) > 1 else listings[0].title
         return Listing(title, [raw for listing in listings for raw in listing.pictures], [])
 
-    def label_list(self) -> LabelList:
+    def written_labels(self) -> LabelList:
         """Read the categories of all files."""
         names = {name: None for path in self._files.values() for name in _class_names(self._content(path))}
         return check_labels(list(names), next(iter(self._files.values())))

@@ -88,9 +88,12 @@ class FileFacts:
 
     def known(self, kind: str, path: Path) -> Any:
         """Give a fact only if it is kept and the file is as it was, else None."""
+        key = f"{kind}:{path}"
+        if key not in self._used and key not in self._kept:
+            return None
         try:
             return self.get(kind, path, _unknown)
-        except _UnknownError:
+        except (_UnknownError, OSError):
             return None
 
     def save(self) -> None:

@@ -6,6 +6,7 @@ A format is a subclass that reads its files into `RawPicture`s; everything that 
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import logging
 import os
@@ -126,7 +127,7 @@ class Folder:
         """
         raise NotImplementedError
 
-    def label_list(self) -> LabelList | None:
+    def written_labels(self) -> LabelList | None:
         """Read the list of classes; None if the dataset has none."""
         raise NotImplementedError
 
@@ -166,12 +167,15 @@ class Folder:
             Listing(f"{train.title}, {how}", held_out, []),
         )
 
-    def class_names(self) -> tuple[tuple[str, ...], list[Defect]]:
-        """Decide on the class list, BACKGROUND first, for all splits alike."""
-        written = None if self.options.labels_from_data else self.label_list()
-        if written is not None:
-            return with_background(written.names), list(written.defects)
-        return with_background(sorted(set(self.all_names()))), []
+    @functools.cached_property
+    def label_list(self) -> LabelList:
+        """The classes, for all splits alike: those that the dataset lists, else the names found."""
+        written = None if self.options.labels_from_data else self.written_labels()
+        return LabelList(tuple(sorted(set(self.all_names())))) if written is None else written
+
+    def class_names(self) -> tuple[str, ...]:
+        """Give the class list, BACKGROUND first."""
+        return with_background(self.label_list.names)
 
     def read(self, listing: Listing, progress: Progress = no_progress) -> Contents:
         """Check pictures and objects, and make what can be trained on.
@@ -191,7 +195,9 @@ class Folder:
                 records.append(record)
         if not records:
             found = (
-                f"none of its {len(pictures)} pictures can be used; first: {defects[0]}" if pictures else "names no picture"
+                f"none of its {len(pictures)} pictures can be used; first: {defects[0]}"
+                if pictures
+                else "names no picture"
             )
             raise DataError(f"{listing.title}: {found}")
         on_disk = sum(len(raw.objects) for raw in pictures) + sum(defect.objects for defect in listing.defects)

@@ -101,7 +101,7 @@ class OpenImagesFolder(Folder):
             pictures.append(RawPicture(image_id, image_path, table, found, defects=own))
         return Listing(str(table), pictures, defects)
 
-    def label_list(self) -> LabelList | None:
+    def written_labels(self) -> LabelList | None:
         """Open Images has no list of classes."""
         return None
 
@@ -147,10 +147,9 @@ class OpenImagesDataset(DetectionDataset):
         self.dataset_type = dataset_type.lower()
         folder = OpenImagesFolder(self.root)
         contents = folder.read(folder.table_listing(self.dataset_type))
-        class_names, _ = folder.class_names()
         super().__init__(
             contents.records,
-            class_names,
+            folder.class_names(),
             transform,
             target_transform,
             False,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -150,6 +151,7 @@ class Record(NamedTuple):
     orientation: int = 1  # EXIF's, by which the stored pixels are turned upright
     source: Path = Path()  # where its objects are written
     places: tuple[str, ...] = ()  # what each object is called there
+    digest: str = ""  # of the picture's file
 
     def what(self, place: str, name: str) -> str:
         """Name an object of the picture, for messages behind the name of its file."""
@@ -224,6 +226,7 @@ def make_record(raw: RawPicture, facts: PictureFacts | None, form: Form) -> tupl
         facts.orientation,
         raw.source,
         tuple(sys.intern(item.where) for item in kept),
+        facts.digest,
     )
     return record, defects
 
@@ -277,40 +280,47 @@ def _about_the_size(raw: RawPicture, facts: PictureFacts, form: Form, stored: bo
 
 def _check(
     item: RawObject, raw: RawPicture, size: tuple[int, int], form: Form
-) -> tuple[np.ndarray | None, list[Defect]]:
+) -> tuple[tuple[float, ...] | None, list[Defect]]:
     """Give an object's box in pixels counted from 0, inside the picture; None if the object must be left out."""
-    what = _what(raw.source, raw.image_id, item.where, item.name)
-    written = item.written or str(None if item.box is None else [round(float(value), 6) for value in item.box])
+    written = item.written or str(None if item.box is None else [round(value, 6) for value in item.box])
 
     def defect(kind: str, message: str, objects: int = 0) -> Defect:
+        what = _what(raw.source, raw.image_id, item.where, item.name)
         return Defect(kind, raw.source, f"{what} {message}", objects)
 
     if not item.name:
         return None, [defect("name-missing", "left out: it has no name", 1)]
     if item.box is None:
         return None, [defect("box-missing", f"left out: its box is {written}, expected four numbers", 1)]
-    corners = np.asarray(item.box, dtype=np.float64)
-    if not np.isfinite(corners).all():
+    x1, y1, x2, y2 = item.box
+    if not all(map(math.isfinite, item.box)):
         return None, [defect("box-not-finite", f"left out: its box {written} is not finite", 1)]
     found = []
-    if (corners[:2] > corners[2:]).any():
+    if x1 > x2 or y1 > y2:
         found.append(defect("box-reversed", f"mended: the corners of its box {written} were swapped"))
-        corners = np.concatenate([np.minimum(corners[:2], corners[2:]), np.maximum(corners[:2], corners[2:])])
-    sides = np.array(size * 2, dtype=np.float64)
-    pixels = corners * sides if form.relative else corners - form.first_pixel
-    clipped = pixels.clip(0, sides).astype(np.float32)
-    if (clipped[2:] - clipped[:2] < LEAST_SIDE).any():
-        message = f"left out: its box {written} has no area within {size[0]}x{size[1]}"
+        x1, y1, x2, y2 = min(x1, x2), min(y1, y2), max(x1, x2), max(y1, y2)
+    width, height = size
+    scale_x, scale_y, shift = (width, height, 0) if form.relative else (1, 1, form.first_pixel)
+    left, right = x1 * scale_x - shift, x2 * scale_x - shift
+    top, bottom = y1 * scale_y - shift, y2 * scale_y - shift
+    clipped = (
+        min(max(left, 0.0), width),
+        min(max(top, 0.0), height),
+        min(max(right, 0.0), width),
+        min(max(bottom, 0.0), height),
+    )
+    if clipped[2] - clipped[0] < LEAST_SIDE or clipped[3] - clipped[1] < LEAST_SIDE:
+        message = f"left out: its box {written} has no area within {width}x{height}"
         return None, [defect("box-no-area", message, 1)]
     # The numbers in the file are judged: where pixels count from 1, a 0 is common and harmless, anything else is not.
     if form.first_pixel:
-        outside = (corners < 0).any() or (corners > sides).any()
-        from_zero = not outside and (corners < form.first_pixel).any()
+        outside = min(x1, y1) < 0 or x2 > width or y2 > height
+        from_zero = not outside and min(x1, y1) < form.first_pixel
     else:
-        outside = (pixels < -_ROUNDING).any() or (pixels > sides + _ROUNDING).any()
+        outside = min(left, top) < -_ROUNDING or right > width + _ROUNDING or bottom > height + _ROUNDING
         from_zero = False
     if outside:
-        found.append(defect("box-outside", f"mended: its box {written} is cut to the picture's {size[0]}x{size[1]}"))
+        found.append(defect("box-outside", f"mended: its box {written} is cut to the picture's {width}x{height}"))
     if from_zero:
         found.append(defect("box-from-zero", f"has 0 in its box {written}, where pixels count from 1"))
     return clipped, found

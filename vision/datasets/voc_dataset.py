@@ -99,7 +99,7 @@ class VocFolder(Folder):
             )
         return Listing(str(self.annotation_folder), [self._annotated(path) for path in self.annotations.paths], [])
 
-    def label_list(self) -> LabelList | None:
+    def written_labels(self) -> LabelList | None:
         """Read `labels.txt` or CVAT's `labelmap.txt`."""
         folders = (self.base, self.root)
         paths = [folder / name for folder in folders for name in LABEL_FILES if (folder / name).is_file()]
@@ -238,7 +238,8 @@ class VOCDataset(DetectionDataset):
         folder = VocFolder(self.root)
         split = "test" if is_test else "train"
         contents = folder.read(folder.listing(split) or folder.split(split))
-        class_names, defects = folder.class_names() if label_file is None else (read_labels(label_file), [])
+        class_names = folder.class_names() if label_file is None else read_labels(label_file)
+        defects = folder.label_list.defects if label_file is None else ()
         super().__init__(
             contents.records,
             class_names,

@@ -57,7 +57,7 @@ class YoloFolder(Folder):
         """Read all pictures below `images`, or below the root."""
         return self._listing_of(self.root / "images" if (self.root / "images").is_dir() else self.root)
 
-    def label_list(self) -> LabelList:
+    def written_labels(self) -> LabelList:
         """Read the names of `data.yaml`, or of a file beside it."""
         return self.labels
 

@@ -1,0 +1,120 @@
+#!/usr/bin/env python3
+"""How long a start takes, and how much memory, until the data are read and audited: first start and second.
+
+Draws datasets of growing size in VOC layout, and starts anew for each figure, imports and the net left out. The
+second start takes what the first has read from a cache; a third follows after one file in a hundred was changed.
+
+    python3 benchmarks/startup.py
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+#: Files younger than this are not believed to be settled, and read again.
+SETTLING_SECONDS = 2.5
+
+
+def measure(root: Path) -> dict[str, float]:
+    """Read and audit a dataset in this process."""
+    from vision.boxes.forms import center_form_to_corner_form
+    from vision.datasets import open_splits
+    from vision.datasets.audit import make_audit
+    from vision.ssd.config import MOBILENETV1
+
+    config = MOBILENETV1.at(300)
+    before = _peak()
+    start = time.perf_counter()
+    splits = open_splits("voc", [root])
+    read = time.perf_counter()
+    audit = make_audit(*splits, config.width_height, center_form_to_corner_form(config.priors), 5000)
+    return {
+        "reading": read - start,
+        "audit": time.perf_counter() - read,
+        "peak": _peak(),
+        "grown": _peak() - before,
+        "pictures": audit.train.pictures + audit.validation.pictures,
+    }
+
+
+def _peak() -> float:
+    """Peak memory of this process in MiB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def write_dataset(root: Path, count: int) -> None:
+    """Write small pictures, of a few contents under many names."""
+    from vision.datasets import synthetic
+
+    drawings = synthetic.drawings(16, 1, size=(96, 80), objects=(2, 4))
+    (root / "JPEGImages").mkdir(parents=True)
+    (root / "Annotations").mkdir()
+    (root / "ImageSets" / "Main").mkdir(parents=True)
+    sources = []
+    for number, drawing in enumerate(drawings):
+        path = root / f"{number}.jpg"
+        synthetic.write_image(path, drawing.image)
+        sources.append((path.read_bytes(), drawing))
+        path.unlink()
+    names = [f"picture_{number:06d}" for number in range(count)]
+    for number, name in enumerate(names):
+        content, drawing = sources[number % len(sources)]
+        # A comment behind the end of the picture makes every file another one.
+        (root / "JPEGImages" / f"{name}.jpg").write_bytes(content[:-2] + b"\xff\xfe\x00\x08%06d" % number + b"\xff\xd9")
+        (root / "Annotations" / f"{name}.xml").write_text(synthetic.voc_xml(f"{name}.jpg", drawing))
+    held_out = count // 5
+    for list_name, listed in (("train", names[held_out:]), ("val", names[:held_out])):
+        (root / "ImageSets" / "Main" / f"{list_name}.txt").write_text("\n".join(listed) + "\n")
+
+
+def start(root: Path, cache: Path) -> dict[str, float]:
+    """Measure in a process of its own."""
+    environment = {**os.environ, "XDG_CACHE_HOME": str(cache), "PYTHONPATH": str(ROOT)}
+    words = [sys.executable, __file__, f"--measure={root}"]
+    done = subprocess.run(words, env=environment, check=True, capture_output=True, text=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sizes", type=int, nargs="+", default=[5000, 10000, 20000])
+    parser.add_argument("--measure", type=Path, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.measure:
+        print(json.dumps(measure(args.measure)))
+        return
+    print("pictures  start          reading s   audit s   us a picture   peak MiB   grown MiB")
+    with tempfile.TemporaryDirectory() as folder:
+        for size in args.sizes:
+            root, cache = Path(folder) / str(size), Path(folder) / f"cache_{size}"
+            write_dataset(root, size)
+            time.sleep(SETTLING_SECONDS)
+            totals = {}
+            for name in ("first", "second", "1 % changed"):
+                if name == "1 % changed":
+                    for path in sorted((root / "Annotations").iterdir())[::100]:
+                        path.write_text(path.read_text() + "\n")
+                figures = start(root, cache)
+                totals[name] = figures["reading"] + figures["audit"]
+                print(
+                    f"{figures['pictures']:8}  {name:12}  {figures['reading']:10.2f}  {figures['audit']:8.2f}  "
+                    f"{totals[name] / size * 1e6:13.0f}  {figures['peak']:9.0f}  {figures['grown']:10.0f}"
+                )
+            print(f"{'':8}  second start: {totals['first'] / totals['second']:.1f} times as fast as the first")
+            shutil.rmtree(root)
+
+
+if __name__ == "__main__":
+    main()
