@@ -10,30 +10,36 @@ import argparse
 import copy
 import json
 import logging
+import platform
 import secrets
+import shlex
 import sys
+import time
 from collections import Counter
 from collections.abc import Sequence
-from datetime import datetime
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from vision import cli
+from vision import __version__, cli
 from vision.boxes.forms import center_form_to_corner_form
 from vision.datasets import DetectionDataset, labels, open_splits
-from vision.datasets.audit import LINES_PER_KIND, Audit, box_sides, make_audit
+from vision.datasets.audit import LINES_PER_KIND, Audit, box_sides, fingerprint, make_audit
 from vision.datasets.loading import make_loader
 from vision.engine import checkpoint, optim, pretrained
-from vision.engine.loop import EpochResult, Objective, RunOptions, StepResult, fit
-from vision.engine.rehearsal import Rehearsal, rehearse
+from vision.engine.faults import Means, Stop, Stopped, with_less
+from vision.engine.learner import Learner, Objective
+from vision.engine.loop import EpochResult, Position, RunOptions, StepResult, fit
+from vision.engine.precision import AMP_CHOICES, Precision, choose_precision
+from vision.engine.rehearsal import Rehearsal, channels_last_is_faster, rehearse
 from vision.nn.multibox_loss import MultiboxLoss
 from vision.report.audit_page import SHEET_COLUMNS, SHEET_ROWS, draw_audit
+from vision.report.records import ResultsTable, Scalars, write_arguments
 from vision.ssd.config import SSDConfig
 from vision.ssd.data_preprocessing import AUGMENTATIONS, Normaliser, TestTransform, TrainAugmentation
 from vision.ssd.models import DEFAULT_NET, MODELS, describe_weights
-from vision.ssd.ssd import place
+from vision.ssd.ssd import load_strictly, place
 from vision.ssd.weights import read_weights
 from vision.structures import DataError
 from vision.utils.files import write_text
@@ -88,11 +94,22 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         const="",
         help="go on with a run: a file, a model folder, or without value --model-dir's newest",
     )
+    start.add_argument(
+        "--auto-resume",
+        action="store_true",
+        help="go on with --model-dir's run if there is one, else start: for service managers",
+    )
     rates = parser.add_argument_group("optimisation")
     rate = cli.number(float, 0)
+    rates.add_argument(
+        "--optimizer", type=cli.one_of("optimizer", optim.OPTIMIZERS), default="sgd", help=", ".join(optim.OPTIMIZERS)
+    )
     rates.add_argument("--lr", "--learning-rate", type=rate, default=0.01, help="rate of the prediction heads")
-    rates.add_argument("--momentum", type=cli.share, default=0.9, help="of SGD")
-    rates.add_argument("--weight-decay", type=rate, default=5e-4, help="of SGD")
+    rates.add_argument("--momentum", type=cli.share, default=0.9, help="of SGD; Adam's first beta")
+    rates.add_argument("--weight-decay", type=rate, default=5e-4, help="of all weights")
+    rates.add_argument(
+        "--no-bias-decay", dest="bias_decay", action="store_false", help="biases and batch norms do not decay"
+    )
     rates.add_argument("--base-net-lr", type=rate, default=0.001, help="rate of the backbone")
     rates.add_argument("--extra-layers-lr", type=rate, help="rate of add-ons and extra layers (default: --lr)")
     rates.add_argument(
@@ -108,6 +125,32 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         type=cli.number(float, 0, above=True),
         help="epochs in which cosine falls to zero (default: --epochs)",
     )
+    rates.add_argument(
+        "--schedule",
+        type=cli.one_of("schedule", tuple(optim.SCHEDULES)),
+        help="preset of the Detectron tables: 1x is 12 epochs, rates divided by 10 after 8 and 11, 500 iterations of "
+        "warm-up; 2x twice as long; options given besides have their own say",
+    )
+    rates.add_argument("--warmup-epochs", type=rate, help="epochs in which rates rise at the start")
+    rates.add_argument(
+        "--warmup-iters",
+        type=cli.number(int, 0),
+        help=f"the same in iterations (default: {optim.WARMUP_ITERATIONS}, at most {optim.WARMUP_SHARE} of the run)",
+    )
+    rates.add_argument(
+        "--warmup-factor", type=cli.share, help="where the rise begins, 1/3 to 0 are usual (default: one step of it)"
+    )
+    rates.add_argument(
+        "--auto-lr",
+        nargs="?",
+        type=cli.count,
+        const=optim.REFERENCE_BATCH,
+        help="rates are meant for batches of this size, and scaled to the run's (default without value: "
+        f"{optim.REFERENCE_BATCH})",
+    )
+    rates.add_argument("--clip-grad", type=cli.number(float, 0, above=True), help="largest norm of all gradients")
+    rates.add_argument("--accumulate", type=cli.count, default=1, help="batches that make one step")
+    rates.add_argument("--ema", action="store_true", help="validate and save an exponential average of the weights")
     run = parser.add_argument_group("run")
     run.add_argument(
         "--dry-run",
@@ -126,6 +169,19 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         default=True,
         help="compute mAP when validating",
     )
+    run.add_argument(
+        "--patience", type=cli.count, help="end after so many validations without a better one; forfeits the annealing"
+    )
+    run.add_argument("--checkpoint-steps", type=cli.count, help="steps after which the state is saved within an epoch")
+    run.add_argument(
+        "--keep-checkpoints", type=cli.count, help="keep so many of the newest files of epochs (default: all)"
+    )
+    run.add_argument(
+        "--amp",
+        type=cli.one_of("precision", AMP_CHOICES),
+        default="auto",
+        help="mixed precision: auto where the device is made for it, off, bf16 or fp16",
+    )
     run.add_argument("--debug-steps", type=cli.count, default=10, help="steps between log lines")
     run.add_argument(
         "--seed",
@@ -143,14 +199,21 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     run.add_argument(
         "--log-level", type=cli.one_of("log level", LOG_LEVELS), default="info", help=", ".join(LOG_LEVELS)
     )
+    preset, _ = parser.parse_known_args(argv)
+    if preset.schedule:
+        parser.set_defaults(**optim.SCHEDULES[preset.schedule])
     args = parser.parse_args(argv)
+    if args.warmup_epochs is not None and preset.warmup_iters is not None:
+        parser.error("--warmup-epochs and --warmup-iters say the same; leave one out")
+    if args.auto_resume and args.resume is not None:
+        parser.error("--auto-resume and --resume contradict each other; leave one out")
     if args.base_net and args.pretrained_ssd and args.resume is None:
         parser.error("--base-net and --pretrained-ssd both name starting weights; leave one out")
     return args
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Train."""
+def main(argv: Sequence[str] | None = None) -> int:
+    """Train; gives the exit code."""
     args = parse_args(argv)
     cli.setup_logging(args.log_level)
     logger.info("%s", args)
@@ -159,30 +222,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     spec = MODELS[args.net]
     config = spec.config_at(args.resolution)
     cli.check_writable(args.model_dir, "--model-dir")
-
-    state = None
-    if args.resume is not None:
-        source = checkpoint.resume_source(args.resume, args.model_dir)
-        state_path = source if source.suffix == ".state" else checkpoint.state_beside(source)
-        state = checkpoint.load_state(state_path) if state_path else None
+    if args.auto_resume and checkpoint.can_resume(args.model_dir):
+        args.resume = ""
+    source, state = run_to_resume(args)
     seed = next(s for s in (args.seed, state and state.seed, secrets.randbelow(2**31)) if s is not None)
     torch.manual_seed(seed)
     logger.info("seed: %d", seed)
 
-    train_set, val_set = open_splits(args.dataset_type, args.data, cli.reading_options(args), cli.progress)
+    train_set, val_set, audit = read_data(args, config)
     class_names = train_set.class_names
-    audit = make_audit(
-        train_set,
-        val_set,
-        config.width_height,
-        center_form_to_corner_form(config.priors),
-        None if args.dry_run else BOXES_AT_START,
-    )
-    audit.log(None if args.dry_run else LINES_PER_KIND)
-    write_text(args.model_dir / "audit.json", json.dumps(audit.as_json(), indent=1) + "\n")
-    require_sense(train_set, args.data)
-    if args.strict:
-        audit.require_flawless()
     if args.no_negatives:
         train_set.drop_negatives()
     if args.balance_data:
@@ -190,77 +238,312 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     net = spec.build(len(class_names), config=config, width_mult=args.mb2_width_mult or 1.0)
     net.class_names = class_names
-    if args.resume is not None:
-        resume_weights(net, source, state)
-    else:
+    if source is None:
         pretrained.initialise(net, base_net=args.base_net, pretrained_ssd=pretrained_file(args))
-    place(net, device)
+    elif not resume_weights(net, source, state):
+        state = None
+    precision, choices = choose(args, net, device, state)
+    place(net, device, choices["channels_last"])
 
-    options = optim.OptimOptions(
-        lr=args.lr,
-        base_net_lr=args.base_net_lr,
-        extra_layers_lr=args.extra_layers_lr,
-        momentum=args.momentum,
-        weight_decay=args.weight_decay,
-        freeze_base_net=args.freeze_base_net,
-        freeze_net=args.freeze_net,
-    )
-    schedule = optim.ScheduleOptions(args.scheduler, args.epochs, args.milestones, args.gamma, args.t_max)
+    options = optim_options(args)
     frozen = optim.freeze(net, options)
-    optimizer = optim.sgd(net, options)
-    loaders = make_loaders(args, config, train_set, val_set, seed, device)
+    learner = Learner(
+        Objective(net, Normaliser(config.image_mean, config.image_std), MultiboxLoss(), precision).to(device),
+        optim.make_optimizer(net, options),
+        schedule_options(args),
+        frozen=frozen,
+        clip_grad=args.clip_grad,
+        average=optim.WeightAverage(net) if args.ema else None,
+    )
+    means = Means(args.batch_size, args.accumulate, args.workers)
+    loaders = make_loaders(args, means, config, train_set, val_set, seed, device)
     check_batch_size(net, min(len(batch) for batch in loaders[0].batch_sampler), frozen)
-    objective = Objective(net, Normaliser(config.image_mean, config.image_std), MultiboxLoss()).to(device)
-    first_epoch = 0
-    if state is not None:
-        optim.restore(optimizer, state.optimizer)
-        torch.set_rng_state(state.random_state)
-        first_epoch = state.epoch + 1
-        if first_epoch >= args.epochs:
-            logger.warning(
-                "%s: its %d epochs are done; --epochs=%d would add more", source, first_epoch, 2 * first_epoch
-            )
     annotations = [val_set.annotation(index) for index in range(len(val_set))]
     if args.dry_run:
-        log_rehearsal(rehearse(objective, *loaders, annotations, optimizer, frozen), args.epochs - first_epoch)
+        log_rehearsal(rehearse(learner, *loaders, annotations, args.accumulate), args.epochs)
         draw_audit_page(args.model_dir / "audit.png", train_set, audit, config)
         logger.info("Dry run done: nothing was trained; %s has all of the audit", args.model_dir / "audit.json")
-        return
-    best = best_so_far(args.model_dir) if args.resume is not None else {}
-    labels.store_labels(args.model_dir / "labels.txt", class_names)
+        return 0
 
-    results = fit(
-        objective,
-        *loaders,
-        annotations,
-        class_names,
-        optimizer,
-        schedule,
-        RunOptions(args.validation_epochs, args.debug_steps, args.validation_mean_ap),
-        frozen=frozen,
-        first_epoch=first_epoch,
-        progress=cli.progress,
-    )
-    with Scalars(args.model_dir / "tensorboard") as scalars:
+    course = {"pictures": fingerprint(train_set), "seed": seed, "step": args.batch_size * args.accumulate}
+    position = go_on(learner, state, course, args.epochs)
+    run = Run(args, learner, position, course, seed, choices, state)
+    labels.store_labels(args.model_dir / "labels.txt", class_names)
+    write_arguments(args.model_dir / "args.json", arguments(argv, args, seed, course, val_set, device, choices))
+    with Stop() as stop, Scalars(args.model_dir / "tensorboard") as scalars:
+        while True:
+            results = fit(
+                learner,
+                *loaders,
+                annotations,
+                class_names,
+                RunOptions(args.validation_epochs, args.debug_steps, args.validation_mean_ap, means.accumulate),
+                train_ids=train_set.ids,
+                position=position,
+                progress=lambda items, what, total: stop.between(cli.progress(items, what, total)),
+            )
+            try:
+                run.through(results, stop, scalars)
+            except Stopped:
+                run.save_state()
+                words = [word for word in (sys.argv[1:] if argv is None else argv) if not word.startswith("--resume")]
+                logger.info("Saved %s; go on with: %s", args.model_dir / checkpoint.STATE, resume_command(words))
+                return stop.exit_code
+            except (RuntimeError, MemoryError, OSError) as err:
+                less = with_less(err, means)
+                if less is None:
+                    raise
+                logger.warning("%s", cli.error_line(err))
+                logger.warning(
+                    "going on at epoch %d, step %d with batches of %d, %d of them a step, and %d loader processes",
+                    *(position.epoch, position.step, *less),
+                )
+                means = less
+                del results, loaders
+                loaders = make_loaders(args, means, config, train_set, val_set, seed, device)
+            else:
+                break
+    logger.info("Task done, exiting program.")
+    return 0
+
+
+class Run:
+    """What is written down as a run goes on: lines, tables, curves, checkpoints and the state to resume from.
+
+    Args:
+        args: of the command line.
+        learner: that takes the steps.
+        position: of the run, which the loop keeps up to date.
+        course: see `RunState`.
+        seed: likewise.
+        choices: likewise.
+        state: that the run goes on from, None at its beginning.
+    """
+
+    def __init__(
+        self,
+        args: argparse.Namespace,
+        learner: Learner,
+        position: Position,
+        course: dict,
+        seed: int,
+        choices: dict,
+        state: checkpoint.RunState | None,
+    ) -> None:
+        self.args, self.learner, self.position = args, learner, position
+        self.course, self.seed, self.choices = course, seed, choices
+        self.best = state.best if state else {}
+        self.waited = state.waited if state else 0
+        self.table = ResultsTable(args.model_dir / "results.csv", position.epoch)
+        self._epoch_began = time.monotonic()
+
+    def through(self, results, stop: Stop, scalars: Scalars) -> None:
+        """Go through the results of a loop, to the end of the run.
+
+        Raises:
+            Stopped: a signal asked for it.
+        """
         for result in results:
             log(result)
             if isinstance(result, StepResult):
+                self.rates = result.learning_rates
+                # The state at the end of an epoch is saved with its results.
+                if (
+                    self.args.checkpoint_steps
+                    and result.step % self.args.checkpoint_steps == 0 < result.steps - result.step
+                ):
+                    self.save_state()
+                stop.check()
                 continue
-            scalars.write(result)
+            scalars.write(result.epoch, scalars_of(result))
             if result.validation is not None:
-                best = save(net, result, args.model_dir, best)
-            checkpoint.save_state(
-                args.model_dir / checkpoint.STATE,
-                checkpoint.RunState(
-                    description=net.description(),
-                    weights=net.state_dict(),
-                    optimizer=optimizer.state_dict(),
-                    epoch=result.epoch,
-                    seed=seed,
-                    random_state=torch.get_rng_state(),
-                ),
-            )
-    logger.info("Task done, exiting program.")
+                self.save_checkpoints(result)
+            self.add_row(result)
+            self.save_state()
+            if self.args.patience and self.waited >= self.args.patience:
+                logger.info(
+                    "Epoch: %d, no better result for %d validations (--patience): ending", result.epoch, self.waited
+                )
+                return
+            stop.check()
+
+    def save_checkpoints(self, result: EpochResult) -> None:
+        """Write the epoch's checkpoint, `last.pth`, and `best.pth` where it is the best so far."""
+        folder = self.args.model_dir
+        results = {"epoch": result.epoch, "loss": result.validation.total}
+        if result.report is not None and np.isfinite(result.report.mean_ap_2007):
+            results["mean_ap"] = result.report.mean_ap_2007
+        net = self.learner.result
+        path = folder / checkpoint.file_name(net.architecture["net"], result.epoch, result.validation.total)
+        paths = [path, folder / checkpoint.LAST]
+        self.waited += 1
+        if is_better(results, self.best):
+            self.best, self.waited = results, 0
+            paths.append(folder / checkpoint.BEST)
+        checkpoint.save(net, paths, results)
+        logger.info("Saved model %s", path)
+        if self.args.keep_checkpoints:
+            checkpoint.drop_old(folder, net.architecture["net"], self.args.keep_checkpoints)
+
+    def add_row(self, result: EpochResult) -> None:
+        """Write the epoch's row of `results.csv`."""
+        now = time.monotonic()
+        row = {"epoch": result.epoch, "seconds": round(now - self._epoch_began, 3), **scalars_of(result)}
+        row |= {f"rate {name}": rate for name, rate in self.rates.items()}
+        row |= {"unreadable pictures": result.unreadable, "skipped steps": result.skipped}
+        self._epoch_began = now
+        self.table.add(row)
+
+    def save_state(self) -> None:
+        """Write all that a resumed run needs."""
+        checkpoint.save_state(
+            self.args.model_dir / checkpoint.STATE,
+            checkpoint.RunState(
+                description=self.learner.net.description(),
+                learner=self.learner.state_dict(),
+                position=self.position.as_values(),
+                course=self.course,
+                seed=self.seed,
+                best=self.best,
+                waited=self.waited,
+                random=checkpoint.random_state(),
+                choices=self.choices,
+            ),
+        )
+
+
+def run_to_resume(args: argparse.Namespace) -> tuple[Path | None, checkpoint.RunState | None]:
+    """Find what --resume names: the file, and the state of the run it belongs to where there is one."""
+    if args.resume is None:
+        return None, None
+    source = checkpoint.resume_source(args.resume, args.model_dir)
+    state_path = source if source.suffix == ".state" else checkpoint.state_beside(source)
+    return source, checkpoint.load_state(state_path) if state_path else None
+
+
+def read_data(args: argparse.Namespace, config: SSDConfig) -> tuple[DetectionDataset, DetectionDataset, Audit]:
+    """Read the datasets, and say and write down what is wrong with them."""
+    train_set, val_set = open_splits(args.dataset_type, args.data, cli.reading_options(args), cli.progress)
+    most = None if args.dry_run else BOXES_AT_START
+    priors = center_form_to_corner_form(config.priors)
+    audit = make_audit(train_set, val_set, config.width_height, priors, most)
+    audit.log(None if args.dry_run else LINES_PER_KIND)
+    write_text(args.model_dir / "audit.json", json.dumps(audit.as_json(), indent=1) + "\n")
+    require_sense(train_set, args.data)
+    if args.strict:
+        audit.require_flawless()
+    return train_set, val_set, audit
+
+
+def choose(args, net, device: torch.device, state: checkpoint.RunState | None) -> tuple[Precision, dict]:
+    """Choose precision and memory format; a run that goes on keeps them, and with --seed nothing depends on timing."""
+    amp = state.choices["amp"] if state and args.amp == "auto" else args.amp
+    precision, why = choose_precision(amp, device)
+    logger.info(why)
+    if state:
+        channels_last = state.choices["channels_last"]
+    elif args.seed is None and not args.dry_run:
+        channels_last = channels_last_is_faster(net, device, precision, args.batch_size)
+        logger.info("memory format: %s, measured", "channels last" if channels_last else "contiguous")
+    else:
+        channels_last = device.type == "cpu"
+    return precision, {"amp": precision.name, "channels_last": channels_last}
+
+
+def optim_options(args: argparse.Namespace) -> optim.OptimOptions:
+    """Collect what the optimizer is told; --auto-lr scales the rates."""
+    scale = 1.0
+    if args.auto_lr:
+        scale = args.batch_size * args.accumulate / args.auto_lr
+        logger.info(
+            "--auto-lr: rates times %g = batch %d x %d accumulated / %d",
+            scale,
+            args.batch_size,
+            args.accumulate,
+            args.auto_lr,
+        )
+    return optim.OptimOptions(
+        lr=args.lr * scale,
+        base_net_lr=args.base_net_lr * scale,
+        extra_layers_lr=None if args.extra_layers_lr is None else args.extra_layers_lr * scale,
+        optimizer=args.optimizer,
+        momentum=args.momentum,
+        weight_decay=args.weight_decay,
+        bias_decay=args.bias_decay,
+        freeze_base_net=args.freeze_base_net,
+        freeze_net=args.freeze_net,
+    )
+
+
+def schedule_options(args: argparse.Namespace) -> optim.ScheduleOptions:
+    """Collect what decides the rates over time."""
+    return optim.ScheduleOptions(
+        args.scheduler,
+        args.epochs,
+        args.milestones,
+        args.gamma,
+        args.t_max,
+        args.warmup_epochs,
+        args.warmup_iters,
+        args.warmup_factor,
+    )
+
+
+def go_on(learner: Learner, state: checkpoint.RunState | None, course: dict, epochs: int) -> Position:
+    """Put a learner where a state left it, and give the position to go on from."""
+    if state is None:
+        return Position()
+    learner.load_state_dict(state.learner)
+    checkpoint.restore_random_state(state.random)
+    position = Position.from_values(state.position)
+    if position.step and course != state.course:
+        changed = ", ".join(key for key in course if course[key] != state.course.get(key))
+        logger.warning(
+            "Resume: stopped in the middle of epoch %d, with other %s: that epoch begins anew", position.epoch, changed
+        )
+        position.begin_epoch(position.epoch)
+    logger.info("Resume: epoch %d goes on after step %d", position.epoch, position.step)
+    if position.epoch >= epochs:
+        logger.warning("Resume: its %d epochs are done; --epochs=%d would add more", position.epoch, 2 * position.epoch)
+    return position
+
+
+def arguments(argv, args, seed: int, course: dict, val_set: DetectionDataset, device, choices: dict) -> dict:
+    """Collect what `args.json` says of a run."""
+    return {
+        "command": shlex.join([Path(sys.argv[0]).name, *(sys.argv[1:] if argv is None else argv)]),
+        "arguments": vars(args),
+        "seed": seed,
+        "device": str(device),
+        **choices,
+        "fingerprints": {"training": course["pictures"], "validation": fingerprint(val_set)},
+        "versions": {
+            "ssd-retrain": __version__,
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "numpy": np.__version__,
+            "system": platform.platform(),
+        },
+    }
+
+
+def resume_command(words: Sequence[str]) -> str:
+    """Spell the command that goes on with a run."""
+    return shlex.join(["python3", Path(sys.argv[0]).name, *words, "--resume"])
+
+
+def scalars_of(result: EpochResult) -> dict[str, float]:
+    """Name an epoch's numbers as TensorBoard shows them."""
+    values = {}
+    for kind, losses in (("train", result.losses), ("val", result.validation)):
+        if losses is not None:
+            values[f"Loss/{kind}"] = losses.total
+            values[f"Regression Loss/{kind}"] = losses.regression
+            values[f"Classification Loss/{kind}"] = losses.classification
+    if result.report is not None:
+        values["Mean Average Precision/val"] = result.report.mean_ap_2007
+        values |= {f"Class Average Precision/{of_class.name}": of_class.ap_2007 for of_class in result.report.classes}
+    return values
 
 
 def require_sense(train_set: DetectionDataset, folders: Sequence[str]) -> None:
@@ -339,28 +622,41 @@ def pretrained_file(args: argparse.Namespace) -> str | None:
     return path
 
 
-def resume_weights(net, source: Path, state: checkpoint.RunState | None) -> None:
-    """Load the weights to go on with, after checking that they are of this net and these classes."""
-    description = state.description if state else describe_weights(read_weights(source), str(source))
+def resume_weights(net, source: Path, state: checkpoint.RunState | None) -> bool:
+    """Load the weights to go on with, after checking that they are of this net.
+
+    Returns:
+        whether the run goes on; else only the weights were taken, and it starts at epoch 0.
+    """
+    weights = state.learner["weights"] if state else read_weights(source)
+    description = state.description if state else describe_weights(weights, str(source))
     pretrained.expect_net(description, net, source)
     names = description["class_names"]
-    if description["num_classes"] != net.num_classes or (names is not None and tuple(names) != net.class_names):
-        raise DataError(
-            f"{source}: was trained on {names or description['num_classes']} classes, the data have "
-            f"{list(net.class_names)}; resume with the same classes, or start anew from it with --pretrained-ssd"
-        )
     if description["config"] is not None and SSDConfig.from_dict(description["config"]).specs != net.config.specs:
         width, height = SSDConfig.from_dict(description["config"]).width_height
         raise DataError(f"{source}: was trained at {width}x{height}; add --resolution={width}x{height}")
-    if state is None:
-        net.load(str(source))
+    if names is not None and tuple(names) != net.class_names:
+        kept = pretrained.take_classes(net, weights, names)
+        new = [name for name in net.class_names[1:] if name not in kept]
+        dropped = [name for name in names[1:] if name not in kept]
         logger.warning(
-            "Resume from %s: weights only, no optimizer state of that epoch was found; starting at epoch 0",
-            source,
+            "Resume from %s: other classes, so weights only, starting at epoch 0; kept %s, new %s, dropped %s",
+            *(source, kept, new, dropped),
         )
-    else:
-        net.load_state_dict(state.weights)
-        logger.info("Resume from %s: epoch %d goes on with optimizer and schedule", source, state.epoch + 1)
+        return False
+    if description["num_classes"] != net.num_classes:
+        raise DataError(
+            f"{source}: was trained on {description['num_classes']} classes whose names it does not know, the data "
+            f"have {list(net.class_names)}; resume with the same classes, or start anew from it with --pretrained-ssd"
+        )
+    load_strictly(net, weights, str(source))
+    if state is None:
+        logger.warning(
+            "Resume from %s: weights only, no optimizer state of that epoch was found; starting at epoch 0", source
+        )
+        return False
+    logger.info("Resume from %s: optimizer and schedule go on", source)
+    return True
 
 
 def check_batch_size(net, smallest: int, frozen: Sequence) -> None:
@@ -381,9 +677,9 @@ def check_batch_size(net, smallest: int, frozen: Sequence) -> None:
         ) from err
 
 
-def make_loaders(args, config, train_set, val_set, seed: int, device: torch.device) -> tuple:
+def make_loaders(args, means: Means, config, train_set, val_set, seed: int, device: torch.device) -> tuple:
     """Make the loaders of training and validation pictures."""
-    rest = {"batch_size": args.batch_size, "workers": args.workers, "pin_memory": device.type == "cuda"}
+    rest = {"batch_size": means.batch_size, "workers": means.workers, "pin_memory": device.type == "cuda"}
     augmentation = TrainAugmentation(config.image_size, config.image_mean, config.image_std, args.augmentation)
     plain = TestTransform(config.image_size, config.image_mean, config.image_std)
     return (
@@ -395,6 +691,8 @@ def make_loaders(args, config, train_set, val_set, seed: int, device: torch.devi
 def log(result: StepResult | EpochResult) -> None:
     """Write the documented lines."""
     if isinstance(result, StepResult):
+        if result.losses is None:
+            return
         logger.info(
             "Epoch: %d, Step: %d/%d, Avg Loss: %.4f, Avg Regression Loss %.4f, Avg Classification Loss: %.4f",
             *(result.epoch, result.step, result.steps, result.losses.total, *result.losses),
@@ -414,12 +712,8 @@ def log(result: StepResult | EpochResult) -> None:
         for of_class in result.report.classes:
             logger.info("Epoch: %d, Average Precision %s: %.4f", result.epoch, of_class.name, of_class.ap_2007)
         logger.info("Epoch: %d, Mean Average Precision: %.4f", result.epoch, result.report.mean_ap_2007)
-
-
-def best_so_far(folder: Path) -> dict[str, float]:
-    """Give the results recorded in a folder's `best.pth`, {} without one."""
-    path = folder / checkpoint.BEST
-    return checkpoint.results_of(path) if path.is_file() else {}
+    if result.skipped:
+        logger.warning("Epoch: %d, %d steps left out, their losses were not finite", result.epoch, result.skipped)
 
 
 def is_better(results: dict[str, float], best: dict[str, float]) -> bool:
@@ -427,57 +721,6 @@ def is_better(results: dict[str, float], best: dict[str, float]) -> bool:
     if "mean_ap" in results and "mean_ap" in best:
         return results["mean_ap"] >= best["mean_ap"]
     return results["loss"] <= best.get("loss", np.inf)
-
-
-def save(net, result: EpochResult, folder: Path, best: dict[str, float]) -> dict[str, float]:
-    """Write the epoch's checkpoint, `last.pth`, and `best.pth` where it is the best so far; give the best's results."""
-    results = {"epoch": result.epoch, "loss": result.validation.total}
-    if result.report is not None and np.isfinite(result.report.mean_ap_2007):
-        results["mean_ap"] = result.report.mean_ap_2007
-    path = folder / checkpoint.file_name(net.architecture["net"], result.epoch, result.validation.total)
-    paths = [path, folder / checkpoint.LAST]
-    if is_better(results, best):
-        best = results
-        paths.append(folder / checkpoint.BEST)
-    checkpoint.save(net, paths, results)
-    logger.info("Saved model %s", path)
-    return best
-
-
-class Scalars:
-    """Curves for TensorBoard, in a folder of the run's own; without the package a warning, once."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder / datetime.now().strftime("%Y%m%d_%H%M%S")
-
-    def __enter__(self) -> Scalars:
-        try:
-            from torch.utils.tensorboard import SummaryWriter
-        except ImportError as err:
-            logger.warning("no curves for TensorBoard: %s (pip install tensorboard)", err)
-            self.writer = None
-        else:
-            self.writer = SummaryWriter(str(self.folder))
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self.writer is not None:
-            self.writer.close()
-
-    def write(self, result: EpochResult) -> None:
-        """Write an epoch's numbers."""
-        if self.writer is None:
-            return
-        for kind, losses in (("train", result.losses), ("val", result.validation)):
-            if losses is not None:
-                self.writer.add_scalar(f"Loss/{kind}", losses.total, result.epoch)
-                self.writer.add_scalar(f"Regression Loss/{kind}", losses.regression, result.epoch)
-                self.writer.add_scalar(f"Classification Loss/{kind}", losses.classification, result.epoch)
-        if result.report is not None:
-            self.writer.add_scalar("Mean Average Precision/val", result.report.mean_ap_2007, result.epoch)
-            for of_class in result.report.classes:
-                self.writer.add_scalar(f"Class Average Precision/{of_class.name}", of_class.ap_2007, result.epoch)
-        self.writer.flush()
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from vision import cli  # noqa: E402
 from vision.datasets import synthetic  # noqa: E402
 from vision.datasets.voc_dataset import VOCDataset  # noqa: E402
 from vision.engine import optim  # noqa: E402
-from vision.engine.loop import Objective  # noqa: E402
+from vision.engine.learner import Objective  # noqa: E402
 from vision.nn.multibox_loss import MultiboxLoss  # noqa: E402
 from vision.ssd.data_preprocessing import Normaliser, TrainAugmentation  # noqa: E402
 from vision.ssd.models import DEFAULT_NET, MODELS  # noqa: E402

@@ -25,7 +25,7 @@ from vision.datasets import ReadingOptions, open_splits, synthetic
 from vision.datasets.audit import make_audit
 from vision.datasets.folder import hold_out
 from vision.datasets.records import KINDS, NOTED, RawPicture
-from vision.engine import loop
+from vision.engine.learner import Learner
 from vision.ssd.config import MOBILENETV1
 
 TRAIN, TEST = 6, 3
@@ -76,13 +76,13 @@ def train(script, tmp_path, monkeypatch):
 
     def run(root: Path, *words: str) -> Run:
         seen = []
-        step = loop.train_step
+        step = Learner.step
 
-        def counting(objective, batch, optimizer):
-            seen.append(int((batch.labels > 0).sum()))
-            return step(objective, batch, optimizer)
+        def counting(learner, batches, *rest):
+            seen.extend(int((batch.labels > 0).sum()) for batch in batches)
+            return step(learner, batches, *rest)
 
-        monkeypatch.setattr(loop, "train_step", counting)
+        monkeypatch.setattr(Learner, "step", counting)
         folder = tmp_path / "model"
         done = script(
             train_ssd.main,

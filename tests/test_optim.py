@@ -7,11 +7,11 @@ from vision.engine.optim import (
     OptimOptions,
     ScheduleOptions,
     freeze,
+    make_optimizer,
     param_groups,
     rate_factor,
     restore,
     set_rates,
-    sgd,
 )
 from vision.ssd.models import MODELS
 from vision.structures import DataError
@@ -59,8 +59,8 @@ def test_freezing(spec, options, trained):
     assert net.classification_headers[0][0].weight.requires_grad
 
 
-def test_sgd_takes_its_options(spec):
-    group = sgd(spec.build(3), OptimOptions(momentum=0.7, weight_decay=0.01)).param_groups[0]
+def test_make_optimizer_takes_its_options(spec):
+    group = make_optimizer(spec.build(3), OptimOptions(momentum=0.7, weight_decay=0.01)).param_groups[0]
     assert (group["momentum"], group["weight_decay"]) == (0.7, 0.01)
 
 
@@ -104,7 +104,7 @@ def test_unknown_scheduler():
 
 
 def test_rates_are_set_in_proportion(spec):
-    optimizer = sgd(spec.build(3), OptimOptions(lr=0.2, base_net_lr=0.1))
+    optimizer = make_optimizer(spec.build(3), OptimOptions(lr=0.2, base_net_lr=0.1))
     set_rates(optimizer, 0.5)
     set_rates(optimizer, 0.5)
     assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([0.1, 0.1, 0.05])
@@ -112,10 +112,10 @@ def test_rates_are_set_in_proportion(spec):
 
 def test_a_restored_optimizer_keeps_its_memory_and_takes_the_new_options(spec):
     net = spec.build(3)
-    old = sgd(net, OptimOptions(lr=0.1))
+    old = make_optimizer(net, OptimOptions(lr=0.1))
     sum(parameter.sum() for parameter in net.parameters()).backward()
     old.step()
-    new = sgd(net, OptimOptions(lr=0.7, momentum=0.3, weight_decay=0.2))
+    new = make_optimizer(net, OptimOptions(lr=0.7, momentum=0.3, weight_decay=0.2))
     restore(new, old.state_dict())
     group = new.param_groups[0]
     assert (group["initial_lr"], group["momentum"], group["weight_decay"]) == (0.7, 0.3, 0.2)
@@ -123,14 +123,15 @@ def test_a_restored_optimizer_keeps_its_memory_and_takes_the_new_options(spec):
     assert torch.equal(new.state[parameter]["momentum_buffer"], old.state[parameter]["momentum_buffer"])
     frozen = OptimOptions(freeze_net=True)
     with pytest.raises(DataError, match="trained heads, extra_layers, base_net, this one heads; .*--freeze-net"):
-        restore(sgd(net, frozen), old.state_dict())
+        restore(make_optimizer(net, frozen), old.state_dict())
 
 
 def test_frozen_batch_norm_stands_still(voc_root):
     """Through the loop itself: neither weights nor statistics of a frozen backbone move, those of the rest do."""
     from vision.datasets.loading import make_loader
     from vision.datasets.voc_dataset import VOCDataset
-    from vision.engine.loop import Objective, RunOptions, fit
+    from vision.engine.learner import Learner, Objective
+    from vision.engine.loop import RunOptions, fit
     from vision.nn.multibox_loss import MultiboxLoss
     from vision.ssd.data_preprocessing import Normaliser, TestTransform
 
@@ -145,19 +146,8 @@ def test_frozen_batch_norm_stands_still(voc_root):
         frozen = freeze(net, options)
         loader = make_loader(dataset, TestTransform(96), 3, 0)
         objective = Objective(net, Normaliser(127, 128.0), MultiboxLoss())
-        list(
-            fit(
-                objective,
-                loader,
-                None,
-                [],
-                [],
-                sgd(net, options),
-                ScheduleOptions(epochs=1),
-                RunOptions(),
-                frozen=frozen,
-            )
-        )
+        learner = Learner(objective, make_optimizer(net, options), ScheduleOptions(epochs=1), frozen=frozen)
+        list(fit(learner, loader, None, [], [], RunOptions()))
         after = net.state_dict()
         still = ("base_net", "extras") if options.freeze_net else ("base_net",)
         assert all(torch.equal(before[key], after[key]) for key in before if key.startswith(still))

@@ -57,6 +57,7 @@ class Sample(NamedTuple):
     image: torch.Tensor  # (3, H, W) uint8 RGB, at the network's size
     boxes: torch.Tensor  # (N, 4) float32, corner form, relative to the picture
     labels: torch.Tensor  # (N,) int64
+    index: int = 0  # of the picture in its dataset
     note: str = ""  # says so where another picture or a blank one stands for one that could not be read
 
 
@@ -66,6 +67,7 @@ class Batch(NamedTuple):
     images: torch.Tensor  # (B, 3, H, W) uint8 RGB
     boxes: torch.Tensor  # (B, M, 4) float32, corner form, relative
     labels: torch.Tensor  # (B, M) int64
+    indices: tuple[int, ...] = ()  # of the pictures in their dataset
     notes: tuple[str, ...] = ()  # of its samples, where there is one
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections import Counter
 from collections.abc import Sequence
@@ -306,3 +307,13 @@ def overlap(train: DetectionDataset, validation: DetectionDataset) -> list[Defec
         )
         defects.append(Defect("overlap", Path(validation.title), message))
     return defects
+
+
+def fingerprint(dataset: DetectionDataset) -> str:
+    """Digest what a dataset holds: contents of pictures, boxes and classes, in their order."""
+    digest = hashlib.blake2b(digest_size=12)
+    for record in dataset.records:
+        facts = (record.image_id, record.digest, record.size, record.names, record.difficult)
+        digest.update(repr(facts).encode())
+        digest.update(record.boxes.tobytes())
+    return digest.hexdigest()

@@ -6,6 +6,7 @@ A training sample depends on (seed, epoch, index) alone: neither the number of w
 from __future__ import annotations
 
 import contextlib
+import signal
 from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
@@ -50,7 +51,7 @@ class _Samples(Dataset):
         boxes, labels = self.dataset.targets(index)
         image, boxes, labels = self.resampler.resample(image, boxes, labels, rng)
         pixels = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
-        return Sample(pixels, torch.from_numpy(boxes.astype(np.float32)), torch.from_numpy(labels), note)
+        return Sample(pixels, torch.from_numpy(boxes.astype(np.float32)), torch.from_numpy(labels), index, note)
 
     def _read(self, index: int) -> tuple[np.ndarray, int, str]:
         """Decode a picture; gives what stands for it, its index, and a note if it is another one."""
@@ -78,24 +79,34 @@ class EpochBatches(Sampler[list[tuple[int, int]]]):
         batch_size: at the most, but for a joined last one.
         seed: of the order.
         shuffle: else in the order of the dataset.
+
+    Attributes:
+        epoch: to be set before each.
+        first_batch: those before it are left out, for a run that goes on within an epoch.
     """
 
     def __init__(self, count: int, batch_size: int, seed: int = 0, shuffle: bool = True) -> None:
         self.count, self.batch_size, self.seed, self.shuffle = count, batch_size, seed, shuffle
-        self.epoch = 0
+        self.epoch = self.first_batch = 0
+
+    @property
+    def batches_of_epoch(self) -> int:
+        """How many batches a whole epoch has."""
+        batches = -(-self.count // self.batch_size)
+        alone = self.shuffle and self.batch_size > 1 and batches > 1 and self.count % self.batch_size == 1
+        return batches - alone
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         order: Sequence[int] = range(self.count)
         if self.shuffle:
             order = np.random.default_rng((self.seed, self.epoch)).permutation(self.count).tolist()
-        for number in range(len(self)):
-            stop = self.count if number == len(self) - 1 else (number + 1) * self.batch_size
+        last = self.batches_of_epoch - 1
+        for number in range(self.first_batch, last + 1):
+            stop = self.count if number == last else (number + 1) * self.batch_size
             yield [(self.epoch, index) for index in order[number * self.batch_size : stop]]
 
     def __len__(self) -> int:
-        batches = -(-self.count // self.batch_size)
-        alone = self.shuffle and self.batch_size > 1 and batches > 1 and self.count % self.batch_size == 1
-        return batches - alone
+        return max(0, self.batches_of_epoch - self.first_batch)
 
 
 def pad(samples: Sequence[Sample]) -> Batch:
@@ -103,11 +114,15 @@ def pad(samples: Sequence[Sample]) -> Batch:
     boxes = torch.nn.utils.rnn.pad_sequence([sample.boxes for sample in samples], batch_first=True)
     labels = torch.nn.utils.rnn.pad_sequence([sample.labels for sample in samples], batch_first=True)
     notes = tuple(sample.note for sample in samples if sample.note)
-    return Batch(torch.stack([sample.image for sample in samples]), boxes, labels, notes)
+    indices = tuple(sample.index for sample in samples)
+    return Batch(torch.stack([sample.image for sample in samples]), boxes, labels, indices, notes)
 
 
 def _start_worker(_: int) -> None:
     cv2.setNumThreads(0)  # the workers are the parallelism
+    # Signals are for the process that saves; it tells its workers when to end.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def make_loader(

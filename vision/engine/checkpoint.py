@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import logging
 import math
+import random
 import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 
 from vision.ssd.models import describe_weights
@@ -117,14 +119,58 @@ def find(path: str | Path, net: str | None = None, num_classes: int | None = Non
 
 
 class RunState(NamedTuple):
-    """All that a resumed run needs."""
+    """All that a resumed run needs.
+
+    Attributes:
+        description: of the net.
+        learner: weights, optimizer, scaler and average, see `Learner.state_dict`.
+        position: epoch and step, see `Position.as_values`.
+        course: what decides the order of pictures within an epoch; only with the same may a run go on within one.
+        seed: of order and augmentation.
+        best: results of the best epoch so far.
+        waited: validations since then.
+        random: see `random_state`.
+        choices: what was chosen at the start and must stay: memory format, precision.
+    """
 
     description: dict[str, Any]
-    weights: dict[str, torch.Tensor]
-    optimizer: dict[str, Any]
-    epoch: int  # finished
+    learner: dict[str, Any]
+    position: dict[str, Any]
+    course: dict[str, Any]
     seed: int
-    random_state: torch.Tensor
+    best: dict[str, Any]
+    waited: int
+    random: dict[str, Any]
+    choices: dict[str, Any]
+
+    @property
+    def result_weights(self) -> dict[str, torch.Tensor]:
+        """The weights that are validated and saved: the average where there is one."""
+        average = self.learner["average"]
+        return self.learner["weights"] if average is None else average["weights"]
+
+
+def random_state() -> dict[str, Any]:
+    """Take down the random generators of Python, NumPy and torch; what is ours draws from others, by seed and place."""
+    version, numbers, gauss = random.getstate()
+    kind, keys, position, has_gauss, cached = np.random.get_state()
+    return {
+        "python": [version, list(numbers), gauss],
+        "numpy": [kind, keys.tolist(), position, has_gauss, cached],
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+    }
+
+
+def restore_random_state(state: dict[str, Any]) -> None:
+    """Set the generators as `random_state` found them; those of CUDA where there are as many devices."""
+    version, numbers, gauss = state["python"]
+    random.setstate((version, tuple(numbers), gauss))
+    kind, keys, *rest = state["numpy"]
+    np.random.set_state((kind, np.array(keys, dtype=np.uint32), *rest))
+    torch.set_rng_state(state["torch"])
+    if state["cuda"] and len(state["cuda"]) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all(state["cuda"])
 
 
 def save_state(path: Path, state: RunState) -> None:
@@ -143,7 +189,8 @@ def load_state(path: Path) -> RunState:
         return RunState(**torch.load(path, map_location="cpu", weights_only=True))
     except Exception as err:  # the unpickler of a file that is none may stumble over anything
         raise DataError(
-            f"{path}: cannot be read as the state of a run; resume from a .pth file instead (weights only)"
+            f"{path}: cannot be read as the state of a run, it is cut off or of another version; resume from "
+            f"{path.with_name(LAST)} instead (weights only)"
         ) from err
 
 
@@ -152,7 +199,7 @@ def state_beside(path: Path) -> Path | None:
     state = path.parent / STATE
     if not state.is_file():
         return None
-    weights, of_state = read_weights(path), load_state(state).weights
+    weights, of_state = read_weights(path), load_state(state).result_weights
     same = weights.keys() == of_state.keys() and all(torch.equal(weights[key], of_state[key]) for key in weights)
     return state if same else None
 
@@ -176,3 +223,16 @@ def _newest(folder: Path) -> Path:
     if not checkpoints:
         raise DataError(f"{folder}: nothing to resume, neither {STATE} nor a checkpoint; leave --resume out to start")
     return max(checkpoints, key=lambda path: (path.stat().st_mtime_ns, path.name))
+
+
+def can_resume(folder: Path) -> bool:
+    """Tell whether a model folder holds a run to go on with."""
+    return folder.is_dir() and ((folder / STATE).is_file() or any(parse_name(p.name) for p in folder.glob("*.pth")))
+
+
+def drop_old(folder: Path, net: str, keep: int) -> None:
+    """Remove all but the newest of a net's files of epochs; `best.pth`, `last.pth` and the state stay."""
+    named = [(parse_name(path.name), path) for path in folder.glob("*.pth")]
+    mine = sorted(((name.epoch, path) for name, path in named if name is not None and name.net == net), reverse=True)
+    for _, path in mine[keep:]:
+        path.unlink()

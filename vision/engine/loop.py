@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from vision.boxes.coding import convert_boxes_to_locations
-from vision.boxes.forms import center_form_to_corner_form, corner_form_to_center_form
-from vision.boxes.matching import match_batch
 from vision.engine.evaluate import Report, evaluate
-from vision.engine.optim import ScheduleOptions, rate_factor, set_rates
+from vision.engine.learner import Learner, Objective, to_device
 from vision.nn.multibox_loss import Losses
 from vision.ssd.predictor import detections_in_pixels
 from vision.ssd.ssd import SSD, evaluating
@@ -24,11 +22,11 @@ from vision.structures import Annotation, Batch, DataError, Detections
 
 logger = logging.getLogger(__name__)
 
-#: Overlap from which a prior counts as an object in training (SSD paper, section 2.2).
-MATCHING_THRESHOLD = 0.5
-
 #: Pictures that may be unreadable in an epoch, as a number and per batch: the larger of both.
 _FEW_UNREADABLE, _MOST_UNREADABLE = 10, 0.1
+
+#: Steps in a row that may give losses that are not finite.
+MOST_SKIPPED = 5
 
 #: Wraps an iterable of batches, to show progress: (batches, what, how many) -> batches.
 Progress = Callable[[Iterable, str, int], Iterable]
@@ -45,13 +43,15 @@ class RunOptions:
 
     Attributes:
         validation_epochs: epochs between validations; the last epoch is always validated.
-        debug_steps: steps between `StepResult`s.
+        debug_steps: steps between `StepResult`s that have losses.
         mean_ap: compute average precision when validating.
+        accumulate: batches that make one step.
     """
 
     validation_epochs: int = 1
     debug_steps: int = 10
     mean_ap: bool = True
+    accumulate: int = 1
 
 
 class MeanLosses(NamedTuple):
@@ -66,13 +66,73 @@ class MeanLosses(NamedTuple):
         return self.regression + self.classification
 
 
+class _Average:
+    """Sums losses where they are and reads them out late: each reading waits for the device."""
+
+    def __init__(self, total: Sequence[float] | None = None, count: int = 0) -> None:
+        self._sum = None if total is None else torch.tensor(total)
+        self._count = count
+
+    def add(self, losses: Losses) -> None:
+        parts = torch.stack([losses.regression.detach(), losses.classification.detach()])
+        self._sum = parts if self._sum is None else self._sum.to(parts.device) + parts
+        self._count += 1
+
+    def read(self) -> MeanLosses:
+        if self._sum is None or not self._count:
+            return MeanLosses(math.nan, math.nan)
+        return MeanLosses(*(self._sum / self._count).tolist())
+
+    def as_values(self) -> list[Any]:
+        return [None if self._sum is None else self._sum.tolist(), self._count]
+
+
+@dataclass
+class Position:
+    """How far a run has come, and what it has gathered of the epoch it is in.
+
+    Attributes:
+        epoch: that is being trained, counted from 0.
+        step: steps of it that are done.
+        unreadable: training pictures of it for which others stood.
+        skipped: steps of it that were left out because losses were not finite.
+        skipped_in_a_row: likewise, up to now.
+    """
+
+    epoch: int = 0
+    step: int = 0
+    unreadable: int = 0
+    skipped: int = 0
+    skipped_in_a_row: int = 0
+    of_epoch: _Average = field(default_factory=_Average)
+    since_last: _Average = field(default_factory=_Average)
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Go to the beginning of an epoch."""
+        vars(self).update(vars(Position(epoch)))
+
+    def as_values(self) -> dict[str, Any]:
+        """Give plain values, for a state file."""
+        return {
+            **vars(self),
+            "of_epoch": self.of_epoch.as_values(),
+            "since_last": self.since_last.as_values(),
+        }
+
+    @classmethod
+    def from_values(cls, values: dict[str, Any]) -> Position:
+        """Read what `as_values` gave."""
+        averages = {key: _Average(*values[key]) for key in ("of_epoch", "since_last")}
+        return cls(**{**values, **averages})
+
+
 class StepResult(NamedTuple):
-    """The steps since the last result of this kind."""
+    """A finished step; at every `debug_steps` with the losses of the steps since the last such result."""
 
     epoch: int
     step: int
     steps: int
-    losses: MeanLosses
+    losses: MeanLosses | None
     learning_rates: dict[str, float]
 
 
@@ -84,69 +144,7 @@ class EpochResult(NamedTuple):
     validation: MeanLosses | None
     report: Report | None
     unreadable: int = 0  # training pictures for which others stood
-
-
-class _Average:
-    """Sums losses where they are and reads them out late: each reading waits for the device."""
-
-    def __init__(self) -> None:
-        self._sum: Tensor | None = None
-        self._count = 0
-
-    def add(self, losses: Losses) -> None:
-        parts = torch.stack([losses.regression.detach(), losses.classification.detach()])
-        self._sum = parts if self._sum is None else self._sum + parts
-        self._count += 1
-
-    def read(self) -> MeanLosses:
-        if self._sum is None:
-            return MeanLosses(math.nan, math.nan)
-        return MeanLosses(*(self._sum / self._count).tolist())
-
-
-class Objective(nn.Module):
-    """From a batch to its losses: normalise, match, run the net, compare.
-
-    Args:
-        net: an `SSD` with a config.
-        normaliser: turns uint8 images into the net's input.
-        criterion: a `MultiboxLoss` or another of its signature.
-    """
-
-    def __init__(self, net: SSD, normaliser: nn.Module, criterion: nn.Module) -> None:
-        super().__init__()
-        self.net, self.normaliser, self.criterion = net, normaliser, criterion
-
-    def targets(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Give locations (B, P, 4) and labels (B, P) of a batch of boxes on the net's device."""
-        priors, config = self.net.priors, self.net.config
-        boxes, labels = match_batch(batch.boxes, batch.labels, center_form_to_corner_form(priors), MATCHING_THRESHOLD)
-        locations = convert_boxes_to_locations(
-            corner_form_to_center_form(boxes), priors, config.center_variance, config.size_variance
-        )
-        return locations, labels
-
-    def forward(self, batch: Batch) -> tuple[Losses, Tensor, Tensor]:
-        """Give the losses, and the net's raw confidences and locations."""
-        with torch.no_grad():
-            locations, labels = self.targets(batch)
-        confidences, predicted = self.net(self.normaliser(batch.images))
-        return self.criterion(confidences, predicted, labels, locations), confidences, predicted
-
-
-def to_device(batch: Batch, device: torch.device) -> Batch:
-    """Move a batch."""
-    images, boxes, labels = (part.to(device, non_blocking=True) for part in batch[:3])
-    return Batch(images, boxes, labels, batch.notes)
-
-
-def train_step(objective: Objective, batch: Batch, optimizer: torch.optim.Optimizer) -> Losses:
-    """Take one step of the optimizer on a batch that is on the net's device; gives the losses before it."""
-    losses, _, _ = objective(batch)
-    optimizer.zero_grad(set_to_none=True)
-    losses.total.backward()
-    optimizer.step()
-    return losses
+    skipped: int = 0  # steps whose losses were not finite
 
 
 class _Unreadable:
@@ -154,10 +152,11 @@ class _Unreadable:
 
     Args:
         batches: that the loader makes.
+        count: that are known of already.
     """
 
-    def __init__(self, batches: int) -> None:
-        self.count = 0
+    def __init__(self, batches: int, count: int = 0) -> None:
+        self.count = count
         self._most = max(_FEW_UNREADABLE, _MOST_UNREADABLE * batches)
 
     def heed(self, batch: Batch) -> None:
@@ -173,72 +172,105 @@ class _Unreadable:
             raise DataError(f"{self.count} pictures could not be read in one epoch, the last: {batch.notes[-1]}")
 
 
+def steps_of(loader: DataLoader, accumulate: int) -> int:
+    """Give the number of steps of an epoch."""
+    return -(-loader.batch_sampler.batches_of_epoch // accumulate)
+
+
 def fit(
-    objective: Objective,
+    learner: Learner,
     train_loader: DataLoader,
     val_loader: DataLoader | None,
     annotations: Sequence[Annotation],
     class_names: Sequence[str],
-    optimizer: torch.optim.Optimizer,
-    schedule: ScheduleOptions,
     run: RunOptions,
     *,
-    frozen: Sequence[nn.Module] = (),
-    first_epoch: int = 0,
+    train_ids: Sequence[str] = (),
+    position: Position | None = None,
     progress: Progress = no_progress,
 ) -> Iterator[StepResult | EpochResult]:
-    """Train, and yield what happened at every `debug_steps` steps and after every epoch.
+    """Train, and yield after every step and every epoch.
+
+    The run can be stopped at any result, and goes on from a copy of `position` and the learner's state as if nothing
+    had been.
 
     Args:
-        objective: of the net, on its device.
-        train_loader: yields `Batch`es; its batch sampler's `epoch` is set before each epoch.
+        learner: takes the steps.
+        train_loader: yields `Batch`es; its batch sampler is told the epoch, and which batch to begin with.
         val_loader: likewise, in the order of `annotations`; None for no validation.
         annotations: of the validation pictures.
         class_names: BACKGROUND first.
-        optimizer: with `initial_lr` in each group.
-        schedule: of the rates.
         run: see `RunOptions`.
-        frozen: modules that stay in eval mode.
-        first_epoch: where a resumed run goes on.
+        train_ids: names of the training pictures, for messages.
+        position: where to go on; is kept up to date.
         progress: shows batches going by.
 
     Raises:
-        ValueError: a loss is not finite, or hardly any picture can be read.
+        ValueError: losses are not finite again and again, or hardly any picture can be read.
     """
-    device = next(objective.net.parameters()).device
-    steps = len(train_loader)
-    for epoch in range(first_epoch, schedule.epochs):
-        train_loader.batch_sampler.epoch = epoch
-        objective.train()
-        for module in frozen:
-            module.eval()
-        of_epoch, since_last = _Average(), _Average()
-        unreadable = _Unreadable(steps)
-        for step, batch in enumerate(progress(train_loader, f"Epoch {epoch}", steps), start=1):
-            set_rates(optimizer, rate_factor(epoch * steps + step - 1, steps, schedule))
-            unreadable.heed(batch)
-            losses = train_step(objective, to_device(batch, device), optimizer)
-            of_epoch.add(losses)
-            since_last.add(losses)
-            if step % run.debug_steps == 0:
-                rates = {group["name"]: group["lr"] for group in optimizer.param_groups}
-                yield StepResult(epoch, step, steps, _finite(since_last.read(), epoch, step), rates)
-                since_last = _Average()
-        losses = _finite(of_epoch.read(), epoch, steps)
+    here = Position() if position is None else position
+    schedule = learner.schedule
+    sampler = train_loader.batch_sampler
+    steps = steps_of(train_loader, run.accumulate)
+    while here.epoch < schedule.epochs:
+        sampler.epoch, sampler.first_batch = here.epoch, here.step * run.accumulate
+        learner.train()
+        unreadable = _Unreadable(sampler.batches_of_epoch, here.unreadable)
+        batches = iter(progress(train_loader, f"Epoch {here.epoch}", len(sampler)) if here.step < steps else ())
+        while group := list(itertools.islice(batches, run.accumulate)):
+            for batch in group:
+                unreadable.heed(batch)
+            losses = learner.step(group, here.epoch * steps + here.step, steps)
+            here.step += 1
+            here.unreadable = unreadable.count
+            if losses is None:
+                _skip(here, group, steps, train_ids)
+            else:
+                here.skipped_in_a_row = 0
+                here.of_epoch.add(losses)
+                here.since_last.add(losses)
+            rates = {group["name"]: group["lr"] for group in learner.optimizer.param_groups}
+            shown = None
+            if here.step % run.debug_steps == 0:
+                shown, here.since_last = here.since_last.read(), _Average()
+            yield StepResult(here.epoch, here.step, steps, shown, rates)
         validation = report = None
-        if val_loader is not None and ((epoch + 1) % run.validation_epochs == 0 or epoch == schedule.epochs - 1):
-            validation, found = validate(objective, val_loader, annotations if run.mean_ap else None, progress=progress)
+        if val_loader is not None and (
+            (here.epoch + 1) % run.validation_epochs == 0 or here.epoch == schedule.epochs - 1
+        ):
+            with _in_place_of(learner.objective, learner.result) as objective:
+                found_annotations = annotations if run.mean_ap else None
+                validation, found = validate(objective, val_loader, found_annotations, progress=progress)
             report = evaluate(found, annotations, class_names) if run.mean_ap else None
-        yield EpochResult(epoch, losses, validation, report, unreadable.count)
+        result = EpochResult(here.epoch, here.of_epoch.read(), validation, report, here.unreadable, here.skipped)
+        here.begin_epoch(here.epoch + 1)
+        yield result
 
 
-def _finite(losses: MeanLosses, epoch: int, step: int) -> MeanLosses:
-    if not math.isfinite(losses.total):
-        raise ValueError(
-            f"the loss is not finite at epoch {epoch}, step {step} (regression {losses.regression}, classification "
-            f"{losses.classification}): training diverged; try a lower --lr and --base-net-lr, or a larger --batch-size"
+def _skip(here: Position, group: Sequence[Batch], steps: int, train_ids: Sequence[str]) -> None:
+    """Say that a step was left out, with the pictures it was about; give up after several in a row."""
+    here.skipped += 1
+    here.skipped_in_a_row += 1
+    indices = [index for batch in group for index in batch.indices]
+    pictures = ", ".join(train_ids[index] for index in indices) if train_ids else f"{len(indices)} pictures"
+    what = f"the loss is not finite at epoch {here.epoch}, step {here.step}/{steps}"
+    if here.skipped_in_a_row >= MOST_SKIPPED:
+        raise DataError(
+            f"{what}, for {here.skipped_in_a_row} steps in a row: training diverged; try a lower --lr and "
+            f"--base-net-lr, --clip-grad, or a larger --batch-size; the pictures of the last step: {pictures}"
         )
-    return losses
+    logger.warning("%s: step left out; its pictures: %s", what, pictures)
+
+
+@contextmanager
+def _in_place_of(objective: Objective, net: SSD) -> Iterator[Objective]:
+    """Let an objective look at another net for a while."""
+    own = objective.net
+    objective.net = net
+    try:
+        yield objective
+    finally:
+        objective.net = own
 
 
 def validate(

@@ -1,8 +1,10 @@
-"""What is trained, and how fast: parameter groups, freezing, SGD, learning rate over the iterations."""
+"""What is trained, and how fast: parameter groups, freezing, optimizers, rates over the iterations, averaging."""
 
 from __future__ import annotations
 
+import copy
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,10 +15,27 @@ from vision.ssd.ssd import HEADS, SSD
 from vision.structures import DataError
 
 SCHEDULERS = ("cosine", "multi-step")
+OPTIMIZERS = ("sgd", "adam", "adamw")
 
-#: Warm-up lasts this many iterations, but not more than this share of the run.
+#: Where nothing else is asked for, warm-up lasts this many iterations, but not more than this share of the run.
 WARMUP_ITERATIONS = 500
 WARMUP_SHARE = 0.1
+
+#: The batch that the default rates are meant for: the default batch.
+REFERENCE_BATCH = 4
+
+#: Presets of the Detectron tables: epochs, milestones, warm-up.
+SCHEDULES: Mapping[str, Mapping[str, Any]] = {
+    f"{times}x": {
+        "epochs": 12 * times,
+        "scheduler": "multi-step",
+        "milestones": (8 * times, 11 * times),
+        "gamma": 0.1,
+        "warmup_iters": 500 * times,
+        "warmup_factor": 1 / 3,
+    }
+    for times in (1, 2)
+}
 
 
 @dataclass(frozen=True)
@@ -27,8 +46,10 @@ class OptimOptions:
         lr: of the prediction heads.
         base_net_lr: of the backbone.
         extra_layers_lr: of add-ons and extras; None for `lr`.
-        momentum: of SGD.
-        weight_decay: of SGD.
+        optimizer: one of `OPTIMIZERS`.
+        momentum: of SGD; Adam's first.
+        weight_decay: in Adam part of the gradient, in AdamW apart from it.
+        bias_decay: whether biases and batch norms decay like the other weights.
         freeze_base_net: the backbone stands still.
         freeze_net: everything but the heads stands still.
     """
@@ -36,8 +57,10 @@ class OptimOptions:
     lr: float = 0.01
     base_net_lr: float = 0.001
     extra_layers_lr: float | None = None
+    optimizer: str = "sgd"
     momentum: float = 0.9
     weight_decay: float = 5e-4
+    bias_decay: bool = True
     freeze_base_net: bool = False
     freeze_net: bool = False
 
@@ -52,6 +75,9 @@ class ScheduleOptions:
         milestones: epochs at whose start multi-step multiplies rates by `gamma`.
         gamma: see milestones.
         t_max: epochs in which cosine falls to zero; None for `epochs`. After it the rate rises again.
+        warmup_epochs: how long rates rise linearly at the start; None for what `warmup_iters` says.
+        warmup_iters: likewise in iterations; None for `WARMUP_ITERATIONS`, at most `WARMUP_SHARE` of the run.
+        warmup_factor: by what rates are multiplied in the first iteration; None for one step of the rise.
     """
 
     scheduler: str = "cosine"
@@ -59,6 +85,17 @@ class ScheduleOptions:
     milestones: tuple[int, ...] = (80, 100)
     gamma: float = 0.1
     t_max: float | None = None
+    warmup_epochs: float | None = None
+    warmup_iters: int | None = None
+    warmup_factor: float | None = None
+
+    def warmup(self, steps_per_epoch: int) -> int:
+        """Give the number of iterations in which rates rise."""
+        if self.warmup_epochs is not None:
+            return round(self.warmup_epochs * steps_per_epoch)
+        if self.warmup_iters is not None:
+            return self.warmup_iters
+        return min(WARMUP_ITERATIONS, int(self.epochs * steps_per_epoch * WARMUP_SHARE))
 
 
 def freeze_net_layers(net: nn.Module) -> None:
@@ -100,29 +137,39 @@ def freeze(net: SSD, options: OptimOptions) -> list[nn.Module]:
 
 
 def param_groups(net: SSD, options: OptimOptions) -> list[dict[str, Any]]:
-    """Give the parameter groups for an optimizer: name, params, lr and, for the schedule, initial_lr."""
+    """Give the parameter groups for an optimizer: name, params, lr, weight_decay and, for the schedule, initial_lr."""
     modules = parts(net)
-    return [
-        {
-            "name": name,
-            "params": [parameter for module in modules[name] for parameter in module.parameters()],
-            "lr": rate,
-            "initial_lr": rate,
-        }
-        for name, rate in trained_parts(net, options).items()
-    ]
+    groups = []
+    for name, rate in trained_parts(net, options).items():
+        parameters = [parameter for module in modules[name] for parameter in module.parameters()]
+        kinds = {name: (parameters, options.weight_decay)}
+        if not options.bias_decay:
+            # Weights of convolutions have more than one axis, biases and batch norms do not.
+            kinds = {
+                name: ([p for p in parameters if p.ndim > 1], options.weight_decay),
+                f"{name} without decay": ([p for p in parameters if p.ndim <= 1], 0.0),
+            }
+        groups += [
+            {"name": kind, "params": params, "lr": rate, "initial_lr": rate, "weight_decay": decay}
+            for kind, (params, decay) in kinds.items()
+        ]
+    return groups
 
 
-def sgd(net: SSD, options: OptimOptions) -> torch.optim.SGD:
-    """Make the optimizer; fused where PyTorch has it, which is several times faster for many small tensors."""
-    device = next(net.parameters()).device.type
-    return torch.optim.SGD(
-        param_groups(net, options),
-        lr=options.lr,
-        momentum=options.momentum,
-        weight_decay=options.weight_decay,
-        fused=True if device in ("cpu", "cuda") else None,
-    )
+def make_optimizer(net: SSD, options: OptimOptions) -> torch.optim.Optimizer:
+    """Make the optimizer; fused where PyTorch has it, which is several times faster for many small tensors.
+
+    Raises:
+        ValueError: there is no such optimizer.
+    """
+    groups = param_groups(net, options)
+    fused = True if next(net.parameters()).device.type in ("cpu", "cuda") else None
+    if options.optimizer == "sgd":
+        return torch.optim.SGD(groups, lr=options.lr, momentum=options.momentum, fused=fused)
+    kinds = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
+    if options.optimizer not in kinds:
+        raise ValueError(f"unknown optimizer {options.optimizer!r}, expected one of {', '.join(OPTIMIZERS)}")
+    return kinds[options.optimizer](groups, lr=options.lr, betas=(options.momentum, 0.999), fused=fused)
 
 
 def restore(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
@@ -135,8 +182,13 @@ def restore(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
     now = [group["name"] for group in optimizer.param_groups]
     if then != now:
         raise DataError(
-            f"--resume: that run trained {', '.join(then)}, this one {', '.join(now)}; give the same --freeze-base-net "
-            "and --freeze-net, or start anew with --pretrained-ssd"
+            f"--resume: that run trained {', '.join(then)}, this one {', '.join(now)}; give the same "
+            "--freeze-base-net, --freeze-net and --no-bias-decay, or start anew with --pretrained-ssd"
+        )
+    gathered = {key for values in state["state"].values() for key in values}
+    if gathered and ("exp_avg" in gathered) != isinstance(optimizer, (torch.optim.Adam, torch.optim.AdamW)):
+        raise DataError(
+            "--resume: that run had another --optimizer; give the same, or start anew with --pretrained-ssd"
         )
     asked = [{key: value for key, value in group.items() if key != "params"} for group in optimizer.param_groups]
     optimizer.load_state_dict(state)
@@ -149,9 +201,9 @@ def rate_factor(iteration: int, steps_per_epoch: int, options: ScheduleOptions) 
 
     Linear warm-up, times cosine (SGDR, arXiv 1608.03983, equation 5, without restarts) or steps.
     """
-    total = steps_per_epoch * options.epochs
-    warmup = min(WARMUP_ITERATIONS, int(total * WARMUP_SHARE))
-    warm = min(1.0, (iteration + 1) / (warmup + 1))
+    warmup = options.warmup(steps_per_epoch)
+    first = 1 / (warmup + 1) if options.warmup_factor is None else options.warmup_factor
+    warm = first + (1 - first) * iteration / warmup if iteration < warmup else 1.0
     if options.scheduler == "cosine":
         period = (options.t_max or options.epochs) * steps_per_epoch
         return warm * (1 + math.cos(math.pi * iteration / period)) / 2
@@ -165,3 +217,41 @@ def set_rates(optimizer: torch.optim.Optimizer, factor: float) -> None:
     """Set each group's rate to its initial one times a factor."""
     for group in optimizer.param_groups:
         group["lr"] = group["initial_lr"] * factor
+
+
+class WeightAverage:
+    """An exponential moving average of a net's weights and batch-norm statistics.
+
+    The decay rises to `DECAY`, so that the first weights are soon forgotten.
+
+    Args:
+        net: whose weights are averaged.
+    """
+
+    DECAY = 0.9998
+    RAMP = 2000.0
+
+    def __init__(self, net: SSD) -> None:
+        self.net = copy.deepcopy(net).eval()
+        freeze_net_layers(self.net)
+        self.updates = 0
+
+    @torch.no_grad()
+    def update(self, net: SSD) -> None:
+        """Take in the net's weights as they are now."""
+        self.updates += 1
+        weight = 1 - self.DECAY * (1 - math.exp(-self.updates / self.RAMP))
+        mine, theirs = self.net.state_dict(), net.state_dict()
+        floating = [key for key, value in mine.items() if value.is_floating_point()]
+        torch._foreach_lerp_([mine[key] for key in floating], [theirs[key] for key in floating], weight)
+        for key in mine.keys() - set(floating):
+            mine[key].copy_(theirs[key])
+
+    def state_dict(self) -> dict[str, Any]:
+        """Give what a resumed run needs."""
+        return {"weights": self.net.state_dict(), "updates": self.updates}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on where that state was made."""
+        self.net.load_state_dict(state["weights"])
+        self.updates = state["updates"]

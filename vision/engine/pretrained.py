@@ -7,9 +7,12 @@ import http.client
 import logging
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
+
+import torch
+from torch import nn
 
 from vision.ssd.models import PUBLISHED_MB1, describe_weights, identify, identify_base_net
 from vision.ssd.ssd import SSD
@@ -85,14 +88,14 @@ def initialise(net: SSD, *, base_net: str | None, pretrained_ssd: str | None) ->
     if base_net is not None:
         weights = read_weights(base_net)
         try:
-            net.init_from_base_net(base_net)
+            net.init_from_base_net(base_net, weights)
         except DataError as err:
             raise DataError(_of_another_net(base_net, weights, net) or str(err)) from err
         logger.info("Init from base net %s", base_net)
     elif pretrained_ssd is not None:
-        description = describe_weights(read_weights(pretrained_ssd), pretrained_ssd)
-        expect_net(description, net, pretrained_ssd)
-        net.init_from_pretrained_ssd(pretrained_ssd)
+        weights = read_weights(pretrained_ssd)
+        expect_net(describe_weights(weights, pretrained_ssd), net, pretrained_ssd)
+        net.init_from_pretrained_ssd(pretrained_ssd, weights)
         logger.info("Init from pretrained ssd %s", pretrained_ssd)
     else:
         net.init()
@@ -122,3 +125,40 @@ def expect_net(description: dict, net: SSD, source: str | Path) -> None:
             f"{source}: has width {description['width_mult']:g}, --mb2-width-mult is {wanted['width_mult']:g}; "
             f"use --mb2-width-mult={description['width_mult']:g} or another file"
         )
+
+
+def take_classes(net: SSD, weights: dict, names: Sequence[str]) -> list[str]:
+    """Load weights of the same net with other classes: the rows of the heads go to the classes of the same names.
+
+    Rows of new classes start as all heads do.
+
+    Args:
+        net: with its class names.
+        weights: of a net like it.
+        names: of the classes that the weights know, BACKGROUND first.
+
+    Returns:
+        the names, without the background, of classes that both know.
+    """
+    net.init()
+    own = net.state_dict()
+    pairs = [(names.index(name), label) for label, name in enumerate(net.class_names) if name in names]
+    theirs, mine = (torch.tensor(indices) for indices in zip(*pairs, strict=True))
+    by_class = set(_keys_of_last_layers(net))
+    for key, value in own.items():
+        found = weights.get(key)
+        if found is None:
+            continue
+        if key in by_class:  # its rows are ordered by prior, then by class
+            rows = value.reshape(-1, net.num_classes, *value.shape[1:])
+            rows[:, mine] = found.reshape(-1, len(names), *found.shape[1:])[:, theirs]
+        elif found.shape == value.shape:
+            value.copy_(found)
+    return [net.class_names[label] for label in mine.tolist() if label]
+
+
+def _keys_of_last_layers(net: SSD) -> Iterator[str]:
+    """Name the weights of the layers that give each class its score."""
+    for index, head in enumerate(net.classification_headers):
+        place = f".{len(head) - 1}" if isinstance(head, nn.Sequential) else ""
+        yield from (f"classification_headers.{index}{place}.{name}" for name in ("weight", "bias"))

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import copy
+import itertools
 import math
 import time
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
-from torch import nn
 from torch.utils.data import DataLoader
 
-from vision.engine.loop import MeanLosses, Objective, to_device, train_step, validate
+from vision.engine.learner import Learner
+from vision.engine.loop import MeanLosses, steps_of, validate
+from vision.engine.precision import Precision
+from vision.ssd.ssd import SSD, place
 from vision.structures import Annotation, DataError
 
 #: Timed steps: the first of a run is slower than all others, and batches that lie ready make the next ones faster.
@@ -41,35 +45,35 @@ class Rehearsal(NamedTuple):
 
 
 def rehearse(
-    objective: Objective,
+    learner: Learner,
     train_loader: DataLoader,
     val_loader: DataLoader,
     annotations: Sequence[Annotation],
-    optimizer: torch.optim.Optimizer,
-    frozen: Sequence[nn.Module] = (),
+    accumulate: int,
 ) -> Rehearsal:
     """Take a few steps and validate one batch; the net is changed by them.
 
     Args:
-        objective: of the net, on its device.
+        learner: takes the steps.
         train_loader: yields `Batch`es.
         val_loader: likewise, in the order of `annotations`.
         annotations: of the validation pictures.
-        optimizer: as for training.
-        frozen: modules that stay in eval mode.
+        accumulate: batches that make one step.
 
     Raises:
         DataError: a loss is not finite.
     """
-    device = next(objective.net.parameters()).device
-    objective.train()
-    for module in frozen:
-        module.eval()
+    device = learner.device
+    learner.train()
+    steps = steps_of(train_loader, accumulate)
     first = None
     seconds: list[float] = []
     began = before = time.perf_counter()
-    for batch in train_loader:
-        losses = train_step(objective, to_device(batch, device), optimizer)
+    batches = iter(train_loader)
+    while group := list(itertools.islice(batches, accumulate)):
+        losses = learner.step(group, len(seconds), steps)
+        if losses is None:
+            raise DataError("the training loss of the first batches is not finite: look at the starting weights")
         first = first or MeanLosses(losses.regression.item(), losses.classification.item())
         _wait_for(device)
         now = time.perf_counter()
@@ -82,18 +86,17 @@ def rehearse(
     batch = next(batches)  # waits for the workers to start
     before = time.perf_counter()
     batch = next(batches, batch)
-    validation, _ = validate(objective, [batch], annotations)
+    validation, _ = validate(learner.objective, [batch], annotations)
     validation_seconds = time.perf_counter() - before
-    for what, numbers in (("training", first), ("validation", validation)):
-        if not math.isfinite(numbers.total):
-            raise DataError(f"the {what} loss of the first batch is not finite ({numbers.total}): look at the weights")
+    if not math.isfinite(validation.total):
+        raise DataError("the validation loss of the first batch is not finite: look at the starting weights")
     step_seconds = sum(timed) / len(timed)
     return Rehearsal(
         first,
         validation,
         step_seconds,
         validation_seconds,
-        step_seconds * len(train_loader) + validation_seconds * len(val_loader),
+        step_seconds * steps + validation_seconds * len(val_loader),
         _peak_memory(),
         torch.cuda.max_memory_reserved(device) if device.type == "cuda" else None,
     )
@@ -112,3 +115,30 @@ def _peak_memory() -> int | None:
         return None
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
+
+
+def channels_last_is_faster(net: SSD, device: torch.device, precision: Precision, batch_size: int) -> bool:
+    """Time forward and backward passes of a copy of a net in both memory formats.
+
+    Args:
+        net: stays as it is.
+        device: to be used.
+        precision: likewise.
+        batch_size: of the run.
+    """
+    width, height = net.config.width_height
+    seconds = {}
+    for channels_last in (True, False):
+        trial = place(copy.deepcopy(net), device, channels_last).train()
+        images = torch.zeros(max(batch_size, 2), 3, height, width, device=device)
+        times = []
+        for _ in range(_WARM_UP + _TIMED // 2):
+            _wait_for(device)
+            before = time.perf_counter()
+            with precision.autocast():
+                confidences, locations = trial(images)
+            (confidences.float().sum() + locations.float().sum()).backward()
+            _wait_for(device)
+            times.append(time.perf_counter() - before)
+        seconds[channels_last] = min(times[_WARM_UP:])
+    return seconds[True] <= seconds[False]

@@ -54,7 +54,20 @@ class MultiboxLoss(nn.Module):
         super().__init__()
         self.neg_pos_ratio = neg_pos_ratio
 
-    def forward(self, confidence: Tensor, predicted_locations: Tensor, labels: Tensor, gt_locations: Tensor) -> Losses:
+    @staticmethod
+    def normaliser(labels: Tensor) -> Tensor:
+        """Give by what the sums over a batch are divided: a scalar that matched labels (B, P) alone decide."""
+        per_picture = (labels > 0).sum(dim=1)
+        return torch.where(per_picture > 0, per_picture, VIRTUAL_POSITIVES).sum()
+
+    def forward(
+        self,
+        confidence: Tensor,
+        predicted_locations: Tensor,
+        labels: Tensor,
+        gt_locations: Tensor,
+        normaliser: Tensor | None = None,
+    ) -> Losses:
         """Compute the losses of a batch.
 
         Args:
@@ -62,6 +75,7 @@ class MultiboxLoss(nn.Module):
             predicted_locations: (B, P, 4) encoded.
             labels: (B, P) int64, the matched classes, 0 is background.
             gt_locations: (B, P, 4) encoded boxes of the matched objects.
+            normaliser: of more than this batch, where it is part of a larger one; None for its own.
 
         Returns:
             the regression and classification loss.
@@ -73,8 +87,7 @@ class MultiboxLoss(nn.Module):
             counted = hard_negative_mining(
                 background, labels, self.neg_pos_ratio, int(self.neg_pos_ratio * VIRTUAL_POSITIVES)
             )
-            per_picture = positive.sum(dim=1)
-            normaliser = torch.where(per_picture > 0, per_picture, VIRTUAL_POSITIVES).sum()
+            normaliser = self.normaliser(labels) if normaliser is None else normaliser
         cross_entropy = F.cross_entropy(confidence.flatten(0, 1), labels.flatten(), reduction="none")
         classification = (cross_entropy * counted.flatten()).sum()
         # Background priors have locations too, and those may be infinite: cut them out, do not multiply by 0.

@@ -181,15 +181,26 @@ class SSD(nn.Module):
         """Start from scratch: Xavier-uniform weights for all convolutions."""
         self.apply(_xavier)
 
-    def init_from_base_net(self, path: str) -> None:
-        """Take the backbone's weights from a file of `base_net` keys without prefix; Xavier for the rest."""
-        load_strictly(self.base_net, read_weights(path), path)
+    def init_from_base_net(self, path: str, weights: dict[str, Tensor] | None = None) -> None:
+        """Take the backbone's weights from a file of `base_net` keys without prefix; Xavier for the rest.
+
+        Args:
+            path: of the file.
+            weights: what it holds, where it was read already.
+        """
+        load_strictly(self.base_net, read_weights(path) if weights is None else weights, path)
         for part in (self.source_layer_add_ons, self.extras, *self._heads()):
             part.apply(_xavier)
 
-    def init_from_pretrained_ssd(self, path: str) -> None:
-        """Take all but the heads from an SSD's file of any number of classes; Xavier for the heads."""
-        weights = {key: value for key, value in read_weights(path).items() if not key.startswith(HEADS)}
+    def init_from_pretrained_ssd(self, path: str, weights: dict[str, Tensor] | None = None) -> None:
+        """Take all but the heads from an SSD's file of any number of classes; Xavier for the heads.
+
+        Args:
+            path: of the file.
+            weights: what it holds, where it was read already.
+        """
+        found = read_weights(path) if weights is None else weights
+        weights = {key: value for key, value in found.items() if not key.startswith(HEADS)}
         own = {key: value for key, value in self.state_dict().items() if key.startswith(HEADS)}
         load_strictly(self, {**weights, **own}, path)
         for part in self._heads():
@@ -214,13 +225,19 @@ class SSD(nn.Module):
             write_weights(self.state_dict(), path)
 
 
-def place(net: SSD, device: torch.device | str) -> SSD:
+def place(net: SSD, device: torch.device | str, channels_last: bool | None = None) -> SSD:
     """Move a net to a device, in the layout of memory that is fast there.
 
     On CPUs convolutions run 1.3 to 1.5 times as fast with the channels last.
+
+    Args:
+        net: to move.
+        device: where to.
+        channels_last: the layout; None for what is usually fast on such a device.
     """
-    on_cpu = torch.device(device).type == "cpu"
-    return net.to(device, memory_format=torch.channels_last if on_cpu else torch.contiguous_format)
+    if channels_last is None:
+        channels_last = torch.device(device).type == "cpu"
+    return net.to(device, memory_format=torch.channels_last if channels_last else torch.contiguous_format)
 
 
 @contextmanager

@@ -1,0 +1,203 @@
+"""One step of training, whatever it is made of: several batches, 16-bit numbers, clipped gradients, an average."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from vision.boxes.coding import convert_boxes_to_locations
+from vision.boxes.forms import center_form_to_corner_form, corner_form_to_center_form
+from vision.boxes.matching import match_batch
+from vision.engine.optim import ScheduleOptions, WeightAverage, rate_factor, restore, set_rates
+from vision.engine.precision import Precision
+from vision.nn.multibox_loss import Losses
+from vision.ssd.ssd import SSD
+from vision.structures import Batch
+
+logger = logging.getLogger(__name__)
+
+#: Overlap from which a prior counts as an object in training (SSD paper, section 2.2).
+MATCHING_THRESHOLD = 0.5
+
+
+class Objective(nn.Module):
+    """From a batch to its losses: normalise, match, run the net, compare.
+
+    Args:
+        net: an `SSD` with a config.
+        normaliser: turns uint8 images into the net's input.
+        criterion: a `MultiboxLoss` or another of its signature.
+        precision: of the forward pass; None for float32.
+    """
+
+    def __init__(
+        self, net: SSD, normaliser: nn.Module, criterion: nn.Module, precision: Precision | None = None
+    ) -> None:
+        super().__init__()
+        self.net, self.normaliser, self.criterion = net, normaliser, criterion
+        self.precision = precision
+
+    @torch.no_grad()
+    def targets(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Give locations (B, P, 4) and labels (B, P) of a batch of boxes on the net's device."""
+        priors, config = self.net.priors, self.net.config
+        boxes, labels = match_batch(batch.boxes, batch.labels, center_form_to_corner_form(priors), MATCHING_THRESHOLD)
+        locations = convert_boxes_to_locations(
+            corner_form_to_center_form(boxes), priors, config.center_variance, config.size_variance
+        )
+        return locations, labels
+
+    def forward(
+        self, batch: Batch, targets: tuple[Tensor, Tensor] | None = None, normaliser: Tensor | None = None
+    ) -> tuple[Losses, Tensor, Tensor]:
+        """Give the losses, and the net's raw confidences and locations in float32.
+
+        Args:
+            batch: on the net's device.
+            targets: of the batch, where they are known already.
+            normaliser: of the losses, where the batch is part of a larger one.
+        """
+        locations, labels = self.targets(batch) if targets is None else targets
+        images = self.normaliser(batch.images)
+        if self.precision is None:
+            confidences, predicted = self.net(images)
+        else:
+            with self.precision.autocast():
+                confidences, predicted = self.net(images)
+            confidences, predicted = confidences.float(), predicted.float()
+        return self.criterion(confidences, predicted, labels, locations, normaliser), confidences, predicted
+
+
+def to_device(batch: Batch, device: torch.device) -> Batch:
+    """Move a batch."""
+    images, boxes, labels = (part.to(device, non_blocking=True) for part in batch[:3])
+    return batch._replace(images=images, boxes=boxes, labels=labels)
+
+
+class Learner:
+    """A net in training: it takes steps, and can be stopped between any two of them.
+
+    Args:
+        objective: of the net, on its device.
+        optimizer: with `initial_lr` in each group.
+        schedule: of the rates.
+        frozen: modules that stay in eval mode.
+        clip_grad: the largest norm of all gradients together, None for no limit.
+        average: of the net's weights; None for none.
+    """
+
+    def __init__(
+        self,
+        objective: Objective,
+        optimizer: torch.optim.Optimizer,
+        schedule: ScheduleOptions,
+        *,
+        frozen: Sequence[nn.Module] = (),
+        clip_grad: float | None = None,
+        average: WeightAverage | None = None,
+    ) -> None:
+        self.objective, self.optimizer, self.schedule = objective, optimizer, schedule
+        self.frozen, self.clip_grad, self.average = frozen, clip_grad, average
+        half = objective.precision is not None and objective.precision.dtype is torch.float16
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=half)
+        self._parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+
+    @property
+    def net(self) -> SSD:
+        """The net that takes steps."""
+        return self.objective.net
+
+    @property
+    def result(self) -> SSD:
+        """The net to validate and save: the average where there is one."""
+        return self.net if self.average is None else self.average.net
+
+    @property
+    def device(self) -> torch.device:
+        """Where the net is."""
+        return next(self.net.parameters()).device
+
+    def train(self) -> None:
+        """Put everything that is trained into training mode."""
+        self.objective.train()
+        for module in self.frozen:
+            module.eval()
+
+    def step(self, batches: Sequence[Batch], iteration: int, steps_per_epoch: int) -> Losses | None:
+        """Take one step on one or several batches, which count as one large batch but for batch norm.
+
+        Args:
+            batches: to learn from.
+            iteration: counted from 0 over the whole run; decides the rates.
+            steps_per_epoch: likewise.
+
+        Returns:
+            the losses before the step; None if they or their gradients are not finite, and nothing has changed.
+        """
+        set_rates(self.optimizer, rate_factor(iteration, steps_per_epoch, self.schedule))
+        # Batch norm moves in the forward pass already.
+        buffers = [buffer for buffer in self.net.buffers() if buffer.is_floating_point()]
+        before = [buffer.clone() for buffer in buffers]
+        losses = None
+        try:
+            losses = self._gradients(batches)
+        finally:
+            if losses is None:  # not finite, or out of memory
+                self.optimizer.zero_grad(set_to_none=True)
+                for buffer, value in zip(buffers, before, strict=True):
+                    buffer.copy_(value)
+        if losses is not None:
+            self.scaler.step(self.optimizer)
+            if self.average is not None:
+                self.average.update(self.net)
+        self.scaler.update()
+        return losses
+
+    def _gradients(self, batches: Sequence[Batch]) -> Losses | None:
+        """Compute gradients; gives the losses, or None if either are not finite."""
+        self.optimizer.zero_grad(set_to_none=True)
+        moved = [to_device(batch, self.device) for batch in batches]
+        targets = [self.objective.targets(batch) for batch in moved]
+        normaliser = torch.stack([self.objective.criterion.normaliser(labels) for _, labels in targets]).sum()
+        parts = []
+        for batch, target in zip(moved, targets, strict=True):
+            losses, _, _ = self.objective(batch, target, normaliser)
+            self.scaler.scale(losses.total).backward()
+            parts.append(torch.stack([losses.regression.detach(), losses.classification.detach()]))
+        total = Losses(*torch.stack(parts).sum(dim=0))
+        self.scaler.unscale_(self.optimizer)
+        norm = nn.utils.clip_grad_norm_(self._parameters, self.clip_grad or math.inf)
+        # With a scaler gradients may well overflow; it leaves such a step out by itself, and scales less from then on.
+        finite = total.total.isfinite() & (norm.isfinite() | self.scaler.is_enabled())
+        return total if finite.item() else None
+
+    def state_dict(self) -> dict[str, Any]:
+        """Give what a resumed run needs; see `load_state_dict`."""
+        return {
+            "weights": self.net.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "average": None if self.average is None else self.average.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on where a state was made; rates and weight decay stay as they were asked for now.
+
+        Raises:
+            DataError: it was made with other parts of the net frozen, or with another optimizer.
+        """
+        self.net.load_state_dict(state["weights"])
+        restore(self.optimizer, state["optimizer"])
+        if self.scaler.is_enabled() and state["scaler"]:
+            self.scaler.load_state_dict(state["scaler"])
+        if self.average is not None:
+            if state["average"] is None:
+                logger.warning("--ema: the run to go on with had none, averaging begins with its weights")
+                self.average = WeightAverage(self.net)
+            else:
+                self.average.load_state_dict(state["average"])
