@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import io
 import logging
 import os
 import sys
@@ -394,6 +395,9 @@ def setup_logging(level: str = "info") -> None:
             tqdm.write(self.format(record), file=sys.stdout)
             sys.stdout.flush()
 
+    for stream in (sys.stdout, sys.stderr):  # a name of a class or file must not end a run whose output is redirected
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     handler = Handler()
     handler.setFormatter(logging.Formatter("%(asctime)s - %(message)s", datefmt="%Y-%m-%d %H:%M:%S"))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)

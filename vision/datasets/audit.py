@@ -6,7 +6,6 @@ import logging
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -205,30 +204,28 @@ def make_audit(
         corner_form_priors: (P, 4) relative.
         most_boxes: compare no more boxes with priors than that, evenly picked; None for all.
     """
-    defects = []
-    for dataset in (train, validation):
-        defects += [*dataset.defects, *dataset.class_defects()]
+    of_split = [[*dataset.defects, *dataset.class_defects()] for dataset in (train, validation)]
+    defects = [*of_split[0], *of_split[1]]
     boxes, seen_by_network = _look_at_boxes(train, network_size, corner_form_priors, most_boxes)
     defects += [*overlap(train, validation), *seen_by_network]
     unique = tuple(dict.fromkeys(defects))  # both splits may come from one list
-    return Audit(_summary(train), _summary(validation), unique, boxes)
+    return Audit(_summary(train, of_split[0]), _summary(validation, of_split[1]), unique, boxes)
 
 
-def _summary(dataset: DetectionDataset) -> SplitSummary:
+def _summary(dataset: DetectionDataset, defects: Sequence[Defect]) -> SplitSummary:
     counts = dataset.class_counts()
     known = [
         [hard for name, hard in zip(record.names, record.difficult, strict=True) if name in dataset.class_dict]
         for record in dataset.records
     ]
     objects = sum(counts.values())
-    left_out = sum(defect.objects for defect in [*dataset.defects, *dataset.class_defects()])
     return SplitSummary(
         title=dataset.title,
         pictures_listed=dataset.pictures_listed,
         pictures=len(dataset),
         negatives=sum(not hard for hard in known),
         objects_written=dataset.objects_written,
-        objects_left_out=left_out,
+        objects_left_out=sum(defect.objects for defect in defects),
         objects=objects,
         difficult=sum(map(sum, known)),
         objects_per_class=counts,
@@ -298,11 +295,11 @@ def overlap(train: DetectionDataset, validation: DetectionDataset) -> list[Defec
             "results will say little about new pictures; mend the lists, or hold some out with --val-split=0.2; "
             f"first: {some(record.image_id for record in same_file)}"
         )
-        defects.append(Defect("overlap", Path(validation.title), message))
+        defects.append(Defect("overlap", validation.source, message))
     if copies:
         message = (
             f"{len(copies)} of {len(validation)} validation pictures ({len(copies) / len(validation):.0%}) ARE COPIES "
             f"of training pictures under other names; first: {some(copies)}"
         )
-        defects.append(Defect("overlap", Path(validation.title), message))
+        defects.append(Defect("overlap", validation.source, message))
     return defects
