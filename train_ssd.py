@@ -268,7 +268,9 @@ def require_sense(train_set: DetectionDataset, folders: Sequence[str]) -> None:
     """Raise DataError if there is nothing to learn: no object of a known class that is not difficult."""
     if not any(len(train_set.targets(index)[1]) for index in range(len(train_set))):
         found = [
-            defect.message.partition(" the list ")[0] for defect in train_set.defects if defect.kind == "class-unknown"
+            defect.message.partition(" is not in the list")[0]
+            for defect in train_set.defects
+            if defect.kind == "class-unknown"
         ]
         raise DataError(
             f"no object in {', '.join(folders)} can be trained on, classes are {list(train_set.class_names[1:])}; "

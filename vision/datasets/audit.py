@@ -13,13 +13,10 @@ import torch
 
 from vision.boxes.forms import iou_of
 from vision.datasets.base import DetectionDataset
-from vision.datasets.records import KINDS, LEFT_OUT, MENDED, NOTED, SUSPECT, Defect, some
+from vision.datasets.records import KINDS, LEFT_OUT, LINES_PER_KIND, MENDED, NOTED, SUSPECT, Defect, log_defects, some
 from vision.structures import DataError
 
 logger = logging.getLogger(__name__)
-
-#: How many lines of one kind of defect the log shows; all of them stand in audit.json.
-LINES_PER_KIND = 20
 
 #: A box with a side below this, in pixels of the network's input, is half a cell of the finest feature map.
 SMALL_SIDE = 8.0
@@ -29,28 +26,6 @@ REACHING_OVERLAP = 0.5
 
 #: Boxes that are compared with all priors at once.
 _CHUNK = 256
-
-
-def log_defects(defects: Sequence[Defect], most: int | None = LINES_PER_KIND) -> None:
-    """Log defects kind by kind: a line each, and what is merely worth knowing in one line a kind.
-
-    Args:
-        defects: in any order.
-        most: lines of a kind that is more than worth knowing, None for all.
-    """
-    by_kind: dict[str, list[Defect]] = {}
-    for defect in defects:
-        by_kind.setdefault(defect.kind, []).append(defect)
-    for kind, (effect, title) in KINDS.items():
-        found = by_kind.get(kind, [])
-        if effect == NOTED:
-            if found:
-                logger.info("%s: %d; first: %s", title, len(found), found[0])
-            continue
-        for defect in found[:most]:
-            logger.warning("%s", defect)
-        if most is not None and len(found) > most:
-            logger.warning("... and %d more %s", len(found) - most, title)
 
 
 @dataclass(frozen=True)

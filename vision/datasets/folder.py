@@ -253,7 +253,9 @@ class Folder:
             path = raw.image_path or Path(raw.image_id)
             first = by_path.setdefault(path, raw)
             if first is raw:
-                owner = by_source.setdefault(raw.source, raw) if self.own_files and raw.objects and raw.image_path else raw
+                owner = (
+                    by_source.setdefault(raw.source, raw) if self.own_files and raw.objects and raw.image_path else raw
+                )
                 if owner is raw:
                     pictures.append(raw)
                 else:

@@ -9,13 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from vision.datasets.audit import log_defects
 from vision.datasets.base import DetectionDataset
 from vision.datasets.facts import FileFacts
 from vision.datasets.folder import Folder, Listing, ReadingOptions
 from vision.datasets.labels import LabelList
 from vision.datasets.pictures import FileIndex
-from vision.datasets.records import Defect, Form, RawObject, RawPicture, some
+from vision.datasets.records import Defect, Form, RawObject, RawPicture, log_defects, some
 from vision.structures import DataError
 
 #: Split -> tables that are looked for, in this order.

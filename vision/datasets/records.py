@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import logging
 import math
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,6 +13,8 @@ from typing import NamedTuple
 import numpy as np
 
 from vision.datasets.pictures import PictureFacts, turn_boxes
+
+logger = logging.getLogger(__name__)
 
 #: What a kind of defect does to the data. The first three are defects for --strict, the last is not.
 LEFT_OUT, MENDED, SUSPECT, NOTED = "left out", "mended", "suspect", "noted"
@@ -24,6 +27,9 @@ _ROUNDING = 0.5
 
 #: How many names of many a message lists.
 EXAMPLES = 5
+
+#: How many lines of one kind of defect the log shows; all of them stand in audit.json.
+LINES_PER_KIND = 20
 
 
 class Kind(NamedTuple):
@@ -345,6 +351,28 @@ def _what(source: Path, image_id: str, place: str, name: str | None) -> str:
     """Name an object; its picture too, unless the file is called the same."""
     named = f"{place} {name!r}" if name else place
     return named if source.stem == image_id.rpartition("/")[2] else f"{named} of picture {image_id}"
+
+
+def log_defects(defects: Sequence[Defect], most: int | None = LINES_PER_KIND) -> None:
+    """Log defects kind by kind: a line each, and what is merely worth knowing in one line a kind.
+
+    Args:
+        defects: in any order.
+        most: lines of a kind that is more than worth knowing, None for all.
+    """
+    by_kind: dict[str, list[Defect]] = {}
+    for defect in defects:
+        by_kind.setdefault(defect.kind, []).append(defect)
+    for kind, (effect, title) in KINDS.items():
+        found = by_kind.get(kind, [])
+        if effect == NOTED:
+            if found:
+                logger.info("%s: %d; first: %s", title, len(found), found[0])
+            continue
+        for defect in found[:most]:
+            logger.warning("%s", defect)
+        if most is not None and len(found) > most:
+            logger.warning("... and %d more %s", len(found) - most, title)
 
 
 def did_you_mean(name: str, known: Sequence[str]) -> str:

@@ -11,13 +11,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from vision.datasets.audit import log_defects
 from vision.datasets.base import DetectionDataset
 from vision.datasets.facts import FileFacts
 from vision.datasets.folder import SPLITS, Folder, Listing, ReadingOptions
 from vision.datasets.labels import LabelList, read_label_list, read_labels, read_text
 from vision.datasets.pictures import FileIndex, Found, files_below, other_suffixes
-from vision.datasets.records import EXAMPLES, Defect, Form, RawObject, RawPicture, shorten, some
+from vision.datasets.records import EXAMPLES, Defect, Form, RawObject, RawPicture, log_defects, shorten, some
 from vision.structures import DataError
 
 logger = logging.getLogger(__name__)
