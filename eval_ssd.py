@@ -30,6 +30,8 @@ from vision.utils.files import write_text
 
 logger = logging.getLogger(__name__)
 
+NOTHING_FOUND = Detections(torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64), torch.zeros(0))
+
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
@@ -80,11 +82,21 @@ def main(argv: Sequence[str] | None = None) -> None:
     if not places:
         raise DataError(f"{', '.join(args.dataset)}: no picture to evaluate on")
 
-    found = [
-        session.detect(dataset.get_image(index), nms_method=args.nms_method, iou_threshold=args.nms_iou_threshold)
-        for dataset, index in cli.progress(places, "Detecting", len(places))
-    ]
     annotations = [dataset.annotation(index) for dataset, index in places]
+    if not any(len(annotation.labels) for annotation in annotations):
+        raise DataError(
+            f"{', '.join(args.dataset)}: no object is of a class that the model knows: {list(class_names[1:])}"
+        )
+
+    found = []
+    for dataset, index in cli.progress(places, "Detecting", len(places)):
+        try:
+            image = dataset.get_image(index)
+        except DataError as err:
+            logger.warning("%s; it counts as a picture on which nothing was found", err)
+            found.append(NOTHING_FOUND)
+            continue
+        found.append(session.detect(image, nms_method=args.nms_method, iou_threshold=args.nms_iou_threshold))
     report = evaluate(found, annotations, class_names, args.iou_threshold)
 
     print_report(report, args.use_2007_metric)

@@ -15,7 +15,6 @@ import secrets
 import shlex
 import sys
 import time
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -67,7 +66,9 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help="the classes are the names found in the annotations, whatever list of classes there is",
     )
     data.add_argument("--no-negatives", action="store_true", help="leave out training pictures without objects")
-    data.add_argument("--strict", action="store_true", help="end the run if anything in the data is left out or mended")
+    data.add_argument(
+        "--strict", action="store_true", help="end the run if anything in the data is left out, mended or suspect"
+    )
     data.add_argument(
         "--balance-data", action="store_true", help="draw as many pictures of each class as the rarest has"
     )
@@ -260,7 +261,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     check_batch_size(net, min(len(batch) for batch in loaders[0].batch_sampler), frozen)
     annotations = [val_set.annotation(index) for index in range(len(val_set))]
     if args.dry_run:
-        log_rehearsal(rehearse(learner, *loaders, annotations, args.accumulate), args.epochs)
+        log_rehearsal(rehearse(learner, *loaders, annotations, args.accumulate), args)
         draw_audit_page(args.model_dir / "audit.png", train_set, audit, config)
         logger.info("Dry run done: nothing was trained; %s has all of the audit", args.model_dir / "audit.json")
         return 0
@@ -547,17 +548,21 @@ def scalars_of(result: EpochResult) -> dict[str, float]:
 
 
 def require_sense(train_set: DetectionDataset, folders: Sequence[str]) -> None:
-    """Raise DataError if there is nothing to learn: no object to train on."""
-    if not any(train_set.class_counts().values()):
-        found = Counter(name for record in train_set.records for name in record.names)
-        written = ", ".join(f"{name} ({count})" for name, count in found.most_common()) or "none at all"
+    """Raise DataError if there is nothing to learn: no object of a known class that is not difficult."""
+    if not any(len(train_set.targets(index)[1]) for index in range(len(train_set))):
+        found = [
+            defect.message.partition(" is not in the list")[0]
+            for defect in train_set.defects
+            if defect.kind == "class-unknown"
+        ]
         raise DataError(
-            f"no object in {', '.join(folders)} is of a class in {list(train_set.class_names[1:])}; the annotations "
-            f"have {written}; mend labels.txt, or take the names found with --labels-from-data"
+            f"no object in {', '.join(folders)} can be trained on, classes are {list(train_set.class_names[1:])}; "
+            f"{'; '.join(found) or 'all are difficult'}; mend the list of classes, or take the names found with "
+            "--labels-from-data"
         )
 
 
-def log_rehearsal(rehearsal: Rehearsal, epochs: int) -> None:
+def log_rehearsal(rehearsal: Rehearsal, args: argparse.Namespace) -> None:
     """Say what a run will cost."""
     logger.info("first losses: training %.4f, validation %.4f", rehearsal.losses.total, rehearsal.validation.total)
     memory = [
@@ -566,10 +571,12 @@ def log_rehearsal(rehearsal: Rehearsal, epochs: int) -> None:
         if size is not None
     ]
     logger.info("peak so far: %s, loader workers apart", ", ".join(memory) or "not known here")
+    validations = -(-args.epochs // args.validation_epochs)
+    whole = rehearsal.training_seconds * args.epochs + rehearsal.validation_seconds * validations
     logger.info(
-        "%.3f s a step, %.3f s a validation batch: about %s an epoch, %s for %d epochs",
-        *(rehearsal.seconds_per_step, rehearsal.seconds_per_validation_batch),
-        *(in_words(rehearsal.seconds_per_epoch), in_words(rehearsal.seconds_per_epoch * epochs), epochs),
+        "%.3f s a step: about %s an epoch and %s a validation, %s for %d epochs",
+        *(rehearsal.seconds_per_step, in_words(rehearsal.training_seconds), in_words(rehearsal.validation_seconds)),
+        *(in_words(whole), args.epochs),
     )
 
 

@@ -182,7 +182,7 @@ def test_a_download_is_checked_and_renamed(tmp_path, monkeypatch):
     [
         ({"sha256": "0" * 64}, "not the published file"),
         ({"size": 5}, "not the published file"),
-        ({"url": "file:///no/such"}, "download from .* failed"),
+        ({"url": "file:///no/such"}, "its download failed .file:///no/such: "),
     ],
 )
 def test_a_bad_download_leaves_nothing_and_names_the_ways_out(tmp_path, monkeypatch, changes, message):

@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 import tracemalloc
+import urllib.parse
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -224,7 +225,9 @@ class Server(http.server.ThreadingHTTPServer):
 
 
 @pytest.fixture
-def server():
+def server(monkeypatch):
+    # Not even a proxy that the environment names stands between.
+    monkeypatch.setenv("no_proxy", "*")
     with Server() as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
@@ -268,7 +271,7 @@ def rows_of(root: Path, split: str) -> list[dict[str, str]]:
     path = root / f"sub-{split}-annotations-bbox.csv"
     if not path.exists():
         return []
-    with open(path, newline="") as file:
+    with open(path, newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
 
 
@@ -537,6 +540,25 @@ def test_remove_overlapped(run, tmp_path):
     assert "left out: 1 boxes inside a group's box" in done.out
 
 
+@pytest.mark.parametrize(
+    ("box", "covered"),
+    [
+        ((0.1, 0.9, 0.2, 0.8), True),
+        ((0.3, 0.5, 0.3, 0.5), True),
+        ((0.099999, 0.9, 0.2, 0.8), False),
+        ((0.1, 0.900001, 0.2, 0.8), False),
+        ((0.1, 0.9, 0.199999, 0.8), False),
+        ((0.1, 0.9, 0.2, 0.800001), False),
+    ],
+)
+def test_what_lies_inside_a_group_edges_included(run, server, box, covered):
+    group = (0.1, 0.9, 0.2, 0.8)
+    # Of two groups, either may cover; a group in a group stays.
+    lines = [row(A, APPLE, box), row(A, APPLE, (0.1, 0.2, 0.2, 0.3), group=1), row(A, APPLE, group, group=1)]
+    server.files = world({"train": lines, "validation": [], "test": []})
+    assert len(rows_of(run("--remove-overlapped").root, "train")) == (2 if covered else 3)
+
+
 def test_a_group_on_a_depiction_covers_nothing(run, server):
     lines = [row(A, APPLE, (0.0, 1.0, 0.0, 1.0), group=1, depiction=1), row(A, APPLE)]
     server.files = world({"train": lines, "validation": [], "test": []})
@@ -563,6 +585,23 @@ def test_bad_options_are_named(run, word, message):
     assert done.code == 2 and message in done.err
 
 
+def test_the_documented_defaults():
+    assert vars(downloader.parse_args(["--class-names=Apple"])) == {
+        "class_names": "Apple",
+        "data": Path("data"),
+        "max_images": None,
+        "max_annotations_per_class": None,
+        "stats_only": False,
+        "num_workers": 10,
+        "retry": 10,
+        "timeout": 30,
+        "include_depiction": False,
+        "remove_overlapped": False,
+        "annotations_url": "https://storage.googleapis.com/openimages/2018_04",
+        "images_url": "https://open-images-dataset.s3.amazonaws.com",
+    }
+
+
 def test_class_names_are_required(capsys):
     with pytest.raises(SystemExit) as stop:
         downloader.main([])
@@ -580,6 +619,13 @@ def test_a_file_in_the_place_of_a_folder_of_pictures_is_named(run, tmp_path):
     (tmp_path / "data" / "train").write_text("")
     done = run()
     assert done.code == 2 and str(tmp_path / "data" / "train") in done.err
+
+
+def test_ids_with_letters_of_other_alphabets(run, server):
+    server.files = world({"train": [row("größe_1", APPLE)], "validation": [], "test": []})
+    server.files[f"/i/train/{urllib.parse.quote('größe_1')}.jpg"] = server.files.pop("/i/train/größe_1.jpg")
+    done = run()
+    assert done.code == 0 and ids_of(done.root)["train"] == {"größe_1"}
 
 
 # Pictures that do not come.
@@ -649,7 +695,7 @@ def test_of_many_missing_pictures_a_few_are_named(run, server):
         del server.files[f"/i/train/{image_id(n)}.jpg"]
     done = run()
     assert "9 of 10 pictures are missing" in done.err
-    assert done.err.count("404") == 5 and "and 4 more" in done.err
+    assert done.err.count("404 (Not Found)") == 5 and "and 4 more" in done.err
 
 
 def test_a_dead_server_is_given_up(run, server, monkeypatch):
@@ -825,6 +871,14 @@ def test_temporary_files_of_killed_runs_are_removed(run, tmp_path):
     assert [name for name in contents(root) if "/." in f"/{name}"] == ["train/.keep"]
 
 
+def test_the_beginning_of_a_table_goes_when_the_table_is_there(run):
+    root = run().root
+    (root / ".train-annotations-bbox.csv.eA.part").write_bytes(b"half")
+    before = contents(root)
+    assert run().code == 0
+    assert set(before) - set(contents(root)) == {".train-annotations-bbox.csv.eA.part"}
+
+
 def test_two_runs_do_not_share_a_folder(run, tmp_path):
     (tmp_path / "data").mkdir()
     with download.alone_in(tmp_path / "data"):
@@ -912,16 +966,22 @@ def test_ctrl_c_ends_quickly_and_the_folder_can_be_continued(run, server, tmp_pa
     assert (done.code, contents(done.root)) == (0, whole)
 
 
-def test_a_full_disk_is_named(server, tmp_path):
-    """A limit on file sizes stands in for the full disk."""
-    code = "import sys, resource, signal, open_images_downloader as d; from vision import cli;"
-    code += "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (900, 900));"
-    code += "sys.argv[0] = 'open_images_downloader.py'; cli.run(d.main, sys.argv[1:])"
-    done = subprocess.run(
-        [sys.executable, "-c", code, *words(server, tmp_path / "data")], cwd=ROOT, capture_output=True, text=True
+@pytest.mark.parametrize(("name", "most"), [("/.train-annotations-bbox.csv.", 900), (": File too large", 100)])
+def test_a_full_disk_is_named(run, server, name, most):
+    """A limit on file sizes stands in for the full disk: first a download meets it, then a temporary file."""
+    root = run("--stats-only").root
+    if "train" in name:
+        (root / "train-annotations-bbox.csv").unlink()
+    code = (
+        "import sys, resource, signal, open_images_downloader as script;"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
+        f"resource.setrlimit(resource.RLIMIT_FSIZE, ({most}, {most}));"
+        "script.cli.run(script.main, sys.argv[1:])"
     )
+    command = [sys.executable, "-c", code, *words(server, root)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 2
-    assert "train-annotations-bbox.csv" in done.stderr and done.stderr.count("\n") == 1, done.stderr
+    assert f"error: {root}{name}" in done.stderr and done.stderr.count("\n") == 1, done.stderr
 
 
 # Several runs in one folder.
@@ -1179,21 +1239,21 @@ def test_items_are_drawn_as_needed():
 # Choosing, against a plain way of doing the same.
 
 
-def wanted_rows(count: int, images: int, classes: int):
+def some_boxes(count: int, images: int, classes: int):
     rng = np.random.default_rng(0)
     for image, number in zip(rng.integers(0, images, count), rng.integers(0, classes, count), strict=True):
-        yield tables.WantedRow(f"{image:x}", int(number), ())
+        yield f"{image:x}", int(number)
 
 
 @pytest.mark.parametrize("block", [1, 7, 1000])
 @pytest.mark.parametrize("classes", [1, 2, 5])
 def test_tallies_count_and_choose(monkeypatch, block, classes):
     monkeypatch.setattr(tables, "_BLOCK", block)
-    rows = list(wanted_rows(300, 60, classes))
+    rows = list(some_boxes(300, 60, classes))
     names = [f"class {number}" for number in range(classes)]
     tally = tables.Tally(rows, names)
     by_image = {}
-    for image, number, _ in rows:
+    for image, number in rows:
         by_image.setdefault(image, []).append(number)
     order = sorted(by_image, key=lambda image: hashlib.blake2b(image.encode(), digest_size=8).digest())
 
@@ -1248,13 +1308,14 @@ def test_memory_is_a_few_bytes_a_box(tmp_path):
     """All boxes wanted, each in a picture of its own: tally, choice and a passage over it take a fraction of the file."""
     path, count = tmp_path / "train.csv", 10_000
     path.write_bytes(table(row(image_id(n), APPLE) for n in range(count)))
-    source = tables.SourceTable(path, {APPLE: "Apple"}, include_depiction=False, remove_overlapped=False)
     tracemalloc.start()
     try:
-        tally = tables.Tally(source.rows(), source.names)
-        assert tally.per_class() == {"Apple": (count, count)}
-        choice = tables.Choice(tally, source)
-        assert sum(1 for _ in choice.image_ids()) == sum(1 for _ in choice.table_rows()) == count
+        options = {"include_depiction": False, "remove_overlapped": True}
+        with tables.SourceTable(path, {APPLE: "Apple"}, **options) as source:
+            tally = tables.Tally(source.boxes(), source.names)
+            assert tally.per_class() == {"Apple": (count, count)}
+            choice = tables.Choice(tally, source)
+            assert sum(1 for _ in choice.image_ids()) == sum(1 for _ in choice.table_rows()) == count
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()

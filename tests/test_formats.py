@@ -145,15 +145,15 @@ def test_crowds_are_difficult_and_broken_annotations_named(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("{", "cannot be read as JSON"),
-        ("[]", "lacks the lists images"),
-        ('{"images": []}', "lacks the lists annotations, categories"),
+        ("{", ": no COCO file; train.json: none of COCO's lists"),
+        ('{"images": [', "train.json: cannot be read as JSON"),
+        ('{"images": []}', "train.json: lacks the lists annotations, categories"),
     ],
 )
 def test_files_that_are_no_coco(tmp_path, content, message):
     (tmp_path / "train.json").write_text(content)
-    with pytest.raises(DataError, match=f"train.json: {message}"):
-        listed("coco", tmp_path)
+    with pytest.raises(DataError, match=message):
+        open_dataset("coco", tmp_path, "train")
 
 
 def test_coco_without_split_or_pictures(tmp_path):

@@ -38,7 +38,19 @@ def test_training_writes_the_documented_lines_and_files(script, voc_root, tmp_pa
     assert lines[-1] == "Task done, exiting program."
     names = sorted(path.name for path in folder.iterdir())
     epoch = next(name for name in names if "Epoch" in name)
-    assert names == sorted([epoch, "args.json", "audit.json", "results.csv", "best.pth", "last.pth", "last.state", "labels.txt", "tensorboard"])
+    assert names == sorted(
+        [
+            epoch,
+            "args.json",
+            "audit.json",
+            "results.csv",
+            "best.pth",
+            "last.pth",
+            "last.state",
+            "labels.txt",
+            "tensorboard",
+        ]
+    )
     assert (folder / "labels.txt").read_text().split() == ["BACKGROUND", *CLASSES]
     loss = float(next(line for line in lines if "Validation Loss" in line).split()[4].rstrip(","))
     assert checkpoint.parse_name(epoch).loss == pytest.approx(loss, abs=1e-4)

@@ -1,22 +1,33 @@
-"""What the scripts' command lines share: parsing, messages, device choice, log format."""
+"""What the command lines of nets share: their options, device choice, opening models; and all of `vision.console`."""
 
 from __future__ import annotations
 
 import argparse
-import difflib
 import logging
-import os
-import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
 
-import cv2
 import torch
-from tqdm import tqdm
 
 from vision.boxes.nms import DEFAULT_IOU_THRESHOLD, METHODS
 from vision.boxes.priors import Size
+from vision.console import (  # noqa: F401 - scripts find all of them here
+    FAILURE,
+    USER_ERROR,
+    Parser,
+    check_writable,
+    checked,
+    count,
+    error_line,
+    number,
+    one_of,
+    open_share,
+    progress,
+    run,
+    setup_logging,
+    share,
+    str2bool,
+)
 from vision.datasets import AUTO, DATASETS, ReadingOptions, labels
 from vision.datasets.folder import VAL_SPLIT
 from vision.deploy.session import Session, TorchSession, open_session
@@ -26,138 +37,20 @@ from vision.structures import DataError
 
 logger = logging.getLogger(__name__)
 
-#: Exit code for everything that the user can mend.
-USER_ERROR = 2
-#: Exit code for what went wrong inside: out of memory, a missing package, a worker that died.
-FAILURE = 1
-
 DEVICE_TYPES = ("auto", "cpu", "cuda", "mps")
-
-
-class Parser(argparse.ArgumentParser):
-    """An argument parser whose errors are one line, and which takes `--model_dir` for `--model-dir`."""
-
-    def __init__(self, **kwargs: Any) -> None:
-        kwargs.setdefault("formatter_class", argparse.ArgumentDefaultsHelpFormatter)
-        super().__init__(**kwargs)
-
-    def parse_known_args(self, args=None, namespace=None):
-        """Parse, with underscores in the names of options read as hyphens."""
-        words = sys.argv[1:] if args is None else args
-        return super().parse_known_args([_kebab(word) for word in words], namespace)
-
-    def error(self, message: str) -> NoReturn:
-        """Say what is wrong in one line and exit."""
-        self.exit(USER_ERROR, f"{self.prog}: error: {message}\n")
-
-
-def _kebab(word: str) -> str:
-    name, equals, value = word.partition("=")
-    return name.replace("_", "-") + equals + value if name.startswith("--") else word
-
-
-def str2bool(text: str) -> bool:
-    """Read a flag: "true" and "1" in any case are true, all else is false."""
-    return text.strip().lower() in ("true", "1")
-
-
-def run(main: Callable[[Sequence[str] | None], int | None], argv: Sequence[str] | None = None) -> NoReturn:
-    """Run a script's `main` and exit; what the user can mend becomes one line and exit code 2."""
-    name = Path(sys.argv[0]).name
-    try:
-        sys.exit(main(argv) or 0)
-    except (ValueError, OSError) as err:
-        logging.getLogger().debug("the error below, whole:", exc_info=True)
-        sys.stdout.flush()
-        sys.stderr.write(f"{name}: error: {error_line(err)}\n")
-        sys.exit(USER_ERROR)
-    except (RuntimeError, ImportError, cv2.error) as err:
-        logging.getLogger().debug("the error below, whole:", exc_info=True)
-        sys.stdout.flush()
-        sys.stderr.write(f"{name}: failed: {error_line(err)} ({type(err).__name__})\n")
-        sys.exit(FAILURE)
-    except KeyboardInterrupt:
-        sys.stderr.write(f"{name}: interrupted\n")
-        sys.exit(130)
-
-
-def error_line(err: BaseException) -> str:
-    """Reduce an error to one line; one that a loader's worker wrapped in its traceback to the line that counts."""
-    if isinstance(err, OSError) and err.filename:
-        return f"{err.filename}: {err.strerror}"
-    text = str(err).strip()
-    if "Original Traceback" in text:
-        text = text.splitlines()[-1].partition(": ")[2]
-    return " ".join(text.split())
 
 
 # Types of options; argparse shows the text of an ArgumentTypeError behind the option's name.
 
 
-def _checked(function: Callable[[str], Any]) -> Callable[[str], Any]:
-    def convert(text: str) -> Any:
-        try:
-            return function(text)
-        except ValueError as err:
-            raise argparse.ArgumentTypeError(str(err)) from err
-
-    return convert
-
-
-@_checked
+@checked
 def net_name(text: str) -> str:
     """Check a net's name; it stays as typed."""
     spec_of(text)
     return text
 
 
-def one_of(kind: str, known: Sequence[str]) -> Callable[[str], str]:
-    """Make a type that takes one of a few words, and names the nearest for any other."""
-
-    @_checked
-    def convert(text: str) -> str:
-        if text in known:
-            return text
-        near = difflib.get_close_matches(text, known, n=1)
-        hint = f", did you mean {near[0]}?" if near else ""
-        raise ValueError(f"unknown {kind} {text!r}{hint} (choose from {', '.join(known)})")
-
-    return convert
-
-
-def number(kind: type, least: float, most: float = float("inf"), *, above: bool = False) -> Callable[[str], Any]:
-    """Make a type for a number from `least` (or above it) to `most`."""
-    bound = f"above {least:g}" if above else f"of at least {least:g}"
-    limit = "" if most == float("inf") else f" and at most {most:g}"
-
-    @_checked
-    def convert(text: str) -> Any:
-        try:
-            value = kind(text)
-        except ValueError:
-            value = None
-        if value is None or not (least < value if above else least <= value) or not value <= most:
-            what = "whole number" if kind is int else "number"
-            raise ValueError(f"{text!r} is not a {what} {bound}{limit}")
-        return value
-
-    return convert
-
-
-count = number(int, 1)
-share = number(float, 0, 1)
-
-
-@_checked
-def open_share(text: str) -> float:
-    """Read a number between 0 and 1, neither of them."""
-    value = number(float, 0, 1)(text)
-    if value in (0, 1):
-        raise ValueError(f"{text!r} leaves nothing for one of the two; expected a share between 0 and 1, such as 0.2")
-    return value
-
-
-@_checked
+@checked
 def resolution(text: str) -> Size:
     """Read `N` or `WxH`."""
     sides = text.lower().split("x")
@@ -167,7 +60,7 @@ def resolution(text: str) -> Size:
     return width if width == height else (width, height)
 
 
-@_checked
+@checked
 def epochs_list(text: str) -> tuple[int, ...]:
     """Read epochs with commas between."""
     try:
@@ -273,7 +166,7 @@ def add_nms_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-@_checked
+@checked
 def device_name(text: str) -> str:
     """Check a device's name."""
     kind, _, index = text.partition(":")
@@ -381,41 +274,3 @@ def open_model(path: Path, label_file: Path | None, args: argparse.Namespace) ->
     net = session.net_name or "unknown net"
     logger.info("model: %s (%s, %dx%d, classes %s)", model, net, width, height, list(class_names[1:]))
     return model, session, class_names
-
-
-# Output.
-
-
-def setup_logging(level: str = "info") -> None:
-    """Log to standard output in the documented form, `2026-01-31 12:00:00 - message`, past any progress bar."""
-
-    class Handler(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            tqdm.write(self.format(record), file=sys.stdout)
-            sys.stdout.flush()
-
-    handler = Handler()
-    handler.setFormatter(logging.Formatter("%(asctime)s - %(message)s", datefmt="%Y-%m-%d %H:%M:%S"))
-    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
-    logging.getLogger("matplotlib").setLevel(logging.WARNING)  # it tells of its fonts
-
-
-def progress(items: Iterable, what: str, total: int | None) -> Iterable:
-    """Show a bar with the time left on a terminal, nothing elsewhere."""
-    return tqdm(items, desc=what, total=total, leave=False, dynamic_ncols=True, disable=None)
-
-
-def check_writable(folder: Path, option: str) -> None:
-    """Make a folder, with parents.
-
-    Raises:
-        ValueError: it cannot be made or written to.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as err:
-        raise ValueError(
-            f"{option}={folder}: cannot be made ({err.strerror}: {err.filename}); name another folder"
-        ) from err
-    if not os.access(folder, os.W_OK):
-        raise ValueError(f"{option}={folder}: cannot be written to; name another folder")

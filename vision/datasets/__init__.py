@@ -10,7 +10,7 @@ from typing import NamedTuple
 from vision.datasets.base import DetectionDataset, join
 from vision.datasets.coco import CocoFolder
 from vision.datasets.facts import FileFacts
-from vision.datasets.folder import Folder, Listing, Progress, ReadingOptions, no_progress
+from vision.datasets.folder import Folder, Listing, Progress, ReadingOptions, check_folder, no_progress
 from vision.datasets.labels import merge
 from vision.datasets.open_images import OpenImagesFolder
 from vision.datasets.voc_dataset import VocFolder
@@ -57,8 +57,7 @@ def open_folder(dataset_type: str, root: str | Path, options: ReadingOptions | N
         DataError: there is no such folder, or it is not of that format, or of none.
     """
     root, options = Path(root), options or ReadingOptions()
-    if not root.is_dir():
-        raise DataError(f"{root}: no such folder; --data names the folder of a dataset")
+    check_folder(root)
     fitting = [name for name, folder in DATASETS.items() if folder.recognises(root)]
     if dataset_type == AUTO:
         if not fitting:
@@ -99,7 +98,9 @@ def open_dataset(
 def _dataset(folder: Folder, listing: Listing, progress: Progress, with_labels: bool) -> DetectionDataset:
     contents = folder.read(listing, progress)
     defects = [*(folder.label_list.defects if with_labels else ()), *contents.defects]
-    return DetectionDataset(contents.records, folder.class_names(), defects=defects, **contents.origin)
+    dataset = DetectionDataset(contents.records, folder.class_names(), defects=defects, **contents.origin)
+    dataset.drop_unknown()
+    return dataset
 
 
 def open_splits(

@@ -7,7 +7,6 @@ import logging
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,13 +14,10 @@ import torch
 
 from vision.boxes.forms import iou_of
 from vision.datasets.base import DetectionDataset
-from vision.datasets.records import KINDS, LEFT_OUT, MENDED, NOTED, SUSPECT, Defect, some
+from vision.datasets.records import KINDS, LEFT_OUT, LINES_PER_KIND, MENDED, NOTED, SUSPECT, Defect, log_defects, some
 from vision.structures import DataError
 
 logger = logging.getLogger(__name__)
-
-#: How many lines of one kind of defect the log shows; all of them stand in audit.json.
-LINES_PER_KIND = 20
 
 #: A box with a side below this, in pixels of the network's input, is half a cell of the finest feature map.
 SMALL_SIDE = 8.0
@@ -31,28 +27,6 @@ REACHING_OVERLAP = 0.5
 
 #: Boxes that are compared with all priors at once.
 _CHUNK = 256
-
-
-def log_defects(defects: Sequence[Defect], most: int | None = LINES_PER_KIND) -> None:
-    """Log defects kind by kind: a line each, and what is merely worth knowing in one line a kind.
-
-    Args:
-        defects: in any order.
-        most: lines of a kind that is more than worth knowing, None for all.
-    """
-    by_kind: dict[str, list[Defect]] = {}
-    for defect in defects:
-        by_kind.setdefault(defect.kind, []).append(defect)
-    for kind, (effect, title) in KINDS.items():
-        found = by_kind.get(kind, [])
-        if effect == NOTED:
-            if found:
-                logger.info("%s: %d; first: %s", title, len(found), found[0])
-            continue
-        for defect in found[:most]:
-            logger.warning("%s", defect)
-        if most is not None and len(found) > most:
-            logger.warning("... and %d more %s", len(found) - most, title)
 
 
 @dataclass(frozen=True)
@@ -206,30 +180,28 @@ def make_audit(
         corner_form_priors: (P, 4) relative.
         most_boxes: compare no more boxes with priors than that, evenly picked; None for all.
     """
-    defects = []
-    for dataset in (train, validation):
-        defects += [*dataset.defects, *dataset.class_defects()]
+    of_split = [[*dataset.defects, *dataset.class_defects()] for dataset in (train, validation)]
+    defects = [*of_split[0], *of_split[1]]
     boxes, seen_by_network = _look_at_boxes(train, network_size, corner_form_priors, most_boxes)
     defects += [*overlap(train, validation), *seen_by_network]
     unique = tuple(dict.fromkeys(defects))  # both splits may come from one list
-    return Audit(_summary(train), _summary(validation), unique, boxes)
+    return Audit(_summary(train, of_split[0]), _summary(validation, of_split[1]), unique, boxes)
 
 
-def _summary(dataset: DetectionDataset) -> SplitSummary:
+def _summary(dataset: DetectionDataset, defects: Sequence[Defect]) -> SplitSummary:
     counts = dataset.class_counts()
     known = [
         [hard for name, hard in zip(record.names, record.difficult, strict=True) if name in dataset.class_dict]
         for record in dataset.records
     ]
     objects = sum(counts.values())
-    left_out = sum(defect.objects for defect in [*dataset.defects, *dataset.class_defects()])
     return SplitSummary(
         title=dataset.title,
         pictures_listed=dataset.pictures_listed,
         pictures=len(dataset),
         negatives=sum(not hard for hard in known),
         objects_written=dataset.objects_written,
-        objects_left_out=left_out,
+        objects_left_out=sum(defect.objects for defect in defects),
         objects=objects,
         difficult=sum(map(sum, known)),
         objects_per_class=counts,
@@ -299,13 +271,13 @@ def overlap(train: DetectionDataset, validation: DetectionDataset) -> list[Defec
             "results will say little about new pictures; mend the lists, or hold some out with --val-split=0.2; "
             f"first: {some(record.image_id for record in same_file)}"
         )
-        defects.append(Defect("overlap", Path(validation.title), message))
+        defects.append(Defect("overlap", validation.source, message))
     if copies:
         message = (
             f"{len(copies)} of {len(validation)} validation pictures ({len(copies) / len(validation):.0%}) ARE COPIES "
             f"of training pictures under other names; first: {some(copies)}"
         )
-        defects.append(Defect("overlap", Path(validation.title), message))
+        defects.append(Defect("overlap", validation.source, message))
     return defects
 
 

@@ -6,6 +6,7 @@ Objects are kept by class *name*, so that several datasets can be given one clas
 from __future__ import annotations
 
 import logging
+import os
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,7 +15,7 @@ import numpy as np
 
 from vision.datasets.labels import merge
 from vision.datasets.pictures import read_image
-from vision.datasets.records import Defect, Record, did_you_mean, fold_name, some
+from vision.datasets.records import EXAMPLES, Defect, Record, did_you_mean, fold_name
 from vision.structures import Annotation
 
 logger = logging.getLogger(__name__)
@@ -30,7 +31,8 @@ class DetectionDataset:
         target_transform: (boxes, labels) -> pair, applied after it.
         keep_difficult: whether samples contain difficult objects; annotations always do.
         defects: what reading the files left out or mended.
-        title: what says that these are the pictures, a file or folder.
+        title: says in words which pictures these are.
+        source: the file or folder that says so.
         pictures_listed: how many pictures it names, those that were left out included.
         objects_written: how many objects the files hold, likewise.
 
@@ -49,11 +51,13 @@ class DetectionDataset:
         keep_difficult: bool = False,
         defects: Sequence[Defect] = (),
         title: str = "",
+        source: Path | None = None,
         pictures_listed: int | None = None,
         objects_written: int | None = None,
     ) -> None:
         self.records = records
         self.title = title
+        self.source = Path(title) if source is None else source
         self.pictures_listed = len(self) if pictures_listed is None else pictures_listed
         written = sum(len(record.names) for record in self.records)
         self.objects_written = written if objects_written is None else objects_written
@@ -68,26 +72,42 @@ class DetectionDataset:
         self.class_names = tuple(class_names)
         self.class_dict = {name: index for index, name in enumerate(self.class_names)}
 
-    def class_defects(self) -> list[Defect]:
-        """Name the objects whose classes are not in the list, and classes without objects."""
-        defects = []
-        source = Path(self.title)
+    def drop_unknown(self) -> None:
+        """Leave out the objects whose classes are not in the list, for good; each class becomes a defect."""
+        self.defects += self._unknown()
+        for place, record in enumerate(self.records):
+            kept = [index for index, name in enumerate(record.names) if name in self.class_dict]
+            if len(kept) < len(record.names):
+                self._records[place] = record.only(kept)
+
+    def _unknown(self) -> list[Defect]:
         known = self.class_names[1:]
-        counts = Counter(name for record in self.records for name in record.names)
-        for name, count in sorted(counts.items()):
-            if name not in self.class_dict:
-                places = [
-                    f"{record.source} {place}"
-                    for record in self.records
-                    for other, place in zip(record.names, record.places, strict=True)
-                    if other == name
-                ]
-                objects = "object is" if count == 1 else "objects are"
-                message = (
-                    f"{count} {objects} left out: class {name!r} is not in the list {list(known)}"
-                    f"{did_you_mean(name, known)}; first: {some(places)}"
-                )
-                defects.append(Defect("class-unknown", source, message, objects=count))
+        found: dict[str, tuple[Record, list[str]]] = {}
+        counts: Counter[str] = Counter()
+        for record in self.records:
+            for name, place in zip(record.names, record.places or record.names, strict=True):
+                if name not in self.class_dict:
+                    counts[name] += 1
+                    _, places = found.setdefault(name, (record, []))
+                    if len(places) <= EXAMPLES:
+                        places.append(f"{record.source} {place}")
+        defects = []
+        for name, (record, places) in sorted(found.items()):
+            objects = "object is" if counts[name] == 1 else "objects are"
+            more = f" and {counts[name] - EXAMPLES} more" if counts[name] > EXAMPLES else ""
+            message = (
+                f"{counts[name]} {objects} left out: class {name!r} is not in the list {list(known)}"
+                f"{did_you_mean(name, known)}; first: {', '.join(places[:EXAMPLES])}{more}"
+            )
+            defects.append(Defect("class-unknown", record.source, message, objects=counts[name]))
+        return defects
+
+    def class_defects(self) -> list[Defect]:
+        """Name the objects whose classes are not in the list, and classes without objects or with names too alike."""
+        defects = self._unknown()
+        source = self.source
+        known = self.class_names[1:]
+        counts = self.class_counts()
         for name in known:
             if not counts[name]:
                 defects.append(Defect("class-empty", source, f"class {name!r} has no object"))
@@ -204,14 +224,35 @@ class DetectionDataset:
 
 
 def join(datasets: Sequence[DetectionDataset]) -> DetectionDataset:
-    """Put several datasets into one; classes are merged by name. One alone stays as it is."""
+    """Put several datasets into one; classes are merged by name, a file that several have counts once.
+
+    Args:
+        datasets: objects that their lists of classes leave out stay left out. One alone stays as it is.
+    """
     if len(datasets) == 1:
         return datasets[0]
+    seen: set[str] = set()
+    records, defects = [], []
+    for dataset in datasets:
+        defects += dataset.defects
+        repeated = []
+        for record in dataset.records:
+            path = os.path.realpath(record.image_path)
+            if path in seen:
+                repeated.append(record)
+            else:
+                records.append(record)
+        seen.update(os.path.realpath(record.image_path) for record in dataset.records)
+        if repeated:
+            objects = sum(len(record.names) for record in repeated)
+            message = f"{len(repeated)} pictures left out, another folder of --data has them: {repeated[0].image_path}"
+            defects.append(Defect("annotation-repeats", dataset.source, message, objects, len(repeated)))
     return DetectionDataset(
-        [record for dataset in datasets for record in dataset.records],
+        records,
         merge(dataset.class_names for dataset in datasets),
-        defects=[defect for dataset in datasets for defect in dataset.defects],
+        defects=defects,
         title=" + ".join(dataset.title for dataset in datasets),
+        source=datasets[0].source,
         pictures_listed=sum(dataset.pictures_listed for dataset in datasets),
         objects_written=sum(dataset.objects_written for dataset in datasets),
     )

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,16 @@ from vision.datasets.facts import FileFacts
 from vision.datasets.folder import SPLITS, Folder, Listing, ReadingOptions
 from vision.datasets.labels import LabelList, check_labels, read_text
 from vision.datasets.pictures import FileIndex
-from vision.datasets.records import Defect, Form, RawObject, RawPicture
+from vision.datasets.records import Defect, Form, RawObject, RawPicture, shorten, some
 from vision.structures import DataError
 
 _KEYS = ("images", "annotations", "categories")
+
+#: Beginnings of the names of COCO's files that hold no boxes.
+_OTHER_KINDS = ("captions_", "image_info_", "panoptic_", "stuff_")
+
+#: Bytes at either end of a file in which COCO's keys are looked for.
+_PEEK = 1 << 16
 
 
 class CocoFolder(Folder):
@@ -45,13 +52,18 @@ class CocoFolder(Folder):
     def everything(self) -> Listing:
         """Read all files."""
         if not self._files:
+            others = [path.name for path in sorted(self.root.glob("*.json"))]
+            found = f"; {some(others)}: none of COCO's lists {', '.join(_KEYS)}" if others else ""
             raise DataError(
-                f"{self.root}: no COCO file; expected a name such as annotations/instances_train.json or "
+                f"{self.root}: no COCO file{found}; expected a name such as annotations/instances_train.json or "
                 "train/_annotations.coco.json"
             )
         listings = [self._listing_of(path) for path in self._files.values()]
-        title = str(self.root) if len(listings) > 1 else listings[0].title
-        return Listing(title, [raw for listing in listings for raw in listing.pictures], [])
+        pictures = [raw for listing in listings for raw in listing.pictures]
+        defects = [defect for listing in listings for defect in listing.defects]
+        if len(listings) == 1:
+            return listings[0]
+        return Listing(str(self.root), self.root, pictures, defects)
 
     def written_labels(self) -> LabelList:
         """Read the categories of all files."""
@@ -73,62 +85,99 @@ class CocoFolder(Folder):
     def _listing_of(self, path: Path) -> Listing:
         content = self._content(path)
         names = _categories(content)
-        objects: dict[Any, list[RawObject]] = {}
+        objects: dict[str, list[RawObject]] = {}
         for number, annotation in enumerate(content["annotations"], start=1):
             try:
                 x, y, width, height = (float(value) for value in annotation["bbox"])
                 box = (x, y, x + width, y + height)
-            except (KeyError, TypeError, ValueError):
+            except (KeyError, TypeError, ValueError, OverflowError):
                 box = None
-            objects.setdefault(annotation.get("image_id"), []).append(
+            objects.setdefault(str(annotation.get("image_id")), []).append(
                 RawObject(
                     f"annotation {number}",
                     _name(names, annotation),
                     box,
-                    bool(annotation.get("iscrowd")),
+                    str(annotation.get("iscrowd")).lower() in ("1", "true"),
                     str(annotation.get("bbox", "missing")),
                 )
             )
         folders = [FileIndex(folder) for folder in _image_folders(self.root, path) if folder.is_dir()]
         pictures, defects = [], []
+        met: set[str] = set()
         for image in content["images"]:
-            found = objects.pop(image.get("id"), [])
-            file_name = Path(str(image.get("file_name", "")))
-            direct = [folder / file_name for folder in (path.parent, self.root) if (folder / file_name).is_file()]
-            image_path = next(iter(direct), None) or next(filter(None, (f.find(file_name.name) for f in folders)), None)
+            name = str(image.get("file_name", "")).replace("\\", "/")
+            image_id = name.rpartition(".")[0] or name
+            key = str(image.get("id"))
+            if key in met or image.get("id") is None:
+                message = f"picture {image_id} left out: another one has its id {key}, or it has none"
+                own = [Defect("row-unreadable", path, message, pictures=1)]
+                pictures.append(RawPicture(image_id, None, path, defects=own))
+                continue
+            met.add(key)
+            found = objects.pop(key, [])
+            match = next(filter(None, (folder.find(name) for folder in folders)), None) if name else None
             own = []
-            if image_path is None:
-                message = f"picture {file_name} left out: no such file beside {path.name} or in folders of its split"
+            if match is None:
+                message = (
+                    f"picture {shorten(name)} left out: no such file beside {path.name} or in folders of its split"
+                )
                 own.append(Defect("image-missing", path, message, len(found), 1))
-            size = (image.get("width"), image.get("height"))
-            stated = size if all(isinstance(side, int) for side in size) else None
-            pictures.append(RawPicture(file_name.stem, image_path, path, found, stated, own))
+            size = tuple(_side(image.get(side)) for side in ("width", "height"))
+            stated = None if None in size else size
+            pictures.append(RawPicture(image_id, None if match is None else match.path, path, found, stated, own))
         strays = [item.where for items in objects.values() for item in items]
         if strays:
             message = f"{len(strays)} annotations left out, their image_id is of no picture; first: {strays[0]}"
             defects.append(Defect("row-unreadable", path, message, len(strays)))
-        return Listing(str(path), pictures, defects)
+        return Listing(str(path), path, pictures, defects)
+
+
+def _side(value: Any) -> int | None:
+    """Read a width or height, which some tools write as text or with decimals."""
+    try:
+        return round(float(value))
+    except (TypeError, ValueError, OverflowError):
+        return None
 
 
 def _files(root: Path) -> dict[str, Path]:
     """Map the names of splits to their files; a file that names none stands for "all"."""
     found: dict[str, Path] = {}
+    places = {
+        "annotations": sorted(root.glob("annotations/*.json")),
+        "": sorted(root.glob("*.json")),
+    }
     for split in (name for names in SPLITS.values() for name in names):
-        patterns = (
-            f"annotations/*{split}*.json",
-            f"{split}/*.coco.json",
-            f"{split}/annotations.json",
-            f"*{split}*.json",
-        )
-        path = next((path for pattern in patterns for path in sorted(root.glob(pattern))), None)
-        if path is not None and path not in found.values():
+        word = re.compile(rf"(?<![a-z]){split}(?![a-z])", re.IGNORECASE)
+        candidates = [path for path in places["annotations"] if word.search(path.stem)]
+        candidates += [*sorted(root.glob(f"{split}/*.coco.json")), *sorted(root.glob(f"{split}/annotations.json"))]
+        candidates += [path for path in places[""] if word.search(path.stem)]
+        path = _first_of_objects(path for path in candidates if path not in found.values())
+        if path is not None:
             found[split] = path
     if not found:
-        patterns = ("annotations/*.json", "*.coco.json", "*annotations*.json", "*instances*.json")
-        path = next((path for pattern in patterns for path in sorted(root.glob(pattern))), None)
+        path = _first_of_objects([*places["annotations"], *places[""]])
         if path is not None:
             found["all"] = path
     return found
+
+
+def _first_of_objects(candidates: Iterable[Path]) -> Path | None:
+    """Choose among files the one with objects: "instances" as COCO calls it, never captions or lists of pictures."""
+    fitting = [path for path in candidates if not path.name.startswith(_OTHER_KINDS) and _looks_like_coco(path)]
+    return min(fitting, key=lambda path: not path.name.startswith("instances"), default=None)
+
+
+def _looks_like_coco(path: Path) -> bool:
+    """Look for COCO's keys at the beginning and end of a file; one that is to be read and is broken counts."""
+    try:
+        with open(path, "rb") as file:
+            head = file.read(_PEEK)
+            file.seek(max(0, path.stat().st_size - _PEEK))
+            text = head + file.read(_PEEK)
+    except OSError:
+        return False
+    return any(f'"{key}"'.encode() in text for key in _KEYS)
 
 
 def _image_folders(root: Path, path: Path) -> list[Path]:
@@ -154,20 +203,25 @@ def _is_list_of_dicts(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(item, dict) for item in value)
 
 
-def _categories(content: dict[str, Any]) -> dict[Any, str]:
-    return {category.get("id"): str(category.get("name", "")).strip() for category in content["categories"]}
+def _categories(content: dict[str, Any]) -> dict[str, str]:
+    """Give the categories' names by id, the ids as text: some tools write numbers here and texts there."""
+    return {
+        str(category.get("id")): str(category["name"]).strip()
+        for category in content["categories"]
+        if category.get("name") is not None
+    }
 
 
-def _name(names: dict[Any, str], annotation: dict[str, Any]) -> str:
+def _name(names: dict[str, str], annotation: dict[str, Any]) -> str:
     """Give the name of an annotation's category; of one that is not in the list, what its id is called."""
-    category = annotation.get("category_id")
-    return names.get(category) or f"category {category}"
+    category = str(annotation.get("category_id"))
+    return names.get(category) or f"category {shorten(category, 20)}"
 
 
 def _class_names(content: dict[str, Any]) -> list[str]:
     """Give the categories' names by id, without those that group others and have no objects of their own."""
-    used = {annotation.get("category_id") for annotation in content["annotations"]}
-    groups = {category.get("supercategory") for category in content["categories"]}
+    used = {str(annotation.get("category_id")) for annotation in content["annotations"]}
+    groups = {str(category.get("supercategory")) for category in content["categories"]}
     names = _categories(content)
-    ids = sorted(names, key=lambda key: (not isinstance(key, int), key if isinstance(key, int) else str(key)))
+    ids = sorted(names, key=lambda key: (not key.isdecimal(), int(key) if key.isdecimal() else 0, key))
     return [names[key] for key in ids if key in used or names[key] not in groups]

@@ -62,7 +62,8 @@ class ReadingOptions:
 class Listing(NamedTuple):
     """Pictures that a dataset puts together."""
 
-    title: str  # the file or folder that does
+    title: str  # in words, which pictures
+    source: Path  # the file or folder that says so
     pictures: list[RawPicture]
     defects: list[Defect]
 
@@ -71,6 +72,7 @@ class Contents(NamedTuple):
     """What reading a listing gave."""
 
     title: str  # of the listing
+    source: Path  # likewise
     records: list[Record]
     defects: list[Defect]
     pictures_listed: int
@@ -81,6 +83,7 @@ class Contents(NamedTuple):
         """What a `DetectionDataset` is told of where it comes from."""
         return {
             "title": self.title,
+            "source": self.source,
             "pictures_listed": self.pictures_listed,
             "objects_written": self.objects_written,
         }
@@ -102,13 +105,14 @@ class Folder:
     name = ""
     #: How its boxes are written.
     form = Form()
+    #: Whether each picture has an annotation file of its own.
+    own_files = False
 
     def __init__(self, root: Path, facts: FileFacts | None = None, options: ReadingOptions | None = None) -> None:
         self.root = root
         self.facts = facts or FileFacts()
         self.options = options or ReadingOptions()
-        if not root.is_dir():
-            raise DataError(f"{root}: no such folder; --data names the folder of a dataset")
+        check_folder(root)
 
     @staticmethod
     def recognises(root: Path) -> bool:
@@ -144,27 +148,37 @@ class Folder:
         return self.splits()[name == "test"]
 
     def splits(self) -> tuple[Listing, Listing]:
-        """Read training and validation pictures; holds some out where nothing says which."""
-        train = self.listing("train")
-        test = None if self.options.val_split is not None else self.listing("test")
+        """Read training and validation pictures; holds some out where nothing says which.
+
+        Raises:
+            DataError: there are no pictures, or too few.
+        """
+        train, test = self.listing("train"), self.listing("test")
+        share = self.options.val_split
         if train is None:
-            train = self.everything()
-            if test is not None:
-                known = {raw.image_path for raw in test.pictures}
-                rest = [raw for raw in train.pictures if raw.image_path not in known]
-                train = Listing(f"all annotated pictures but those of {test.title}", rest, train.defects)
+            whole = self.everything()
+            if test is None:
+                train = whole._replace(title=f"no list of pictures, all annotated ones in {whole.title}")
             else:
-                train = Listing(f"no list of pictures, all annotated ones in {train.title}", *train[1:])
-        if test is not None:
+                known = {raw.image_path for raw in test.pictures}
+                rest = [raw for raw in whole.pictures if raw.image_path not in known]
+                train = whole._replace(title=f"all annotated pictures but those of {test.title}", pictures=rest)
+                if not rest:
+                    raise DataError(
+                        f"{test.source}: names all annotated pictures for validation, none is left to train on; "
+                        "take some out, or write a list for training"
+                    )
+        if test is not None and share is None:
             return train, test
-        share = VAL_SPLIT if self.options.val_split is None else self.options.val_split
+        share = VAL_SPLIT if share is None else share
         kept, held_out = hold_out(train.pictures, share)
         if not held_out:
             raise DataError(f"{train.title}: its {len(kept)} pictures are too few to hold some out for validation")
-        how = f"{share:.0%} of it held out by a hash of the names"
         return (
-            Listing(f"{train.title}, less what is held out", kept, train.defects),
-            Listing(f"{train.title}, {how}", held_out, []),
+            train._replace(title=f"{train.title}, less what is held out", pictures=kept),
+            train._replace(
+                title=f"{train.title}, {share:.0%} of it held out by a hash of the names", pictures=held_out, defects=[]
+            ),
         )
 
     @functools.cached_property
@@ -184,8 +198,9 @@ class Folder:
             DataError: no picture is left.
         """
         records: list[Record] = []
-        defects = list(listing.defects)
-        pictures = list(self._once(listing, defects))
+        pictures, repeated = self._once(listing)
+        named = [*listing.defects, *repeated]
+        defects = list(named)
         if self.options.decode:
             self._decode_all(pictures, progress)
         for raw in progress(pictures, f"Reading {self.root}", len(pictures)):
@@ -200,16 +215,18 @@ class Folder:
                 else "names no picture"
             )
             raise DataError(f"{listing.title}: {found}")
-        on_disk = sum(len(raw.objects) for raw in pictures) + sum(defect.objects for defect in listing.defects)
-        return Contents(listing.title, records, defects, len(pictures), on_disk)
+        on_disk = sum(len(raw.objects) for raw in pictures) + sum(defect.objects for defect in named)
+        return Contents(listing.title, listing.source, records, defects, len(pictures), on_disk)
 
     def _picture_facts(self, path: Path | None) -> PictureFacts | None:
         if path is None:
             return None
         try:
             facts = PictureFacts(*self.facts.get("picture", path, picture_facts))
-        except OSError:
+        except FileNotFoundError:
             return None
+        except OSError as err:  # not kept: it may work the next time
+            return PictureFacts(0, 0, 1, "", "", 0, f"cannot be read ({err.strerror})")
         decoding = self.facts.known("decoding", path) if facts.error is None else None
         return facts._replace(error=decoding) if decoding else facts
 
@@ -225,21 +242,51 @@ class Folder:
             for _ in progress(pool.map(decode, paths), f"Decoding {self.root}", len(paths)):
                 pass
 
-    @staticmethod
-    def _once(listing: Listing, defects: list[Defect]) -> Iterable[RawPicture]:
-        """Give each picture once, and name those that are listed again."""
-        seen: set[tuple[str, Path | None]] = set()
-        repeated = []
+    def _once(self, listing: Listing) -> tuple[list[RawPicture], list[Defect]]:
+        """Give each picture once, and name what is there again: names in a list, or annotations of one picture."""
+        by_path: dict[Path, RawPicture] = {}
+        by_source: dict[Path, RawPicture] = {}
+        pictures: list[RawPicture] = []
+        repeated: list[str] = []
+        defects: list[Defect] = []
         for raw in listing.pictures:
-            key = (raw.image_id, raw.image_path)
-            if key in seen:
+            path = raw.image_path or Path(raw.image_id)
+            first = by_path.setdefault(path, raw)
+            if first is raw:
+                owner = (
+                    by_source.setdefault(raw.source, raw) if self.own_files and raw.objects and raw.image_path else raw
+                )
+                if owner is raw:
+                    pictures.append(raw)
+                else:
+                    message = (
+                        f"picture {path.name} left out: {raw.source.name} is the annotation of {owner.image_path.name}"
+                    )
+                    defects.append(Defect("annotation-repeats", raw.source, message, 0, 1))
+            elif first.source == raw.source or first.objects == raw.objects:
                 repeated.append(raw.image_id)
             else:
-                seen.add(key)
-                yield raw
+                count = len(raw.objects)
+                message = f"its {count} objects left out: picture {raw.image_id} has its annotation in {first.source}"
+                defects.append(Defect("annotation-repeats", raw.source, message, count))
         if repeated:
             message = f"{len(repeated)} names are listed again, each counts once: {some(repeated)}"
-            defects.append(Defect("list-repeats", Path(listing.title), message))
+            defects.append(Defect("list-repeats", listing.source, message))
+        return pictures, defects
+
+
+def _why_nothing(pictures: Sequence[RawPicture], defects: Sequence[Defect]) -> str:
+    if not pictures:
+        return "names no picture; write a picture's name a line, or hold some out with --val-split=0.2"
+    reasons = {defect.kind: defect for defect in reversed(defects) if defect.pictures}
+    return f"none of its {len(pictures)} pictures can be used; first: {'; '.join(map(str, reasons.values()))}"
+
+
+def check_folder(root: Path) -> None:
+    """Raise DataError if a path is not a folder."""
+    if not root.is_dir():
+        what = "is a file" if root.exists() else "no such folder"
+        raise DataError(f"{root}: {what}; --data names the folder of a dataset")
 
 
 def hold_out(pictures: Sequence[RawPicture], share: float) -> tuple[list[RawPicture], list[RawPicture]]:
@@ -255,12 +302,13 @@ def hold_out(pictures: Sequence[RawPicture], share: float) -> tuple[list[RawPict
     Returns:
         the rest and the held out, both in their order.
     """
-    ranked = sorted({raw.image_id for raw in pictures}, key=_rank)
+    keys = [(raw.image_id, str(raw.image_path)) for raw in pictures]
+    ranked = sorted(set(keys), key=lambda key: (_rank(key[0]), key))
     count = min(max(round(len(ranked) * share), 1), max(len(ranked) - 1, 0))
     chosen = set(ranked[:count])
-    kept = [raw for raw in pictures if raw.image_id not in chosen]
-    return kept, [raw for raw in pictures if raw.image_id in chosen]
+    pairs = list(zip(keys, pictures, strict=True))
+    return [raw for key, raw in pairs if key not in chosen], [raw for key, raw in pairs if key in chosen]
 
 
-def _rank(image_id: str) -> tuple[bytes, str]:
-    return hashlib.blake2b(image_id.encode(), digest_size=8).digest(), image_id
+def _rank(image_id: str) -> bytes:
+    return hashlib.blake2b(image_id.encode(errors="surrogateescape"), digest_size=8).digest()

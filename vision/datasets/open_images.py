@@ -5,16 +5,16 @@ from __future__ import annotations
 import csv
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from vision.datasets.audit import log_defects
 from vision.datasets.base import DetectionDataset
 from vision.datasets.facts import FileFacts
 from vision.datasets.folder import Folder, Listing, ReadingOptions
 from vision.datasets.labels import LabelList
 from vision.datasets.pictures import FileIndex
-from vision.datasets.records import Defect, Form, RawObject, RawPicture
+from vision.datasets.records import Defect, Form, RawObject, RawPicture, log_defects, some
 from vision.structures import DataError
 
 #: Split -> tables that are looked for, in this order.
@@ -37,7 +37,7 @@ class OpenImagesFolder(Folder):
 
     def __init__(self, root: Path, facts: FileFacts | None = None, options: ReadingOptions | None = None) -> None:
         super().__init__(root, facts, options)
-        self._tables: dict[str, list[dict[str, str]]] = {}
+        self._names: dict[str, set[str]] = {}  # of classes, per table that was read
 
     @staticmethod
     def recognises(root: Path) -> bool:
@@ -55,7 +55,8 @@ class OpenImagesFolder(Folder):
         if not listings:
             raise DataError(f"{_table(self.root, 'train')}: no such file; found {self._found()}")
         pictures = [raw for listing in listings for raw in listing.pictures]
-        return Listing(str(self.root), pictures, [defect for listing in listings for defect in listing.defects])
+        defects = [defect for listing in listings for defect in listing.defects]
+        return Listing(str(self.root), self.root, pictures, defects)
 
     def table_listing(self, table_split: str) -> Listing:
         """Read the table of "train", "validation" or "test".
@@ -69,10 +70,12 @@ class OpenImagesFolder(Folder):
         defects: list[Defect] = []
         objects: dict[str, list[RawObject]] = {}
         special: dict[str, dict[str, list[str]]] = {}
-        for line, row in enumerate(self._rows(table_split), start=2):
+        names: set[str] = set()
+        for line, row in enumerate(_rows(table), start=2):
             image_id = (row["ImageID"] or "").strip()
-            if not image_id:
-                defects.append(Defect("row-unreadable", table, f"line {line} left out: it names no picture", 1))
+            if not image_id or row[None]:
+                what = "has more fields than the header" if row[None] else "names no picture"
+                defects.append(Defect("row-unreadable", table, f"line {line} left out: it {what}", 1))
                 continue
             where = f"line {line}"
             is_group, is_depiction = _is_set(row, "IsGroupOf"), _is_set(row, "IsDepiction")
@@ -86,11 +89,14 @@ class OpenImagesFolder(Folder):
             except (TypeError, ValueError):
                 box = None
             name = (row["ClassName"] or "").strip()
+            names.add(name)
             objects.setdefault(image_id, []).append(RawObject(where, name, box, ignored, str(written)))
+        self._names[table_split] = names
         images = FileIndex(self.root / table_split)
         pictures = []
         for image_id, found in objects.items():
-            image_path = images.find(image_id)
+            image = images.find(image_id)
+            image_path = None if image is None else image.path
             own = [
                 Defect(kind, table, f"picture {image_id}: {', '.join(places)} neither trained on nor counted")
                 for kind, places in special.get(image_id, {}).items()
@@ -99,7 +105,12 @@ class OpenImagesFolder(Folder):
                 message = f"picture {image_id} left out: no picture of that name in {images.folder}"
                 own = [Defect("image-missing", table, message, len(found), 1)]
             pictures.append(RawPicture(image_id, image_path, table, found, defects=own))
-        return Listing(str(table), pictures, defects)
+        used = {raw.image_path for raw in pictures}
+        free = [path for path in images.paths if images.folder / path not in used]
+        if free:
+            message = f"{len(free)} pictures have no annotation and are not used: {some(free)}"
+            defects.append(Defect("image-unannotated", images.folder, message))
+        return Listing(str(table), table, pictures, defects)
 
     def written_labels(self) -> LabelList | None:
         """Open Images has no list of classes."""
@@ -108,13 +119,10 @@ class OpenImagesFolder(Folder):
     def all_names(self) -> Iterator[str]:
         """Give the names of all rows of all tables."""
         for split in SPLITS:
-            if _table(self.root, split).is_file():
-                yield from filter(None, ((row["ClassName"] or "").strip() for row in self._rows(split)))
-
-    def _rows(self, split: str) -> list[dict[str, str]]:
-        if split not in self._tables:
-            self._tables[split] = list(_rows(_table(self.root, split)))
-        return self._tables[split]
+            table = _table(self.root, split)
+            if split not in self._names and table.is_file():
+                self._names[split] = {(row["ClassName"] or "").strip() for row in _rows(table) if not row[None]}
+            yield from filter(None, self._names.get(split, ()))
 
     def _found(self) -> str:
         found = sorted(path.name for path in self.root.glob("sub-*-annotations-bbox.csv"))
@@ -169,9 +177,9 @@ def _is_set(row: dict[str, str], column: str) -> bool:
     return (row.get(column) or "").strip() == "1"
 
 
-def _rows(table: Path) -> Iterator[dict[str, str]]:
-    """Read a table's rows as {column: text}; fields that a row lacks are None."""
-    wanted = (*_COLUMNS, "IsGroupOf", "IsDepiction")
+def _rows(table: Path) -> Iterator[dict[str | None, Any]]:
+    """Read a table's rows as {column: text}; fields that a row lacks are None, those too many stand under None."""
+    wanted = (*_COLUMNS, "IsGroupOf", "IsDepiction", None)
     try:
         with open(table, newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file, strict=True)

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import unicodedata
 import warnings
 from collections.abc import Iterable, Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import NamedTuple
 
 import cv2
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 from vision.structures import IMAGE_SUFFIXES, DataError
 
@@ -42,6 +43,9 @@ _FORMATS = {
 
 #: Bytes that are read at three places of a file to tell it from others.
 _SAMPLE = 1 << 14
+
+#: Suffixes of pictures that Pillow decodes: OpenCV turns some of these by their tags whatever it is told.
+_LEFT_TO_PILLOW = (".tif", ".tiff")
 
 #: How the two usual formats end; a file that ends so was written to its end.
 _ENDINGS = {"JPEG": b"\xff\xd9", "MPO": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}
@@ -82,32 +86,44 @@ class PictureFacts(NamedTuple):
 
 
 def picture_facts(path: Path) -> PictureFacts:
-    """Read a picture's header, and look whether the file was written to its end; never raises for a bad file."""
+    """Read a picture's header, and look whether the file was written to its end; a bad file becomes an `error`.
+
+    Raises:
+        OSError: the system could not read the file, which says nothing about what is in it.
+    """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # large pictures, odd EXIF: not what is asked here
             with Image.open(path) as image:
-                width, height = image.size
-                bits = 16 if "16" in str(image.tile[:1]) or image.mode.startswith("I") else 8
-                # Pillow decodes a whole PNG in search of EXIF behind its pixels, where hardly anybody puts it.
-                has_exif = image.format != "PNG" or "exif" in image.info
-                orientation = image.getexif().get(_EXIF_ORIENTATION, 1) if has_exif else 1
                 facts = PictureFacts(
-                    width,
-                    height,
-                    orientation if orientation in _TURNS else 1,
-                    image.format or "",
-                    image.mode,
-                    1 if image.mode == "1" else bits,
-                    None,
-                    _digest(path),
+                    *image.size, _orientation(image), image.format or "", image.mode, _bits(image), None, _digest(path)
                 )
+                if image.mode == "F":
+                    return facts._replace(error="has floating-point pixels, whose range nobody knows")
                 ending = _ENDINGS.get(facts.format)
                 if ending is None or not _ends_with(path, ending):
                     image.load()
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, EOFError) as err:
+    except Exception as err:  # decoders of damaged files may stumble over anything
         return PictureFacts(0, 0, 1, "", "", 0, _what_is_wrong(path, err))
     return facts
+
+
+def _orientation(image: Image.Image) -> int:
+    # Pillow decodes a whole PNG in search of EXIF behind its pixels, where hardly anybody puts it.
+    if image.format == "PNG" and "exif" not in image.info:
+        return 1
+    if image.format == "TIFF":  # Pillow turns these by itself, and `read_image` leaves them to it
+        return 1
+    orientation = image.getexif().get(_EXIF_ORIENTATION, 1)
+    return orientation if orientation in _TURNS else 1
+
+
+def _bits(image: Image.Image) -> int:
+    if image.mode == "1":
+        return 1
+    layout = image.tile[0][3] if image.tile else ""
+    layout = layout if isinstance(layout, str) else str(layout[0]) if layout else ""
+    return 16 if "16" in layout or image.mode.startswith("I") else 8
 
 
 def _digest(path: Path) -> str:
@@ -128,6 +144,13 @@ def _ends_with(path: Path, ending: bytes) -> bool:
 
 
 def _what_is_wrong(path: Path, err: Exception) -> str:
+    """Put a decoder's error into words.
+
+    Raises:
+        OSError: it is the system's, not the decoder's.
+    """
+    if isinstance(err, OSError) and err.errno is not None:
+        raise err
     size = os.path.getsize(path)
     if size == 0:
         return "the file is empty"
@@ -135,18 +158,22 @@ def _what_is_wrong(path: Path, err: Exception) -> str:
         return f"truncated after {size} bytes"
     if isinstance(err, Image.UnidentifiedImageError):
         return f"not a picture of any known format ({size} bytes)"
-    return f"cannot be decoded ({err})"
+    return f"cannot be decoded ({' '.join(str(err).split())})"
 
 
 def decoding_error(path: Path) -> str | None:
-    """Decode a picture whole, both with Pillow, which notices damage, and as training does; say what is wrong."""
+    """Decode a picture whole, both with Pillow, which notices damage, and as training does; say what is wrong.
+
+    Raises:
+        OSError: the system could not read the file.
+    """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with Image.open(path) as image:
                 image.load()
         read_image(path)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, EOFError) as err:
+    except Exception as err:  # decoders of damaged files may stumble over anything
         return _what_is_wrong(path, err)
     return None
 
@@ -163,19 +190,34 @@ def read_image(path: Path, orientation: int = 1) -> np.ndarray:
     Raises:
         DataError: it does not decode.
     """
-    bgr = cv2.imread(str(path), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+    bgr = None
+    if path.suffix.lower() not in _LEFT_TO_PILLOW:
+        # Not imread: it takes names that are no UTF-8 badly, and on Windows any beyond ASCII.
+        with contextlib.suppress(cv2.error, OSError):
+            content = np.fromfile(path, dtype=np.uint8)
+            bgr = cv2.imdecode(content, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
     image = _read_with_pillow(path) if bgr is None else cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
     return turn(image, orientation)
 
 
 def _read_with_pillow(path: Path) -> np.ndarray:
     try:
-        with Image.open(path) as image:
-            return np.array(image.convert("RGB"))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(path) as image:
+                upright = ImageOps.exif_transpose(image) if image.format == "TIFF" else image
+                if upright.mode.startswith("I"):  # 16 bits, which Pillow would cut off instead of scaling
+                    grey = (np.asarray(upright, dtype=np.int64) // 257).clip(0, 255).astype(np.uint8)
+                    return np.repeat(grey[..., None], 3, axis=2)
+                return np.array(upright.convert("RGB"))
     except FileNotFoundError as err:
         raise DataError(f"{path}: no such picture") from err
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, EOFError) as err:
-        raise DataError(f"{path}: {_what_is_wrong(path, err)}; replace the file or take it out of the dataset") from err
+    except Exception as err:  # decoders of damaged files may stumble over anything
+        try:
+            what = _what_is_wrong(path, err)
+        except OSError as system:
+            what = f"cannot be read ({system.strerror})"
+        raise DataError(f"{path}: {what}; replace the file or take it out of the dataset") from err
 
 
 def turn(image: np.ndarray, orientation: int) -> np.ndarray:
@@ -199,52 +241,121 @@ def turn_boxes(boxes: np.ndarray, orientation: int, upright_size: tuple[int, int
 
 
 def files_below(folder: Path, suffixes: Iterable[str]) -> Iterator[str]:
-    """Give paths relative to a folder, with / between, of files with these suffixes; sorted, nothing hidden."""
+    """Give paths relative to a folder, with / between, of files with these suffixes; sorted, nothing hidden.
+
+    Links to folders are followed, each folder once.
+    """
     wanted = tuple(suffixes)
-    for base, folders, names in os.walk(folder):
+    seen: set[tuple[int, int]] = set()
+    for base, folders, names in os.walk(folder, followlinks=True):
+        status = os.stat(base)
+        if (status.st_dev, status.st_ino) in seen:
+            folders.clear()
+            continue
+        seen.add((status.st_dev, status.st_ino))
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        relative = PurePosixPath(Path(base).relative_to(folder).as_posix())
+        relative = Path(base).relative_to(folder).as_posix()
+        prefix = "" if relative == "." else f"{relative}/"
         for name in sorted(names):
             if name.lower().endswith(wanted) and not name.startswith("."):
-                yield str(relative / name)
+                yield prefix + name
 
 
-def spellings(path: str) -> tuple[str, ...]:
-    """Give the names under which a file may be listed: whole path, without suffix, name, stem."""
-    whole, _, _ = path.rpartition(".")
-    name = path.rpartition("/")[2]
-    return path, whole or path, name, name.rpartition(".")[0] or name
+class Found(NamedTuple):
+    """What an index found under a name.
+
+    Attributes:
+        path: of the file.
+        others: further files that the name fits as well, relative to the index's folder.
+    """
+
+    path: Path
+    others: tuple[str, ...] = ()
 
 
 class FileIndex:
-    """Finds files below a folder by path or name, with or without suffix.
+    """Finds files below a folder by what lists and other files call them.
 
-    The exact spelling comes before any other; then letters of any case and Unicode's composed and decomposed
-    accents are the same. Of files with the same name in several folders the first counts.
+    A name may be bare or a path, from this folder or from anywhere, with or without suffix. Letters of any case, and
+    Unicode's composed and decomposed accents, are the same unless the exact spelling is there. Folders must not
+    contradict: `train/1` is not `test/1.jpg`.
 
     Args:
         folder: is searched with all folders in it, hidden ones apart.
         suffixes: of the files that count, in lower case.
+        transparent: names of folders, in lower case, that say what kind of file is in them: they count for nothing.
+        left_out: beginnings of names of folders, in lower case, whose files are of another kind.
     """
 
-    def __init__(self, folder: Path, suffixes: Iterable[str] = IMAGE_SUFFIXES) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        suffixes: Iterable[str] = IMAGE_SUFFIXES,
+        transparent: Iterable[str] = (),
+        left_out: tuple[str, ...] = (),
+    ) -> None:
         self.folder = folder
-        self.paths = list(files_below(folder, suffixes))
-        self._exact: dict[str, str] = {}
-        self._folded: dict[str, str] = {}
-        for rank in range(4):  # a whole path goes before another file's mere name
-            for path in self.paths:
-                self._exact.setdefault(spellings(path)[rank], path)
-        for spelling, path in self._exact.items():
-            self._folded.setdefault(_fold(spelling), path)
+        self._transparent = frozenset(transparent)
+        self._by_stem: dict[str, list[str]] = {}
+        self._folders: set[str] = set()
+        self.paths = []
+        for path in files_below(folder, suffixes):
+            parts = path.lower().split("/")[:-1]
+            if not any(part.startswith(left_out) for part in parts if left_out):
+                self.paths.append(path)
+                self._folders.update(self._split(path)[0])
+                self._by_stem.setdefault(_fold(_stem(path.rpartition("/")[2])), []).append(path)
 
     def __len__(self) -> int:
         return len(self.paths)
 
-    def find(self, name: str) -> Path | None:
-        """Give the path of a file, None if there is none."""
-        path = self._exact.get(name) or self._folded.get(_fold(name))
-        return None if path is None else self.folder / path
+    def find(self, name: str, file_name: str = "") -> Found | None:
+        """Find a file.
+
+        Args:
+            name: what it is called, with slashes of either kind between folders.
+            file_name: what it is also said to be called, with its suffix; decides between several.
+        """
+        folders, wanted = self._split(name)
+        hinted = file_name.replace("\\", "/").rpartition("/")[2]
+        candidates = self._by_stem.get(_fold(_stem(wanted)), []) + (
+            self._by_stem.get(_fold(wanted), []) if _stem(wanted) != wanted else []
+        )
+        ranked = []
+        for path in candidates:
+            mine, own_name = self._split(path)
+            common = _common_end(folders, mine)
+            if common < min(len(folders), len(mine)) and folders[-1] in self._folders:
+                continue  # their folders contradict each other, and the name does not come from elsewhere
+            exact = own_name in (wanted, hinted)
+            folded = _fold(own_name) in (_fold(wanted), _fold(hinted))
+            rank = (common - abs(len(folders) - len(mine)), exact, folded, _stem(own_name) == _stem(wanted))
+            ranked.append((rank, path))
+        if not ranked:
+            return None
+        best = max(rank for rank, _ in ranked)
+        chosen, *others = [path for rank, path in ranked if rank == best]
+        return Found(self.folder / chosen, tuple(others))
+
+    def _split(self, path: str) -> tuple[list[str], str]:
+        """Split a path into the folders that count, and the name."""
+        *folders, name = path.replace("\\", "/").split("/")
+        counting = [_fold(part) for part in folders if part.lower() not in self._transparent]
+        return [part for part in counting if part not in ("", ".", "..")], name
+
+
+def _common_end(one: list[str], other: list[str]) -> int:
+    """Count the last parts that two lists share."""
+    count = 0
+    while count < min(len(one), len(other)) and one[-1 - count] == other[-1 - count]:
+        count += 1
+    return count
+
+
+def _stem(name: str) -> str:
+    """Take off a suffix that pictures or annotations have; other dots belong to the name."""
+    stem, dot, suffix = name.rpartition(".")
+    return stem if stem and dot + suffix.lower() in (*IMAGE_SUFFIXES, ".xml", ".txt") else name
 
 
 def _fold(name: str) -> str:

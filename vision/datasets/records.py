@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import logging
 import math
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,6 +13,8 @@ from typing import NamedTuple
 import numpy as np
 
 from vision.datasets.pictures import PictureFacts, turn_boxes
+
+logger = logging.getLogger(__name__)
 
 #: What a kind of defect does to the data. The first three are defects for --strict, the last is not.
 LEFT_OUT, MENDED, SUSPECT, NOTED = "left out", "mended", "suspect", "noted"
@@ -24,6 +27,9 @@ _ROUNDING = 0.5
 
 #: How many names of many a message lists.
 EXAMPLES = 5
+
+#: How many lines of one kind of defect the log shows; all of them stand in audit.json.
+LINES_PER_KIND = 20
 
 
 class Kind(NamedTuple):
@@ -38,6 +44,8 @@ KINDS: Mapping[str, Kind] = {
     "image-missing": Kind(LEFT_OUT, "pictures that are not there"),
     "image-undecodable": Kind(LEFT_OUT, "pictures that cannot be decoded"),
     "image-truncated": Kind(LEFT_OUT, "pictures that are cut off"),
+    "image-ambiguous": Kind(SUSPECT, "pictures of which there are several of one name"),
+    "image-unannotated": Kind(NOTED, "pictures without any annotation, which are not used"),
     "image-suffix": Kind(NOTED, "pictures of another format than their suffix"),
     "image-rotated": Kind(NOTED, "pictures turned upright, as their EXIF says"),
     "image-grey": Kind(NOTED, "grey pictures, taken as RGB"),
@@ -46,6 +54,8 @@ KINDS: Mapping[str, Kind] = {
     "image-cmyk": Kind(NOTED, "CMYK pictures, taken as RGB"),
     "image-16-bit": Kind(NOTED, "pictures of 16 bits, taken as 8"),
     "annotation-missing": Kind(LEFT_OUT, "pictures without an annotation file"),
+    "annotation-repeats": Kind(LEFT_OUT, "annotations of what is annotated already"),
+    "annotation-absent": Kind(NOTED, "pictures without a text file, taken as without objects"),
     "annotation-unreadable": Kind(LEFT_OUT, "annotation files that cannot be read"),
     "size-missing": Kind(NOTED, "annotations that do not say the picture's size"),
     "size-zero": Kind(NOTED, "annotations that say the picture has size 0"),
@@ -64,6 +74,7 @@ KINDS: Mapping[str, Kind] = {
     "group": Kind(NOTED, "boxes around groups, neither trained on nor counted"),
     "depiction": Kind(NOTED, "boxes around depictions, neither trained on nor counted"),
     "row-unreadable": Kind(LEFT_OUT, "rows that cannot be read"),
+    "path-missing": Kind(SUSPECT, "paths in a dataset's settings that lead nowhere"),
     "list-repeats": Kind(MENDED, "names that a list repeats, each taken once"),
     "label-background": Kind(NOTED, "backgrounds in a list of classes, which has its own"),
     "label-repeats": Kind(MENDED, "classes that a list repeats, each taken once"),
@@ -153,6 +164,15 @@ class Record(NamedTuple):
     places: tuple[str, ...] = ()  # what each object is called there
     digest: str = ""  # of the picture's file
 
+    def only(self, indices: Sequence[int]) -> Record:
+        """Keep some of the objects."""
+        picked = {
+            field: tuple(getattr(self, field)[index] for index in indices)
+            for field in ("names", "difficult", "places")
+            if getattr(self, field)
+        }
+        return self._replace(boxes=self.boxes[list(indices)], **picked)
+
     def what(self, place: str, name: str) -> str:
         """Name an object of the picture, for messages behind the name of its file."""
         return _what(self.source, self.image_id, place, name)
@@ -237,10 +257,11 @@ def _about_the_file(path: Path, facts: PictureFacts) -> list[Defect]:
         found.append(Defect("image-suffix", path, f"is {facts.format}, whatever its name says; read as that"))
     if facts.orientation != 1:
         width, height = facts.upright_size
-        found.append(
-            Defect("image-rotated", path, f"turned upright to {width}x{height}, EXIF orientation {facts.orientation}")
-        )
-    if facts.mode in ("1", "L", "LA", "I", "I;16", "F"):
+        message = f"turned upright to {width}x{height}, EXIF orientation {facts.orientation}"
+        if facts.upright_size == (facts.width, facts.height):
+            message += "; sizes cannot tell whether its annotation was made for it upright, as is assumed"
+        found.append(Defect("image-rotated", path, message))
+    if facts.mode in ("1", "L", "LA") or facts.mode.startswith("I"):
         found.append(Defect("image-grey", path, "is grey, taken as RGB"))
     if facts.mode in ("RGBA", "LA", "PA", "RGBa"):
         found.append(Defect("image-alpha", path, "has transparency, which is dropped"))
@@ -282,7 +303,7 @@ def _check(
     item: RawObject, raw: RawPicture, size: tuple[int, int], form: Form
 ) -> tuple[tuple[float, ...] | None, list[Defect]]:
     """Give an object's box in pixels counted from 0, inside the picture; None if the object must be left out."""
-    written = item.written or str(None if item.box is None else [round(value, 6) for value in item.box])
+    written = shorten(item.written or str(None if item.box is None else [round(value, 6) for value in item.box]))
 
     def defect(kind: str, message: str, objects: int = 0) -> Defect:
         what = _what(raw.source, raw.image_id, item.where, item.name)
@@ -332,6 +353,28 @@ def _what(source: Path, image_id: str, place: str, name: str | None) -> str:
     return named if source.stem == image_id.rpartition("/")[2] else f"{named} of picture {image_id}"
 
 
+def log_defects(defects: Sequence[Defect], most: int | None = LINES_PER_KIND) -> None:
+    """Log defects kind by kind: a line each, and what is merely worth knowing in one line a kind.
+
+    Args:
+        defects: in any order.
+        most: lines of a kind that is more than worth knowing, None for all.
+    """
+    by_kind: dict[str, list[Defect]] = {}
+    for defect in defects:
+        by_kind.setdefault(defect.kind, []).append(defect)
+    for kind, (effect, title) in KINDS.items():
+        found = by_kind.get(kind, [])
+        if effect == NOTED:
+            if found:
+                logger.info("%s: %d; first: %s", title, len(found), found[0])
+            continue
+        for defect in found[:most]:
+            logger.warning("%s", defect)
+        if most is not None and len(found) > most:
+            logger.warning("... and %d more %s", len(found) - most, title)
+
+
 def did_you_mean(name: str, known: Sequence[str]) -> str:
     """Give ", did you mean 'x'?" for the name that is nearest, case and spaces apart; "" if none is near."""
     by_folded = {fold_name(other): other for other in known}
@@ -342,6 +385,11 @@ def did_you_mean(name: str, known: Sequence[str]) -> str:
 def fold_name(name: str) -> str:
     """Reduce a class name to what is the same in any case and with any spaces, hyphens or underscores."""
     return "".join(name.casefold().replace("_", " ").replace("-", " ").split())
+
+
+def shorten(text: str, most: int = 120) -> str:
+    """Cut a text that a file may have made very long."""
+    return text if len(text) <= most else f"{text[:most]}..."
 
 
 def some(names: Iterable[object], most: int = EXAMPLES) -> str:

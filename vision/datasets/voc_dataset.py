@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import functools
 import logging
+import os
+import re
 import xml.etree.ElementTree as ET
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from vision.datasets.audit import log_defects
 from vision.datasets.base import DetectionDataset
 from vision.datasets.facts import FileFacts
 from vision.datasets.folder import SPLITS, Folder, Listing, ReadingOptions
 from vision.datasets.labels import LabelList, read_label_list, read_labels, read_text
-from vision.datasets.pictures import FileIndex, other_suffixes, spellings
-from vision.datasets.records import Defect, Form, RawObject, RawPicture
+from vision.datasets.pictures import FileIndex, Found, files_below, other_suffixes
+from vision.datasets.records import EXAMPLES, Defect, Form, RawObject, RawPicture, log_defects, shorten, some
 from vision.structures import DataError
 
 logger = logging.getLogger(__name__)
@@ -29,15 +31,21 @@ _LIST_FOLDERS = (("imagesets", "main"), ("imagesets",), ())
 _ANNOTATION_FOLDERS = ("annotations", "annotation", "xmls", "xml", "labels")
 _IMAGE_FOLDERS = ("jpegimages", "images", "image", "imgs", "img")
 
+#: Beginnings of the names of folders whose pictures are masks.
+_MASK_FOLDERS = ("segmentation", "mask")
+
 #: Files of class names that are looked for, in this order; the second is CVAT's.
 LABEL_FILES = ("labels.txt", "labelmap.txt")
 
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
+#: An XML declaration up to the end, with the encoding that it names.
+_ENCODING = re.compile(rb"\s*<\?xml[^>]*?encoding\s*=\s*[\"']([\w.-]+)[\"'][^>]*\?>")
+
 _TRUE = ("1", "true")
 _FALSE = ("0", "false")
 
 #: How deep below the given folder a dataset may begin, as archives wrap it in folders of their own.
-_DEEPEST = 2
+_DEEPEST = 3
 
 
 class _Annotation(NamedTuple):
@@ -59,13 +67,16 @@ class VocFolder(Folder):
     name = "voc"
     form = Form(first_pixel=1, states_size=True, whole_pixels=True)
 
+    own_files = True
+
     def __init__(self, root: Path, facts: FileFacts | None = None, options: ReadingOptions | None = None) -> None:
         super().__init__(root, facts, options)
         self.base = _base(root) or root
         self.annotation_folder = _annotation_folder(self.base) or self.base
         self.image_folder = _subfolder(self.base, _IMAGE_FOLDERS) or self.base
-        self.annotations = FileIndex(self.annotation_folder, (".xml",))
-        self.images = FileIndex(self.image_folder)
+        say_the_kind = (*_ANNOTATION_FOLDERS, *_IMAGE_FOLDERS)
+        self.annotations = FileIndex(self.annotation_folder, (".xml",), say_the_kind)
+        self.images = FileIndex(self.image_folder, transparent=say_the_kind, left_out=_MASK_FOLDERS)
 
     @staticmethod
     def recognises(root: Path) -> bool:
@@ -86,8 +97,8 @@ class VocFolder(Folder):
         for wanted in SPLITS[split]:
             paths = [path for path in self.annotations.paths if wanted in path.lower().split("/")[:-1]]
             if paths:
-                title = str(self.annotation_folder / wanted)
-                return Listing(title, [self._annotated(path) for path in paths], [])
+                folder = self.annotation_folder / wanted
+                return Listing(str(folder), folder, *self._all_of(paths, wanted))
         return None
 
     def everything(self) -> Listing:
@@ -97,7 +108,22 @@ class VocFolder(Folder):
                 f"{self.root}: no picture set and no XML file; expected Annotations/*.xml with JPEGImages, or XML "
                 "files beside their pictures"
             )
-        return Listing(str(self.annotation_folder), [self._annotated(path) for path in self.annotations.paths], [])
+        folder = self.annotation_folder
+        return Listing(str(folder), folder, *self._all_of(self.annotations.paths))
+
+    def _all_of(self, paths: Sequence[str], split: str | None = None) -> tuple[list[RawPicture], list[Defect]]:
+        """Read XML files with their pictures, and name the pictures that none of them is about."""
+        pictures = [self._annotated(path) for path in paths]
+        used = {raw.image_path for raw in pictures}
+        free = [
+            path
+            for path in self.images.paths
+            if self.image_folder / path not in used and (split is None or split in path.lower().split("/")[:-1])
+        ]
+        if not free:
+            return pictures, []
+        message = f"{len(free)} pictures have no annotation and are not used: {some(free)}"
+        return pictures, [Defect("image-unannotated", self.image_folder, message)]
 
     def written_labels(self) -> LabelList | None:
         """Read `labels.txt` or CVAT's `labelmap.txt`."""
@@ -120,13 +146,16 @@ class VocFolder(Folder):
             names += self._names(path, known=set(names) if len(paths) > 1 else set())
         title = str(paths[0]) if len(paths) == 1 else f"{paths[0]} and {len(paths) - 1} more lists of classes"
         if not names:
-            raise DataError(f"{title}: lists no picture; expected a picture's name a line")
-        return Listing(title, [self._listed(name, paths[0]) for name in names], [])
+            raise DataError(
+                f"{title}: lists no picture; write a picture's name a line, or take the file away and hold some out "
+                "with --val-split=0.2"
+            )
+        return Listing(title, paths[0], [self._listed(name, paths[0]) for name in names], [])
 
     def _names(self, path: Path, known: set[str]) -> Iterator[str]:
         """Give the names of a list, without the column of 1 and -1 that lists of a class have."""
         for line in read_text(path, "a picture's name a line").splitlines():
-            name = line.strip().replace("\\", "/")
+            name = line.strip()
             words = name.rsplit(None, 1)
             if len(words) == 2 and words[1] in ("1", "-1", "0") and not self._is_known(name):
                 name = words[0]
@@ -134,59 +163,74 @@ class VocFolder(Folder):
                 yield name
 
     def _is_known(self, name: str) -> bool:
-        return any(index.find(spelling) for index in (self.images, self.annotations) for spelling in spellings(name))
+        return self.images.find(name) is not None or self.annotations.find(name) is not None
 
     def _listed(self, name: str, list_path: Path) -> RawPicture:
         """Find picture and annotation of a name in a list, which may be a path, and with or without a suffix."""
-        image_path = _find(self.images, name)
-        annotation_path = _find(self.annotations, name)
-        if annotation_path is None and image_path is not None:
-            annotation_path = _find(self.annotations, image_path.stem)
-        if annotation_path is None:
-            image_id = name if image_path is None else self._id_of(image_path)
-            if image_path is None:
-                return RawPicture(image_id, None, list_path, defects=[self._without_image(name, list_path, 0)])
-            message = f"picture {image_id} left out: no XML in {self.annotation_folder}"
-            defect = Defect("annotation-missing", list_path, message, pictures=1)
-            return RawPicture(image_id, image_path, list_path, defects=[defect])
-        return self._picture(annotation_path, image_path, name, list_path)
+        annotation = self.annotations.find(name)
+        if annotation is not None:
+            return self._picture(annotation.path, name, list_path)
+        image = self.images.find(name)
+        if image is None:
+            return RawPicture(name, None, list_path, defects=[self._without_image(name, list_path, 0)])
+        image_id = self._id_of(image.path)
+        message = f"picture {image_id} left out: no XML in {self.annotation_folder}"
+        defect = Defect("annotation-missing", list_path, message, pictures=1)
+        return RawPicture(image_id, image.path, list_path, defects=[defect])
 
     def _annotated(self, path: str) -> RawPicture:
         """Find the picture of an XML file."""
-        return self._picture(self.annotation_folder / path, _find(self.images, path), path.removesuffix(".xml"), None)
+        return self._picture(self.annotation_folder / path, path, None)
 
-    def _picture(self, path: Path, image_path: Path | None, name: str, list_path: Path | None) -> RawPicture:
+    def _picture(self, path: Path, name: str, list_path: Path | None) -> RawPicture:
+        """Put an annotation and its picture together, which is sought by its name and the one that the XML gives it."""
         annotation = self._read(path)
-        if image_path is None and annotation.file_name:
-            image_path = _find(self.images, annotation.file_name.replace("\\", "/"))
-        if image_path is None:
+        found = self.images.find(name, annotation.file_name)
+        if found is None and annotation.file_name:
+            found = self.images.find(annotation.file_name)
+        if found is None:
             source = list_path or path
             defect = self._without_image(name, source, len(annotation.objects))
             return RawPicture(name, None, source, self._objects(annotation), defects=[defect])
+        image_path = found.path
         image_id = self._id_of(image_path)
         if annotation.error is not None:
             message = f"picture {image_id} left out: {annotation.error}; mend the file or take it out of the dataset"
             defect = Defect("annotation-unreadable", path, message, pictures=1)
             return RawPicture(image_id, image_path, path, defects=[defect])
         size = None if annotation.size is None else (annotation.size[0], annotation.size[1])
+        return RawPicture(
+            image_id, image_path, path, self._objects(annotation), size, self._doubts(path, annotation, found)
+        )
+
+    def _doubts(self, path: Path, annotation: _Annotation, found: Found) -> list[Defect]:
+        defects = []
+        if found.others:
+            message = f"its picture may be {found.path.name} or {', '.join(found.others)}; the first is taken"
+            defects.append(Defect("image-ambiguous", path, message))
         unsaid = [
             number
             for number, (_, _, difficult) in enumerate(annotation.objects, start=1)
             if (difficult or "").lower() not in (*_TRUE, *_FALSE)
         ]
-        message = f"object {', '.join(map(str, unsaid))}: no <difficult> of 0 or 1, taken as 0"
-        defects = [Defect("difficult-missing", path, message)] if unsaid else []
-        return RawPicture(image_id, image_path, path, self._objects(annotation), size, defects)
+        if unsaid:
+            message = f"object {', '.join(map(str, unsaid))}: no <difficult> of 0 or 1, taken as 0"
+            defects.append(Defect("difficult-missing", path, message))
+        return defects
 
     def _without_image(self, name: str, source: Path, objects: int) -> Defect:
         message = f"picture {name} left out: no picture of that name in {self.image_folder}"
         if not len(self.images):
-            others = other_suffixes(self.image_folder)
-            message += f", which holds {', '.join(others)} files" if others else ", which holds none"
+            message += f", which holds {self._other_files}"
         return Defect("image-missing", source, message, objects, 1)
 
+    @functools.cached_property
+    def _other_files(self) -> str:
+        others = other_suffixes(self.image_folder)
+        return f"{', '.join(others)} files" if others else "none"
+
     def _id_of(self, image_path: Path) -> str:
-        return image_path.relative_to(self.image_folder).with_suffix("").as_posix()
+        return image_path.relative_to(self.image_folder).as_posix().rpartition(".")[0]
 
     @staticmethod
     def _objects(annotation: _Annotation) -> list[RawObject]:
@@ -252,42 +296,52 @@ class VOCDataset(DetectionDataset):
         log_defects([*self.defects, *self.class_defects()])
 
 
-def _find(index: FileIndex, name: str) -> Path | None:
-    """Find a file by what a list calls it: a path from any folder, a name, with or without a suffix."""
-    if (found := index.find(name)) is not None:
-        return found
-    parts = name.split("/")
-    tails = ["/".join(parts[start:]) for start in range(1, len(parts))]
-    for tail in tails:
-        if (found := index.find(tail)) is not None:
-            return found
-    for spelling in [name, *tails]:
-        stem, dot, suffix = spelling.rpartition(".")
-        if dot and "/" not in suffix and len(suffix) <= 4 and (found := index.find(stem)) is not None:
-            return found
-    return None
-
-
 def _base(root: Path) -> Path | None:
-    """Find where a dataset of this layout begins: at the root, or in folders that an archive wrapped around it."""
+    """Find where a dataset of this layout begins: at the root, or in folders that an archive wrapped around it.
+
+    Raises:
+        DataError: several datasets lie side by side.
+    """
     level = [root]
     for _ in range(_DEEPEST + 1):
-        for folder in level:
-            if _subfolder(folder, ("imagesets",)) or _annotation_folder(folder) or _has_xml(folder):
-                return folder
+        fitting = [folder for folder in level if _begins_in(folder)]
+        if len(fitting) == 1:
+            return fitting[0]
+        if fitting:
+            return _common_base(root, fitting)
         level = [child for folder in level for child in _folders(folder)]
     return None
+
+
+def _common_base(root: Path, fitting: list[Path]) -> Path:
+    """Give the folder of parts that are named as splits, train/Annotations and test/Annotations."""
+    splits = {name for names in SPLITS.values() for name in names}
+    names = {part.lower() for folder in fitting for part in folder.relative_to(root).parts}
+    names |= {child.name.lower() for folder in fitting for child in _folders(folder)}
+    if names & splits:
+        return Path(os.path.commonpath(fitting))
+    raise DataError(
+        f"{root}: holds {len(fitting)} datasets; name them one by one: --data {' '.join(map(str, fitting[:EXAMPLES]))}"
+    )
+
+
+def _begins_in(folder: Path) -> bool:
+    if _subfolder(folder, ("imagesets",)) or _annotation_folder(folder):
+        return True
+    return any(_xml_in(place) for place in (folder, *_folders(folder)))
 
 
 def _annotation_folder(folder: Path) -> Path | None:
     """Find the folder that is named as one of annotations and holds XML files."""
     candidates = (_subfolder(folder, (name,)) for name in _ANNOTATION_FOLDERS)
-    return next((path for path in candidates if path and next(path.rglob("*.xml"), None)), None)
+    return next((path for path in candidates if path and next(files_below(path, (".xml",)), None)), None)
 
 
-def _has_xml(folder: Path) -> bool:
-    """Tell whether a folder or one right below it holds XML files."""
-    return any(next(place.glob("*.xml"), None) is not None for place in (folder, *_folders(folder)))
+def _xml_in(folder: Path) -> bool:
+    try:
+        return any(path.suffix.lower() == ".xml" for path in folder.iterdir())
+    except OSError:
+        return False
 
 
 def _folders(folder: Path) -> list[Path]:
@@ -310,10 +364,15 @@ def _subfolder(folder: Path, *names: Iterable[str]) -> Path | None:
 
 def _parse(path: Path) -> _Annotation:
     """Read an XML file; what cannot be read becomes its error."""
+    content = path.read_bytes()
     try:
-        root = ET.parse(path).getroot()
+        root = _root_of(content)
     except (ET.ParseError, ValueError, LookupError) as err:
         return _Annotation("", None, [], f"not readable as XML ({err})")
+    for element in root.iter():  # namespaces say nothing here
+        element.tag = str(element.tag).rpartition("}")[2]
+    if root.tag.lower() != "annotation":
+        return _Annotation("", None, [], f"holds <{shorten(root.tag, 20)}>, expected <annotation>")
     size = root.find("size")
     numbers = None if size is None else [_whole(size.findtext(side)) for side in ("width", "height")]
     return _Annotation(
@@ -324,6 +383,18 @@ def _parse(path: Path) -> _Annotation:
         ],
         error=None,
     )
+
+
+def _root_of(content: bytes) -> ET.Element:
+    """Parse XML, also in encodings that Python knows and expat does not."""
+    try:
+        return ET.fromstring(content)
+    except (ET.ParseError, ValueError, LookupError):
+        declared = _ENCODING.match(content)
+        if declared is None:
+            raise
+        text = content[declared.end() :].decode(declared[1].decode("ascii"))
+        return ET.fromstring(text[text.index("<") :] if "<" in text else text)
 
 
 def _text(element: ET.Element, tag: str) -> str | None:
@@ -353,4 +424,4 @@ def _corners(element: ET.Element) -> list[str] | None:
                 return None
     if not axes["x"] or not axes["y"]:
         return None
-    return [f"{function(axes[axis]):g}" for function in (min, max) for axis in ("x", "y")]
+    return [repr(function(axes[axis])) for function in (min, max) for axis in ("x", "y")]

@@ -10,11 +10,12 @@ from vision.datasets.facts import FileFacts
 from vision.datasets.folder import SPLITS, Folder, Listing, ReadingOptions
 from vision.datasets.labels import LabelList, check_labels, read_text, written_names
 from vision.datasets.pictures import files_below
-from vision.datasets.records import Defect, Form, RawObject, RawPicture
+from vision.datasets.records import Defect, Form, RawObject, RawPicture, some
 from vision.structures import IMAGE_SUFFIXES, DataError
 
 CONFIG_FILES = ("data.yaml", "data.yml", "dataset.yaml")
 LABEL_FILES = ("labels.txt", "classes.txt", "obj.names")
+_USUAL_FOLDERS = ("images/train", "train/labels")
 
 
 class YoloFolder(Folder):
@@ -26,6 +27,7 @@ class YoloFolder(Folder):
 
     name = "yolo"
     form = Form(relative=True)
+    own_files = True
 
     def __init__(self, root: Path, facts: FileFacts | None = None, options: ReadingOptions | None = None) -> None:
         super().__init__(root, facts, options)
@@ -37,21 +39,43 @@ class YoloFolder(Folder):
     def recognises(root: Path) -> bool:
         """Tell whether a folder looks like this format."""
         has_config = any((root / name).is_file() for name in CONFIG_FILES)
-        return has_config or any((root / name).is_dir() for name in ("images/train", "train/labels")) or _is_flat(root)
+        has_names = (root / "obj.names").is_file()
+        return has_config or has_names or any((root / name).is_dir() for name in _USUAL_FOLDERS) or _is_flat(root)
 
     def listing(self, split: str) -> Listing | None:
-        """Read the pictures below the folder of a split, or those that a text file of the split lists."""
+        """Read the pictures below the folders of a split, or those that text files of the split list."""
+        written = next((self.config[name] for name in SPLITS[split] if self.config.get(name)), None)
+        places, defects = [], []
+        for item in written if isinstance(written, list) else [written] if written else []:
+            place = self._place(str(item))
+            if place is not None:
+                places.append(place)
+            else:
+                message = f"says that pictures for {split} are in {item}, which is not there"
+                defects.append(Defect("path-missing", self.config_path, message))
+        if not places:
+            usual = [
+                self.root / place
+                for name in SPLITS[split]
+                for place in (f"images/{name}", f"{name}/images", f"{name}.txt", f"obj_{name}_data")
+            ]
+            places = [path for path in usual if path.exists()][:1]
+        if not places:
+            return None
+        listings = [self._listing_of(place) for place in places]
+        return Listing(
+            " + ".join(listing.title for listing in listings),
+            places[0],
+            [raw for listing in listings for raw in listing.pictures],
+            [*defects, *(defect for listing in listings for defect in listing.defects)],
+        )
+
+    def _place(self, written: str) -> Path | None:
+        """Find a path of the settings; exporters write paths from elsewhere, what counts is where the folder is now."""
+        parts = [part for part in written.replace("\\", "/").split("/") if part not in ("..", ".", "")]
         base = self.root / str(self.config.get("path") or "")
-        candidates = []
-        for name in SPLITS[split]:
-            if isinstance(self.config.get(name), str):
-                # Exporters write paths from elsewhere; what counts is where the folder is now.
-                written = Path(self.config[name])
-                parts = [part for part in written.parts if part not in ("..", ".")]
-                candidates += [base / written, self.root / written, self.root.joinpath(*parts)]
-            candidates += [self.root / "images" / name, self.root / name / "images"]
-        place = next((path for path in candidates if path.exists()), None)
-        return None if place is None else self._listing_of(place)
+        tails = [self.root.joinpath(*parts[start:]) for start in range(len(parts))]
+        return next((path for path in (base / written, self.root / written, *tails) if path.exists()), None)
 
     def everything(self) -> Listing:
         """Read all pictures below `images`, or below the root."""
@@ -76,7 +100,7 @@ class YoloFolder(Folder):
         if isinstance(names, dict):
             try:
                 by_number = {int(key): str(name) for key, name in names.items()}
-            except ValueError as err:
+            except (TypeError, ValueError) as err:
                 raise DataError(f"{self.config_path}: `names:` has keys that are no numbers ({err})") from err
             names = [by_number.get(number, f"class {number}") for number in range(max(by_number, default=-1) + 1)]
         if isinstance(names, list) and names:
@@ -91,32 +115,68 @@ class YoloFolder(Folder):
         return names, check_labels(names, path)
 
     def _listing_of(self, place: Path) -> Listing:
+        defects: list[Defect] = []
         if place.is_file():
             lines = [line.strip() for line in read_text(place, "a picture's path a line").splitlines()]
             paths = [self._located(line) for line in lines if line]
         else:
             paths = [place / path for path in files_below(place, IMAGE_SUFFIXES)]
+            defects = self._texts_of_nothing(place, paths)
         if not paths:
             raise DataError(f"{place}: holds no picture ({', '.join(IMAGE_SUFFIXES)})")
-        return Listing(str(place), [self._picture(path) for path in paths], [])
+        pictures = [self._picture(path, place) for path in paths]
+        without = [raw.image_id for raw in pictures if raw.image_path and not raw.source.is_file()]
+        if without:
+            message = f"{len(without)} pictures have no text file, taken as without objects: {some(without)}"
+            defects.append(Defect("annotation-absent", place, message))
+        return Listing(str(place), place, pictures, defects)
+
+    def _texts_of_nothing(self, place: Path, paths: list[Path]) -> list[Defect]:
+        """Name the text files beside which no picture is found."""
+        folder = self._text_path(place / "any.jpg").parent
+        claimed = {self._text_path(path) for path in paths}
+        others = (*LABEL_FILES, *(f"{name}.txt" for names in SPLITS.values() for name in names))
+        defects = []
+        for path in (folder / name for name in files_below(folder, (".txt",))) if folder.is_dir() else ():
+            if path in claimed or path.name in others or path.name.lower().startswith("readme"):
+                continue
+            lines, _ = self._lines(path)
+            objects = [line for line in lines if line.split()]
+            if all(self._object(1, line).box for line in objects):
+                message = f"its {len(objects)} objects left out: no picture of that name in {place}"
+                defects.append(Defect("image-missing", path, message, len(objects)))
+        return defects
 
     def _located(self, line: str) -> Path:
         """Find a listed picture: as it is written, from the root, or by the end of its path."""
         parts = [part for part in line.replace("\\", "/").split("/") if part not in ("", ".", "..")]
         tails = [self.root.joinpath(*parts[start:]) for start in range(len(parts))]
-        return next((path for path in (Path(line), *tails) if path.is_file()), self.root / line)
+        absolute = [Path(line)] if Path(line).is_absolute() else []
+        return next((path for path in (*tails, *absolute) if path.is_file()), self.root / line)
 
-    def _picture(self, image_path: Path) -> RawPicture:
-        text_path = _text_path(image_path)
+    def _picture(self, image_path: Path, place: Path) -> RawPicture:
+        folder = place if place.is_dir() else self.root
+        below = image_path.relative_to(folder) if image_path.is_relative_to(folder) else Path(image_path.name)
+        image_id = below.as_posix().rpartition(".")[0]
+        text_path = self._text_path(image_path)
         found = image_path if image_path.is_file() else None
         lines, error = self._lines(text_path)
         if error is not None:
-            defect = Defect(
-                "annotation-unreadable", text_path, f"picture {image_path.stem} left out: {error}", pictures=1
-            )
-            return RawPicture(image_path.stem, found, text_path, defects=[defect])
+            defect = Defect("annotation-unreadable", text_path, f"picture {image_id} left out: {error}", pictures=1)
+            return RawPicture(image_id, found, text_path, defects=[defect])
         objects = [self._object(number, line) for number, line in enumerate(lines, 1) if line.split()]
-        return RawPicture(image_path.stem, found, text_path, objects)
+        return RawPicture(image_id, found, text_path, objects)
+
+    def _text_path(self, image_path: Path) -> Path:
+        """Name the text file of a picture: the last folder called images below the root becomes labels."""
+        if not image_path.is_relative_to(self.root):
+            return image_path.with_suffix(".txt")
+        parts = list(image_path.relative_to(self.root).with_suffix(".txt").parts)
+        for place in range(len(parts) - 2, -1, -1):
+            if parts[place] == "images":
+                parts[place] = "labels"
+                break
+        return self.root.joinpath(*parts)
 
     def _lines(self, path: Path) -> tuple[list[str], str | None]:
         """Read a text file's lines, and why it cannot be read; a picture without one has no objects."""
@@ -139,6 +199,8 @@ class YoloFolder(Folder):
             values = [float(word) for word in words[1:]]
         except ValueError:
             values = []
+        if self.config.get("kpt_shape"):  # points of a pose follow the box
+            values = values[:4]
         if len(values) < 4 or (len(values) > 5 and len(values) % 2):
             return RawObject(where, name, None, written=repr(line))
         if len(values) > 5:  # a polygon; five are a box with a confidence
@@ -165,24 +227,15 @@ def _read_lines(path: Path) -> tuple[list[str], str | None]:
         return [], str(err)
 
 
-def _text_path(image_path: Path) -> Path:
-    """Name the text file of a picture: the last folder called images becomes labels."""
-    parts = list(image_path.with_suffix(".txt").parts)
-    for place in range(len(parts) - 2, -1, -1):
-        if parts[place] == "images":
-            parts[place] = "labels"
-            break
-    return Path(*parts)
-
-
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
         import yaml
     except ImportError as err:
         raise DataError(f"{path}: needs PyYAML to be read; pip install pyyaml") from err
+    text = read_text(path, "YAML")
     try:
-        content = yaml.safe_load(read_text(path, "YAML"))
-    except yaml.YAMLError as err:
+        content = yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError) as err:
         raise DataError(f"{path}: cannot be read as YAML ({' '.join(str(err).split())})") from err
     if not isinstance(content, dict):
         raise DataError(f"{path}: holds no settings; expected `names:` with the classes")

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import http.client
 import logging
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -18,12 +15,12 @@ from vision.ssd.models import PUBLISHED_MB1, describe_weights, identify, identif
 from vision.ssd.ssd import SSD
 from vision.ssd.weights import read_weights
 from vision.structures import DataError
-from vision.utils.files import replacing
+from vision.utils.download import DownloadError, Fetcher
 
 logger = logging.getLogger(__name__)
 
 _TIMEOUT_SECONDS = 30
-_CHUNK = 1 << 20
+_RETRIES = 2
 
 
 class PublishedFile(NamedTuple):
@@ -48,7 +45,7 @@ WAYS_OUT = (
 )
 
 
-def fetch(path: Path, progress: Callable[[Iterable, str, int], Iterable]) -> None:
+def fetch(path: Path, progress: Callable[[Iterable, str, int | None], Iterable]) -> None:
     """Download a published file to a temporary name, check size and sha256, and rename it.
 
     Raises:
@@ -58,25 +55,20 @@ def fetch(path: Path, progress: Callable[[Iterable, str, int], Iterable]) -> Non
     if published is None:
         raise DataError(f"{path}: no such file; {WAYS_OUT}")
     logger.info("%s is missing, downloading %s (%d bytes)", path, published.url, published.size)
+
+    def check(part: Path) -> None:
+        size, digest = part.stat().st_size, hashlib.sha256(part.read_bytes()).hexdigest()
+        if (size, digest) != (published.size, published.sha256):
+            raise DataError(
+                f"{published.url}: what came is not the published file ({size} bytes of {published.size}, sha256 "
+                f"{digest}), nothing was kept; {WAYS_OUT}"
+            )
+
+    fetcher = Fetcher(_TIMEOUT_SECONDS, _RETRIES)
     try:
-        with replacing(path) as temporary:
-            digest, size = hashlib.sha256(), 0
-            with (
-                urllib.request.urlopen(published.url, timeout=_TIMEOUT_SECONDS) as response,
-                open(temporary, "wb") as file,
-            ):
-                chunks = iter(lambda: response.read(_CHUNK), b"")
-                for chunk in progress(chunks, "Download", -(-published.size // _CHUNK)):
-                    file.write(chunk)
-                    digest.update(chunk)
-                    size += len(chunk)
-            if (size, digest.hexdigest()) != (published.size, published.sha256):
-                raise DataError(
-                    f"{published.url}: what came is not the published file ({size} bytes of {published.size}, sha256 "
-                    f"{digest.hexdigest()}), nothing was kept; {WAYS_OUT}"
-                )
-    except (urllib.error.URLError, http.client.HTTPException, OSError) as err:
-        raise DataError(f"{path}: missing, and its download from {published.url} failed ({err}); {WAYS_OUT}") from err
+        fetcher.fetch(published.url, path, check=check, progress=progress, note=logger.warning)
+    except (DownloadError, OSError) as err:
+        raise DataError(f"{path}: missing, and its download failed ({err}); {WAYS_OUT}") from err
 
 
 def initialise(net: SSD, *, base_net: str | None, pretrained_ssd: str | None) -> None:

@@ -29,8 +29,8 @@ class Rehearsal(NamedTuple):
         losses: of the first step.
         validation: of the first validation batch.
         seconds_per_step: loading included.
-        seconds_per_validation_batch: detections included.
-        seconds_per_epoch: both, times their numbers of batches.
+        training_seconds: of an epoch.
+        validation_seconds: of one validation, detections included.
         peak_memory: of this process in bytes, None where the system does not tell.
         peak_device_memory: of a CUDA device, None elsewhere.
     """
@@ -38,8 +38,8 @@ class Rehearsal(NamedTuple):
     losses: MeanLosses
     validation: MeanLosses
     seconds_per_step: float
-    seconds_per_validation_batch: float
-    seconds_per_epoch: float
+    training_seconds: float
+    validation_seconds: float
     peak_memory: int | None
     peak_device_memory: int | None
 
@@ -95,8 +95,8 @@ def rehearse(
         first,
         validation,
         step_seconds,
-        validation_seconds,
-        step_seconds * steps + validation_seconds * len(val_loader),
+        step_seconds * steps,
+        validation_seconds * len(val_loader),
         _peak_memory(),
         torch.cuda.max_memory_reserved(device) if device.type == "cuda" else None,
     )

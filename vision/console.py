@@ -1,0 +1,183 @@
+"""What any command line shares, whether or not it has to do with nets: parsing, one-line errors, log format, progress.
+
+Nothing in here loads torch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import io
+import logging
+import os
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import cv2
+from tqdm import tqdm
+
+#: Exit code for everything that the user can mend.
+USER_ERROR = 2
+#: Exit code for what went wrong inside: out of memory, a missing package, a worker that died.
+FAILURE = 1
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose errors are one line, and which takes `--model_dir` for `--model-dir`."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        kwargs.setdefault("formatter_class", argparse.ArgumentDefaultsHelpFormatter)
+        super().__init__(**kwargs)
+
+    def parse_known_args(self, args=None, namespace=None):
+        """Parse, with underscores in the names of options read as hyphens."""
+        words = sys.argv[1:] if args is None else args
+        return super().parse_known_args([_kebab(word) for word in words], namespace)
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong in one line and exit."""
+        self.exit(USER_ERROR, f"{self.prog}: error: {message}\n")
+
+
+def _kebab(word: str) -> str:
+    name, equals, value = word.partition("=")
+    return name.replace("_", "-") + equals + value if name.startswith("--") else word
+
+
+def str2bool(text: str) -> bool:
+    """Read a flag: "true" and "1" in any case are true, all else is false."""
+    return text.strip().lower() in ("true", "1")
+
+
+def run(main: Callable[[Sequence[str] | None], int | None], argv: Sequence[str] | None = None) -> NoReturn:
+    """Run a script's `main` and exit; what the user can mend becomes one line and exit code 2."""
+    name = Path(sys.argv[0]).name
+    try:
+        sys.exit(main(argv) or 0)
+    except (ValueError, OSError) as err:
+        logging.getLogger().debug("the error below, whole:", exc_info=True)
+        sys.stdout.flush()
+        sys.stderr.write(f"{name}: error: {error_line(err)}\n")
+        sys.exit(USER_ERROR)
+    except (RuntimeError, ImportError, cv2.error) as err:
+        logging.getLogger().debug("the error below, whole:", exc_info=True)
+        sys.stdout.flush()
+        sys.stderr.write(f"{name}: failed: {error_line(err)} ({type(err).__name__})\n")
+        sys.exit(FAILURE)
+    except KeyboardInterrupt:
+        sys.stderr.write(f"{name}: interrupted\n")
+        sys.exit(130)
+
+
+def error_line(err: BaseException) -> str:
+    """Reduce an error to one line; one that a loader's worker wrapped in its traceback to the line that counts."""
+    if isinstance(err, OSError) and err.filename:
+        return f"{err.filename}: {err.strerror}"
+    text = str(err).strip()
+    if "Original Traceback" in text:
+        text = text.splitlines()[-1].partition(": ")[2]
+    return " ".join(text.split())
+
+
+# Types of options; argparse shows the text of an ArgumentTypeError behind the option's name.
+
+
+def checked(function: Callable[[str], Any]) -> Callable[[str], Any]:
+    """Make a type of an option from a function that raises ValueError."""
+
+    def convert(text: str) -> Any:
+        try:
+            return function(text)
+        except ValueError as err:
+            raise argparse.ArgumentTypeError(str(err)) from err
+
+    return convert
+
+
+def one_of(kind: str, known: Sequence[str]) -> Callable[[str], str]:
+    """Make a type that takes one of a few words, and names the nearest for any other."""
+
+    @checked
+    def convert(text: str) -> str:
+        if text in known:
+            return text
+        near = difflib.get_close_matches(text, known, n=1)
+        hint = f", did you mean {near[0]}?" if near else ""
+        raise ValueError(f"unknown {kind} {text!r}{hint} (choose from {', '.join(known)})")
+
+    return convert
+
+
+def number(kind: type, least: float, most: float = float("inf"), *, above: bool = False) -> Callable[[str], Any]:
+    """Make a type for a number from `least` (or above it) to `most`."""
+    bound = f"above {least:g}" if above else f"of at least {least:g}"
+    limit = "" if most == float("inf") else f" and at most {most:g}"
+
+    @checked
+    def convert(text: str) -> Any:
+        try:
+            value = kind(text)
+        except ValueError:
+            value = None
+        if value is None or not (least < value if above else least <= value) or not value <= most:
+            what = "whole number" if kind is int else "number"
+            raise ValueError(f"{text!r} is not a {what} {bound}{limit}")
+        return value
+
+    return convert
+
+
+count = number(int, 1)
+share = number(float, 0, 1)
+
+
+@checked
+def open_share(text: str) -> float:
+    """Read a number between 0 and 1, neither of them."""
+    value = number(float, 0, 1)(text)
+    if value in (0, 1):
+        raise ValueError(f"{text!r} leaves nothing for one of the two; expected a share between 0 and 1, such as 0.2")
+    return value
+
+
+# Output.
+
+
+def setup_logging(level: str = "info") -> None:
+    """Log to standard output in the documented form, `2026-01-31 12:00:00 - message`, past any progress bar."""
+
+    class Handler(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            tqdm.write(self.format(record), file=sys.stdout)
+            sys.stdout.flush()
+
+    for stream in (sys.stdout, sys.stderr):  # a name of a class or file must not end a run whose output is redirected
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    handler = Handler()
+    handler.setFormatter(logging.Formatter("%(asctime)s - %(message)s", datefmt="%Y-%m-%d %H:%M:%S"))
+    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    logging.getLogger("matplotlib").setLevel(logging.WARNING)  # it tells of its fonts
+
+
+def progress(items: Iterable, what: str, total: int | None) -> Iterable:
+    """Show a bar with the time left on a terminal, nothing elsewhere."""
+    return tqdm(items, desc=what, total=total, leave=False, dynamic_ncols=True, disable=None)
+
+
+def check_writable(folder: Path, option: str) -> None:
+    """Make a folder, with parents.
+
+    Raises:
+        ValueError: it cannot be made or written to.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as err:
+        raise ValueError(
+            f"{option}={folder}: cannot be made ({err.strerror}: {err.filename}); name another folder"
+        ) from err
+    if not os.access(folder, os.W_OK):
+        raise ValueError(f"{option}={folder}: cannot be written to; name another folder")
