@@ -347,7 +347,6 @@ class Run:
         for result in results:
             log(result)
             if isinstance(result, StepResult):
-                self.rates = result.learning_rates
                 # The state at the end of an epoch is saved with its results.
                 if (
                     self.args.checkpoint_steps
@@ -390,7 +389,7 @@ class Run:
         """Write the epoch's row of `results.csv`."""
         now = time.monotonic()
         row = {"epoch": result.epoch, "seconds": round(now - self._epoch_began, 3), **scalars_of(result)}
-        row |= {f"rate {name}": rate for name, rate in self.rates.items()}
+        row |= {f"rate {name}": rate for name, rate in result.learning_rates.items()}
         row |= {"unreadable pictures": result.unreadable, "skipped steps": result.skipped}
         self._epoch_began = now
         self.table.add(row)
@@ -639,6 +638,11 @@ def resume_weights(net, source: Path, state: checkpoint.RunState | None) -> bool
     description = state.description if state else describe_weights(weights, str(source))
     pretrained.expect_net(description, net, source)
     names = description["class_names"]
+    if names is None and description["num_classes"] != net.num_classes:
+        raise DataError(
+            f"{source}: was trained on {description['num_classes']} classes whose names it does not know, the data "
+            f"have {list(net.class_names)}; resume with the same classes, or start anew from it with --pretrained-ssd"
+        )
     if description["config"] is not None and SSDConfig.from_dict(description["config"]).specs != net.config.specs:
         width, height = SSDConfig.from_dict(description["config"]).width_height
         raise DataError(f"{source}: was trained at {width}x{height}; add --resolution={width}x{height}")
@@ -651,11 +655,6 @@ def resume_weights(net, source: Path, state: checkpoint.RunState | None) -> bool
             *(source, kept, new, dropped),
         )
         return False
-    if description["num_classes"] != net.num_classes:
-        raise DataError(
-            f"{source}: was trained on {description['num_classes']} classes whose names it does not know, the data "
-            f"have {list(net.class_names)}; resume with the same classes, or start anew from it with --pretrained-ssd"
-        )
     load_strictly(net, weights, str(source))
     if state is None:
         logger.warning(

@@ -91,17 +91,38 @@ def test_results_travel_with_the_weights(net, tmp_path):
 
 
 def state_of(net, epoch: int) -> checkpoint.RunState:
-    return checkpoint.RunState(net.description(), net.state_dict(), {"state": {}}, epoch, 7, torch.get_rng_state())
+    return checkpoint.RunState(
+        description=net.description(),
+        learner={"weights": net.state_dict(), "average": None},
+        position={"epoch": epoch},
+        course={},
+        seed=7,
+        best={"loss": 0.5},
+        waited=2,
+        random=checkpoint.random_state(),
+        choices={"amp": "off"},
+    )
 
 
 def test_states_survive(net, tmp_path):
     checkpoint.save_state(tmp_path / "last.state", state_of(net, 4))
     again = checkpoint.load_state(tmp_path / "last.state")
-    assert (again.epoch, again.seed) == (4, 7)
-    assert torch.equal(again.weights["extras.0.0.weight"], net.extras[0][0].weight)
+    assert (again.position, again.seed, again.best, again.waited) == ({"epoch": 4}, 7, {"loss": 0.5}, 2)
+    assert all(torch.equal(value, again.learner["weights"][key]) for key, value in net.state_dict().items())
     (tmp_path / "cut.state").write_bytes((tmp_path / "last.state").read_bytes()[:1000])
     with pytest.raises(DataError, match="cut.state: cannot be read as the state of a run"):
         checkpoint.load_state(tmp_path / "cut.state")
+
+
+def test_random_states_are_restored():
+    import random
+
+    import numpy as np
+
+    state = checkpoint.random_state()
+    first = [random.random(), np.random.random(), torch.rand(1).item()]
+    checkpoint.restore_random_state(state)
+    assert [random.random(), np.random.random(), torch.rand(1).item()] == first
 
 
 def test_a_state_belongs_to_the_checkpoint_with_its_weights(net, tmp_path):

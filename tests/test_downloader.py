@@ -20,15 +20,15 @@ from types import SimpleNamespace
 
 import cv2
 import numpy as np
-import open_images_downloader as downloader
 import pytest
 from conftest import ROOT
-from vision.utils.download import DownloadError, Fetcher
 
+import open_images_downloader as downloader
 from vision import cli
 from vision.datasets import open_images_tables as tables
 from vision.datasets.open_images import SPLITS, OpenImagesDataset
 from vision.utils import download
+from vision.utils.download import DownloadError, Fetcher
 
 #: Seconds after which a wait for something that must happen has failed.
 SOON = 30

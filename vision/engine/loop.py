@@ -5,9 +5,10 @@ from __future__ import annotations
 import itertools
 import logging
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import torch
@@ -15,6 +16,7 @@ from torch.utils.data import DataLoader
 
 from vision.engine.evaluate import Report, evaluate
 from vision.engine.learner import Learner, Objective, to_device
+from vision.engine.optim import rate_factor
 from vision.nn.multibox_loss import Losses
 from vision.ssd.predictor import detections_in_pixels
 from vision.ssd.ssd import SSD, evaluating
@@ -145,6 +147,7 @@ class EpochResult(NamedTuple):
     report: Report | None
     unreadable: int = 0  # training pictures for which others stood
     skipped: int = 0  # steps whose losses were not finite
+    learning_rates: Mapping[str, float] = MappingProxyType({})  # of its last step
 
 
 class _Unreadable:
@@ -242,7 +245,10 @@ def fit(
                 found_annotations = annotations if run.mean_ap else None
                 validation, found = validate(objective, val_loader, found_annotations, progress=progress)
             report = evaluate(found, annotations, class_names) if run.mean_ap else None
-        result = EpochResult(here.epoch, here.of_epoch.read(), validation, report, here.unreadable, here.skipped)
+        factor = rate_factor((here.epoch + 1) * steps - 1, steps, schedule)
+        rates = {group["name"]: group["initial_lr"] * factor for group in learner.optimizer.param_groups}
+        losses = here.of_epoch.read()
+        result = EpochResult(here.epoch, losses, validation, report, here.unreadable, here.skipped, rates)
         here.begin_epoch(here.epoch + 1)
         yield result
 

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+#: Free bytes below which a failure to write is blamed on the disk.
+_HARDLY_ANY = 1 << 20
 
 
 @contextmanager
@@ -18,13 +23,20 @@ def replacing(path: str | Path) -> Iterator[Path]:
     os.close(handle)
     temporary = Path(name)
     try:
-        yield temporary
+        try:
+            yield temporary
+        except (OSError, RuntimeError) as err:  # torch does not say why it could not write
+            if getattr(err, "errno", None) == errno.ENOSPC or shutil.disk_usage(path.parent).free < _HARDLY_ANY:
+                raise OSError(
+                    errno.ENOSPC, "no space left on the disk; what was there before is whole", str(path)
+                ) from err
+            raise
         # mkstemp makes files that only their owner can read.
         mask = os.umask(0)
         os.umask(mask)
         temporary.chmod(0o666 & ~mask)
         # On the disk before it has its name, or a loss of power could leave a name without content.
-        with open(temporary, "rb") as file:
+        with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)
     finally:

@@ -1,0 +1,615 @@
+"""Runs that are stopped, killed, starved and disturbed: they go on, and end where an undisturbed run ends."""
+
+import csv
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import CLASSES, ROOT, SMALL, assert_refused, train_words
+
+import train_ssd
+from vision.datasets import synthetic
+from vision.engine import checkpoint, loop, optim
+from vision.engine.faults import Means, with_less
+from vision.engine.learner import Learner, Objective
+from vision.engine.precision import Precision, choose_precision
+from vision.nn.multibox_loss import MultiboxLoss
+from vision.ssd.data_preprocessing import Normaliser
+from vision.ssd.models import MODELS
+from vision.ssd.weights import read_weights
+from vision.structures import Batch
+
+WORDS = ("--batch-size=3", "--no-validation-mean-ap", "--epochs=3", "--checkpoint-steps=1", "--debug-steps=1")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    """Nine pictures to train on: three steps an epoch."""
+    root = tmp_path_factory.mktemp("nine")
+    options = {"size": (96, 80), "objects": (1, 3)}
+    synthetic.write_voc(
+        root, {"train": synthetic.drawings(9, 5, **options), "test": synthetic.drawings(2, 6, **options)}
+    )
+    return root
+
+
+@pytest.fixture(scope="module")
+def whole(data, tmp_path_factory) -> dict:
+    """The weights after an undisturbed run."""
+    folder = tmp_path_factory.mktemp("whole")
+    train_ssd.main(list(train_words(data, folder, *WORDS)))
+    return read_weights(folder / "last.pth")
+
+
+def assert_same(weights: dict, folder: Path) -> None:
+    found = read_weights(folder / "last.pth")
+    assert all(torch.equal(value, found[key]) for key, value in weights.items())
+
+
+# Determinism.
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_the_same_seed_gives_the_same_bits_whatever_the_workers(script, data, whole, tmp_path, workers):
+    for _ in range(2 if workers else 1):
+        done = script(train_ssd.main, *train_words(data, tmp_path, *WORDS, f"--workers={workers}"))
+        assert done.code == 0, done.err
+        assert_same(whole, tmp_path)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("stop_after", [1, 3, 4, 8])
+def test_a_run_stopped_anywhere_goes_on_to_the_same_bits(
+    script, data, whole, tmp_path, monkeypatch, workers, stop_after
+):
+    words = train_words(data, tmp_path, *WORDS, f"--workers={workers}")
+    step = Learner.step
+    taken = []
+
+    def interrupted(*args):
+        losses = step(*args)
+        taken.append(1)
+        if len(taken) == stop_after:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return losses
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Learner, "step", interrupted)
+        done = script(train_ssd.main, *words)
+    assert done.code == 143
+    assert "SIGTERM: finishing the step and saving" in done.out
+    assert re.search(r"go on with: python3 \S+ .*--resume$", done.out.strip().splitlines()[-1])
+    assert len(taken) == stop_after
+    done = script(train_ssd.main, *words, "--resume")
+    assert done.code == 0, done.err
+    assert f"epoch {stop_after // 3} goes on after step {stop_after % 3}" in done.out or stop_after % 3 == 0
+    assert_same(whole, tmp_path)
+
+
+def test_steps_are_not_repeated_and_losses_are_those_of_the_whole_run(script, data, tmp_path, monkeypatch):
+    def lines(out):
+        return re.findall(r"Epoch: \d, (?:Step: .*|Training Loss: .*|Validation Loss: .*)", out)
+
+    undisturbed = lines(script(train_ssd.main, *train_words(data, tmp_path / "a", *WORDS)).out)
+    words = train_words(data, tmp_path / "b", *WORDS)
+    step = Learner.step
+    taken = []
+
+    def interrupted(*args):
+        losses = step(*args)
+        taken.append(1)
+        if len(taken) == 5:
+            os.kill(os.getpid(), signal.SIGINT)
+        return losses
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Learner, "step", interrupted)
+        first = script(train_ssd.main, *words)
+    assert first.code == 130
+    second = script(train_ssd.main, *words, "--resume")
+    assert lines(first.out) + lines(second.out) == undisturbed
+
+
+def test_stopping_while_validating_is_quick_and_loses_nothing(script, data, whole, tmp_path, monkeypatch):
+    words = train_words(data, tmp_path, *WORDS)
+    real = loop.validate
+
+    def interrupted(*args, **rest):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return real(*args, **rest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "validate", interrupted)
+        assert script(train_ssd.main, *words).code == 143
+    assert not list(tmp_path.glob("*.pth"))
+    assert script(train_ssd.main, *words, "--resume").code == 0
+    assert_same(whole, tmp_path)
+
+
+def test_resume_within_an_epoch_of_other_pictures_begins_it_anew(script, data, tmp_path, monkeypatch):
+    step = Learner.step
+
+    def interrupted(*args):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return step(*args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Learner, "step", interrupted)
+        script(train_ssd.main, *train_words(data, tmp_path, *WORDS))
+    done = script(train_ssd.main, *train_words(data, tmp_path, *WORDS), "--batch-size=2", "--resume")
+    assert done.code == 0
+    assert "stopped in the middle of epoch 0, with other step: that epoch begins anew" in done.out
+
+
+# Kills.
+
+
+def start(data, folder, *more):
+    words = [sys.executable, str(ROOT / "train_ssd.py"), *train_words(data, folder, *WORDS, *more)]
+    return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=ROOT)
+
+
+@pytest.mark.parametrize("number", ["SIGKILL", "SIGTERM"])
+def test_a_run_killed_three_times_ends_with_the_same_bits(data, whole, tmp_path, number):
+    for step in ("Epoch: 0, Step: 2", "Epoch: 1, Step: 1", "Epoch: 2, Step: 2"):
+        with start(data, tmp_path, "--auto-resume") as process:
+            for line in process.stdout:
+                if step in line:
+                    process.send_signal(getattr(signal, number))
+                    break
+            process.stdout.read()
+        assert process.returncode == (-signal.SIGKILL if number == "SIGKILL" else 143)
+    with start(data, tmp_path, "--auto-resume") as process:
+        out = process.stdout.read()
+    assert process.returncode == 0, out
+    assert "Epoch: 0" not in out
+    assert_same(whole, tmp_path)
+    assert not list(tmp_path.glob(".*.part")) or number == "SIGKILL"
+
+
+# Faults.
+
+
+def test_a_loader_process_that_dies_is_done_without(script, data, whole, tmp_path, monkeypatch):
+    step = Learner.step
+    taken = []
+
+    def murderous(*args):
+        import multiprocessing
+
+        losses = step(*args)
+        taken.append(1)
+        if len(taken) == 1:
+            for child in multiprocessing.active_children():
+                os.kill(child.pid, signal.SIGKILL)
+                child.join()
+        return losses
+
+    monkeypatch.setattr(Learner, "step", murderous)
+    done = script(train_ssd.main, *train_words(data, tmp_path, *WORDS, "--workers=1"))
+    assert done.code == 0, done.err
+    assert "DataLoader worker" in done.out
+    assert "with batches of 3, 1 of them a step, and 0 loader processes" in done.out
+    assert_same(whole, tmp_path)
+
+
+def test_out_of_memory_is_answered_by_smaller_batches(script, data, tmp_path, monkeypatch):
+    real = Learner._gradients
+
+    def hungry(learner, batches):
+        if len(batches[0].images) > 2:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return real(learner, batches)
+
+    monkeypatch.setattr(Learner, "_gradients", hungry)
+    words = train_words(data, tmp_path, "--epochs=1", "--batch-size=4", "--debug-steps=1")
+    done = script(train_ssd.main, *words)
+    assert done.code == 0, done.err
+    assert "CUDA out of memory" in done.out
+    assert "going on at epoch 0, step 0 with batches of 2, 2 of them a step" in done.out
+    assert "Step: 2/2" in done.out, "nine pictures are as many steps as before, the last batch joined"
+
+
+@pytest.mark.parametrize(
+    ("err", "means", "expected"),
+    [
+        (torch.cuda.OutOfMemoryError("x"), Means(8, 1, 2), Means(4, 2, 2)),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), Means(4, 2, 2), Means(2, 4, 2)),
+        (MemoryError(), Means(2, 1, 2), Means(2, 1, 0)),
+        (OSError(12, "Cannot allocate memory"), Means(3, 1, 1), Means(3, 1, 0)),
+        (RuntimeError("DataLoader worker (pid 3) is killed by signal"), Means(8, 1, 2), Means(8, 1, 0)),
+        (MemoryError(), Means(2, 1, 0), None),
+        (RuntimeError("DataLoader worker (pid 3) is killed by signal"), Means(8, 1, 0), None),
+        (RuntimeError("shapes"), Means(8, 1, 2), None),
+        (OSError(28, "No space left on device"), Means(8, 1, 2), None),
+    ],
+)
+def test_what_helps(err, means, expected):
+    assert with_less(err, means) == expected
+
+
+def test_losses_that_are_not_finite_leave_the_step_out_and_name_the_pictures(script, data, tmp_path, monkeypatch):
+    real = MultiboxLoss.forward
+    calls = []
+
+    def sometimes(self, confidence, *args):
+        calls.append(1)
+        return real(self, confidence * (float("nan") if len(calls) == 2 else 1), *args)
+
+    monkeypatch.setattr(MultiboxLoss, "forward", sometimes)
+    done = script(train_ssd.main, *train_words(data, tmp_path, "--epochs=1", "--batch-size=3"))
+    assert done.code == 0, done.err
+    line = re.search(r"the loss is not finite at epoch 0, step 2/3: step left out; its pictures: (.*)", done.out)
+    assert len(line[1].split(", ")) == 3
+    assert all(name.startswith("train_0000") for name in line[1].split(", "))
+    assert "Epoch: 0, 1 steps left out" in done.out
+    assert all(torch.isfinite(value).all() for value in read_weights(tmp_path / "last.pth").values())
+
+
+def test_a_step_that_is_left_out_changes_nothing(data):
+    learner, batches = learner_on(data)
+    learner.train()
+    before = {key: value.clone() for key, value in learner.net.state_dict().items()}
+    images = batches[0].images
+    bad = batches[0]._replace(boxes=torch.full_like(batches[0].boxes, float("nan")))
+    assert learner.step([bad], 0, 3) is None
+    after = learner.net.state_dict()
+    assert all(torch.equal(before[key], after[key]) for key in before if not key.endswith("num_batches_tracked"))
+    assert learner.step([batches[0]._replace(images=images)], 0, 3) is not None
+    assert not all(torch.equal(before[key], after[key]) for key in before)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs to mount a small disk")
+def test_a_full_disk_leaves_the_state_before(data, tmp_path):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=60m", "none", disk], check=False).returncode:
+        pytest.skip("mounting is not allowed here")
+    try:
+        with start(data, disk, "--epochs=20") as process:
+            out = process.stdout.read()
+        assert process.returncode == 2, out
+        assert "no space left on the disk; what was there before is whole" in out.strip().splitlines()[-1]
+        state = checkpoint.load_state(disk / "last.state")
+        assert state.position["epoch"] >= 0
+    finally:
+        subprocess.run(["umount", disk], check=True)
+
+
+def test_a_state_that_is_cut_off_is_named_and_the_way_out(script, data, tmp_path):
+    script(train_ssd.main, *train_words(data, tmp_path, "--epochs=1"))
+    content = (tmp_path / "last.state").read_bytes()
+    (tmp_path / "last.state").write_bytes(content[: len(content) // 2])
+    done = script(train_ssd.main, *train_words(data, tmp_path, "--resume"))
+    assert_refused(done, "last.state: cannot be read as the state of a run", "resume from", "last.pth instead")
+    done = script(train_ssd.main, *train_words(data, tmp_path, f"--resume={tmp_path / 'best.pth'}", "--epochs=1"))
+    assert_refused(done, "last.state: cannot be read")
+
+
+# Steps.
+
+
+def learner_on(data, **options):
+    """A small net and three batches of three pictures."""
+    from vision.datasets import open_splits
+    from vision.datasets.loading import make_loader
+    from vision.ssd.data_preprocessing import TestTransform
+
+    torch.manual_seed(4)
+    train_set, _ = open_splits("voc", [data])
+    spec = MODELS["mb1-ssd-lite"]
+    config = spec.config_at(96)
+    net = spec.build(len(train_set.class_names), config=config)
+    net.init()
+    batches = list(make_loader(train_set, TestTransform(96), 3, 0, shuffle=False))
+    objective = Objective(net, Normaliser(127, 128.0), MultiboxLoss(), options.pop("precision", None))
+    made = optim.make_optimizer(net, options.pop("optim", optim.OptimOptions()))
+    return Learner(objective, made, options.pop("schedule", optim.ScheduleOptions(epochs=4)), **options), batches
+
+
+def freeze_norms(learner):
+    for module in learner.net.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.eval()
+
+
+def join_batches(batches):
+    most = max(batch.boxes.shape[1] for batch in batches)
+    pad = torch.nn.functional.pad
+    return Batch(
+        torch.cat([batch.images for batch in batches]),
+        torch.cat([pad(batch.boxes, (0, 0, 0, most - batch.boxes.shape[1])) for batch in batches]),
+        torch.cat([pad(batch.labels, (0, most - batch.labels.shape[1])) for batch in batches]),
+    )
+
+
+def test_accumulated_batches_are_one_large_batch(data):
+    results = []
+    for together in (False, True):
+        learner, batches = learner_on(data)
+        learner.train()
+        freeze_norms(learner)
+        losses = learner.step([join_batches(batches)] if together else batches, 5, 3)
+        results.append((losses, learner.net.state_dict()))
+    (one, one_net), (other, other_net) = results
+    torch.testing.assert_close(one.total, other.total, rtol=1e-5, atol=1e-6)
+    for key in one_net:
+        torch.testing.assert_close(one_net[key], other_net[key], rtol=1e-4, atol=1e-6)
+
+
+def test_accumulation_counts_steps(script, data, tmp_path):
+    words = train_words(data, tmp_path, "--epochs=1", "--batch-size=2", "--accumulate=2", "--debug-steps=1")
+    done = script(train_ssd.main, *words)
+    assert re.findall(r"Step: (\d/\d)", done.out) == ["1/2", "2/2"], "four batches, the last of three"
+
+
+def test_gradients_are_clipped(data):
+    norms = []
+    for limit in (None, 0.5):
+        learner, batches = learner_on(data, clip_grad=limit)
+        learner.train()
+        learner.step(batches[:1], 5, 3)
+        gradients = [p.grad.norm() for p in learner.net.parameters() if p.grad is not None]
+        norms.append(torch.stack(gradients).norm().item())
+    assert norms[0] > 1
+    assert norms[1] == pytest.approx(0.5, rel=1e-3)
+
+
+@pytest.mark.parametrize(("name", "kind"), [("sgd", "SGD"), ("adam", "Adam"), ("adamw", "AdamW")])
+def test_optimizers(data, name, kind):
+    learner, batches = learner_on(data, optim=optim.OptimOptions(optimizer=name, lr=1e-3))
+    assert type(learner.optimizer).__name__ == kind
+    learner.train()
+    first = learner.step(batches, 5, 3).total.item()
+    for _ in range(8):
+        last = learner.step(batches, 5, 3).total.item()
+    assert last < first
+    state = learner.state_dict()
+    if name != "sgd":
+        other, _ = learner_on(data)
+        with pytest.raises(ValueError, match="had another --optimizer"):
+            other.load_state_dict(state)
+
+
+def test_biases_and_norms_may_be_kept_from_decaying(data):
+    learner, _ = learner_on(data, optim=optim.OptimOptions(bias_decay=False, weight_decay=0.1))
+    decays = {id(p): group["weight_decay"] for group in learner.optimizer.param_groups for p in group["params"]}
+    for name, parameter in learner.net.named_parameters():
+        assert decays[id(parameter)] == (0.1 if parameter.ndim > 1 else 0.0), name
+    assert len(decays) == len(list(learner.net.parameters()))
+
+
+# Averages and precision.
+
+
+def test_the_average_is_validated_saved_and_resumed(script, data, tmp_path):
+    words = train_words(data, tmp_path, *WORDS, "--ema")
+    assert script(train_ssd.main, *words).code == 0
+    state = checkpoint.load_state(tmp_path / "last.state")
+    saved = read_weights(tmp_path / "last.pth")
+    key = "extras.0.0.weight"
+    assert torch.equal(saved[key], state.learner["average"]["weights"][key])
+    assert not torch.equal(saved[key], state.learner["weights"][key])
+    assert state.learner["average"]["updates"] == 9
+    done = script(train_ssd.main, *words, "--epochs=4", "--resume")
+    assert done.code == 0
+    assert checkpoint.load_state(tmp_path / "last.state").learner["average"]["updates"] == 12
+
+
+def test_the_average_follows_the_formula():
+    net = MODELS["mb1-ssd-lite"].build(2)
+    average = optim.WeightAverage(net)
+    key = "extras.0.0.bias"
+    expected = net.state_dict()[key].clone().double()
+    for step in range(1, 4):
+        with torch.no_grad():
+            net.state_dict()[key].add_(step)
+        average.update(net)
+        decay = 0.9998 * (1 - torch.exp(torch.tensor(-step / 2000.0, dtype=torch.float64)))
+        expected = expected * decay + net.state_dict()[key] * (1 - decay)
+    torch.testing.assert_close(average.net.state_dict()[key], expected.float(), rtol=1e-5, atol=1e-6)
+
+
+def test_mixed_precision_is_near_and_keeps_weights_in_float32(data):
+    losses = []
+    for precision in (None, Precision("cpu", torch.bfloat16)):
+        learner, batches = learner_on(data, precision=precision)
+        learner.train()
+        losses.append(learner.step(batches, 5, 3).total.item())
+        assert all(p.dtype == torch.float32 for p in learner.net.parameters())
+    assert losses[0] != losses[1]
+    assert losses[0] == pytest.approx(losses[1], rel=0.05)
+
+
+def test_precision_choices(monkeypatch):
+    from vision.engine import precision
+
+    cpu = torch.device("cpu")
+    for fast, name in ((True, "bf16"), (False, "off")):
+        monkeypatch.setattr(precision, "_bfloat16_is_fast", lambda device, fast=fast: fast)
+        assert choose_precision("auto", cpu)[0].name == name
+    assert choose_precision("off", cpu)[0].dtype is None
+    assert "emulates" in choose_precision("bf16", cpu)[1]
+    assert choose_precision("auto", torch.device("cuda"))[0].name == "fp16"
+    with pytest.raises(ValueError, match="--amp=fp16 needs a CUDA device"):
+        choose_precision("fp16", cpu)
+
+
+def test_amp_reaches_the_loop_and_a_resumed_run_keeps_it(script, data, tmp_path):
+    assert script(train_ssd.main, *train_words(data, tmp_path, "--epochs=1", "--amp=bf16")).code == 0
+    assert checkpoint.load_state(tmp_path / "last.state").choices["amp"] == "bf16"
+    done = script(train_ssd.main, *train_words(data, tmp_path, "--epochs=2", "--resume"))
+    assert "precision: bf16 mixed with float32" in done.out
+
+
+def test_the_memory_format_is_measured_unless_a_seed_fixes_it(script, data, tmp_path):
+    words = [word for word in train_words(data, tmp_path, "--epochs=1") if not word.startswith("--seed")]
+    assert re.search("memory format: (channels last|contiguous), measured", script(train_ssd.main, *words).out)
+    assert "memory format" not in script(train_ssd.main, *words, "--seed=1").out
+
+
+# The course of a run.
+
+
+def rates(out: Path) -> list[float]:
+    with open(out / "results.csv", newline="") as file:
+        return [float(row["rate heads"]) for row in csv.DictReader(file)]
+
+
+def factors(options: optim.ScheduleOptions, steps: int) -> list[float]:
+    return [optim.rate_factor(iteration, steps, options) for iteration in range(options.epochs * steps)]
+
+
+def test_the_presets_of_detectron():
+    once = train_ssd.schedule_options(train_ssd.parse_args(["--schedule=1x"]))
+    assert (once.epochs, once.milestones, once.gamma) == (12, (8, 11), 0.1)
+    of_run = factors(once, 100)
+    assert of_run[0] == pytest.approx(1 / 3)
+    assert of_run[250] == pytest.approx(2 / 3)
+    assert of_run[500] == of_run[799] == 1
+    assert of_run[800] == pytest.approx(0.1)
+    assert of_run[1100] == of_run[1199] == pytest.approx(0.01)
+    twice = train_ssd.schedule_options(train_ssd.parse_args(["--schedule=2x", "--epochs=30"]))
+    assert (twice.epochs, twice.milestones, twice.warmup_iters) == (30, (16, 22), 1000)
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["--warmup-iters=4", "--warmup-factor=0"], [0, 0.25, 0.5, 0.75, 1]),
+        (["--warmup-epochs=0.4", "--warmup-factor=0.5"], [0.5, 0.625, 0.75, 0.875, 1]),
+        (["--warmup-iters=4"], [0.2, 0.4, 0.6, 0.8, 1]),
+        (["--warmup-iters=0"], [1, 1, 1, 1, 1]),
+    ],
+)
+def test_warm_up(words, expected):
+    options = train_ssd.schedule_options(train_ssd.parse_args([*words, "--scheduler=multi-step"]))
+    assert factors(options, 10)[:5] == pytest.approx(expected)
+
+
+def test_cosine_ends_at_zero_with_the_run():
+    of_run = factors(optim.ScheduleOptions(epochs=30), 100)
+    assert of_run[-1] < 1e-6
+    assert max(of_run) > 0.95
+
+
+def test_auto_lr_scales_by_the_whole_batch(data, tmp_path, script):
+    words = train_words(data, tmp_path, "--epochs=1", "--batch-size=2", "--accumulate=4", "--warmup-iters=0")
+    done = script(train_ssd.main, *words, "--auto-lr", "--lr=0.01")
+    assert "--auto-lr: rates times 2 = batch 2 x 4 accumulated / 4" in done.out
+    options = train_ssd.optim_options(train_ssd.parse_args(["--auto-lr=32", "--batch-size=16", "--lr=0.01"]))
+    assert (options.lr, options.base_net_lr) == (0.005, 0.0005)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--warmup-epochs=1", "--warmup-iters=5"), "leave one out"),
+        (("--auto-resume", "--resume"), "contradict each other"),
+        (("--clip-grad=0",), "--clip-grad"),
+        (("--accumulate=0",), "--accumulate"),
+        (("--optimizer=adem",), "did you mean adam?"),
+        (("--schedule=3x",), "choose from 1x, 2x"),
+        (("--amp=int8",), "--amp"),
+        (("--amp=fp16",), "--amp=fp16 needs a CUDA device"),
+    ],
+)
+def test_options_that_are_refused(script, data, tmp_path, words, message):
+    assert_refused(script(train_ssd.main, *train_words(data, tmp_path), *words), message)
+
+
+def test_patience_ends_a_run_that_gets_no_better(script, data, tmp_path):
+    # Without rates nothing gets better than the first epoch; equal counts as better, so the loss must differ.
+    words = train_words(data, tmp_path, "--epochs=9", "--lr=0.5", "--base-net-lr=0.5", "--patience=2")
+    done = script(train_ssd.main, *words, "--no-validation-mean-ap")
+    assert done.code == 0, done.err
+    epochs = len(re.findall(r"Epoch: \d, Validation Loss", done.out))
+    with open(tmp_path / "results.csv", newline="") as file:
+        losses = [float(row["Loss/val"]) for row in csv.DictReader(file)]
+    waited = 0
+    for number, loss in enumerate(losses):
+        waited = 0 if loss <= min(losses[: number + 1]) else waited + 1
+        assert waited < 2 or number == epochs - 1
+    assert (waited == 2) == ("no better result for 2 validations" in done.out)
+    assert waited == 2 or epochs == 9
+
+
+def test_keep_checkpoints_keeps_the_newest(script, data, tmp_path):
+    script(train_ssd.main, *train_words(data, tmp_path, "--epochs=4", "--keep-checkpoints=2"))
+    names = sorted(checkpoint.parse_name(path.name).epoch for path in tmp_path.glob("*Epoch*.pth"))
+    assert names == [2, 3]
+    assert (tmp_path / "best.pth").is_file()
+
+
+def test_auto_resume_starts_and_goes_on(script, data, tmp_path):
+    words = train_words(data, tmp_path, "--epochs=2", "--auto-resume")
+    assert "Epoch: 0, Training Loss" in script(train_ssd.main, *words).out
+    done = script(train_ssd.main, *words, "--epochs=3")
+    assert "Epoch: 2, Training Loss" in done.out
+    assert "Epoch: 1, Training Loss" not in done.out
+
+
+def test_records_of_a_run(script, data, tmp_path):
+    words = train_words(data, tmp_path, "--epochs=2", "--batch-size=3")
+    assert script(train_ssd.main, *words).code == 0
+    facts = json.loads((tmp_path / "args.json").read_text())
+    assert facts["seed"] == 1
+    assert "--epochs=2" in facts["command"]
+    assert facts["arguments"]["batch_size"] == 3
+    assert facts["versions"]["torch"] == torch.__version__
+    assert len(set(facts["fingerprints"].values())) == 2
+    before = facts["fingerprints"]
+    assert script(train_ssd.main, *words, "--epochs=3", "--resume").code == 0
+    assert json.loads((tmp_path / "args.json").read_text())["fingerprints"] == before
+    with open(tmp_path / "results.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["epoch"] for row in rows] == ["0", "1", "2"]
+    assert {f"Class Average Precision/{name}" for name in CLASSES} <= set(rows[0])
+    assert rates(tmp_path)[-1] < rates(tmp_path)[0]
+
+
+def test_other_classes_keep_the_rows_of_the_same_names(script, data, tmp_path):
+    import shutil
+
+    folder = tmp_path / "m"
+    assert script(train_ssd.main, *train_words(data, folder, "--epochs=1")).code == 0
+    before = read_weights(folder / "last.pth")
+    other = tmp_path / "other"
+    shutil.copytree(data, other)
+    (other / "labels.txt").write_text("star\nhat\nball\n")
+    words = (f"--resume={folder / 'last.pth'}", "--epochs=1", "--lr=0", "--base-net-lr=0", "--weight-decay=0")
+    done = script(train_ssd.main, *train_words(other, tmp_path / "n", *words))
+    assert done.code == 0, done.err
+    assert "kept ['star', 'ball'], new ['hat'], dropped ['board', 'cone']" in done.out
+    after = read_weights(tmp_path / "n" / "last.pth")
+    key = "classification_headers.0.2.weight"
+    was, now = before[key].unflatten(0, (-1, 5)), after[key].unflatten(0, (-1, 4))
+    for mine, theirs in ((0, 0), (1, 4), (3, 1)):
+        assert torch.equal(now[:, mine], was[:, theirs])
+    assert not torch.equal(now[:, 2], was[:, 2])
+    assert torch.equal(after["extras.0.0.weight"], before["extras.0.0.weight"])
+
+
+def test_interrupting_twice_ends_at_once(data, tmp_path):
+    with start(data, tmp_path, "--epochs=500") as process:
+        for line in process.stdout:
+            if "Epoch: 0, Step: 1" in line:
+                process.send_signal(signal.SIGINT)
+            if "SIGINT: finishing" in line:
+                process.send_signal(signal.SIGINT)
+                break
+        began = time.monotonic()
+        process.stdout.read()
+    assert process.returncode in (130, 1)
+    assert time.monotonic() - began < 60
+
+
+def test_small_is_what_these_tests_take_it_for():
+    assert "--seed=1" in SMALL
