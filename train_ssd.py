@@ -41,6 +41,7 @@ from vision.ssd.models import DEFAULT_NET, MODELS, describe_weights
 from vision.ssd.ssd import load_strictly, place
 from vision.ssd.weights import read_weights
 from vision.structures import DataError
+from vision.utils.download import remove_parts
 from vision.utils.files import write_text
 
 logger = logging.getLogger(__name__)
@@ -266,6 +267,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         logger.info("Dry run done: nothing was trained; %s has all of the audit", args.model_dir / "audit.json")
         return 0
 
+    if stray := remove_parts(args.model_dir):
+        logger.info("%s: removed %d temporary files of a run that was killed", args.model_dir, stray)
     course = {"pictures": fingerprint(train_set), "seed": seed, "step": args.batch_size * args.accumulate}
     position = go_on(learner, state, course, args.epochs)
     run = Run(args, learner, position, course, seed, choices, state)

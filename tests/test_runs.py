@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import CLASSES, ROOT, SMALL, assert_refused, train_words
+from conftest import CLASSES, ROOT, assert_refused, train_words
 
 import train_ssd
 from vision.datasets import synthetic
@@ -597,6 +597,13 @@ def test_other_classes_keep_the_rows_of_the_same_names(script, data, tmp_path):
     assert torch.equal(after["extras.0.0.weight"], before["extras.0.0.weight"])
 
 
+def test_what_a_killed_run_left_half_is_removed(script, data, tmp_path):
+    (tmp_path / ".last.state.x1y2z3w4.part").write_bytes(b"half")
+    done = script(train_ssd.main, *train_words(data, tmp_path, "--epochs=1"))
+    assert "removed 1 temporary files of a run that was killed" in done.out
+    assert not list(tmp_path.glob(".*"))
+
+
 def test_interrupting_twice_ends_at_once(data, tmp_path):
     with start(data, tmp_path, "--epochs=500") as process:
         for line in process.stdout:
@@ -609,7 +616,3 @@ def test_interrupting_twice_ends_at_once(data, tmp_path):
         process.stdout.read()
     assert process.returncode in (130, 1)
     assert time.monotonic() - began < 60
-
-
-def test_small_is_what_these_tests_take_it_for():
-    assert "--seed=1" in SMALL

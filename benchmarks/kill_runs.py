@@ -1,0 +1,93 @@
+#!/usr/bin/env python3
+"""Kill a run at random moments, resume it each time, and compare its last weights with those of an undisturbed run.
+
+python3 benchmarks/kill_runs.py --kills=30 --signal=SIGKILL
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+import torch  # noqa: E402
+
+from vision.datasets import synthetic  # noqa: E402
+from vision.engine import checkpoint  # noqa: E402
+from vision.ssd.weights import read_weights  # noqa: E402
+
+EPOCHS, PICTURES = 30, 24
+
+
+def command(data: Path, folder: Path, workers: int) -> list[str]:
+    """Give the command of a small run that saves its state every other step."""
+    return [
+        *(sys.executable, str(ROOT / "train_ssd.py"), "--dataset-type=voc", f"--data={data}", f"--model-dir={folder}"),
+        *("--net=mb1-ssd-lite", "--resolution=96", "--pretrained-ssd=none", "--seed=1", "--device=cpu"),
+        *(f"--epochs={EPOCHS}", "--batch-size=4", "--checkpoint-steps=2", "--keep-checkpoints=2", "--auto-resume"),
+        f"--workers={workers}",
+    ]
+
+
+def same_weights(one: Path, other: Path) -> bool:
+    """Compare the last weights of two runs, bit for bit."""
+    mine, theirs = read_weights(one / "last.pth"), read_weights(other / "last.pth")
+    return mine.keys() == theirs.keys() and all(torch.equal(mine[key], theirs[key]) for key in mine)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kills", type=int, default=30)
+    parser.add_argument("--signal", default="SIGKILL", choices=("SIGKILL", "SIGTERM", "SIGINT"))
+    parser.add_argument("--workers", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=0, help="of the moments")
+    args = parser.parse_args()
+    rng = random.Random(args.seed)
+    with tempfile.TemporaryDirectory() as name:
+        root = Path(name)
+        options = {"size": (96, 80), "objects": (1, 3)}
+        splits = {"train": synthetic.drawings(PICTURES, 1, **options), "test": synthetic.drawings(4, 2, **options)}
+        synthetic.write_voc(root / "data", splits)
+        whole, folder = root / "whole", root / "killed"
+        began = time.monotonic()
+        subprocess.run(command(root / "data", whole, args.workers), check=True, capture_output=True)
+        duration = time.monotonic() - began
+        print(f"undisturbed: {duration:.1f} s")
+        kills = finished = equal = unloadable = 0
+        codes: dict[int, int] = {}
+        while kills < args.kills or (folder / checkpoint.STATE).exists():
+            process = subprocess.Popen(command(root / "data", folder, args.workers), stdout=subprocess.DEVNULL)
+            moment = rng.uniform(0, duration / 2) if kills < args.kills else 10 * duration
+            try:
+                process.wait(moment)
+            except subprocess.TimeoutExpired:
+                process.send_signal(getattr(signal, args.signal))
+                code = process.wait()
+                kills += 1
+                codes[code] = codes.get(code, 0) + 1
+                if (folder / checkpoint.STATE).is_file():
+                    try:
+                        checkpoint.load_state(folder / checkpoint.STATE)
+                    except ValueError:
+                        unloadable += 1
+                continue
+            finished += 1
+            equal += process.returncode == 0 and same_weights(whole, folder)
+            shutil.rmtree(folder)
+        print(
+            f"{kills} times {args.signal}, exit codes {codes}; states that could not be read afterwards: {unloadable}"
+        )
+        print(f"runs that came to their end: {finished}, with the weights of the undisturbed run: {equal}")
+
+
+if __name__ == "__main__":
+    main()
