@@ -85,7 +85,9 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     net.add_argument("--freeze-base-net", action="store_true", help="the backbone and its batch norm stand still")
     net.add_argument("--freeze-net", action="store_true", help="all but the prediction heads stands still")
     start = parser.add_argument_group("starting weights (--resume over --base-net over --pretrained-ssd)")
-    start.add_argument("--base-net", help="file of backbone weights")
+    start.add_argument(
+        "--base-net", help="file of backbone weights; imagenet: torchvision's, for " + ", ".join(pretrained.TORCHVISION)
+    )
     start.add_argument(
         "--pretrained-ssd",
         help="file of a whole SSD, whose heads are dropped; none for scratch (default: the published one)",
@@ -241,9 +243,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     net = spec.build(len(class_names), config=config, width_mult=args.mb2_width_mult or 1.0)
     net.class_names = class_names
     if source is None:
-        pretrained.initialise(net, base_net=args.base_net, pretrained_ssd=pretrained_file(args))
+        pretrained.initialise(
+            net, base_net=args.base_net, pretrained_ssd=pretrained_file(args), imagenet=imagenet_file(args)
+        )
     elif not resume_weights(net, source, state):
         state = None
+    config = net.config  # with the normalisation of the starting weights
     precision, choices = choose(args, net, device, state)
     place(net, device, choices["channels_last"])
 
@@ -631,6 +636,19 @@ def pretrained_file(args: argparse.Namespace) -> str | None:
     return path
 
 
+def imagenet_file(args: argparse.Namespace) -> Path | None:
+    """Give the file that --base-net=imagenet stands for, and fetch it when it is missing; None without."""
+    if args.base_net != pretrained.IMAGENET:
+        return None
+    net, folder = MODELS[args.net].name, Path("models")
+    path = pretrained.imagenet_path(net, folder)
+    if args.dry_run and not path.is_file():
+        raise DataError(
+            f"{path}: missing, training would download it; a dry run needs the file, or --base-net left out"
+        )
+    return pretrained.fetch_imagenet(net, folder, cli.progress)
+
+
 def resume_weights(net, source: Path, state: checkpoint.RunState | None) -> bool:
     """Load the weights to go on with, after checking that they are of this net.
 
@@ -651,6 +669,7 @@ def resume_weights(net, source: Path, state: checkpoint.RunState | None) -> bool
         raise DataError(f"{source}: was trained at {width}x{height}; add --resolution={width}x{height}")
     if names is not None and tuple(names) != net.class_names:
         kept = pretrained.take_classes(net, weights, names)
+        pretrained.take_normalisation(net, description)
         new = [name for name in net.class_names[1:] if name not in kept]
         dropped = [name for name in names[1:] if name not in kept]
         logger.warning(
@@ -659,6 +678,7 @@ def resume_weights(net, source: Path, state: checkpoint.RunState | None) -> bool
         )
         return False
     load_strictly(net, weights, str(source))
+    pretrained.take_normalisation(net, description)
     if state is None:
         logger.warning(
             "Resume from %s: weights only, no optimizer state of that epoch was found; starting at epoch 0", source

@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from torch import nn
 
+from vision.ssd.config import SSDConfig
 from vision.ssd.models import PUBLISHED_MB1, describe_weights, identify, identify_base_net
 from vision.ssd.ssd import SSD
 from vision.ssd.weights import read_weights
@@ -39,6 +41,16 @@ PUBLISHED = {
     )
 }
 
+#: `--base-net=imagenet`: torchvision's classifiers, by net; the hash in a name is the beginning of its sha256.
+IMAGENET = "imagenet"
+TORCHVISION = {
+    "mb2-ssd-lite": "https://download.pytorch.org/models/mobilenet_v2-7ebf99e0.pth",
+    "sq-ssd-lite": "https://download.pytorch.org/models/squeezenet1_1-b8a52dc0.pth",
+    "vgg16-ssd": "https://download.pytorch.org/models/vgg16-397923af.pth",
+}
+#: What torchvision subtracts from pixels / 255, and divides by.
+_IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
 WAYS_OUT = (
     "ways out: put the file there yourself, or start from scratch with --pretrained-ssd=none, "
     "from a checkpoint of your own with --pretrained-ssd=FILE, or from a backbone with --base-net=FILE"
@@ -54,30 +66,82 @@ def fetch(path: Path, progress: Callable[[Iterable, str, int | None], Iterable])
     published = PUBLISHED.get(path.as_posix())
     if published is None:
         raise DataError(f"{path}: no such file; {WAYS_OUT}")
-    logger.info("%s is missing, downloading %s (%d bytes)", path, published.url, published.size)
+    _download(published.url, path, published.sha256, published.size, progress)
+
+
+def fetch_imagenet(net: str, folder: Path, progress: Callable[[Iterable, str, int | None], Iterable]) -> Path:
+    """Download torchvision's weights for a net's backbone, unless they are there.
+
+    Args:
+        net: canonical name.
+        folder: where they are kept.
+        progress: shows parts of the file going by.
+
+    Raises:
+        DataError: torchvision has none, or they cannot be had.
+    """
+    path = imagenet_path(net, folder)
+    if not path.is_file():
+        _download(TORCHVISION[net], path, path.stem.rpartition("-")[2], None, progress)
+    return path
+
+
+def imagenet_path(net: str, folder: Path) -> Path:
+    """Name the file of torchvision's weights for a net's backbone.
+
+    Raises:
+        DataError: torchvision has none.
+    """
+    if net not in TORCHVISION:
+        raise DataError(
+            f"--base-net={IMAGENET}: torchvision has no backbone of {net}; use --net={' or '.join(TORCHVISION)}, or "
+            "name a file of weights"
+        )
+    return folder / TORCHVISION[net].rpartition("/")[2]
+
+
+def _download(
+    url: str,
+    path: Path,
+    sha256: str,
+    size: int | None,
+    progress: Callable[[Iterable, str, int | None], Iterable],
+) -> None:
+    """Fetch a file whose sha256 begins as is known, and whose size may be."""
+    logger.info("%s is missing, downloading %s", path, url)
 
     def check(part: Path) -> None:
-        size, digest = part.stat().st_size, hashlib.sha256(part.read_bytes()).hexdigest()
-        if (size, digest) != (published.size, published.sha256):
+        found, digest = part.stat().st_size, hashlib.sha256(part.read_bytes()).hexdigest()
+        if (size is not None and found != size) or not digest.startswith(sha256):
+            expected = "" if size is None else f" of {size}"
             raise DataError(
-                f"{published.url}: what came is not the published file ({size} bytes of {published.size}, sha256 "
-                f"{digest}), nothing was kept; {WAYS_OUT}"
+                f"{url}: what came is not the published file ({found} bytes{expected}, sha256 {digest}), nothing was "
+                f"kept; {WAYS_OUT}"
             )
 
-    fetcher = Fetcher(_TIMEOUT_SECONDS, _RETRIES)
     try:
-        fetcher.fetch(published.url, path, check=check, progress=progress, note=logger.warning)
+        Fetcher(_TIMEOUT_SECONDS, _RETRIES).fetch(url, path, check=check, progress=progress, note=logger.warning)
     except (DownloadError, OSError) as err:
         raise DataError(f"{path}: missing, and its download failed ({err}); {WAYS_OUT}") from err
 
 
-def initialise(net: SSD, *, base_net: str | None, pretrained_ssd: str | None) -> None:
+def initialise(net: SSD, *, base_net: str | None, pretrained_ssd: str | None, imagenet: Path | None = None) -> None:
     """Give a new net its starting weights: of a backbone, of a whole SSD less its heads, or from scratch.
+
+    The normalisation that the weights were trained with comes along.
+
+    Args:
+        net: to fill.
+        base_net: file of a backbone with our keys.
+        pretrained_ssd: file of a whole SSD.
+        imagenet: file of one of torchvision's classifiers; of the three the first that is given counts.
 
     Raises:
         DataError: a file cannot be read, or is of another net.
     """
-    if base_net is not None:
+    if imagenet is not None:
+        take_imagenet(net, read_weights(imagenet), imagenet)
+    elif base_net is not None:
         weights = read_weights(base_net)
         try:
             net.init_from_base_net(base_net, weights)
@@ -86,12 +150,63 @@ def initialise(net: SSD, *, base_net: str | None, pretrained_ssd: str | None) ->
         logger.info("Init from base net %s", base_net)
     elif pretrained_ssd is not None:
         weights = read_weights(pretrained_ssd)
-        expect_net(describe_weights(weights, pretrained_ssd), net, pretrained_ssd)
+        description = describe_weights(weights, pretrained_ssd)
+        expect_net(description, net, pretrained_ssd)
         net.init_from_pretrained_ssd(pretrained_ssd, weights)
+        take_normalisation(net, description)
         logger.info("Init from pretrained ssd %s", pretrained_ssd)
     else:
         net.init()
         logger.info("Init from scratch")
+
+
+def take_normalisation(net: SSD, description: dict) -> None:
+    """Give a net the normalisation of its input that a file of weights was trained with, where the file says it."""
+    if description["config"] is not None:
+        trained = SSDConfig.from_dict(description["config"])
+        net.config = replace(net.config, image_mean=trained.image_mean, image_std=trained.image_std)
+
+
+def take_imagenet(net: SSD, weights: dict, source: Path) -> None:
+    """Fill a backbone from one of torchvision's classifiers, and the rest of the net as `init` does.
+
+    Both list the same layers in the same order under other names, so they are paired by order. The net takes over the
+    normalisation of torchvision: its first layer and its zero padding then see the same numbers as there.
+
+    Args:
+        net: of `TORCHVISION`.
+        weights: as torchvision publishes them; what is not below `features` is passed over.
+        source: of them, for messages.
+
+    Raises:
+        DataError: the layers differ.
+    """
+    net.init()
+    own = {key: value for key, value in net.base_net.state_dict().items() if not key.endswith("num_batches_tracked")}
+    theirs = {
+        key: value
+        for key, value in weights.items()
+        if key.startswith("features.") and not key.endswith("num_batches_tracked")
+    }
+    pairs = list(zip(own.items(), theirs.items(), strict=False))
+    for (key, value), (their_key, their_value) in pairs:
+        if value.shape != their_value.shape:
+            raise DataError(
+                f"{source}: {their_key} is {tuple(their_value.shape)}, expected {tuple(value.shape)} for {key} of "
+                f"{net.architecture['net']}; is it another net's file?"
+            )
+        value.copy_(their_value)
+    if len(theirs) > len(own) or not pairs:
+        raise DataError(f"{source}: has {len(theirs)} weights below `features`, expected at most {len(own)}")
+    mean, std = (tuple(255 * value for value in values) for values in (_IMAGENET_MEAN, _IMAGENET_STD))
+    net.config = replace(net.config, image_mean=mean, image_std=std)
+    left = list(own)[len(pairs) :]
+    logger.info(
+        "Init from %s: %d of %d weights of the backbone, with torchvision's normalisation", source, len(pairs), len(own)
+    )
+    logger.info("not in the file, start anew: %s", ", ".join(left) or "none of the backbone")
+    classifier = sum(not key.startswith("features.") for key in weights)
+    logger.info("not used of the file: %d weights of its classifier", classifier)
 
 
 def _of_another_net(path: str, weights: dict, net: SSD) -> str | None:

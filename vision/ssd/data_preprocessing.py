@@ -26,9 +26,9 @@ from vision.transforms.transforms import (
 Mean = float | Sequence[float]
 
 
-def normalise(image: np.ndarray, mean: Mean, std: float) -> Tensor:
+def normalise(image: np.ndarray, mean: Mean, std: Mean) -> Tensor:
     """Turn an RGB array (H, W, 3) into a (3, H, W) float32 tensor, (pixel - mean) / std."""
-    scaled = (image.astype(np.float32) - np.asarray(mean, dtype=np.float32)) / np.float32(std)
+    scaled = (image.astype(np.float32) - np.asarray(mean, dtype=np.float32)) / np.asarray(std, dtype=np.float32)
     return torch.from_numpy(np.ascontiguousarray(scaled.transpose(2, 0, 1)))
 
 
@@ -44,13 +44,13 @@ class Normaliser(torch.nn.Module):
 
     Args:
         mean: per channel or one number, for pixels in 0 ... 255.
-        std: divides after that.
+        std: divides after that; likewise.
     """
 
-    def __init__(self, mean: Mean, std: float) -> None:
+    def __init__(self, mean: Mean, std: Mean) -> None:
         super().__init__()
         self.register_buffer("mean", torch.tensor(np.broadcast_to(np.float32(mean), 3).copy()).view(1, 3, 1, 1))
-        self.register_buffer("std", torch.tensor(float(std)))
+        self.register_buffer("std", torch.tensor(np.broadcast_to(np.float32(std), 3).copy()).view(1, 3, 1, 1))
 
     def forward(self, images: Tensor) -> Tensor:
         """Normalise the batch."""

@@ -28,7 +28,7 @@ class SSDConfig:
     Attributes:
         image_size: the network's input in pixels, one number for a square, else (width, height).
         image_mean: per RGB channel, subtracted from pixels in 0 ... 255.
-        image_std: divides after that.
+        image_std: divides after that; one number, or one per channel.
         specs: the priors of each feature map.
         iou_threshold: of NMS.
         center_variance: see `vision.boxes.coding`.
@@ -37,7 +37,7 @@ class SSDConfig:
 
     image_size: Size
     image_mean: tuple[float, float, float]
-    image_std: float
+    image_std: float | tuple[float, float, float]
     specs: tuple[PriorLevel, ...]
     iou_threshold: float = 0.45
     center_variance: float = 0.1
@@ -53,7 +53,7 @@ class SSDConfig:
             made = SSDConfig(
                 config.image_size,
                 tuple(float(value) for value in config.image_mean),
-                float(config.image_std),
+                _number_or_three(config.image_std),
                 levels,
                 *(getattr(config, name) for name in ("iou_threshold", "center_variance", "size_variance")),
             )
@@ -103,9 +103,13 @@ class SSDConfig:
             )
             for level in plain["specs"]
         )
-        rest = {key: plain[key] for key in ("image_std", "iou_threshold", "center_variance", "size_variance")}
+        rest = {key: plain[key] for key in ("iou_threshold", "center_variance", "size_variance")}
         size, mean = _square_as_number(plain["image_size"]), tuple(plain["image_mean"])
-        return SSDConfig(image_size=size, image_mean=mean, specs=levels, **rest)
+        return SSDConfig(size, mean, _number_or_three(plain["image_std"]), levels, **rest)
+
+
+def _number_or_three(std: Any) -> float | tuple[float, ...]:
+    return tuple(map(float, std)) if isinstance(std, (tuple, list)) else float(std)
 
 
 def _square_as_number(size: Size) -> Size:
