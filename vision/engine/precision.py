@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,8 +27,8 @@ class Precision:
     dtype: torch.dtype | None = None
 
     def autocast(self) -> AbstractContextManager:
-        """Give a context for the forward pass."""
-        return torch.autocast(self.device_type, dtype=self.dtype, enabled=self.dtype is not None)
+        """Give a context for the forward pass; one that does nothing for float32: not every device knows autocast."""
+        return nullcontext() if self.dtype is None else torch.autocast(self.device_type, dtype=self.dtype)
 
     @property
     def name(self) -> str:
