@@ -31,7 +31,7 @@ from vision.utils import download
 from vision.utils.download import DownloadError, Fetcher
 
 #: Seconds after which a wait for something that must happen has failed.
-SOON = 30
+SOON = 300
 
 HEADER = "ImageID,Source,LabelName,Confidence,XMin,XMax,YMin,YMax,IsOccluded,IsTruncated,IsGroupOf,IsDepiction,IsInside"
 DESCRIPTIONS = "/m/01,Apple\n/m/02,Orange\n/m/03,Traffic light\n/m/04,Banana\n/m/05,Kiwi\n"
