@@ -21,7 +21,7 @@ import torch
 from vision import cli
 from vision.boxes.nms import DEFAULT_SCORE_THRESHOLD
 from vision.datasets import open_dataset
-from vision.datasets.audit import log_defects
+from vision.datasets.records import log_defects
 from vision.engine.evaluate import Report, evaluate
 from vision.ssd.models import spec_of
 from vision.ssd.ssd import SSD

@@ -22,7 +22,8 @@ from vision.datasets import labels
 from vision.datasets import open_images_tables as tables
 from vision.datasets.open_images import SPLITS
 from vision.structures import DataError
-from vision.utils.download import DownloadError, Fetcher, alone_in, in_threads, remove_parts
+from vision.utils.download import DownloadError, Fetcher, alone_in, in_threads
+from vision.utils.files import remove_parts
 
 logger = logging.getLogger(__name__)
 

@@ -41,8 +41,7 @@ from vision.ssd.models import DEFAULT_NET, MODELS, describe_weights
 from vision.ssd.ssd import load_strictly, place
 from vision.ssd.weights import read_weights
 from vision.structures import DataError
-from vision.utils.download import remove_parts
-from vision.utils.files import write_text
+from vision.utils.files import remove_parts, write_text
 
 logger = logging.getLogger(__name__)
 
@@ -295,8 +294,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                 run.through(results, stop, scalars)
             except Stopped:
                 run.save_state()
-                words = [word for word in (sys.argv[1:] if argv is None else argv) if not word.startswith("--resume")]
-                logger.info("Saved %s; go on with: %s", args.model_dir / checkpoint.STATE, resume_command(words))
+                command = resume_command(sys.argv[1:] if argv is None else argv, args)
+                logger.info("Saved %s; go on with: %s", args.model_dir / checkpoint.STATE, command)
                 return stop.exit_code
             except (RuntimeError, MemoryError, OSError) as err:
                 less = with_less(err, means)
@@ -535,9 +534,23 @@ def arguments(argv, args, seed: int, course: dict, val_set: DetectionDataset, de
     }
 
 
-def resume_command(words: Sequence[str]) -> str:
-    """Spell the command that goes on with a run."""
-    return shlex.join(["python3", Path(sys.argv[0]).name, *words, "--resume"])
+def resume_command(words: Sequence[str], args: argparse.Namespace) -> str:
+    """Spell the command that goes on with a run; with --auto-resume that is the same command again."""
+    if args.auto_resume:
+        return shlex.join(["python3", Path(sys.argv[0]).name, *words])
+    kept, has_value = [], False
+    for word in words:
+        name = word.partition("=")[0]
+        if len(name) > 2 and "--resume".startswith(
+            name
+        ):  # argparse takes beginnings of options, if they are no other's
+            has_value = name == word
+        elif has_value and not word.startswith("-"):
+            has_value = False
+        else:
+            has_value = False
+            kept.append(word)
+    return shlex.join(["python3", Path(sys.argv[0]).name, *kept, "--resume"])
 
 
 def scalars_of(result: EpochResult) -> dict[str, float]:

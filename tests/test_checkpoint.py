@@ -7,8 +7,10 @@ import torch
 
 from vision.engine import checkpoint, pretrained
 from vision.ssd.models import MODELS
+from vision.ssd.weights import description_of, read_weights
 from vision.structures import DataError
 from vision.utils.files import replacing
+from vision.utils.progress import no_progress
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +89,7 @@ def test_no_best_says_why(net, tmp_path):
 def test_results_travel_with_the_weights(net, tmp_path):
     put(net, tmp_path, [2.4], mean_aps=[0.25])
     path = next(tmp_path.glob("*.pth"))
-    assert checkpoint.results_of(path) == {"epoch": 0, "loss": 2.4, "mean_ap": 0.25}
+    assert description_of(read_weights(path))["results"] == {"epoch": 0, "loss": 2.4, "mean_ap": 0.25}
 
 
 def state_of(net, epoch: int) -> checkpoint.RunState:
@@ -155,14 +157,14 @@ def test_what_resume_means(net, tmp_path):
 def test_files_that_hold_no_weights(tmp_path, content, message):
     (tmp_path / "x.pth").write_bytes(content)
     with pytest.raises(DataError, match=f"x.pth: .*{message}"):
-        checkpoint.results_of(tmp_path / "x.pth")
+        read_weights(tmp_path / "x.pth")
 
 
 @pytest.mark.parametrize("content", [[1, 2], {"model": {"a": 1}}, {}])
 def test_files_that_hold_something_else(tmp_path, content):
     torch.save(content, tmp_path / "x.pth")
     with pytest.raises(DataError, match="expected a .*state_dict"):
-        checkpoint.results_of(tmp_path / "x.pth")
+        read_weights(tmp_path / "x.pth")
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path):
@@ -172,10 +174,6 @@ def test_a_failed_write_leaves_the_old_file(tmp_path):
         raise RuntimeError
     assert (tmp_path / "a.txt").read_text() == "old"
     assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
-
-
-def no_progress(items, what, total):
-    return items
 
 
 def published(path, **changes) -> pretrained.PublishedFile:

@@ -2,11 +2,14 @@
 
 import csv
 import json
+import multiprocessing
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -52,6 +55,28 @@ def assert_same(weights: dict, folder: Path) -> None:
     assert all(torch.equal(value, found[key]) for key, value in weights.items())
 
 
+@contextmanager
+def after_step(at: int, act):
+    """Call something when so many steps have been taken; gives the list of steps taken."""
+    taken = []
+    with pytest.MonkeyPatch.context() as patch:
+        step = Learner.step
+
+        def watched(*args):
+            losses = step(*args)
+            taken.append(1)
+            if len(taken) == at:
+                act()
+            return losses
+
+        patch.setattr(Learner, "step", watched)
+        yield taken
+
+
+def signal_after_step(at: int, number: int):
+    return after_step(at, lambda: os.kill(os.getpid(), number))
+
+
 # Determinism.
 
 
@@ -64,22 +89,9 @@ def test_the_same_seed_gives_the_same_bits_whatever_the_workers(script, data, wh
 
 
 @pytest.mark.parametrize(("stop_after", "workers"), [(1, 0), (3, 0), (4, 0), (8, 0), (4, 2)])
-def test_a_run_stopped_anywhere_goes_on_to_the_same_bits(
-    script, data, whole, tmp_path, monkeypatch, workers, stop_after
-):
+def test_a_run_stopped_anywhere_goes_on_to_the_same_bits(script, data, whole, tmp_path, workers, stop_after):
     words = train_words(data, tmp_path, *WORDS, f"--workers={workers}")
-    step = Learner.step
-    taken = []
-
-    def interrupted(*args):
-        losses = step(*args)
-        taken.append(1)
-        if len(taken) == stop_after:
-            os.kill(os.getpid(), signal.SIGTERM)
-        return losses
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Learner, "step", interrupted)
+    with signal_after_step(stop_after, signal.SIGTERM) as taken:
         done = script(train_ssd.main, *words)
     assert done.code == 143
     assert "SIGTERM: finishing the step and saving" in done.out
@@ -91,24 +103,13 @@ def test_a_run_stopped_anywhere_goes_on_to_the_same_bits(
     assert_same(whole, tmp_path)
 
 
-def test_steps_are_not_repeated_and_losses_are_those_of_the_whole_run(script, data, tmp_path, monkeypatch):
+def test_steps_are_not_repeated_and_losses_are_those_of_the_whole_run(script, data, tmp_path):
     def lines(out):
         return re.findall(r"Epoch: \d, (?:Step: .*|Training Loss: .*|Validation Loss: .*)", out)
 
     undisturbed = lines(script(train_ssd.main, *train_words(data, tmp_path / "a", *WORDS)).out)
     words = train_words(data, tmp_path / "b", *WORDS)
-    step = Learner.step
-    taken = []
-
-    def interrupted(*args):
-        losses = step(*args)
-        taken.append(1)
-        if len(taken) == 5:
-            os.kill(os.getpid(), signal.SIGINT)
-        return losses
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Learner, "step", interrupted)
+    with signal_after_step(5, signal.SIGINT):
         first = script(train_ssd.main, *words)
     assert first.code == 130
     second = script(train_ssd.main, *words, "--resume")
@@ -131,19 +132,31 @@ def test_stopping_while_validating_is_quick_and_loses_nothing(script, data, whol
     assert_same(whole, tmp_path)
 
 
-def test_resume_within_an_epoch_of_other_pictures_begins_it_anew(script, data, tmp_path, monkeypatch):
-    step = Learner.step
-
-    def interrupted(*args):
-        os.kill(os.getpid(), signal.SIGTERM)
-        return step(*args)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Learner, "step", interrupted)
+def test_resume_within_an_epoch_of_other_pictures_begins_it_anew(script, data, tmp_path):
+    with signal_after_step(1, signal.SIGTERM):
         script(train_ssd.main, *train_words(data, tmp_path, *WORDS))
     done = script(train_ssd.main, *train_words(data, tmp_path, *WORDS), "--batch-size=2", "--resume")
     assert done.code == 0
     assert "stopped in the middle of epoch 0, with other step: that epoch begins anew" in done.out
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["--data=x"], ["--data=x", "--resume"]),
+        (["--resume", "--data=x"], ["--data=x", "--resume"]),
+        (["--resume=models/a b", "--data", "x"], ["--data", "x", "--resume"]),
+        (["--resume", "models/a", "--data", "x y"], ["--data", "x y", "--resume"]),
+        (["--resum", "models/a", "--resolution=96"], ["--resolution=96", "--resume"]),
+        (["--auto-resume", "--data=x"], ["--auto-resume", "--data=x"]),
+        (["--data=x", "--auto_resume"], ["--data=x", "--auto_resume"]),
+    ],
+)
+def test_the_command_that_goes_on_is_one_that_can_be_given(words, expected):
+    command = shlex.split(train_ssd.resume_command(words, train_ssd.parse_args(words)))
+    assert command[0] == "python3"
+    assert command[2:] == expected
+    train_ssd.parse_args(command[2:])
 
 
 # Kills.
@@ -175,23 +188,14 @@ def test_a_run_killed_three_times_ends_with_the_same_bits(data, whole, tmp_path,
 # Faults.
 
 
-def test_a_loader_process_that_dies_is_done_without(script, data, whole, tmp_path, monkeypatch):
-    step = Learner.step
-    taken = []
+def test_a_loader_process_that_dies_is_done_without(script, data, whole, tmp_path):
+    def kill_workers():
+        for child in multiprocessing.active_children():
+            os.kill(child.pid, signal.SIGKILL)
+            child.join()
 
-    def murderous(*args):
-        import multiprocessing
-
-        losses = step(*args)
-        taken.append(1)
-        if len(taken) == 1:
-            for child in multiprocessing.active_children():
-                os.kill(child.pid, signal.SIGKILL)
-                child.join()
-        return losses
-
-    monkeypatch.setattr(Learner, "step", murderous)
-    done = script(train_ssd.main, *train_words(data, tmp_path, *WORDS, "--workers=1"))
+    with after_step(1, kill_workers):
+        done = script(train_ssd.main, *train_words(data, tmp_path, *WORDS, "--workers=1"))
     assert done.code == 0, done.err
     assert "DataLoader worker" in done.out
     assert "with batches of 3, 1 of them a step, and 0 loader processes" in done.out

@@ -7,6 +7,9 @@ from torch import Tensor
 
 from vision.boxes.forms import iou_of
 
+#: Overlap from which a prior counts as an object in training (SSD paper, section 2.2).
+MATCHING_THRESHOLD = 0.5
+
 #: The overlap that an object's own best prior counts as having: above every threshold.
 FORCED_OVERLAP = 2.0
 

@@ -10,12 +10,13 @@ from typing import NamedTuple
 from vision.datasets.base import DetectionDataset, join
 from vision.datasets.coco import CocoFolder
 from vision.datasets.facts import FileFacts
-from vision.datasets.folder import Folder, Listing, Progress, ReadingOptions, check_folder, no_progress
+from vision.datasets.folder import Folder, Listing, ReadingOptions, check_folder
 from vision.datasets.labels import merge
 from vision.datasets.open_images import OpenImagesFolder
 from vision.datasets.voc_dataset import VocFolder
 from vision.datasets.yolo import YoloFolder
 from vision.structures import DataError
+from vision.utils.progress import Progress, no_progress
 
 #: Name, as in --dataset-type -> class, in the order in which `auto` tries them.
 DATASETS: Mapping[str, type[Folder]] = {
@@ -58,16 +59,19 @@ def open_folder(dataset_type: str, root: str | Path, options: ReadingOptions | N
     """
     root, options = Path(root), options or ReadingOptions()
     check_folder(root)
-    fitting = [name for name, folder in DATASETS.items() if folder.recognises(root)]
     if dataset_type == AUTO:
-        if not fitting:
+        dataset_type = _format_of(root)
+        if dataset_type is None:
             raise DataError(f"{root}: holds no dataset of a known format ({', '.join(DATASETS)})")
-        dataset_type = fitting[0]
         logger.info("%s: looks like %s", root, dataset_type)
-    elif fitting and dataset_type not in fitting:
-        raise DataError(f"{root}: is no {dataset_type} dataset, it looks like {fitting[0]}; use --dataset-type=auto")
+    elif not DATASETS[dataset_type].recognises(root) and (other := _format_of(root)) is not None:
+        raise DataError(f"{root}: is no {dataset_type} dataset, it looks like {other}; use --dataset-type=auto")
     facts = FileFacts.of_folder(root) if options.cache else FileFacts()
     return DATASETS[dataset_type](root, facts, options)
+
+
+def _format_of(root: Path) -> str | None:
+    return next((name for name, folder in DATASETS.items() if folder.recognises(root)), None)
 
 
 def open_dataset(

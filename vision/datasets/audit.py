@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from vision.boxes.forms import iou_of
+from vision.boxes.matching import MATCHING_THRESHOLD
 from vision.datasets.base import DetectionDataset
 from vision.datasets.records import KINDS, LEFT_OUT, LINES_PER_KIND, MENDED, NOTED, SUSPECT, Defect, log_defects, some
 from vision.structures import DataError
@@ -21,9 +22,6 @@ logger = logging.getLogger(__name__)
 
 #: A box with a side below this, in pixels of the network's input, is half a cell of the finest feature map.
 SMALL_SIDE = 8.0
-
-#: Overlap from which a prior learns an object (SSD paper, section 2.2).
-REACHING_OVERLAP = 0.5
 
 #: Boxes that are compared with all priors at once.
 _CHUNK = 256
@@ -64,7 +62,7 @@ class BoxSummary:
         network_size: (width, height) of its input in pixels.
         boxes: how many were looked at.
         small: how many have a side below `SMALL_SIDE` pixels there.
-        unreached: how many no prior overlaps by `REACHING_OVERLAP`.
+        unreached: how many no prior overlaps by `MATCHING_THRESHOLD`.
         recall_per_class: share of a class's boxes that some prior overlaps enough, by name; classes with boxes only.
     """
 
@@ -109,7 +107,7 @@ class Audit:
         logger.info(
             "boxes at %dx%d: %d of %d have a side below %g pixels; %d are reached by no prior at IoU %g, "
             "best possible recall %.3f (%s)",
-            *(width, height, boxes.small, boxes.boxes, SMALL_SIDE, boxes.unreached, REACHING_OVERLAP),
+            *(width, height, boxes.small, boxes.boxes, SMALL_SIDE, boxes.unreached, MATCHING_THRESHOLD),
             boxes.best_possible_recall,
             ", ".join(f"{name} {recall:.3f}" for name, recall in boxes.recall_per_class.items()),
         )
@@ -139,7 +137,7 @@ class Audit:
                 "small": boxes.small,
                 "small_side": SMALL_SIDE,
                 "unreached": boxes.unreached,
-                "reaching_overlap": REACHING_OVERLAP,
+                "reaching_overlap": MATCHING_THRESHOLD,
                 "best_possible_recall": boxes.best_possible_recall if boxes.boxes else None,
                 "best_possible_recall_per_class": boxes.recall_per_class,
             },
@@ -235,12 +233,12 @@ def _look_at_boxes(
             small += 1
             message = f"{what} is {width:.1f}x{height:.1f} pixels at the network's size"
             defects.append(Defect("box-small", record.source, message))
-        if best < REACHING_OVERLAP:
+        if best < MATCHING_THRESHOLD:
             unreached += 1
-            message = f"{what} overlaps no prior by {REACHING_OVERLAP:g}, the best by {best:.2f}"
+            message = f"{what} overlaps no prior by {MATCHING_THRESHOLD:g}, the best by {best:.2f}"
             defects.append(Defect("box-unreached", record.source, message))
     names = np.array([name for _, _, name in places])
-    reached = overlaps.numpy() >= REACHING_OVERLAP
+    reached = overlaps.numpy() >= MATCHING_THRESHOLD
     recalls = {name: float(reached[names == name].mean()) for name in dataset.class_names[1:] if (names == name).any()}
     return BoxSummary(network_size, len(places), small, unreached, recalls), defects
 

@@ -235,14 +235,10 @@ def join(datasets: Sequence[DetectionDataset]) -> DetectionDataset:
     records, defects = [], []
     for dataset in datasets:
         defects += dataset.defects
-        repeated = []
-        for record in dataset.records:
-            path = os.path.realpath(record.image_path)
-            if path in seen:
-                repeated.append(record)
-            else:
-                records.append(record)
-        seen.update(os.path.realpath(record.image_path) for record in dataset.records)
+        paths = [os.path.realpath(record.image_path) for record in dataset.records]
+        repeated = [record for record, path in zip(dataset.records, paths, strict=True) if path in seen]
+        records += [record for record, path in zip(dataset.records, paths, strict=True) if path not in seen]
+        seen.update(paths)
         if repeated:
             objects = sum(len(record.names) for record in repeated)
             message = f"{len(repeated)} pictures left out, another folder of --data has them: {repeated[0].image_path}"

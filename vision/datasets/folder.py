@@ -10,7 +10,7 @@ import functools
 import hashlib
 import logging
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +21,7 @@ from vision.datasets.labels import LabelList, with_background
 from vision.datasets.pictures import PictureFacts, decoding_error, picture_facts
 from vision.datasets.records import Defect, Form, RawPicture, Record, make_record, some
 from vision.structures import DataError
+from vision.utils.progress import Progress, no_progress
 
 logger = logging.getLogger(__name__)
 
@@ -29,14 +30,6 @@ VAL_SPLIT = 0.2
 
 #: What may stand for a split, in the order in which it is looked for.
 SPLITS = {"train": ("train",), "test": ("test", "val", "valid", "validation")}
-
-#: Wraps an iterable, to show progress: (items, what, how many) -> items.
-Progress = Callable[[Iterable, str, int], Iterable]
-
-
-def no_progress(items: Iterable, what: str, total: int) -> Iterable:
-    """Show nothing."""
-    return items
 
 
 @dataclass(frozen=True)
@@ -209,12 +202,7 @@ class Folder:
             if record is not None:
                 records.append(record)
         if not records:
-            found = (
-                f"none of its {len(pictures)} pictures can be used; first: {defects[0]}"
-                if pictures
-                else "names no picture"
-            )
-            raise DataError(f"{listing.title}: {found}")
+            raise DataError(f"{listing.title}: {_why_nothing(pictures, defects)}")
         on_disk = sum(len(raw.objects) for raw in pictures) + sum(defect.objects for defect in named)
         return Contents(listing.title, listing.source, records, defects, len(pictures), on_disk)
 
@@ -278,8 +266,8 @@ class Folder:
 def _why_nothing(pictures: Sequence[RawPicture], defects: Sequence[Defect]) -> str:
     if not pictures:
         return "names no picture; write a picture's name a line, or hold some out with --val-split=0.2"
-    reasons = {defect.kind: defect for defect in reversed(defects) if defect.pictures}
-    return f"none of its {len(pictures)} pictures can be used; first: {'; '.join(map(str, reasons.values()))}"
+    first_of_kind = {defect.kind: str(defect) for defect in reversed(defects) if defect.pictures}
+    return f"none of its {len(pictures)} pictures can be used; first: {'; '.join(reversed(first_of_kind.values()))}"
 
 
 def check_folder(root: Path) -> None:

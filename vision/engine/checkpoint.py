@@ -19,7 +19,7 @@ import torch
 
 from vision.ssd.models import describe_weights
 from vision.ssd.ssd import SSD
-from vision.ssd.weights import METADATA_KEY, description_of, read_weights, write_weights
+from vision.ssd.weights import METADATA_KEY, read_weights, write_weights
 from vision.structures import DataError
 from vision.utils.files import replacing
 
@@ -60,11 +60,6 @@ def save(net: SSD, paths: list[Path], results: dict[str, float | int]) -> None:
     weights._metadata[""][METADATA_KEY]["results"] = results
     for path in paths:
         write_weights(weights, path)
-
-
-def results_of(path: Path) -> dict[str, Any]:
-    """Give the results recorded in a checkpoint, {} where there are none."""
-    return (description_of(read_weights(path)) or {}).get("results", {})
 
 
 def best_of_folder(folder: Path, net: str | None = None, num_classes: int | None = None) -> Path:

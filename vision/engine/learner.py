@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from vision.boxes.coding import convert_boxes_to_locations
 from vision.boxes.forms import center_form_to_corner_form, corner_form_to_center_form
-from vision.boxes.matching import match_batch
+from vision.boxes.matching import MATCHING_THRESHOLD, match_batch
 from vision.engine.optim import ScheduleOptions, WeightAverage, rate_factor, restore, set_rates
 from vision.engine.precision import Precision
 from vision.nn.multibox_loss import Losses
@@ -20,9 +20,6 @@ from vision.ssd.ssd import SSD
 from vision.structures import Batch
 
 logger = logging.getLogger(__name__)
-
-#: Overlap from which a prior counts as an object in training (SSD paper, section 2.2).
-MATCHING_THRESHOLD = 0.5
 
 
 class Objective(nn.Module):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import logging
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -21,6 +21,7 @@ from vision.nn.multibox_loss import Losses
 from vision.ssd.predictor import detections_in_pixels
 from vision.ssd.ssd import SSD, evaluating
 from vision.structures import Annotation, Batch, DataError, Detections
+from vision.utils.progress import Progress, no_progress
 
 logger = logging.getLogger(__name__)
 
@@ -29,14 +30,6 @@ _FEW_UNREADABLE, _MOST_UNREADABLE = 10, 0.1
 
 #: Steps in a row that may give losses that are not finite.
 MOST_SKIPPED = 5
-
-#: Wraps an iterable of batches, to show progress: (batches, what, how many) -> batches.
-Progress = Callable[[Iterable, str, int], Iterable]
-
-
-def no_progress(batches: Iterable, what: str, total: int) -> Iterable:
-    """Show nothing."""
-    return batches
 
 
 @dataclass(frozen=True)
@@ -135,7 +128,6 @@ class StepResult(NamedTuple):
     step: int
     steps: int
     losses: MeanLosses | None
-    learning_rates: dict[str, float]
 
 
 class EpochResult(NamedTuple):
@@ -232,11 +224,10 @@ def fit(
                 here.skipped_in_a_row = 0
                 here.of_epoch.add(losses)
                 here.since_last.add(losses)
-            rates = {group["name"]: group["lr"] for group in learner.optimizer.param_groups}
             shown = None
             if here.step % run.debug_steps == 0:
                 shown, here.since_last = here.since_last.read(), _Average()
-            yield StepResult(here.epoch, here.step, steps, shown, rates)
+            yield StepResult(here.epoch, here.step, steps, shown)
         validation = report = None
         if val_loader is not None and (
             (here.epoch + 1) % run.validation_epochs == 0 or here.epoch == schedule.epochs - 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -18,6 +18,7 @@ from vision.ssd.ssd import SSD
 from vision.ssd.weights import read_weights
 from vision.structures import DataError
 from vision.utils.download import DownloadError, Fetcher
+from vision.utils.progress import Progress
 
 logger = logging.getLogger(__name__)
 
@@ -57,7 +58,7 @@ WAYS_OUT = (
 )
 
 
-def fetch(path: Path, progress: Callable[[Iterable, str, int | None], Iterable]) -> None:
+def fetch(path: Path, progress: Progress) -> None:
     """Download a published file to a temporary name, check size and sha256, and rename it.
 
     Raises:
@@ -69,7 +70,7 @@ def fetch(path: Path, progress: Callable[[Iterable, str, int | None], Iterable])
     _download(published.url, path, published.sha256, published.size, progress)
 
 
-def fetch_imagenet(net: str, folder: Path, progress: Callable[[Iterable, str, int | None], Iterable]) -> Path:
+def fetch_imagenet(net: str, folder: Path, progress: Progress) -> Path:
     """Download torchvision's weights for a net's backbone, unless they are there.
 
     Args:
@@ -105,7 +106,7 @@ def _download(
     path: Path,
     sha256: str,
     size: int | None,
-    progress: Callable[[Iterable, str, int | None], Iterable],
+    progress: Progress,
 ) -> None:
     """Fetch a file whose sha256 begins as is known, and whose size may be."""
     logger.info("%s is missing, downloading %s", path, url)

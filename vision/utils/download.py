@@ -17,13 +17,15 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
+from vision.utils.files import PART, parts_of
+from vision.utils.progress import Progress
+
 logger = logging.getLogger(__name__)
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 _CHUNK = 1 << 18
-_PART = ".part"
 _LONGEST_NAME = 255
 
 #: Refusals that pass: the request timed out, came too early, or was one of too many.
@@ -79,7 +81,7 @@ class Fetcher:
         *,
         resume: bool = False,
         check: Callable[[Path], str | None] | None = None,
-        progress: Callable[[Iterable, str, int | None], Iterable] | None = None,
+        progress: Progress | None = None,
         note: Callable[..., None] = logger.debug,
     ) -> None:
         """Download a file to a temporary name beside `path`, and rename it when all of it is there.
@@ -148,9 +150,7 @@ class Fetcher:
         with response:
             return _length(response)
 
-    def _transfer(
-        self, url: str, part: _Part, progress: Callable[[Iterable, str, int | None], Iterable] | None
-    ) -> None:
+    def _transfer(self, url: str, part: _Part, progress: Progress | None) -> None:
         with self._open_at(url, part) as response:
             offset = part.size()
             if offset and response.status == http.client.PARTIAL_CONTENT:
@@ -229,10 +229,10 @@ class _Part:
     def __init__(self, target: Path, resume: bool) -> None:
         self._target = target
         self._resume = resume
-        self.path = target.with_name(f".{target.name}{_PART}")
+        self.path = target.with_name(f".{target.name}{PART}")
         self.validator: str | None = None
-        for path in _parts_of(target) if resume else ():
-            token = path.name[len(target.name) + 2 : -len(_PART)]
+        for path in parts_of(target.parent, f"{target.name}.") if resume else ():
+            token = path.name[len(target.name) + 2 : -len(PART)]
             with suppress(binascii.Error, UnicodeDecodeError):
                 validator = base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)).decode()
                 if validator and path == self._path_of(validator):
@@ -259,43 +259,17 @@ class _Part:
 
     def drop(self) -> None:
         """Remove what is there, of any version."""
-        for path in (self.path, *(_parts_of(self._target) if self._resume else ())):
+        for path in (self.path, *(parts_of(self._target.parent, f"{self._target.name}.") if self._resume else ())):
             path.unlink(missing_ok=True)
 
     def _path_of(self, validator: str) -> Path:
         token = base64.urlsafe_b64encode(validator.encode()).decode().rstrip("=")
-        return self._target.with_name(f".{self._target.name}.{token}{_PART}")
+        return self._target.with_name(f".{self._target.name}.{token}{PART}")
 
 
 def _length(response: http.client.HTTPResponse) -> int | None:
     text = response.headers.get("Content-Length", "")
     return int(text) if text.isdecimal() else None
-
-
-def _parts_of(target: Path) -> list[Path]:
-    if not target.parent.is_dir():
-        return []
-    return sorted(path for path in target.parent.iterdir() if _is_part(path.name, f".{target.name}."))
-
-
-def _is_part(name: str, prefix: str) -> bool:
-    return name.startswith(prefix) and name.endswith(_PART)
-
-
-def remove_parts(folder: Path, prefix: str = "") -> int:
-    """Remove the temporary files that killed downloads left in a folder, and those of `vision.utils.files`.
-
-    Args:
-        folder: need not exist.
-        prefix: what the final names of these files begin with.
-
-    Returns:
-        how many there were.
-    """
-    stray = [path for path in folder.iterdir() if _is_part(path.name, f".{prefix}")] if folder.is_dir() else []
-    for path in stray:
-        path.unlink()
-    return len(stray)
 
 
 @contextmanager

@@ -10,6 +10,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+#: How the names of files end that are not whole yet; they begin with a dot and the name to come.
+PART = ".part"
+
 #: Free bytes below which a failure to write is blamed on the disk.
 _HARDLY_ANY = 1 << 20
 
@@ -19,7 +22,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
     """Give a temporary name beside `path`; rename it to `path` if the block succeeds, else remove it."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=PART, dir=path.parent)
     os.close(handle)
     temporary = Path(name)
     try:
@@ -41,6 +44,26 @@ def replacing(path: str | Path) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def parts_of(folder: Path, prefix: str = "") -> list[Path]:
+    """Find the files with temporary names in a folder, which need not exist.
+
+    Args:
+        folder: to look in.
+        prefix: what their final names begin with.
+    """
+    if not folder.is_dir():
+        return []
+    return sorted(path for path in folder.iterdir() if path.name.startswith(f".{prefix}") and path.suffix == PART)
+
+
+def remove_parts(folder: Path, prefix: str = "") -> int:
+    """Remove what killed processes left under temporary names; see `parts_of`. Gives how many there were."""
+    stray = parts_of(folder, prefix)
+    for path in stray:
+        path.unlink()
+    return len(stray)
 
 
 def write_text(path: str | Path, text: str) -> None:
