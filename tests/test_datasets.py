@@ -442,7 +442,7 @@ def test_a_last_batch_of_one_joins_the_one_before(count, size, lengths):
 def test_order_depends_on_seed_and_epoch_alone():
     one, other = EpochBatches(20, 4, seed=1), EpochBatches(20, 4, seed=1)
     assert list(one) == list(other)
-    other.epoch = 1
+    other.begin(1)
     assert list(one) != list(other)
     assert list(one) != list(EpochBatches(20, 4, seed=2))
     assert [index for batch in EpochBatches(5, 2, shuffle=False) for _, index in batch] == list(range(5))
@@ -453,7 +453,7 @@ def test_workers_change_nothing(voc_root):
     batches = []
     for workers in (0, 2):
         loader = make_loader(dataset, TrainAugmentation(64, 127, 128.0), 4, workers, seed=3)
-        loader.batch_sampler.epoch = 2
+        loader.batch_sampler.begin(2)
         batches.append(list(loader))
     for one, other in zip(*batches, strict=True):
         assert all(torch.equal(a, b) for a, b in zip(one[:3], other[:3], strict=True))

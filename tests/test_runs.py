@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 import multiprocessing
 import os
 import re
@@ -18,6 +19,7 @@ from conftest import CLASSES, ROOT, assert_refused, train_words
 
 import train_ssd
 from vision.datasets import synthetic
+from vision.datasets.voc_dataset import VOCDataset
 from vision.engine import checkpoint, loop, optim
 from vision.engine.faults import Means, with_less
 from vision.engine.learner import Learner, Objective
@@ -329,7 +331,23 @@ def join_batches(batches):
         torch.cat([batch.images for batch in batches]),
         torch.cat([pad(batch.boxes, (0, 0, 0, most - batch.boxes.shape[1])) for batch in batches]),
         torch.cat([pad(batch.labels, (0, most - batch.labels.shape[1])) for batch in batches]),
+        tuple(index for batch in batches for index in batch.indices),
     )
+
+
+def test_validation_is_of_the_set_whatever_the_batches_and_parts(data):
+    learner, batches = learner_on(data)
+    annotations = [VOCDataset(data, is_test=False).annotation(index) for index in range(9)]
+    whole = loop.validate(learner.objective, [join_batches(batches)], annotations)
+    in_three = loop.validate(learner.objective, batches, annotations)
+    parts = [loop.validate(learner.objective, batches[place::2], annotations) for place in (0, 1)]
+    assert math.isfinite(whole.losses.total)
+    for other in (in_three, loop.Validation.join(parts[::-1])):
+        assert other.losses == pytest.approx(whole.losses, rel=1e-5)
+        assert sorted(other.detections) == list(range(9))
+        for index, found in whole.detections.items():
+            torch.testing.assert_close(other.detections[index].scores, found.scores)
+    assert math.isnan(loop.Validation().losses.total)
 
 
 def test_accumulated_batches_are_one_large_batch(data):

@@ -79,22 +79,23 @@ class EpochBatches(Sampler[list[tuple[int, int]]]):
         batch_size: at the most, but for a joined last one.
         seed: of the order.
         shuffle: else in the order of the dataset.
-
-    Attributes:
-        epoch: to be set before each.
-        first_batch: those before it are left out, for a run that goes on within an epoch.
+        least: pictures; a last batch of fewer joins the batch before, if it was not asked for batches as small.
     """
 
-    def __init__(self, count: int, batch_size: int, seed: int = 0, shuffle: bool = True) -> None:
-        self.count, self.batch_size, self.seed, self.shuffle = count, batch_size, seed, shuffle
-        self.epoch = self.first_batch = 0
+    def __init__(self, count: int, batch_size: int, seed: int = 0, shuffle: bool = True, least: int = 2) -> None:
+        self.count, self.batch_size, self.seed, self.shuffle, self.least = count, batch_size, seed, shuffle, least
+        self.begin(0)
+
+    def begin(self, epoch: int, first_batch: int = 0) -> None:
+        """Go to an epoch; batches before the first are left out, for a run that goes on within it."""
+        self.epoch, self.first_batch = epoch, first_batch
 
     @property
     def batches_of_epoch(self) -> int:
         """How many batches a whole epoch has."""
         batches = -(-self.count // self.batch_size)
-        alone = self.shuffle and self.batch_size > 1 and batches > 1 and self.count % self.batch_size == 1
-        return batches - alone
+        last = self.count - (batches - 1) * self.batch_size
+        return batches - (self.shuffle and batches > 1 and last < min(self.least, self.batch_size))
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         order: Sequence[int] = range(self.count)
@@ -147,7 +148,7 @@ def make_loader(
         pin_memory: for a CUDA device.
 
     Returns:
-        a loader; set `loader.batch_sampler.epoch` before each epoch.
+        a loader; call `loader.batch_sampler.begin` before each epoch.
     """
     extras: dict[str, Any] = {"persistent_workers": True, "worker_init_fn": _start_worker} if workers else {}
     return DataLoader(

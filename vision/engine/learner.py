@@ -160,18 +160,38 @@ class Learner:
         self.optimizer.zero_grad(set_to_none=True)
         moved = [to_device(batch, self.device) for batch in batches]
         targets = [self.objective.targets(batch) for batch in moved]
-        normaliser = torch.stack([self.objective.criterion.normaliser(labels) for _, labels in targets]).sum()
+        counts = [self.objective.criterion.normaliser(labels) for _, labels in targets]
+        normaliser = self.total(torch.stack(counts).sum())
         parts = []
-        for batch, target in zip(moved, targets, strict=True):
-            losses, _, _ = self.objective(batch, target, normaliser)
-            self.scaler.scale(losses.total).backward()
+        for number, (batch, target) in enumerate(zip(moved, targets, strict=True), start=1):
+            losses = self.backward(batch, target, normaliser, is_last=number == len(moved))
             parts.append(torch.stack([losses.regression.detach(), losses.classification.detach()]))
-        total = Losses(*torch.stack(parts).sum(dim=0))
+        total = Losses(*self.total(torch.stack(parts).sum(dim=0)))
         self.scaler.unscale_(self.optimizer)
         norm = nn.utils.clip_grad_norm_(self._parameters, self.clip_grad or math.inf)
         # With a scaler gradients may well overflow; it leaves such a step out by itself, and scales less from then on.
         finite = total.total.isfinite() & (norm.isfinite() | self.scaler.is_enabled())
         return total if finite.item() else None
+
+    def total(self, values: Tensor) -> Tensor:
+        """Sum what this learner found over all that take the step together; it is alone."""
+        return values
+
+    def backward(self, batch: Batch, target: tuple[Tensor, Tensor], normaliser: Tensor, *, is_last: bool) -> Losses:
+        """Add a batch's gradients to those of the step.
+
+        Args:
+            batch: on the net's device.
+            target: see `Objective.targets`.
+            normaliser: of the step.
+            is_last: whether no other batch of the step follows.
+
+        Returns:
+            the batch's part of the losses.
+        """
+        losses, _, _ = self.objective(batch, target, normaliser)
+        self.scaler.scale(losses.total).backward()
+        return losses
 
     def state_dict(self) -> dict[str, Any]:
         """Give what a resumed run needs; see `load_state_dict`."""

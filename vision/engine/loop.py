@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import logging
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -50,7 +50,7 @@ class RunOptions:
 
 
 class MeanLosses(NamedTuple):
-    """Losses averaged over steps, plain numbers."""
+    """Losses averaged over steps or pictures, plain numbers."""
 
     regression: float
     classification: float
@@ -142,6 +142,40 @@ class EpochResult(NamedTuple):
     learning_rates: Mapping[str, float] = MappingProxyType({})  # of its last step
 
 
+@dataclass(frozen=True)
+class Validation:
+    """What looking at validation pictures gave; parts of a dataset can be joined, in any order.
+
+    Attributes:
+        regression: sum over the pictures, not divided by anything.
+        classification: likewise.
+        normaliser: by what both are to be divided.
+        detections: in pixels, by index of the picture; empty if they were not asked for.
+    """
+
+    regression: float = 0.0
+    classification: float = 0.0
+    normaliser: float = 0.0
+    detections: Mapping[int, Detections] = field(default_factory=dict)
+
+    @property
+    def losses(self) -> MeanLosses:
+        """The losses of all pictures, as if they had been one batch."""
+        if not self.normaliser:
+            return MeanLosses(math.nan, math.nan)
+        return MeanLosses(self.regression / self.normaliser, self.classification / self.normaliser)
+
+    @classmethod
+    def join(cls, parts: Sequence[Validation]) -> Validation:
+        """Put parts together."""
+        return cls(
+            math.fsum(part.regression for part in parts),
+            math.fsum(part.classification for part in parts),
+            math.fsum(part.normaliser for part in parts),
+            {index: found for part in parts for index, found in part.detections.items()},
+        )
+
+
 class _Unreadable:
     """Says which pictures a loader could not read, counts them, and ends a run whose data have gone away.
 
@@ -183,6 +217,7 @@ def fit(
     train_ids: Sequence[str] = (),
     position: Position | None = None,
     progress: Progress = no_progress,
+    everyone: Callable[[Any], list[Any]] = lambda value: [value],
 ) -> Iterator[StepResult | EpochResult]:
     """Train, and yield after every step and every epoch.
 
@@ -199,6 +234,7 @@ def fit(
         train_ids: names of the training pictures, for messages.
         position: where to go on; is kept up to date.
         progress: shows batches going by.
+        everyone: gives what each of the processes that train together passes to it; there is one.
 
     Raises:
         ValueError: losses are not finite again and again, or hardly any picture can be read.
@@ -208,7 +244,7 @@ def fit(
     sampler = train_loader.batch_sampler
     steps = steps_of(train_loader, run.accumulate)
     while here.epoch < schedule.epochs:
-        sampler.epoch, sampler.first_batch = here.epoch, here.step * run.accumulate
+        sampler.begin(here.epoch, here.step * run.accumulate)
         learner.train()
         unreadable = _Unreadable(sampler.batches_of_epoch, here.unreadable)
         batches = iter(progress(train_loader, f"Epoch {here.epoch}", len(sampler)) if here.step < steps else ())
@@ -219,7 +255,8 @@ def fit(
             here.step += 1
             here.unreadable = unreadable.count
             if losses is None:
-                _skip(here, group, steps, train_ids)
+                indices = everyone([index for batch in group for index in batch.indices])
+                _skip(here, list(itertools.chain.from_iterable(indices)), steps, train_ids)
             else:
                 here.skipped_in_a_row = 0
                 here.of_epoch.add(losses)
@@ -234,8 +271,12 @@ def fit(
         ):
             with _in_place_of(learner.objective, learner.result) as objective:
                 found_annotations = annotations if run.mean_ap else None
-                validation, found = validate(objective, val_loader, found_annotations, progress=progress)
-            report = evaluate(found, annotations, class_names) if run.mean_ap else None
+                part = validate(objective, val_loader, found_annotations, progress=progress)
+            whole = Validation.join(everyone(part))
+            validation = whole.losses
+            if run.mean_ap:
+                found = [whole.detections[index] for index in range(len(annotations))]
+                report = evaluate(found, annotations, class_names)
         factor = rate_factor((here.epoch + 1) * steps - 1, steps, schedule)
         rates = {group["name"]: group["initial_lr"] * factor for group in learner.optimizer.param_groups}
         losses = here.of_epoch.read()
@@ -244,11 +285,10 @@ def fit(
         yield result
 
 
-def _skip(here: Position, group: Sequence[Batch], steps: int, train_ids: Sequence[str]) -> None:
+def _skip(here: Position, indices: Sequence[int], steps: int, train_ids: Sequence[str]) -> None:
     """Say that a step was left out, with the pictures it was about; give up after several in a row."""
     here.skipped += 1
     here.skipped_in_a_row += 1
-    indices = [index for batch in group for index in batch.indices]
     pictures = ", ".join(train_ids[index] for index in indices) if train_ids else f"{len(indices)} pictures"
     what = f"the loss is not finite at epoch {here.epoch}, step {here.step}/{steps}"
     if here.skipped_in_a_row >= MOST_SKIPPED:
@@ -276,19 +316,26 @@ def validate(
     annotations: Sequence[Annotation] | None,
     *,
     progress: Progress = no_progress,
-) -> tuple[MeanLosses, list[Detections]]:
-    """Compute mean losses over batches and, given annotations (for the pictures' sizes), detections in pixels."""
+) -> Validation:
+    """Compute losses over batches and, given the dataset's annotations (for the pictures' sizes), detections."""
     net = objective.net
     device = next(net.parameters()).device
-    average, found = _Average(), []
+    sums, detections = [0.0, 0.0, 0.0], {}
     unreadable = _Unreadable(len(loader))
     with evaluating(net, is_test=False), torch.inference_mode():
         for batch in progress(loader, "Validation", len(loader)):
             unreadable.heed(batch)
-            losses, confidences, locations = objective(to_device(batch, device))
-            average.add(losses)
+            moved = to_device(batch, device)
+            targets = objective.targets(moved)
+            count = objective.criterion.normaliser(targets[1])
+            losses, confidences, locations = objective(moved, targets, torch.ones_like(count))
+            of_batch = torch.stack([losses.regression, losses.classification, count.to(losses.regression)])
+            sums = [total + value for total, value in zip(sums, of_batch.tolist(), strict=True)]
             if annotations is not None:
-                for scores, boxes in zip(*net.decode(confidences.float(), locations.float()), strict=True):
-                    size = annotations[len(found)].size
-                    found.append(detections_in_pixels(scores, boxes, size, iou_threshold=net.config.iou_threshold))
-    return average.read(), found
+                decoded = net.decode(confidences.float(), locations.float())
+                for index, scores, boxes in zip(batch.indices, *decoded, strict=True):
+                    size = annotations[index].size
+                    detections[index] = detections_in_pixels(
+                        scores, boxes, size, iou_threshold=net.config.iou_threshold
+                    )
+    return Validation(*sums, detections)

@@ -86,7 +86,7 @@ def rehearse(
     batch = next(batches)  # waits for the workers to start
     before = time.perf_counter()
     batch = next(batches, batch)
-    validation, _ = validate(learner.objective, [batch], annotations)
+    validation = validate(learner.objective, [batch], annotations).losses
     validation_seconds = time.perf_counter() - before
     if not math.isfinite(validation.total):
         raise DataError("the validation loss of the first batch is not finite: look at the starting weights")
