@@ -15,33 +15,40 @@ import secrets
 import shlex
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from torch.utils.data import DataLoader
 
 from vision import __version__, cli
 from vision.boxes.forms import center_form_to_corner_form
 from vision.datasets import DetectionDataset, labels, open_splits
 from vision.datasets.audit import LINES_PER_KIND, Audit, box_sides, fingerprint, make_audit
-from vision.datasets.loading import make_loader
-from vision.engine import checkpoint, optim, pretrained
-from vision.engine.faults import Means, Stop, Stopped, with_less
+from vision.datasets.loading import EpochBatches, make_loader
+from vision.engine import checkpoint, optim, pretrained, resume
+from vision.engine.faults import Means, ProcessLost, Stop, Stopped, with_less
 from vision.engine.learner import Learner, Objective
 from vision.engine.loop import EpochResult, Position, RunOptions, StepResult, fit
 from vision.engine.precision import AMP_CHOICES, Precision, choose_precision
-from vision.engine.rehearsal import Rehearsal, channels_last_is_faster, rehearse
+from vision.engine.processes import Alone, open_processes
+from vision.engine.rehearsal import channels_last_is_faster, rehearse
 from vision.nn.multibox_loss import MultiboxLoss
 from vision.report.audit_page import SHEET_COLUMNS, SHEET_ROWS, draw_audit
+from vision.report.lines import log_rehearsal, log_result, scalars_of
 from vision.report.records import ResultsTable, Scalars, write_arguments
 from vision.ssd.config import SSDConfig
 from vision.ssd.data_preprocessing import AUGMENTATIONS, Normaliser, TestTransform, TrainAugmentation
-from vision.ssd.models import DEFAULT_NET, MODELS, describe_weights
-from vision.ssd.ssd import load_strictly, place
-from vision.ssd.weights import read_weights
-from vision.structures import DataError
+from vision.ssd.models import DEFAULT_NET, MODELS
+from vision.ssd.ssd import SSD, place
+from vision.structures import Annotation, DataError
 from vision.utils.files import remove_parts, write_text
+from vision.utils.progress import no_progress
 
 logger = logging.getLogger(__name__)
 
@@ -191,6 +198,11 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         type=cli.number(int, 0),
         help="of weights, order and augmentation (default: a new one, logged)",
     )
+    run.add_argument(
+        "--sync-bn",
+        action="store_true",
+        help="batch norm sees the pictures of all processes that torchrun started; GPUs only",
+    )
     cli.add_device_options(run)
     run.add_argument(
         "--model-dir",
@@ -218,21 +230,38 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> int:
     """Train; gives the exit code."""
     args = parse_args(argv)
-    cli.setup_logging(args.log_level)
-    logger.info("%s", args)
+    with open_processes() as processes:
+        cli.setup_logging(args.log_level if processes.is_first else "critical")
+        logger.info("%s", args)
+        run = processes.prepare(lambda: prepare(args, sys.argv[1:] if argv is None else argv, processes))
+        return 0 if run is None else run.train()
+
+
+def prepare(args: argparse.Namespace, words: Sequence[str], processes: Alone) -> Run | None:
+    """Do all that comes before the first step; gives the run, None for a dry one.
+
+    Args:
+        args: of the command line.
+        words: that they were read from.
+        processes: that train together; all come through here, and the first writes.
+    """
     device, why = cli.choose_device(args.device, args.use_cuda)
+    device = processes.use(device)
     logger.info(why)
+    if processes.size > 1:
+        logger.info(
+            "%d processes: batches of %d in each, %d pictures a step (--auto-lr scales the rates to that)",
+            *(processes.size, args.batch_size, pictures_per_step(args, processes.size)),
+        )
     spec = MODELS[args.net]
     config = spec.config_at(args.resolution)
-    cli.check_writable(args.model_dir, "--model-dir")
-    if args.auto_resume and checkpoint.can_resume(args.model_dir):
-        args.resume = ""
-    source, state = run_to_resume(args)
-    seed = next(s for s in (args.seed, state and state.seed, secrets.randbelow(2**31)) if s is not None)
+    source, state = processes.from_first(lambda: open_model_dir(args))
+    typed_or_new = (args.seed, state and state.seed, secrets.randbelow(2**31))
+    seed = processes.from_first(lambda: next(seed for seed in typed_or_new if seed is not None))
     torch.manual_seed(seed)
     logger.info("seed: %d", seed)
 
-    train_set, val_set, audit = read_data(args, config)
+    train_set, val_set, audit = read_data(args, config, processes)
     class_names = train_set.class_names
     if args.no_negatives:
         train_set.drop_negatives()
@@ -242,18 +271,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     net = spec.build(len(class_names), config=config, width_mult=args.mb2_width_mult or 1.0)
     net.class_names = class_names
     if source is None:
-        pretrained.initialise(
-            net, base_net=args.base_net, pretrained_ssd=pretrained_file(args), imagenet=imagenet_file(args)
-        )
-    elif not resume_weights(net, source, state):
+        pretrained_ssd, imagenet = processes.in_turn(lambda: (pretrained_file(args), imagenet_file(args)))
+        pretrained.initialise(net, base_net=args.base_net, pretrained_ssd=pretrained_ssd, imagenet=imagenet)
+    elif not resume.load_weights(net, source, state):
         state = None
     config = net.config  # with the normalisation of the starting weights
-    precision, choices = choose(args, net, device, state)
+    precision, choices = choose(args, net, device, state, processes)
     place(net, device, choices["channels_last"])
 
-    options = optim_options(args)
-    frozen = optim.freeze(net, options)
-    learner = Learner(
+    frozen = optim.freeze(net, options := optim_options(args, processes.size))
+    means = Means(args.batch_size, args.accumulate, args.workers)
+    open_loaders = partial(make_loaders, args, config, train_set, val_set, seed, device, processes)
+    loaders = open_loaders(means)
+    check_batch_size(net, min(len(batch) for batch in loaders[0].batch_sampler), frozen)
+    if args.sync_bn:
+        processes.synchronise_batch_norm(net)
+    learner = processes.make_learner(
         Objective(net, Normaliser(config.image_mean, config.image_std), MultiboxLoss(), precision).to(device),
         optim.make_optimizer(net, options),
         schedule_options(args),
@@ -261,98 +294,112 @@ def main(argv: Sequence[str] | None = None) -> int:
         clip_grad=args.clip_grad,
         average=optim.WeightAverage(net) if args.ema else None,
     )
-    means = Means(args.batch_size, args.accumulate, args.workers)
-    loaders = make_loaders(args, means, config, train_set, val_set, seed, device)
-    check_batch_size(net, min(len(batch) for batch in loaders[0].batch_sampler), frozen)
     annotations = [val_set.annotation(index) for index in range(len(val_set))]
     if args.dry_run:
-        log_rehearsal(rehearse(learner, *loaders, annotations, args.accumulate), args)
-        draw_audit_page(args.model_dir / "audit.png", train_set, audit, config)
+        log_rehearsal(rehearse(learner, *loaders, annotations, args.accumulate), args.epochs, args.validation_epochs)
+        if processes.is_first:
+            draw_audit_page(args.model_dir / "audit.png", train_set, audit, config)
         logger.info("Dry run done: nothing was trained; %s has all of the audit", args.model_dir / "audit.json")
-        return 0
+        return None
 
-    if stray := remove_parts(args.model_dir):
-        logger.info("%s: removed %d temporary files of a run that was killed", args.model_dir, stray)
-    course = {"pictures": fingerprint(train_set), "seed": seed, "step": args.batch_size * args.accumulate}
-    position = go_on(learner, state, course, args.epochs)
-    run = Run(args, learner, position, course, seed, choices, state)
-    labels.store_labels(args.model_dir / "labels.txt", class_names)
-    write_arguments(args.model_dir / "args.json", arguments(argv, args, seed, course, val_set, device, choices))
-    with Stop() as stop, Scalars(args.model_dir / "tensorboard") as scalars:
-        while True:
-            results = fit(
-                learner,
-                *loaders,
-                annotations,
-                class_names,
-                RunOptions(args.validation_epochs, args.debug_steps, args.validation_mean_ap, means.accumulate),
-                train_ids=train_set.ids,
-                position=position,
-                progress=lambda items, what, total: stop.between(cli.progress(items, what, total)),
-            )
-            try:
-                run.through(results, stop, scalars)
-            except Stopped:
-                run.save_state()
-                command = resume_command(sys.argv[1:] if argv is None else argv, args)
-                logger.info("Saved %s; go on with: %s", args.model_dir / checkpoint.STATE, command)
-                return stop.exit_code
-            except (RuntimeError, MemoryError, OSError) as err:
-                less = with_less(err, means)
-                if less is None:
-                    raise
-                logger.warning("%s", cli.error_line(err))
-                logger.warning(
-                    "going on at epoch %d, step %d with batches of %d, %d of them a step, and %d loader processes",
-                    *(position.epoch, position.step, *less),
-                )
-                means = less
-                del results, loaders
-                loaders = make_loaders(args, means, config, train_set, val_set, seed, device)
-            else:
-                break
-    logger.info("Task done, exiting program.")
-    return 0
+    course = {"pictures": fingerprint(train_set), "seed": seed, "step": pictures_per_step(args, processes.size)}
+    position = resume.go_on(learner, state, course, args.epochs)
+    if processes.is_first:
+        labels.store_labels(args.model_dir / "labels.txt", class_names)
+        prints = {"training": course["pictures"], "validation": fingerprint(val_set)}
+        facts = {"device": str(device), "processes": processes.size, **choices, "fingerprints": prints}
+        write_arguments(args.model_dir / "args.json", arguments(words, args, seed, facts))
+    return Run(
+        *(args, words, processes, learner, means, open_loaders, annotations, train_set.ids, position, course, choices),
+        best=state.best if state else {},
+        waited=state.waited if state else 0,
+    )
 
 
+@dataclass
 class Run:
-    """What is written down as a run goes on: lines, tables, curves, checkpoints and the state to resume from.
+    """The training itself, and what is written down as it goes on: lines, tables, curves, checkpoints and the state.
 
-    Args:
+    Attributes:
         args: of the command line.
+        words: that they were read from.
+        processes: that train together; the first writes.
         learner: that takes the steps.
+        means: that loaders are opened with.
+        open_loaders: opens those of training and validation pictures.
+        annotations: of the validation pictures.
+        train_ids: names of the training pictures.
         position: of the run, which the loop keeps up to date.
         course: see `RunState`.
-        seed: likewise.
         choices: likewise.
-        state: that the run goes on from, None at its beginning.
+        best: likewise.
+        waited: likewise.
     """
 
-    def __init__(
-        self,
-        args: argparse.Namespace,
-        learner: Learner,
-        position: Position,
-        course: dict,
-        seed: int,
-        choices: dict,
-        state: checkpoint.RunState | None,
-    ) -> None:
-        self.args, self.learner, self.position = args, learner, position
-        self.course, self.seed, self.choices = course, seed, choices
-        self.best = state.best if state else {}
-        self.waited = state.waited if state else 0
-        self.table = ResultsTable(args.model_dir / "results.csv", position.epoch)
-        self._epoch_began = time.monotonic()
+    args: argparse.Namespace
+    words: Sequence[str]
+    processes: Alone
+    learner: Learner
+    means: Means
+    open_loaders: Callable[[Means], tuple[DataLoader, DataLoader]]
+    annotations: Sequence[Annotation]
+    train_ids: Sequence[str]
+    position: Position
+    course: dict[str, Any]
+    choices: dict[str, Any]
+    best: dict[str, Any]
+    waited: int
 
-    def through(self, results, stop: Stop, scalars: Scalars) -> None:
+    def train(self) -> int:
+        """Train to the end, or to a signal; gives the exit code."""
+        progress = cli.progress if self.processes.is_first else no_progress
+        table = ResultsTable(self.args.model_dir / "results.csv", self.position.epoch)
+        scalars = Scalars(self.args.model_dir / "tensorboard") if self.processes.is_first else nullcontext()
+        with self.processes.stop() as stop, scalars:
+            while True:
+                results = fit(
+                    self.learner,
+                    *self.open_loaders(self.means),
+                    self.annotations,
+                    self.learner.net.class_names,
+                    RunOptions(
+                        self.args.validation_epochs,
+                        self.args.debug_steps,
+                        self.args.validation_mean_ap,
+                        self.means.accumulate,
+                    ),
+                    train_ids=self.train_ids,
+                    position=self.position,
+                    progress=lambda items, what, total: stop.between(progress(items, what, total)),
+                    everyone=self.processes.everyone,
+                )
+                try:
+                    self.through(results, stop, table, scalars)
+                    break
+                except Stopped:
+                    self.save_to_go_on()
+                    self.processes.everyone(None)  # when one ends, torchrun ends all: wait until it is saved
+                    return stop.exit_code
+                except ProcessLost:
+                    self.save_to_go_on()
+                    raise
+                except (RuntimeError, MemoryError, OSError) as err:
+                    self.try_with_less(err)
+                    del results
+        logger.info("Task done, exiting program.")
+        return 0
+
+    def through(
+        self, results: Iterable[StepResult | EpochResult], stop: Stop, table: ResultsTable, scalars: Scalars
+    ) -> None:
         """Go through the results of a loop, to the end of the run.
 
         Raises:
             Stopped: a signal asked for it.
         """
+        began = time.monotonic()
         for result in results:
-            log(result)
+            log_result(result)
             if isinstance(result, StepResult):
                 # The state at the end of an epoch is saved with its results.
                 if (
@@ -362,10 +409,12 @@ class Run:
                     self.save_state()
                 stop.check()
                 continue
-            scalars.write(result.epoch, scalars_of(result))
             if result.validation is not None:
                 self.save_checkpoints(result)
-            self.add_row(result)
+            if self.processes.is_first:
+                scalars.write(result.epoch, scalars_of(result))
+                table.add(row_of(result, time.monotonic() - began))
+            began = time.monotonic()
             self.save_state()
             if self.args.patience and self.waited >= self.args.patience:
                 logger.info(
@@ -373,6 +422,19 @@ class Run:
                 )
                 return
             stop.check()
+
+    def try_with_less(self, err: BaseException) -> None:
+        """Make do with smaller batches or fewer processes after an error, or raise it."""
+        # Several processes would have to know of it, but wait for this one's part of the step.
+        less = with_less(err, self.means) if self.processes.size == 1 else None
+        if less is None:
+            raise err
+        logger.warning("%s", cli.error_line(err))
+        logger.warning(
+            "going on at epoch %d, step %d with batches of %d, %d of them a step, and %d loader processes",
+            *(self.position.epoch, self.position.step, *less),
+        )
+        self.means = less
 
     def save_checkpoints(self, result: EpochResult) -> None:
         """Write the epoch's checkpoint, `last.pth`, and `best.pth` where it is the best so far."""
@@ -384,25 +446,20 @@ class Run:
         path = folder / checkpoint.file_name(net.architecture["net"], result.epoch, result.validation.total)
         paths = [path, folder / checkpoint.LAST]
         self.waited += 1
-        if is_better(results, self.best):
+        if checkpoint.is_better(results, self.best):
             self.best, self.waited = results, 0
             paths.append(folder / checkpoint.BEST)
+        if not self.processes.is_first:
+            return
         checkpoint.save(net, paths, results)
         logger.info("Saved model %s", path)
         if self.args.keep_checkpoints:
             checkpoint.drop_old(folder, net.architecture["net"], self.args.keep_checkpoints)
 
-    def add_row(self, result: EpochResult) -> None:
-        """Write the epoch's row of `results.csv`."""
-        now = time.monotonic()
-        row = {"epoch": result.epoch, "seconds": round(now - self._epoch_began, 3), **scalars_of(result)}
-        row |= {f"rate {name}": rate for name, rate in result.learning_rates.items()}
-        row |= {"unreadable pictures": result.unreadable, "skipped steps": result.skipped}
-        self._epoch_began = now
-        self.table.add(row)
-
     def save_state(self) -> None:
         """Write all that a resumed run needs."""
+        if not self.processes.is_first:
+            return
         checkpoint.save_state(
             self.args.model_dir / checkpoint.STATE,
             checkpoint.RunState(
@@ -410,39 +467,59 @@ class Run:
                 learner=self.learner.state_dict(),
                 position=self.position.as_values(),
                 course=self.course,
-                seed=self.seed,
+                seed=self.course["seed"],
                 best=self.best,
                 waited=self.waited,
-                random=checkpoint.random_state(),
+                random=checkpoint.random_state(self.learner.device),
                 choices=self.choices,
             ),
         )
 
-
-def run_to_resume(args: argparse.Namespace) -> tuple[Path | None, checkpoint.RunState | None]:
-    """Find what --resume names: the file, and the state of the run it belongs to where there is one."""
-    if args.resume is None:
-        return None, None
-    source = checkpoint.resume_source(args.resume, args.model_dir)
-    state_path = source if source.suffix == ".state" else checkpoint.state_beside(source)
-    return source, checkpoint.load_state(state_path) if state_path else None
+    def save_to_go_on(self) -> None:
+        """Write the state, and say how to go on."""
+        self.save_state()
+        command = resume_command(self.words, self.args, self.processes.launcher)
+        logger.info("Saved %s; go on with: %s", self.args.model_dir / checkpoint.STATE, command)
 
 
-def read_data(args: argparse.Namespace, config: SSDConfig) -> tuple[DetectionDataset, DetectionDataset, Audit]:
+def open_model_dir(args: argparse.Namespace) -> tuple[Path | None, checkpoint.RunState | None]:
+    """Make the model folder ready to be written to, and find the run to go on with; see `resume.find_run`."""
+    cli.check_writable(args.model_dir, "--model-dir")
+    if not args.dry_run and (stray := remove_parts(args.model_dir)):
+        logger.info("%s: removed %d temporary files of a run that was killed", args.model_dir, stray)
+    goes_on = args.auto_resume and checkpoint.can_resume(args.model_dir)
+    return resume.find_run("" if goes_on else args.resume, args.model_dir)
+
+
+def read_data(
+    args: argparse.Namespace, config: SSDConfig, processes: Alone
+) -> tuple[DetectionDataset, DetectionDataset, Audit]:
     """Read the datasets, and say and write down what is wrong with them."""
-    train_set, val_set = open_splits(args.dataset_type, args.data, cli.reading_options(args), cli.progress)
+    train_set, val_set = processes.in_turn(
+        lambda: open_splits(args.dataset_type, args.data, cli.reading_options(args), cli.progress)
+    )
     most = None if args.dry_run else BOXES_AT_START
     priors = center_form_to_corner_form(config.priors)
     audit = make_audit(train_set, val_set, config.width_height, priors, most)
-    audit.log(None if args.dry_run else LINES_PER_KIND)
-    write_text(args.model_dir / "audit.json", json.dumps(audit.as_json(), indent=1) + "\n")
+    if processes.is_first:
+        audit.log(None if args.dry_run else LINES_PER_KIND)
+        write_text(args.model_dir / "audit.json", json.dumps(audit.as_json(), indent=1) + "\n")
     require_sense(train_set, args.data)
     if args.strict:
         audit.require_flawless()
+    prints = processes.everyone((fingerprint(train_set), fingerprint(val_set)))
+    others = [str(rank) for rank, found in enumerate(prints) if found != prints[0]]
+    if others:
+        raise DataError(
+            f"{', '.join(args.data)}: processes {', '.join(others)} read other pictures than the first; give every "
+            "machine the same data"
+        )
     return train_set, val_set, audit
 
 
-def choose(args, net, device: torch.device, state: checkpoint.RunState | None) -> tuple[Precision, dict]:
+def choose(
+    args: argparse.Namespace, net: SSD, device: torch.device, state: checkpoint.RunState | None, processes: Alone
+) -> tuple[Precision, dict[str, Any]]:
     """Choose precision and memory format; a run that goes on keeps them, and with --seed nothing depends on timing."""
     amp = state.choices["amp"] if state and args.amp == "auto" else args.amp
     precision, why = choose_precision(amp, device)
@@ -450,24 +527,27 @@ def choose(args, net, device: torch.device, state: checkpoint.RunState | None) -
     if state:
         channels_last = state.choices["channels_last"]
     elif args.seed is None and not args.dry_run:
-        channels_last = channels_last_is_faster(net, device, precision, args.batch_size)
+        channels_last = processes.from_first(lambda: channels_last_is_faster(net, device, precision, args.batch_size))
         logger.info("memory format: %s, measured", "channels last" if channels_last else "contiguous")
     else:
         channels_last = device.type == "cpu"
     return precision, {"amp": precision.name, "channels_last": channels_last}
 
 
-def optim_options(args: argparse.Namespace) -> optim.OptimOptions:
+def pictures_per_step(args: argparse.Namespace, processes: int) -> int:
+    """Count the pictures that all processes learn from in a step."""
+    return args.batch_size * args.accumulate * processes
+
+
+def optim_options(args: argparse.Namespace, processes: int = 1) -> optim.OptimOptions:
     """Collect what the optimizer is told; --auto-lr scales the rates."""
     scale = 1.0
     if args.auto_lr:
-        scale = args.batch_size * args.accumulate / args.auto_lr
+        scale = pictures_per_step(args, processes) / args.auto_lr
+        among = f" x {processes} processes" if processes > 1 else ""
         logger.info(
-            "--auto-lr: rates times %g = batch %d x %d accumulated / %d",
-            scale,
-            args.batch_size,
-            args.accumulate,
-            args.auto_lr,
+            "--auto-lr: rates times %g = batch %d x %d accumulated%s / %d",
+            *(scale, args.batch_size, args.accumulate, among, args.auto_lr),
         )
     return optim.OptimOptions(
         lr=args.lr * scale,
@@ -496,34 +576,13 @@ def schedule_options(args: argparse.Namespace) -> optim.ScheduleOptions:
     )
 
 
-def go_on(learner: Learner, state: checkpoint.RunState | None, course: dict, epochs: int) -> Position:
-    """Put a learner where a state left it, and give the position to go on from."""
-    if state is None:
-        return Position()
-    learner.load_state_dict(state.learner)
-    checkpoint.restore_random_state(state.random)
-    position = Position.from_values(state.position)
-    if position.step and course != state.course:
-        changed = ", ".join(key for key in course if course[key] != state.course.get(key))
-        logger.warning(
-            "Resume: stopped in the middle of epoch %d, with other %s: that epoch begins anew", position.epoch, changed
-        )
-        position.begin_epoch(position.epoch)
-    logger.info("Resume: epoch %d goes on after step %d", position.epoch, position.step)
-    if position.epoch >= epochs:
-        logger.warning("Resume: its %d epochs are done; --epochs=%d would add more", position.epoch, 2 * position.epoch)
-    return position
-
-
-def arguments(argv, args, seed: int, course: dict, val_set: DetectionDataset, device, choices: dict) -> dict:
+def arguments(words: Sequence[str], args: argparse.Namespace, seed: int, facts: dict[str, Any]) -> dict[str, Any]:
     """Collect what `args.json` says of a run."""
     return {
-        "command": shlex.join([Path(sys.argv[0]).name, *(sys.argv[1:] if argv is None else argv)]),
+        "command": shlex.join([Path(sys.argv[0]).name, *words]),
         "arguments": vars(args),
         "seed": seed,
-        "device": str(device),
-        **choices,
-        "fingerprints": {"training": course["pictures"], "validation": fingerprint(val_set)},
+        **facts,
         "versions": {
             "ssd-retrain": __version__,
             "python": platform.python_version(),
@@ -534,10 +593,11 @@ def arguments(argv, args, seed: int, course: dict, val_set: DetectionDataset, de
     }
 
 
-def resume_command(words: Sequence[str], args: argparse.Namespace) -> str:
+def resume_command(words: Sequence[str], args: argparse.Namespace, launcher: str) -> str:
     """Spell the command that goes on with a run; with --auto-resume that is the same command again."""
+    command = f"{launcher} {shlex.quote(Path(sys.argv[0]).name)}"
     if args.auto_resume:
-        return shlex.join(["python3", Path(sys.argv[0]).name, *words])
+        return f"{command} {shlex.join(words)}"
     kept, has_value = [], False
     for word in words:
         name = word.partition("=")[0]
@@ -550,21 +610,19 @@ def resume_command(words: Sequence[str], args: argparse.Namespace) -> str:
         else:
             has_value = False
             kept.append(word)
-    return shlex.join(["python3", Path(sys.argv[0]).name, *kept, "--resume"])
+    return f"{command} {shlex.join([*kept, '--resume'])}"
 
 
-def scalars_of(result: EpochResult) -> dict[str, float]:
-    """Name an epoch's numbers as TensorBoard shows them."""
-    values = {}
-    for kind, losses in (("train", result.losses), ("val", result.validation)):
-        if losses is not None:
-            values[f"Loss/{kind}"] = losses.total
-            values[f"Regression Loss/{kind}"] = losses.regression
-            values[f"Classification Loss/{kind}"] = losses.classification
-    if result.report is not None:
-        values["Mean Average Precision/val"] = result.report.mean_ap_2007
-        values |= {f"Class Average Precision/{of_class.name}": of_class.ap_2007 for of_class in result.report.classes}
-    return values
+def row_of(result: EpochResult, seconds: float) -> dict[str, float]:
+    """Give an epoch's row of `results.csv`."""
+    return {
+        "epoch": result.epoch,
+        "seconds": round(seconds, 3),
+        **scalars_of(result),
+        **{f"rate {name}": rate for name, rate in result.learning_rates.items()},
+        "unreadable pictures": result.unreadable,
+        "skipped steps": result.skipped,
+    }
 
 
 def require_sense(train_set: DetectionDataset, folders: Sequence[str]) -> None:
@@ -580,31 +638,6 @@ def require_sense(train_set: DetectionDataset, folders: Sequence[str]) -> None:
             f"{'; '.join(found) or 'all are difficult'}; mend the list of classes, or take the names found with "
             "--labels-from-data"
         )
-
-
-def log_rehearsal(rehearsal: Rehearsal, args: argparse.Namespace) -> None:
-    """Say what a run will cost."""
-    logger.info("first losses: training %.4f, validation %.4f", rehearsal.losses.total, rehearsal.validation.total)
-    memory = [
-        f"{size / 2**20:.0f} MiB {where}"
-        for size, where in ((rehearsal.peak_memory, "of memory"), (rehearsal.peak_device_memory, "on the GPU"))
-        if size is not None
-    ]
-    logger.info("peak so far: %s, loader workers apart", ", ".join(memory) or "not known here")
-    validations = -(-args.epochs // args.validation_epochs)
-    whole = rehearsal.training_seconds * args.epochs + rehearsal.validation_seconds * validations
-    logger.info(
-        "%.3f s a step: about %s an epoch and %s a validation, %s for %d epochs",
-        *(rehearsal.seconds_per_step, in_words(rehearsal.training_seconds), in_words(rehearsal.validation_seconds)),
-        *(in_words(whole), args.epochs),
-    )
-
-
-def in_words(seconds: float) -> str:
-    """Write a time for people: 40 s, 12 min, 3.5 h."""
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
 def draw_audit_page(path: Path, train_set: DetectionDataset, audit: Audit, config: SSDConfig) -> None:
@@ -662,49 +695,12 @@ def imagenet_file(args: argparse.Namespace) -> Path | None:
     return pretrained.fetch_imagenet(net, folder, cli.progress)
 
 
-def resume_weights(net, source: Path, state: checkpoint.RunState | None) -> bool:
-    """Load the weights to go on with, after checking that they are of this net.
-
-    Returns:
-        whether the run goes on; else only the weights were taken, and it starts at epoch 0.
-    """
-    weights = state.learner["weights"] if state else read_weights(source)
-    description = state.description if state else describe_weights(weights, str(source))
-    pretrained.expect_net(description, net, source)
-    names = description["class_names"]
-    if names is None and description["num_classes"] != net.num_classes:
-        raise DataError(
-            f"{source}: was trained on {description['num_classes']} classes whose names it does not know, the data "
-            f"have {list(net.class_names)}; resume with the same classes, or start anew from it with --pretrained-ssd"
-        )
-    if description["config"] is not None and SSDConfig.from_dict(description["config"]).specs != net.config.specs:
-        width, height = SSDConfig.from_dict(description["config"]).width_height
-        raise DataError(f"{source}: was trained at {width}x{height}; add --resolution={width}x{height}")
-    if names is not None and tuple(names) != net.class_names:
-        kept = pretrained.take_classes(net, weights, names)
-        pretrained.take_normalisation(net, description)
-        new = [name for name in net.class_names[1:] if name not in kept]
-        dropped = [name for name in names[1:] if name not in kept]
-        logger.warning(
-            "Resume from %s: other classes, so weights only, starting at epoch 0; kept %s, new %s, dropped %s",
-            *(source, kept, new, dropped),
-        )
-        return False
-    load_strictly(net, weights, str(source))
-    pretrained.take_normalisation(net, description)
-    if state is None:
-        logger.warning(
-            "Resume from %s: weights only, no optimizer state of that epoch was found; starting at epoch 0", source
-        )
-        return False
-    logger.info("Resume from %s: optimizer and schedule go on", source)
-    return True
-
-
 def check_batch_size(net, smallest: int, frozen: Sequence) -> None:
     """Refuse batches so small that batch norm sees a single value; tried without numbers, on the meta device."""
     if smallest > 1:
         return
+    if not smallest:
+        raise DataError("--data: there are fewer training pictures than processes; start fewer with --nproc_per_node")
     width, height = net.config.width_height
     trial = copy.deepcopy(net).to("meta").train()
     for name, module in net.named_modules():
@@ -719,50 +715,26 @@ def check_batch_size(net, smallest: int, frozen: Sequence) -> None:
         ) from err
 
 
-def make_loaders(args, means: Means, config, train_set, val_set, seed: int, device: torch.device) -> tuple:
+def make_loaders(
+    args: argparse.Namespace,
+    config: SSDConfig,
+    train_set: DetectionDataset,
+    val_set: DetectionDataset,
+    seed: int,
+    device: torch.device,
+    processes: Alone,
+    means: Means,
+) -> tuple[DataLoader, DataLoader]:
     """Make the loaders of training and validation pictures."""
-    rest = {"batch_size": means.batch_size, "workers": means.workers, "pin_memory": device.type == "cuda"}
+    rest = {"workers": means.workers, "pin_memory": device.type == "cuda"}
     augmentation = TrainAugmentation(config.image_size, config.image_mean, config.image_std, args.augmentation)
     plain = TestTransform(config.image_size, config.image_mean, config.image_std)
+    training = EpochBatches(len(train_set), means.batch_size * processes.size, seed, least=2 * processes.size)
+    validation = EpochBatches(len(val_set), means.batch_size, shuffle=False)
     return (
-        make_loader(train_set, augmentation, seed=seed, **rest),
-        make_loader(val_set, plain, shuffle=False, **rest),
+        make_loader(train_set, augmentation, processes.share_of_each(training), seed=seed, **rest),
+        make_loader(val_set, plain, processes.share_of_all(validation), replaces=False, **rest),
     )
-
-
-def log(result: StepResult | EpochResult) -> None:
-    """Write the documented lines."""
-    if isinstance(result, StepResult):
-        if result.losses is None:
-            return
-        logger.info(
-            "Epoch: %d, Step: %d/%d, Avg Loss: %.4f, Avg Regression Loss %.4f, Avg Classification Loss: %.4f",
-            *(result.epoch, result.step, result.steps, result.losses.total, *result.losses),
-        )
-        return
-    for kind, losses in (("Training", result.losses), ("Validation", result.validation)):
-        if losses is not None:
-            logger.info(
-                f"Epoch: %d, {kind} Loss: %.4f, {kind} Regression Loss %.4f, {kind} Classification Loss: %.4f",
-                *(result.epoch, losses.total, *losses),
-            )
-    if result.unreadable:
-        logger.warning(
-            "Epoch: %d, %d pictures could not be read, others stood for them", result.epoch, result.unreadable
-        )
-    if result.report is not None:
-        for of_class in result.report.classes:
-            logger.info("Epoch: %d, Average Precision %s: %.4f", result.epoch, of_class.name, of_class.ap_2007)
-        logger.info("Epoch: %d, Mean Average Precision: %.4f", result.epoch, result.report.mean_ap_2007)
-    if result.skipped:
-        logger.warning("Epoch: %d, %d steps left out, their losses were not finite", result.epoch, result.skipped)
-
-
-def is_better(results: dict[str, float], best: dict[str, float]) -> bool:
-    """Compare by mean AP where both have it, else by loss."""
-    if "mean_ap" in results and "mean_ap" in best:
-        return results["mean_ap"] >= best["mean_ap"]
-    return results["loss"] <= best.get("loss", np.inf)
 
 
 if __name__ == "__main__":

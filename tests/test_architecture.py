@@ -40,7 +40,7 @@ ALLOWED = {
     "ssd": {"nn", "transforms", "boxes", "structures", "utils"},
     "engine": {"ssd", "nn", "boxes", "structures", "utils"},
     "deploy": {"ssd", "boxes", "structures", "utils", "vision"},
-    "report": {"structures", "utils"},
+    "report": {"engine", "structures", "utils"},
     "console": set(),
     "cli": {"console", "datasets", "engine", "deploy", "ssd", "boxes", "structures"},
 }

@@ -12,6 +12,8 @@ from vision.structures import DataError
 from vision.utils.files import replacing
 from vision.utils.progress import no_progress
 
+CPU = torch.device("cpu")
+
 
 @pytest.fixture(scope="module")
 def net():
@@ -101,7 +103,7 @@ def state_of(net, epoch: int) -> checkpoint.RunState:
         seed=7,
         best={"loss": 0.5},
         waited=2,
-        random=checkpoint.random_state(),
+        random=checkpoint.random_state(CPU),
         choices={"amp": "off"},
     )
 
@@ -121,9 +123,9 @@ def test_random_states_are_restored():
 
     import numpy as np
 
-    state = checkpoint.random_state()
+    state = checkpoint.random_state(CPU)
     first = [random.random(), np.random.random(), torch.rand(1).item()]
-    checkpoint.restore_random_state(state)
+    checkpoint.restore_random_state(state, CPU)
     assert [random.random(), np.random.random(), torch.rand(1).item()] == first
 
 

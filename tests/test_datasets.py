@@ -452,7 +452,7 @@ def test_workers_change_nothing(voc_root):
     dataset = VOCDataset(voc_root)
     batches = []
     for workers in (0, 2):
-        loader = make_loader(dataset, TrainAugmentation(64, 127, 128.0), 4, workers, seed=3)
+        loader = make_loader(dataset, TrainAugmentation(64, 127, 128.0), EpochBatches(6, 4, 3), workers, seed=3)
         loader.batch_sampler.begin(2)
         batches.append(list(loader))
     for one, other in zip(*batches, strict=True):
@@ -462,7 +462,9 @@ def test_workers_change_nothing(voc_root):
 
 def test_validation_comes_in_order_and_whole(voc_root):
     dataset = VOCDataset(voc_root)
-    images = torch.cat([batch.images for batch in make_loader(dataset, TestTransform(64), 4, 0, shuffle=False)])
+    images = torch.cat(
+        [batch.images for batch in make_loader(dataset, TestTransform(64), EpochBatches(6, 4, shuffle=False), 0)]
+    )
     expected = cv2.resize(dataset.get_image(5), (64, 64), interpolation=cv2.INTER_LINEAR)
     np.testing.assert_array_equal(images[5].numpy(), expected.transpose(2, 0, 1))
 

@@ -128,7 +128,7 @@ def test_a_restored_optimizer_keeps_its_memory_and_takes_the_new_options(spec):
 
 def test_frozen_batch_norm_stands_still(voc_root):
     """Through the loop itself: neither weights nor statistics of a frozen backbone move, those of the rest do."""
-    from vision.datasets.loading import make_loader
+    from vision.datasets.loading import EpochBatches, make_loader
     from vision.datasets.voc_dataset import VOCDataset
     from vision.engine.learner import Learner, Objective
     from vision.engine.loop import RunOptions, fit
@@ -144,7 +144,7 @@ def test_frozen_batch_norm_stands_still(voc_root):
         net = spec.build(len(dataset.class_names), config=spec.config_at(96))
         before = {key: value.clone() for key, value in net.state_dict().items()}
         frozen = freeze(net, options)
-        loader = make_loader(dataset, TestTransform(96), 3, 0)
+        loader = make_loader(dataset, TestTransform(96), EpochBatches(len(dataset), 3), 0)
         objective = Objective(net, Normaliser(127, 128.0), MultiboxLoss())
         learner = Learner(objective, make_optimizer(net, options), ScheduleOptions(epochs=1), frozen=frozen)
         list(fit(learner, loader, None, [], [], RunOptions()))

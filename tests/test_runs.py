@@ -16,19 +16,18 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import CLASSES, ROOT, assert_refused, train_words
+from learners import freeze_norms, join_batches, learner_on
 
 import train_ssd
 from vision.datasets import synthetic
 from vision.datasets.voc_dataset import VOCDataset
 from vision.engine import checkpoint, loop, optim
 from vision.engine.faults import Means, with_less
-from vision.engine.learner import Learner, Objective
+from vision.engine.learner import Learner
 from vision.engine.precision import Precision, choose_precision
 from vision.nn.multibox_loss import MultiboxLoss
-from vision.ssd.data_preprocessing import Normaliser
 from vision.ssd.models import MODELS
 from vision.ssd.weights import read_weights
-from vision.structures import Batch
 
 WORDS = ("--batch-size=3", "--no-validation-mean-ap", "--epochs=3", "--checkpoint-steps=1", "--debug-steps=1")
 
@@ -155,7 +154,7 @@ def test_resume_within_an_epoch_of_other_pictures_begins_it_anew(script, data, t
     ],
 )
 def test_the_command_that_goes_on_is_one_that_can_be_given(words, expected):
-    command = shlex.split(train_ssd.resume_command(words, train_ssd.parse_args(words)))
+    command = shlex.split(train_ssd.resume_command(words, train_ssd.parse_args(words), "python3"))
     assert command[0] == "python3"
     assert command[2:] == expected
     train_ssd.parse_args(command[2:])
@@ -298,41 +297,6 @@ def test_a_state_that_is_cut_off_is_named_and_the_way_out(script, data, tmp_path
 
 
 # Steps.
-
-
-def learner_on(data, **options):
-    """A small net and three batches of three pictures."""
-    from vision.datasets import open_splits
-    from vision.datasets.loading import make_loader
-    from vision.ssd.data_preprocessing import TestTransform
-
-    torch.manual_seed(4)
-    train_set, _ = open_splits("voc", [data])
-    spec = MODELS["mb1-ssd-lite"]
-    config = spec.config_at(96)
-    net = spec.build(len(train_set.class_names), config=config)
-    net.init()
-    batches = list(make_loader(train_set, TestTransform(96), 3, 0, shuffle=False))
-    objective = Objective(net, Normaliser(127, 128.0), MultiboxLoss(), options.pop("precision", None))
-    made = optim.make_optimizer(net, options.pop("optim", optim.OptimOptions()))
-    return Learner(objective, made, options.pop("schedule", optim.ScheduleOptions(epochs=4)), **options), batches
-
-
-def freeze_norms(learner):
-    for module in learner.net.modules():
-        if isinstance(module, torch.nn.BatchNorm2d):
-            module.eval()
-
-
-def join_batches(batches):
-    most = max(batch.boxes.shape[1] for batch in batches)
-    pad = torch.nn.functional.pad
-    return Batch(
-        torch.cat([batch.images for batch in batches]),
-        torch.cat([pad(batch.boxes, (0, 0, 0, most - batch.boxes.shape[1])) for batch in batches]),
-        torch.cat([pad(batch.labels, (0, most - batch.labels.shape[1])) for batch in batches]),
-        tuple(index for batch in batches for index in batch.indices),
-    )
 
 
 def test_validation_is_of_the_set_whatever_the_batches_and_parts(data):

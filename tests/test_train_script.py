@@ -384,10 +384,10 @@ def test_a_refused_resume_leaves_the_labels_alone(script, own_voc, model_dir, tm
 
 
 def test_what_is_better():
-    assert train_ssd.is_better({"loss": 1.0}, {})
-    assert train_ssd.is_better({"loss": 9.0, "mean_ap": 0.6}, {"loss": 1.0, "mean_ap": 0.5})
-    assert not train_ssd.is_better({"loss": 0.1, "mean_ap": 0.4}, {"loss": 1.0, "mean_ap": 0.5})
-    assert not train_ssd.is_better({"loss": 2.0}, {"loss": 1.0, "mean_ap": 0.5})
+    assert checkpoint.is_better({"loss": 1.0}, {})
+    assert checkpoint.is_better({"loss": 9.0, "mean_ap": 0.6}, {"loss": 1.0, "mean_ap": 0.5})
+    assert not checkpoint.is_better({"loss": 0.1, "mean_ap": 0.4}, {"loss": 1.0, "mean_ap": 0.5})
+    assert not checkpoint.is_better({"loss": 2.0}, {"loss": 1.0, "mean_ap": 0.5})
 
 
 def test_batches_too_small_for_batch_norm(script, voc_root, tmp_path):

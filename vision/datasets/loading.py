@@ -129,11 +129,11 @@ def _start_worker(_: int) -> None:
 def make_loader(
     dataset: DetectionDataset,
     resampler: Resampler,
-    batch_size: int,
+    batches: Sampler[list[tuple[int, int]]],
     workers: int,
     *,
     seed: int = 0,
-    shuffle: bool = True,
+    replaces: bool = True,
     pin_memory: bool = False,
 ) -> DataLoader:
     """Make a loader of `Batch`es.
@@ -141,10 +141,10 @@ def make_loader(
     Args:
         dataset: where samples come from.
         resampler: brings them to the network's size.
-        batch_size: samples per batch.
+        batches: which samples, see `EpochBatches`.
         workers: processes, 0 to work in this one.
-        seed: of order and augmentation.
-        shuffle: off for validation, where a picture that cannot be read is blank instead of another.
+        seed: of the augmentation.
+        replaces: off for validation, where a picture that cannot be read is blank instead of another.
         pin_memory: for a CUDA device.
 
     Returns:
@@ -152,8 +152,8 @@ def make_loader(
     """
     extras: dict[str, Any] = {"persistent_workers": True, "worker_init_fn": _start_worker} if workers else {}
     return DataLoader(
-        _Samples(dataset, resampler, seed, replaces=shuffle),
-        batch_sampler=EpochBatches(len(dataset), batch_size, seed, shuffle),
+        _Samples(dataset, resampler, seed, replaces),
+        batch_sampler=batches,
         collate_fn=pad,
         num_workers=workers,
         pin_memory=pin_memory,

@@ -145,27 +145,31 @@ class RunState(NamedTuple):
         return self.learner["weights"] if average is None else average["weights"]
 
 
-def random_state() -> dict[str, Any]:
-    """Take down the random generators of Python, NumPy and torch; what is ours draws from others, by seed and place."""
+def random_state(device: torch.device) -> dict[str, Any]:
+    """Take down the random generators of Python, NumPy and torch; what is ours draws from others, by seed and place.
+
+    Args:
+        device: of the run; of several GPUs only its generator counts.
+    """
     version, numbers, gauss = random.getstate()
     kind, keys, position, has_gauss, cached = np.random.get_state()
     return {
         "python": [version, list(numbers), gauss],
         "numpy": [kind, keys.tolist(), position, has_gauss, cached],
         "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "cuda": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
     }
 
 
-def restore_random_state(state: dict[str, Any]) -> None:
-    """Set the generators as `random_state` found them; those of CUDA where there are as many devices."""
+def restore_random_state(state: dict[str, Any], device: torch.device) -> None:
+    """Set the generators as `random_state` found them; that of a GPU where the run was and is on one."""
     version, numbers, gauss = state["python"]
     random.setstate((version, tuple(numbers), gauss))
     kind, keys, *rest = state["numpy"]
     np.random.set_state((kind, np.array(keys, dtype=np.uint32), *rest))
     torch.set_rng_state(state["torch"])
-    if state["cuda"] and len(state["cuda"]) == torch.cuda.device_count():
-        torch.cuda.set_rng_state_all(state["cuda"])
+    if state["cuda"] is not None and device.type == "cuda":
+        torch.cuda.set_rng_state(state["cuda"], device)
 
 
 def save_state(path: Path, state: RunState) -> None:
@@ -223,6 +227,13 @@ def _newest(folder: Path) -> Path:
 def can_resume(folder: Path) -> bool:
     """Tell whether a model folder holds a run to go on with."""
     return folder.is_dir() and ((folder / STATE).is_file() or any(parse_name(p.name) for p in folder.glob("*.pth")))
+
+
+def is_better(results: dict[str, float], best: dict[str, float]) -> bool:
+    """Compare by mean AP where both have it, else by loss."""
+    if "mean_ap" in results and "mean_ap" in best:
+        return results["mean_ap"] >= best["mean_ap"]
+    return results["loss"] <= best.get("loss", math.inf)
 
 
 def drop_old(folder: Path, net: str, keep: int) -> None:

@@ -20,6 +20,10 @@ class Stopped(Exception):
     """A run was asked to end, and is between two steps."""
 
 
+class ProcessLost(RuntimeError):
+    """Another process of the run has ended, so that no step can be taken together."""
+
+
 class Stop:
     """Takes down that a signal asked the run to end, so that it ends between two steps; the second time at once.
 

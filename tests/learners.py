@@ -1,0 +1,48 @@
+"""Small learners and batches for tests of single steps."""
+
+from pathlib import Path
+
+import torch
+
+from vision.datasets import open_splits
+from vision.datasets.loading import EpochBatches, make_loader
+from vision.engine import optim
+from vision.engine.learner import Learner, Objective
+from vision.nn.multibox_loss import MultiboxLoss
+from vision.ssd.data_preprocessing import Normaliser, TestTransform
+from vision.ssd.models import MODELS
+from vision.structures import Batch
+
+
+def learner_on(data: Path, batch_size: int = 3, make=Learner, **options) -> tuple[Learner, list[Batch]]:
+    """Make a small net, always with the same weights, and the batches of a VOC folder in their order."""
+    torch.manual_seed(4)
+    train_set, _ = open_splits("voc", [data])
+    spec = MODELS["mb1-ssd-lite"]
+    config = spec.config_at(96)
+    net = spec.build(len(train_set.class_names), config=config)
+    net.init()
+    order = EpochBatches(len(train_set), batch_size, shuffle=False)
+    batches = list(make_loader(train_set, TestTransform(96), order, 0))
+    objective = Objective(net, Normaliser(127, 128.0), MultiboxLoss(), options.pop("precision", None))
+    made = optim.make_optimizer(net, options.pop("optim", optim.OptimOptions()))
+    return make(objective, made, options.pop("schedule", optim.ScheduleOptions(epochs=4)), **options), batches
+
+
+def freeze_norms(learner: Learner) -> None:
+    """Let batch norm stand still."""
+    for module in learner.net.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.eval()
+
+
+def join_batches(batches: list[Batch]) -> Batch:
+    """Make one batch of several."""
+    most = max(batch.boxes.shape[1] for batch in batches)
+    pad = torch.nn.functional.pad
+    return Batch(
+        torch.cat([batch.images for batch in batches]),
+        torch.cat([pad(batch.boxes, (0, 0, 0, most - batch.boxes.shape[1])) for batch in batches]),
+        torch.cat([pad(batch.labels, (0, most - batch.labels.shape[1])) for batch in batches]),
+        tuple(index for batch in batches for index in batch.indices),
+    )

@@ -1,0 +1,409 @@
+"""Several processes that train together: the same steps as one process takes, and one story told."""
+
+import csv
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import ROOT, assert_refused, train_words
+from learners import freeze_norms, join_batches, learner_on
+
+import train_ssd
+from vision.datasets import synthetic
+from vision.datasets.loading import EpochBatches
+from vision.engine import checkpoint
+from vision.engine.distributed import OneOfSeveral, StopTogether, noticing_loss
+from vision.engine.faults import ProcessLost, Stopped
+from vision.ssd.weights import read_weights
+from vision.structures import Batch, DataError
+
+#: Of a net without batch norm, and of samples without augmentation: pictures in one batch or in two are the same.
+WORDS = ("--net=sq-ssd-lite", "--augmentation=none", "--debug-steps=1", "--epochs=2")
+#: What torchrun itself says; its table of failures is the last of it.
+TORCHRUNS = re.compile(r"^([WE]\d{4} .*|\*+|)$")
+
+
+#: What torchrun gives each of several processes by itself.
+ONE_THREAD = {**os.environ, "OMP_NUM_THREADS": "1"}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    """Sixty pictures to train on, thirteen to validate."""
+    root = tmp_path_factory.mktemp("sixty")
+    options = {"size": (96, 80), "objects": (1, 3)}
+    synthetic.write_voc(
+        root, {"train": synthetic.drawings(60, 5, **options), "test": synthetic.drawings(13, 6, **options)}
+    )
+    return root
+
+
+def start(script, *words, **options) -> subprocess.Popen:
+    """Start two processes; what they write to standard error comes with the rest."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", str(script)]
+    together = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "cwd": ROOT, "env": ONE_THREAD}
+    return subprocess.Popen([*command, *map(str, words)], **{**together, **options})
+
+
+def run(script, *words) -> tuple[int, str]:
+    with start(script, *words) as process:
+        out = process.stdout.read()
+    return process.returncode, out
+
+
+def train(data, folder, *more) -> tuple[int, str]:
+    return run(ROOT / "train_ssd.py", *train_words(data, folder, *WORDS, *more))
+
+
+def losses_of(out: str) -> list[tuple[str, float]]:
+    return [(step, float(loss)) for step, loss in re.findall(r"Epoch: (\d, Step: \S+), Avg Loss: (\S+),", out)]
+
+
+def rows_of(folder: Path) -> list[dict[str, str]]:
+    with open(folder / "results.csv", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def process_of_rank(parent: int, rank: int) -> int:
+    """Find the process that torchrun started as this rank."""
+    for pid in Path(f"/proc/{parent}/task/{parent}/children").read_text().split():
+        if f"RANK={rank}" in Path(f"/proc/{pid}/environ").read_text().split("\0"):
+            return int(pid)
+    raise AssertionError("no such process")
+
+
+def train_alone(data, folder, *more) -> str:
+    """Train in one process, of one thread like each of several."""
+    words = [sys.executable, ROOT / "train_ssd.py", *train_words(data, folder, *WORDS, *more)]
+    return subprocess.run(words, capture_output=True, text=True, check=True, env=ONE_THREAD).stdout
+
+
+@pytest.fixture(scope="module")
+def alone(data, tmp_path_factory) -> tuple[str, Path]:
+    """What one process says and leaves, with batches of six."""
+    folder = tmp_path_factory.mktemp("alone")
+    return train_alone(data, folder, "--batch-size=6"), folder
+
+
+@pytest.fixture(scope="module")
+def together(data, tmp_path_factory) -> tuple[str, Path]:
+    """What two processes say and leave, with batches of three each."""
+    folder = tmp_path_factory.mktemp("together")
+    code, out = train(data, folder, "--batch-size=3")
+    assert code == 0, out
+    return out, folder
+
+
+def assert_close(one: list[tuple[str, float]], other: list[tuple[str, float]]) -> None:
+    assert [step for step, _ in one] == [step for step, _ in other]
+    assert [loss for _, loss in one] == pytest.approx([loss for _, loss in other], rel=1e-4)
+
+
+def test_two_processes_take_the_steps_of_one(alone, together):
+    one, other = losses_of(alone[0]), losses_of(together[0])
+    assert len(one) == 20
+    assert_close(one, other)
+    for mine, theirs in zip(rows_of(alone[1]), rows_of(together[1]), strict=True):
+        assert mine.keys() == theirs.keys()
+        for column in mine.keys() - {"seconds"}:
+            slack = 2e-3 if "Precision" in column else 1e-5  # a detection may change its place among equals
+            assert float(mine[column]) == pytest.approx(float(theirs[column]), rel=1e-4, abs=slack, nan_ok=True)
+    weights = read_weights(together[1] / "last.pth")
+    for key, value in read_weights(alone[1] / "last.pth").items():
+        torch.testing.assert_close(weights[key], value, rtol=1e-3, atol=1e-5)
+
+
+def test_the_first_process_alone_speaks_and_writes(alone, together):
+    out, folder = together
+    lines = [line for line in out.splitlines() if not TORCHRUNS.match(line)]
+    assert all(re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d - ", line) for line in lines), "no warnings of any library"
+    told = [line.partition(" - ")[2] for line in lines]
+    assert "2 processes: batches of 3 in each, 6 pictures a step (--auto-lr scales the rates to that)" in told
+    steps = [line for line in told if "Step: " in line]
+    assert len(steps) == len(set(steps)) == 20
+    assert {re.sub("Loss-.*", "", path.name) for path in folder.rglob("*")} >= {
+        re.sub("Loss-.*", "", path.name)
+        for path in alone[1].rglob("*")
+        if "tfevents" not in path.name and path.is_file()
+    }
+    assert len(list(folder.rglob("*tfevents*"))) == 1
+    assert json.loads((folder / "args.json").read_text())["processes"] == 2
+    assert json.loads((alone[1] / "args.json").read_text())["processes"] == 1
+
+
+def test_another_number_of_processes_goes_on_and_measures_the_same(data, together, tmp_path):
+    """With rates of zero both measure the same weights on the same batches; no picture may lack or count twice."""
+    more = ("--batch-size=3", "--epochs=3", "--lr=0", "--base-net-lr=0", "--weight-decay=0", "--momentum=0", "--resume")
+    for folder in ("one", "two"):
+        shutil.copytree(together[1], tmp_path / folder)
+    told = train_alone(data, tmp_path / "one", *more)
+    code, out = train(data, tmp_path / "two", *more)
+    assert code == 0, out
+    assert "Resume: epoch 2 goes on after step 0" in told
+    assert "Resume: epoch 2 goes on after step 0" in out
+    one, two = (rows_of(tmp_path / folder)[-1] for folder in ("one", "two"))
+    columns = [column for column in one if column.endswith("/val") or "Precision" in column]
+    assert len(columns) == 3 + 1 + 4
+    for column in columns:
+        assert float(two[column]) == pytest.approx(float(one[column]), rel=1e-12, abs=0, nan_ok=True)
+    weights = read_weights(tmp_path / "one/last.pth")
+    assert all(torch.equal(value, weights[key]) for key, value in read_weights(tmp_path / "two/last.pth").items())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="finds processes in /proc")
+def test_a_signal_to_one_stops_all_at_the_same_step_and_one_process_goes_on(script, data, alone, tmp_path):
+    words = train_words(data, tmp_path, *WORDS)
+    with start(ROOT / "train_ssd.py", *words, "--batch-size=3") as process:
+        first = []
+        for line in process.stdout:
+            first.append(line)
+            if "Step: 4/10" in line:
+                os.kill(process_of_rank(process.pid, 1), signal.SIGTERM)
+                break
+        first += process.stdout.readlines()
+    out = "".join(first)
+    assert re.search(r"go on with: torchrun --nproc_per_node=2 train_ssd\.py .* --resume\n", out), out
+    steps = len(losses_of(out))
+    assert 4 <= steps < 10
+    assert checkpoint.load_state(tmp_path / "last.state").position["step"] == steps
+    done = script(train_ssd.main, *words, "--batch-size=6", "--resume")
+    assert done.code == 0, done.err
+    assert f"Resume: epoch 0 goes on after step {steps}" in done.out
+    assert_close(losses_of(alone[0]), losses_of(out) + losses_of(done.out))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="finds processes in /proc")
+def test_a_process_that_is_killed_ends_the_other_which_saves(data, tmp_path):
+    with start(ROOT / "train_ssd.py", *train_words(data, tmp_path, *WORDS, "--epochs=500")) as process:
+        for line in process.stdout:
+            if "Step: 4/" in line:
+                os.kill(process_of_rank(process.pid, 1), signal.SIGKILL)
+                break
+        out = process.stdout.read()
+    assert process.returncode == 1
+    message = "train_ssd.py: failed: another process of this run has ended; its own message says why (ProcessLost)"
+    assert out.splitlines().count(message) == 1, out
+    assert re.search(r"Saved \S+last\.state; go on with: torchrun --nproc_per_node=2 ", out)
+    state = checkpoint.load_state(tmp_path / "last.state")
+    assert state.position["step"] >= 4
+    assert all(torch.isfinite(value).all() for value in state.learner["weights"].values())
+
+
+@pytest.fixture(scope="module")
+def found(data, tmp_path_factory) -> dict:
+    """What two_processes.py found."""
+    result = tmp_path_factory.mktemp("found") / "found.pt"
+    code, out = run(ROOT / "tests" / "two_processes.py", data, result)
+    assert code == 0, out
+    return torch.load(result, weights_only=True)
+
+
+def test_what_processes_tell_each_other(found):
+    assert found["ranks"] == [0, 1]
+    assert found["first"] == [0, 0]
+    assert found["turns"] == [False, True], "the second finds what the first has left"
+    assert found["launcher"] == "torchrun --nproc_per_node=2"
+
+
+@pytest.mark.parametrize(("case", "batches"), [("one each", 2), ("two each", 4)])
+def test_a_step_together_is_a_step_on_all_batches(data, found, case, batches):
+    learner, all_batches = learner_on(data, 2, clip_grad=1.0)
+    learner.train()
+    freeze_norms(learner)
+    losses = learner.step([join_batches(all_batches[:batches])], 5, 3)
+    for of_process in found[case]:
+        assert of_process["losses"] == pytest.approx([part.item() for part in losses], rel=1e-5)
+        for key, value in learner.net.state_dict().items():
+            torch.testing.assert_close(of_process["weights"][key], value, rtol=1e-4, atol=1e-6)
+
+
+def test_a_loss_that_is_not_finite_in_one_process_leaves_the_step_out_in_all(found):
+    assert all(of_process["refused"] for case in ("one each", "two each", "norms") for of_process in found[case])
+
+
+def test_batch_norms_statistics_are_averaged(data, found):
+    states = []
+    for place in range(2):
+        learner, batches = learner_on(data, 2)
+        learner.train()
+        learner.step([batches[place]], 5, 3)
+        states.append(learner.net.state_dict())
+    one, other = (of_process["weights"] for of_process in found["norms"])
+    assert all(torch.equal(value, other[key]) for key, value in one.items()), "both nets stay the same"
+    keys = [key for key in one if key.endswith(("running_mean", "running_var"))]
+    assert keys
+    for key in keys:
+        torch.testing.assert_close(one[key], (states[0][key] + states[1][key]) / 2, rtol=1e-5, atol=1e-7)
+
+
+# Errors.
+
+
+def errors_of(out: str) -> list[str]:
+    return [line for line in out.splitlines() if line.startswith("train_ssd.py: ")]
+
+
+def test_what_all_processes_stumble_over_is_said_once(data, tmp_path):
+    code, out = train(data, tmp_path, "--sync-bn")
+    assert code == 1
+    expected = "train_ssd.py: error: --sync-bn: PyTorch has it for CUDA only, this is cpu; leave it out"
+    assert errors_of(out) == [expected], out
+
+
+def test_what_one_process_stumbles_over_ends_all_and_is_said(data, tmp_path):
+    """The second reads other data than the first, of which a third has too few pictures."""
+    program = tmp_path / "train_ssd.py"
+    program.write_text(
+        f"import os, sys; sys.path.insert(0, {str(ROOT)!r})\n"
+        "import train_ssd; from vision import cli\n"
+        "cli.run(train_ssd.main, [*sys.argv[1:], '--data=' + os.environ['DATA' + os.environ['RANK']]])\n"
+    )
+    synthetic.write_voc(tmp_path / "other", {"train": synthetic.drawings(4, 7), "test": synthetic.drawings(2, 8)})
+    words = [word for word in train_words(data, tmp_path / "m", *WORDS) if not word.startswith("--data=")]
+    for second, expected in (
+        (tmp_path / "none", f"{tmp_path / 'none'}: no such folder"),
+        (tmp_path / "other", "processes 1 read other pictures than the first; give every machine the same data"),
+    ):
+        environment = {**ONE_THREAD, "DATA0": str(data), "DATA1": str(second)}
+        with start(program, *words, env=environment) as process:
+            out = process.stdout.read()
+        assert process.returncode == 1
+        (line,) = errors_of(out)
+        assert expected in line
+
+
+def test_batch_norm_over_processes_needs_several(script, data, tmp_path):
+    done = script(train_ssd.main, *train_words(data, tmp_path, "--sync-bn"))
+    assert_refused(done, "--sync-bn: this is one process; start several with torchrun, or leave it out")
+
+
+@pytest.fixture
+def several(monkeypatch):
+    """Give the processes that torchrun's variables speak of, not connected."""
+
+    def make(rank=0, size=4, here=2) -> OneOfSeveral:
+        variables = {"RANK": rank, "WORLD_SIZE": size, "LOCAL_RANK": rank % here, "LOCAL_WORLD_SIZE": here}
+        for name, value in variables.items():
+            monkeypatch.setenv(name, str(value))
+        return OneOfSeveral()
+
+    return make
+
+
+def test_devices_that_processes_cannot_share(several, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    for device, message in (
+        ("mps", "several processes can train on cpu or cuda only; use --device=cpu"),
+        ("cuda:1", "torchrun gives each process a GPU of its own; use --device=cuda"),
+        ("cuda", "torchrun started 2 processes on .* has 1 GPUs; start as many with --nproc_per_node"),
+    ):
+        with pytest.raises(DataError, match=message):
+            several().use(torch.device(device))
+    assert several().use(torch.device("cpu")) == torch.device("cpu")
+
+
+def test_the_command_names_the_machines(several):
+    assert several().launcher == "torchrun --nnodes=2 --nproc_per_node=2"
+    assert several(size=2).launcher == "torchrun --nproc_per_node=2"
+
+
+@pytest.mark.parametrize(("count", "batch_size", "size"), [(60, 3, 2), (61, 4, 3), (7, 2, 3), (23, 4, 2), (5, 1, 2)])
+def test_every_picture_is_in_one_part_of_one_batch(several, count, batch_size, size):
+    whole = EpochBatches(count, batch_size * size, seed=3, least=2 * size)
+    parts = [
+        list(several(rank, size, size).share_of_each(EpochBatches(count, batch_size * size, 3, least=2 * size)))
+        for rank in range(size)
+    ]
+    for batch, *of_processes in zip(whole, *parts, strict=True):
+        assert [key for part in of_processes for key in part] == batch
+        lengths = [len(part) for part in of_processes]
+        assert max(lengths) - min(lengths) <= 1
+        assert min(lengths) >= min(2, batch_size)
+    validation = [several(rank, size, size).share_of_all(EpochBatches(count, 3, shuffle=False)) for rank in range(size)]
+    assert sorted(index for part in validation for batch in part for _, index in batch) == list(range(count))
+    assert [len(part) for part in validation] == [len(list(part)) for part in validation]
+
+
+def test_an_epoch_goes_on_within(several):
+    share = several(1, 2, 2).share_of_each(EpochBatches(12, 4))
+    whole = list(share)
+    share.begin(0, 1)
+    assert list(share) == whole[1:]
+    assert (len(share), share.batches_of_epoch) == (2, 3)
+    share.begin(1)
+    assert list(share) != whole
+
+
+def test_fewer_pictures_than_processes():
+    net = learner_on
+    with pytest.raises(DataError, match="fewer training pictures than processes; start fewer with --nproc_per_node"):
+        train_ssd.check_batch_size(net, 0, ())
+
+
+class Scripted:
+    """Processes of which the others say what they were told to."""
+
+    def __init__(self, *others):
+        self.others = list(others)
+
+    def everyone(self, value):
+        return [value, self.others.pop(0)]
+
+
+def batch_with(*notes: str) -> Batch:
+    return Batch(torch.zeros(1), torch.zeros(1), torch.zeros(1), (), notes)
+
+
+def test_notes_are_exchanged_and_the_shorter_waits():
+    stop = StopTogether(Scripted(3, (None, ("theirs",)), (None, ()), (None, ())))
+    batches = list(stop.between([batch_with("mine"), batch_with()]))
+    assert [batch.notes for batch in batches] == [("mine", "theirs"), ()]
+    assert not stop._processes.others, "took part in the third batch of the other"
+
+
+def test_a_signal_to_another_stops_this_one_before_its_next_batch():
+    stop = StopTogether(Scripted(2, (None, ()), (signal.SIGTERM, ())))
+    batches = stop.between([batch_with(), batch_with()])
+    next(batches)
+    stop.check()
+    with pytest.raises(Stopped):
+        next(batches)
+    assert stop.exit_code == 143
+
+
+def test_a_signal_to_this_one_waits_for_the_others_to_know():
+    stop = StopTogether(Scripted(2, (None, ()), (None, ())))
+    batches = stop.between([batch_with(), batch_with()])
+    next(batches)
+    stop.signal = signal.SIGINT
+    stop.check()
+    with pytest.raises(Stopped):
+        next(batches)
+
+
+def test_other_errors_are_not_taken_for_a_lost_process():
+    with pytest.raises(ProcessLost), noticing_loss():
+        raise RuntimeError("[pair.cc:534] Connection closed by peer [127.0.0.1]:5")
+    with pytest.raises(RuntimeError, match="shapes") as caught, noticing_loss():
+        raise RuntimeError("shapes do not fit")
+    assert not isinstance(caught.value, ProcessLost)
+
+
+def test_one_process_has_nothing_of_it(data, tmp_path):
+    code = (
+        "import sys, train_ssd\n"
+        f"train_ssd.main({list(train_words(data, tmp_path, '--epochs=1', '--dry-run'))})\n"
+        "print('vision.engine.distributed' in sys.modules)"
+    )
+    environment = {**os.environ, "WORLD_SIZE": "2"}  # as some clusters set it, without torchrun
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True, env=environment
+    )
+    assert done.stdout.splitlines()[-1] == "False"

@@ -1,0 +1,111 @@
+"""Going on with a run: finding it, loading its weights, and putting a learner where it was."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+from vision.engine import checkpoint, pretrained
+from vision.engine.learner import Learner
+from vision.engine.loop import Position
+from vision.ssd.config import SSDConfig
+from vision.ssd.models import describe_weights
+from vision.ssd.ssd import SSD, load_strictly
+from vision.ssd.weights import read_weights
+from vision.structures import DataError
+
+logger = logging.getLogger(__name__)
+
+
+def find_run(resume: str | None, model_dir: Path) -> tuple[Path | None, checkpoint.RunState | None]:
+    """Find what --resume names: the file, and the state of the run it belongs to where there is one.
+
+    Args:
+        resume: a file or folder, "" for the newest of `model_dir`, None for no run.
+        model_dir: of the run that begins.
+
+    Raises:
+        DataError: there is nothing to resume, or its state cannot be read.
+    """
+    if resume is None:
+        return None, None
+    source = checkpoint.resume_source(resume, model_dir)
+    state_path = source if source.suffix == ".state" else checkpoint.state_beside(source)
+    return source, checkpoint.load_state(state_path) if state_path else None
+
+
+def load_weights(net: SSD, source: Path, state: checkpoint.RunState | None) -> bool:
+    """Load the weights to go on with, after checking that they are of this net.
+
+    Args:
+        net: with its class names.
+        source: a file of weights, or of the state.
+        state: of the run, where there is one.
+
+    Returns:
+        whether the run goes on; else only the weights were taken, and it starts at epoch 0.
+
+    Raises:
+        DataError: they are of another net, of another resolution, or of classes that nobody knows.
+    """
+    weights = state.learner["weights"] if state else read_weights(source)
+    description = state.description if state else describe_weights(weights, str(source))
+    pretrained.expect_net(description, net, source)
+    names = description["class_names"]
+    if names is None and description["num_classes"] != net.num_classes:
+        raise DataError(
+            f"{source}: was trained on {description['num_classes']} classes whose names it does not know, the data "
+            f"have {list(net.class_names)}; resume with the same classes, or start anew from it with --pretrained-ssd"
+        )
+    if description["config"] is not None and SSDConfig.from_dict(description["config"]).specs != net.config.specs:
+        width, height = SSDConfig.from_dict(description["config"]).width_height
+        raise DataError(f"{source}: was trained at {width}x{height}; add --resolution={width}x{height}")
+    if names is not None and tuple(names) != net.class_names:
+        kept = pretrained.take_classes(net, weights, names)
+        pretrained.take_normalisation(net, description)
+        new = [name for name in net.class_names[1:] if name not in kept]
+        dropped = [name for name in names[1:] if name not in kept]
+        logger.warning(
+            "Resume from %s: other classes, so weights only, starting at epoch 0; kept %s, new %s, dropped %s",
+            *(source, kept, new, dropped),
+        )
+        return False
+    load_strictly(net, weights, str(source))
+    pretrained.take_normalisation(net, description)
+    if state is None:
+        logger.warning(
+            "Resume from %s: weights only, no optimizer state of that epoch was found; starting at epoch 0", source
+        )
+        return False
+    logger.info("Resume from %s: optimizer and schedule go on", source)
+    return True
+
+
+def go_on(learner: Learner, state: checkpoint.RunState | None, course: dict[str, Any], epochs: int) -> Position:
+    """Put a learner where a state left it, and give the position to go on from.
+
+    Args:
+        learner: of the run.
+        state: None for a run that begins.
+        course: of the run, see `RunState`.
+        epochs: asked for.
+
+    Raises:
+        DataError: the state is of another optimizer, or of other frozen parts.
+    """
+    if state is None:
+        return Position()
+    learner.load_state_dict(state.learner)
+    checkpoint.restore_random_state(state.random, learner.device)
+    position = Position.from_values(state.position)
+    if position.step and course != state.course:
+        changed = ", ".join(key for key in course if course[key] != state.course.get(key))
+        logger.warning(
+            "Resume: stopped in the middle of epoch %d, with other %s: that epoch begins anew", position.epoch, changed
+        )
+        position.begin_epoch(position.epoch)
+    logger.info("Resume: epoch %d goes on after step %d", position.epoch, position.step)
+    if position.epoch >= epochs:
+        logger.warning("Resume: its %d epochs are done; --epochs=%d would add more", position.epoch, 2 * position.epoch)
+    return position

@@ -1,0 +1,82 @@
+"""What a run says of itself as it goes on: the documented lines, and the names of its curves."""
+
+from __future__ import annotations
+
+import logging
+
+from vision.engine.loop import EpochResult, StepResult
+from vision.engine.rehearsal import Rehearsal
+
+logger = logging.getLogger(__name__)
+
+
+def log_result(result: StepResult | EpochResult) -> None:
+    """Log the losses of some steps, or the results of an epoch."""
+    if isinstance(result, StepResult):
+        if result.losses is None:
+            return
+        logger.info(
+            "Epoch: %d, Step: %d/%d, Avg Loss: %.4f, Avg Regression Loss %.4f, Avg Classification Loss: %.4f",
+            *(result.epoch, result.step, result.steps, result.losses.total, *result.losses),
+        )
+        return
+    for kind, losses in (("Training", result.losses), ("Validation", result.validation)):
+        if losses is not None:
+            logger.info(
+                f"Epoch: %d, {kind} Loss: %.4f, {kind} Regression Loss %.4f, {kind} Classification Loss: %.4f",
+                *(result.epoch, losses.total, *losses),
+            )
+    if result.unreadable:
+        logger.warning(
+            "Epoch: %d, %d pictures could not be read, others stood for them", result.epoch, result.unreadable
+        )
+    if result.report is not None:
+        for of_class in result.report.classes:
+            logger.info("Epoch: %d, Average Precision %s: %.4f", result.epoch, of_class.name, of_class.ap_2007)
+        logger.info("Epoch: %d, Mean Average Precision: %.4f", result.epoch, result.report.mean_ap_2007)
+    if result.skipped:
+        logger.warning("Epoch: %d, %d steps left out, their losses were not finite", result.epoch, result.skipped)
+
+
+def scalars_of(result: EpochResult) -> dict[str, float]:
+    """Name an epoch's numbers as TensorBoard and `results.csv` show them."""
+    values = {}
+    for kind, losses in (("train", result.losses), ("val", result.validation)):
+        if losses is not None:
+            values[f"Loss/{kind}"] = losses.total
+            values[f"Regression Loss/{kind}"] = losses.regression
+            values[f"Classification Loss/{kind}"] = losses.classification
+    if result.report is not None:
+        values["Mean Average Precision/val"] = result.report.mean_ap_2007
+        values |= {f"Class Average Precision/{of_class.name}": of_class.ap_2007 for of_class in result.report.classes}
+    return values
+
+
+def log_rehearsal(rehearsal: Rehearsal, epochs: int, validation_epochs: int) -> None:
+    """Say what a run will cost.
+
+    Args:
+        rehearsal: of it.
+        epochs: that it will have.
+        validation_epochs: epochs between validations.
+    """
+    logger.info("first losses: training %.4f, validation %.4f", rehearsal.losses.total, rehearsal.validation.total)
+    memory = [
+        f"{size / 2**20:.0f} MiB {where}"
+        for size, where in ((rehearsal.peak_memory, "of memory"), (rehearsal.peak_device_memory, "on the GPU"))
+        if size is not None
+    ]
+    logger.info("peak so far: %s, loader workers apart", ", ".join(memory) or "not known here")
+    whole = rehearsal.training_seconds * epochs + rehearsal.validation_seconds * -(-epochs // validation_epochs)
+    logger.info(
+        "%.3f s a step: about %s an epoch and %s a validation, %s for %d epochs",
+        *(rehearsal.seconds_per_step, in_words(rehearsal.training_seconds), in_words(rehearsal.validation_seconds)),
+        *(in_words(whole), epochs),
+    )
+
+
+def in_words(seconds: float) -> str:
+    """Write a time for people: 40 s, 12 min, 3.5 h."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
