@@ -356,6 +356,31 @@ def test_the_tutorials_commands_run_as_printed(stand_in, pictures, more):
     assert len(list((stand_in / "models/drone").glob("mb1-ssd-Epoch-0-Loss-*.pth"))) == 1
 
 
+def test_what_came_from_a_file_and_what_did_not_is_said_in_three_lines(script, voc_root, model_dir, tmp_path):
+    words = [word for word in train_words(voc_root, tmp_path / "m", "--dry-run") if not word.startswith("--pretrained")]
+    done = script(train_ssd.main, *words, f"--pretrained-ssd={model_dir / 'best.pth'}")
+    assert done.code == 0, done.err
+    lines = [line.partition(" - ")[2] for line in done.out.splitlines()]
+    net = read_weights(model_dir / "best.pth")
+    trained = [key for key in net if not key.endswith("tracked")]
+    heads = [sum(key.startswith(part) for key in trained) for part in ("classification_headers", "regression_headers")]
+    counts = f"{heads[0]} of classification_headers, {heads[1]} of regression_headers"
+    at = lines.index(
+        f"Init from pretrained ssd {model_dir / 'best.pth'}: {len(trained) - sum(heads)} of {len(trained)} weights"
+    )
+    assert lines[at + 1 : at + 3] == [
+        f"not in the file or of its classes, start anew: {counts}",
+        f"not used of the file: {counts}",
+    ]
+    backbone = {key.removeprefix("base_net."): value for key, value in net.items() if key.startswith("base_net.")}
+    torch.save(backbone, tmp_path / "base.pth")
+    done = script(train_ssd.main, *words, f"--base-net={tmp_path / 'base.pth'}")
+    came = sum(not key.endswith("tracked") for key in backbone)
+    assert f"Init from base net {tmp_path / 'base.pth'}: {came} of {len(trained)} weights\n" in done.out
+    assert f"start anew: {heads[0]} of classification_headers, " in done.out
+    assert "not used of the file: nothing\n" in done.out
+
+
 # Resume.
 
 

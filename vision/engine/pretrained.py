@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -14,7 +15,7 @@ from torch import nn
 
 from vision.ssd.config import SSDConfig
 from vision.ssd.models import PUBLISHED_MB1, describe_weights, identify, identify_base_net
-from vision.ssd.ssd import SSD
+from vision.ssd.ssd import HEADS, SSD
 from vision.ssd.weights import read_weights
 from vision.structures import DataError
 from vision.utils.download import DownloadError, Fetcher
@@ -148,14 +149,16 @@ def initialise(net: SSD, *, base_net: str | None, pretrained_ssd: str | None, im
             net.init_from_base_net(base_net, weights)
         except DataError as err:
             raise DataError(_of_another_net(base_net, weights, net) or str(err)) from err
-        logger.info("Init from base net %s", base_net)
+        own = _trained(net.base_net.state_dict())
+        _report(f"base net {base_net}", net, {f"base_net.{key}" for key in own}, _trained(weights) - own)
     elif pretrained_ssd is not None:
         weights = read_weights(pretrained_ssd)
         description = describe_weights(weights, pretrained_ssd)
         expect_net(description, net, pretrained_ssd)
         net.init_from_pretrained_ssd(pretrained_ssd, weights)
         take_normalisation(net, description)
-        logger.info("Init from pretrained ssd %s", pretrained_ssd)
+        heads = {key for key in _trained(weights) if key.startswith(HEADS)}
+        _report(f"pretrained ssd {pretrained_ssd}", net, _trained(weights) - heads, heads)
     else:
         net.init()
         logger.info("Init from scratch")
@@ -201,13 +204,26 @@ def take_imagenet(net: SSD, weights: dict, source: Path) -> None:
         raise DataError(f"{source}: has {len(theirs)} weights below `features`, expected at most {len(own)}")
     mean, std = (tuple(255 * value for value in values) for values in (_IMAGENET_MEAN, _IMAGENET_STD))
     net.config = replace(net.config, image_mean=mean, image_std=std)
-    left = list(own)[len(pairs) :]
-    logger.info(
-        "Init from %s: %d of %d weights of the backbone, with torchvision's normalisation", source, len(pairs), len(own)
-    )
-    logger.info("not in the file, start anew: %s", ", ".join(left) or "none of the backbone")
-    classifier = sum(not key.startswith("features.") for key in weights)
-    logger.info("not used of the file: %d weights of its classifier", classifier)
+    matched = {f"base_net.{key}" for (key, _), _ in pairs}
+    _report(f"{source}, with torchvision's normalisation", net, matched, _trained(weights) - theirs.keys())
+
+
+def _trained(names: Iterable[str]) -> set[str]:
+    """Leave out the counters of batches, which no net needs and not every file has."""
+    return {name for name in names if not name.endswith("num_batches_tracked")}
+
+
+def _report(source: str, net: SSD, matched: set[str], unused: set[str]) -> None:
+    """Say in three lines what came from a file, what starts anew, and what of the file is not used."""
+    own = _trained(net.state_dict())
+    logger.info("Init from %s: %d of %d weights", source, len(matched), len(own))
+    logger.info("not in the file or of its classes, start anew: %s", _by_part(own - matched))
+    logger.info("not used of the file: %s", _by_part(unused))
+
+
+def _by_part(names: set[str]) -> str:
+    counts = Counter(name.partition(".")[0] for name in names)
+    return ", ".join(f"{count} of {part}" for part, count in sorted(counts.items())) or "nothing"
 
 
 def _of_another_net(path: str, weights: dict, net: SSD) -> str | None:
