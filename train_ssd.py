@@ -46,6 +46,7 @@ from vision.ssd.config import SSDConfig
 from vision.ssd.data_preprocessing import AUGMENTATIONS, Normaliser, TestTransform, TrainAugmentation
 from vision.ssd.models import DEFAULT_NET, MODELS
 from vision.ssd.ssd import SSD, place
+from vision.ssd.weights import digest_of
 from vision.structures import Annotation, DataError
 from vision.utils.files import remove_parts, write_text
 from vision.utils.progress import no_progress
@@ -275,6 +276,7 @@ def prepare(args: argparse.Namespace, words: Sequence[str], processes: Alone) ->
         pretrained.initialise(net, base_net=args.base_net, pretrained_ssd=pretrained_ssd, imagenet=imagenet)
     elif not resume.load_weights(net, source, state):
         state = None
+    processes.check_same("starts from other weights", lambda: digest_of(net.state_dict()))
     config = net.config  # with the normalisation of the starting weights
     precision, choices = choose(args, net, device, state, processes)
     place(net, device, choices["channels_last"])
@@ -507,13 +509,7 @@ def read_data(
     require_sense(train_set, args.data)
     if args.strict:
         audit.require_flawless()
-    prints = processes.everyone((fingerprint(train_set), fingerprint(val_set)))
-    others = [str(rank) for rank, found in enumerate(prints) if found != prints[0]]
-    if others:
-        raise DataError(
-            f"{', '.join(args.data)}: processes {', '.join(others)} read other pictures than the first; give every "
-            "machine the same data"
-        )
+    processes.check_same("reads other pictures", lambda: (fingerprint(train_set), fingerprint(val_set)))
     return train_set, val_set, audit
 
 

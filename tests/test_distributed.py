@@ -21,7 +21,7 @@ from vision.datasets.loading import EpochBatches
 from vision.engine import checkpoint
 from vision.engine.distributed import OneOfSeveral, StopTogether, noticing_loss
 from vision.engine.faults import ProcessLost, Stopped
-from vision.ssd.weights import read_weights
+from vision.ssd.weights import digest_of, read_weights
 from vision.structures import Batch, DataError
 
 #: Of a net without batch norm, and of samples without augmentation: pictures in one batch or in two are the same.
@@ -269,7 +269,7 @@ def test_what_one_process_stumbles_over_ends_all_and_is_said(data, tmp_path):
     words = [word for word in train_words(data, tmp_path / "m", *WORDS) if not word.startswith("--data=")]
     for second, expected in (
         (tmp_path / "none", f"{tmp_path / 'none'}: no such folder"),
-        (tmp_path / "other", "processes 1 read other pictures than the first; give every machine the same data"),
+        (tmp_path / "other", " reads other pictures than the first; give every machine the same files"),
     ):
         environment = {**ONE_THREAD, "DATA0": str(data), "DATA1": str(second)}
         with start(program, *words, env=environment) as process:
@@ -277,6 +277,17 @@ def test_what_one_process_stumbles_over_ends_all_and_is_said(data, tmp_path):
         assert process.returncode == 1
         (line,) = errors_of(out)
         assert expected in line
+
+
+def test_machines_that_start_from_other_weights_are_named(several, monkeypatch):
+    process = several(size=2)
+    one, other = ({"a": torch.tensor([1.0, last])} for last in (2.0, 2.5))
+    said = [(digest_of(one), "left"), (digest_of(other), "right")]
+    monkeypatch.setattr(process, "everyone", lambda value: said)
+    with pytest.raises(DataError, match="process 1 on right starts from other weights than the first"):
+        process.check_same("starts from other weights", lambda: digest_of(one))
+    said[1] = (digest_of({"a": one["a"].clone()}), "right")
+    process.check_same("starts from other weights", lambda: digest_of(one))
 
 
 def test_batch_norm_over_processes_needs_several(script, data, tmp_path):

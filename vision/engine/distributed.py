@@ -92,7 +92,7 @@ class OneOfSeveral(Alone):
             )
         device = torch.device("cuda", self.rank_here)
         torch.cuda.set_device(device)
-        self.group = torch.distributed.new_group(backend="nccl", device_id=device)
+        self.group = torch.distributed.new_group(backend="nccl")
         return device
 
     @property
@@ -133,6 +133,13 @@ class OneOfSeveral(Alone):
         if not self.rank_here:
             self.everyone(None)
         return value
+
+    def check_same(self, what: str, value: Callable[[], Any]) -> None:
+        """Check that what a function gives is the same in all processes; see `Alone.check_same`."""
+        found = self.everyone((value(), socket.gethostname()))
+        for rank, (other, host) in enumerate(found):
+            if other != found[0][0]:
+                raise DataError(f"process {rank} on {host} {what} than the first; give every machine the same files")
 
     def prepare(self, function: Callable[[], Value]) -> Value:
         """Call a function that may fail in one process or in several; then all end, and one that failed says why.

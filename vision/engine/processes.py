@@ -58,6 +58,17 @@ class Alone:
         """Call a function in one process of each machine, then in its others: they find the files it has made."""
         return function()
 
+    def check_same(self, what: str, value: Callable[[], Any]) -> None:
+        """Check that what a function gives is the same in all processes.
+
+        Args:
+            what: it is, to complete "process 1 ... than the first".
+            value: gives something that can be compared.
+
+        Raises:
+            DataError: it is not.
+        """
+
     def prepare(self, function: Callable[[], Value]) -> Value:
         """Call a function that may fail in one process or in several; then all end, and the reason is said once."""
         return function()

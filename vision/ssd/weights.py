@@ -7,7 +7,9 @@ state_dict's `_metadata`, PyTorch's own place for facts about modules: it surviv
 
 from __future__ import annotations
 
+import hashlib
 from collections import OrderedDict
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -59,3 +61,12 @@ def description_of(weights: dict[str, Tensor]) -> dict[str, Any] | None:
         if METADATA_KEY in facts:
             return facts[METADATA_KEY]
     return None
+
+
+def digest_of(weights: Mapping[str, Tensor]) -> str:
+    """Digest names and values of weights on the CPU."""
+    digest = hashlib.blake2b(digest_size=12)
+    for key, value in weights.items():
+        digest.update(key.encode())
+        digest.update(value.contiguous().numpy().tobytes())
+    return digest.hexdigest()
