@@ -7,6 +7,7 @@ python3 benchmarks/kill_runs.py --kills=30 --signal=SIGKILL
 from __future__ import annotations
 
 import argparse
+import os
 import random
 import shutil
 import signal
@@ -28,14 +29,25 @@ from vision.ssd.weights import read_weights  # noqa: E402
 EPOCHS, PICTURES = 30, 24
 
 
-def command(data: Path, folder: Path, workers: int) -> list[str]:
+def command(data: Path, folder: Path, workers: int, processes: int) -> list[str]:
     """Give the command of a small run that saves its state every other step."""
+    torchrun = (
+        [] if processes == 1 else ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
+    )
     return [
-        *(sys.executable, str(ROOT / "train_ssd.py"), "--dataset-type=voc", f"--data={data}", f"--model-dir={folder}"),
+        *(sys.executable, *(torchrun if processes > 1 else []), str(ROOT / "train_ssd.py")),
+        *("--dataset-type=voc", f"--data={data}", f"--model-dir={folder}"),
         *("--net=mb1-ssd-lite", "--resolution=96", "--pretrained-ssd=none", "--seed=1", "--device=cpu"),
-        *(f"--epochs={EPOCHS}", "--batch-size=4", "--checkpoint-steps=2", "--keep-checkpoints=2", "--auto-resume"),
-        f"--workers={workers}",
+        *(f"--epochs={EPOCHS}", f"--batch-size={4 // processes}", "--checkpoint-steps=2", "--keep-checkpoints=2"),
+        *("--auto-resume", f"--workers={workers}"),
     ]
+
+
+def victim(process: subprocess.Popen, rng: random.Random) -> int:
+    """Choose the process to signal: of those that torchrun has started one, else the run itself."""
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    ranks = [pid for pid in children if b"\0RANK=" in Path(f"/proc/{pid}/environ").read_bytes()]
+    return int(rng.choice(ranks)) if ranks else process.pid
 
 
 def same_weights(one: Path, other: Path) -> bool:
@@ -49,6 +61,9 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=30)
     parser.add_argument("--signal", default="SIGKILL", choices=("SIGKILL", "SIGTERM", "SIGINT"))
     parser.add_argument("--workers", type=int, default=0)
+    parser.add_argument(
+        "--processes", type=int, default=1, choices=(1, 2), help="2: by torchrun, of which one is killed"
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     args = parser.parse_args()
     rng = random.Random(args.seed)
@@ -59,18 +74,19 @@ def main() -> None:
         synthetic.write_voc(root / "data", splits)
         whole, folder = root / "whole", root / "killed"
         began = time.monotonic()
-        subprocess.run(command(root / "data", whole, args.workers), check=True, capture_output=True)
+        subprocess.run(command(root / "data", whole, args.workers, args.processes), check=True, capture_output=True)
         duration = time.monotonic() - began
         print(f"undisturbed: {duration:.1f} s")
         kills = finished = equal = unloadable = 0
         codes: dict[int, int] = {}
         while kills < args.kills or (folder / checkpoint.STATE).exists():
-            process = subprocess.Popen(command(root / "data", folder, args.workers), stdout=subprocess.DEVNULL)
+            words = command(root / "data", folder, args.workers, args.processes)
+            process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
             moment = rng.uniform(0, duration / 2) if kills < args.kills else 10 * duration
             try:
                 process.wait(moment)
             except subprocess.TimeoutExpired:
-                process.send_signal(getattr(signal, args.signal))
+                os.kill(victim(process, rng), getattr(signal, args.signal))
                 code = process.wait()
                 kills += 1
                 codes[code] = codes.get(code, 0) + 1
