@@ -31,8 +31,7 @@ def step(processes: Alone, data: Path, batches: list[int], frozen: bool) -> dict
     return {
         "losses": [part.item() for part in losses],
         "weights": weights,
-        "refused": refused is None
-        and all(torch.equal(before[key], after[key]) for key in before if "num_b" not in key),
+        "refused": refused is None and all(torch.equal(before[key], after[key]) for key in before),
     }
 
 

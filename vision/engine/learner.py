@@ -138,7 +138,7 @@ class Learner:
         """
         set_rates(self.optimizer, rate_factor(iteration, steps_per_epoch, self.schedule))
         # Batch norm moves in the forward pass already.
-        buffers = [buffer for buffer in self.net.buffers() if buffer.is_floating_point()]
+        buffers = list(self.net.buffers())
         before = [buffer.clone() for buffer in buffers]
         losses = None
         try:
