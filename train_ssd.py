@@ -15,8 +15,8 @@ import secrets
 import shlex
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -30,9 +30,9 @@ from vision import __version__, cli
 from vision.boxes.forms import center_form_to_corner_form
 from vision.datasets import DetectionDataset, labels, open_splits
 from vision.datasets.audit import LINES_PER_KIND, Audit, box_sides, fingerprint, make_audit
-from vision.datasets.loading import EpochBatches, make_loader
+from vision.datasets.loading import EpochBatches, end_workers, make_loader
 from vision.engine import checkpoint, optim, pretrained, resume
-from vision.engine.faults import Means, ProcessLost, Stop, Stopped, with_less
+from vision.engine.faults import Means, ProcessLost, Stop, Stopped, is_dead_worker, with_less
 from vision.engine.learner import Learner, Objective
 from vision.engine.loop import EpochResult, Position, RunOptions, StepResult, fit
 from vision.engine.precision import AMP_CHOICES, Precision, choose_precision
@@ -235,11 +235,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         cli.setup_logging(args.log_level if processes.is_first else "critical")
         logger.info("%s", args)
         run = processes.prepare(lambda: prepare(args, sys.argv[1:] if argv is None else argv, processes))
-        return 0 if run is None else run.train()
+        return run.rehearse() if args.dry_run else run.train()
 
 
-def prepare(args: argparse.Namespace, words: Sequence[str], processes: Alone) -> Run | None:
-    """Do all that comes before the first step; gives the run, None for a dry one.
+def prepare(args: argparse.Namespace, words: Sequence[str], processes: Alone) -> Run:
+    """Do all that comes before the first step.
 
     Args:
         args: of the command line.
@@ -282,10 +282,12 @@ def prepare(args: argparse.Namespace, words: Sequence[str], processes: Alone) ->
     place(net, device, choices["channels_last"])
 
     frozen = optim.freeze(net, options := optim_options(args, processes.size))
-    means = Means(args.batch_size, args.accumulate, args.workers)
-    open_loaders = partial(make_loaders, args, config, train_set, val_set, seed, device, processes)
-    loaders = open_loaders(means)
-    check_batch_size(net, min(len(batch) for batch in loaders[0].batch_sampler), frozen)
+    least = max(2, processes.size * (2 if optim.trains_batch_norm(net, frozen) else 1))
+    make_batches = partial(EpochBatches, len(train_set), seed=seed, least=least)
+    batches = make_batches(args.batch_size * processes.size)
+    smallest = min(len(batch) for batch in batches) // processes.size
+    check_batch_size(net, smallest * (processes.size if args.sync_bn else 1), frozen)
+    average = optim.WeightAverage(net) if args.ema else None
     if args.sync_bn:
         processes.synchronise_batch_norm(net)
     learner = processes.make_learner(
@@ -294,25 +296,28 @@ def prepare(args: argparse.Namespace, words: Sequence[str], processes: Alone) ->
         schedule_options(args),
         frozen=frozen,
         clip_grad=args.clip_grad,
-        average=optim.WeightAverage(net) if args.ema else None,
+        average=average,
     )
-    annotations = [val_set.annotation(index) for index in range(len(val_set))]
-    if args.dry_run:
-        log_rehearsal(rehearse(learner, *loaders, annotations, args.accumulate), args.epochs, args.validation_epochs)
-        if processes.is_first:
-            draw_audit_page(args.model_dir / "audit.png", train_set, audit, config)
-        logger.info("Dry run done: nothing was trained; %s has all of the audit", args.model_dir / "audit.json")
-        return None
-
-    course = {"pictures": fingerprint(train_set), "seed": seed, "step": pictures_per_step(args, processes.size)}
+    course = {
+        "pictures": fingerprint(train_set),
+        "seed": seed,
+        "step": pictures_per_step(args, processes.size),
+        "batches": batches.batches_of_epoch,
+    }
     position = resume.go_on(learner, state, course, args.epochs)
-    if processes.is_first:
+    if processes.is_first and args.dry_run:
+        draw_audit_page(args.model_dir / "audit.png", train_set, audit, config)
+    elif processes.is_first:
         labels.store_labels(args.model_dir / "labels.txt", class_names)
         prints = {"training": course["pictures"], "validation": fingerprint(val_set)}
         facts = {"device": str(device), "processes": processes.size, **choices, "fingerprints": prints}
         write_arguments(args.model_dir / "args.json", arguments(words, args, seed, facts))
     return Run(
-        *(args, words, processes, learner, means, open_loaders, annotations, train_set.ids, position, course, choices),
+        *(args, words, processes, learner),
+        Means(args.batch_size, args.accumulate, args.workers),
+        partial(open_loaders, args, config, train_set, val_set, make_batches, device, processes),
+        [val_set.annotation(index) for index in range(len(val_set))],
+        *(train_set.ids, position, course, choices),
         best=state.best if state else {},
         waited=state.waited if state else 0,
     )
@@ -343,7 +348,7 @@ class Run:
     processes: Alone
     learner: Learner
     means: Means
-    open_loaders: Callable[[Means], tuple[DataLoader, DataLoader]]
+    open_loaders: Callable[[Means], AbstractContextManager[tuple[DataLoader, DataLoader]]]
     annotations: Sequence[Annotation]
     train_ids: Sequence[str]
     position: Position
@@ -352,42 +357,56 @@ class Run:
     best: dict[str, Any]
     waited: int
 
+    def rehearse(self) -> int:
+        """Try a few steps, and say what a run will cost; gives the exit code."""
+        with self.open_loaders(self.means) as loaders:
+            found = rehearse(self.learner, *loaders, self.annotations, self.means.accumulate, self.processes.everyone)
+        log_rehearsal(found, self.args.epochs, self.args.validation_epochs)
+        logger.info("Dry run done: nothing was trained; %s has all of the audit", self.args.model_dir / "audit.json")
+        return 0
+
     def train(self) -> int:
         """Train to the end, or to a signal; gives the exit code."""
-        progress = cli.progress if self.processes.is_first else no_progress
         table = ResultsTable(self.args.model_dir / "results.csv", self.position.epoch)
         scalars = Scalars(self.args.model_dir / "tensorboard") if self.processes.is_first else nullcontext()
+        code = None
         with self.processes.stop() as stop, scalars:
-            while True:
-                results = fit(
-                    self.learner,
-                    *self.open_loaders(self.means),
-                    self.annotations,
-                    self.learner.net.class_names,
-                    RunOptions(
-                        self.args.validation_epochs,
-                        self.args.debug_steps,
-                        self.args.validation_mean_ap,
-                        self.means.accumulate,
-                    ),
-                    train_ids=self.train_ids,
-                    position=self.position,
-                    progress=lambda items, what, total: stop.between(progress(items, what, total)),
-                    everyone=self.processes.everyone,
-                )
-                try:
-                    self.through(results, stop, table, scalars)
-                    break
-                except Stopped:
-                    self.save_to_go_on()
-                    self.processes.everyone(None)  # when one ends, torchrun ends all: wait until it is saved
-                    return stop.exit_code
-                except ProcessLost:
-                    self.save_to_go_on()
-                    raise
-                except (RuntimeError, MemoryError, OSError) as err:
-                    self.try_with_less(err)
-                    del results
+            while code is None:
+                code = self.train_with_means(stop, table, scalars)
+        self.processes.everyone(None)  # when one ends, torchrun ends all: wait for what the first writes
+        return code
+
+    def train_with_means(self, stop: Stop, table: ResultsTable, scalars: Scalars) -> int | None:
+        """Go on with the batches and loader processes there are; gives the exit code, None to try again with less."""
+        progress = cli.progress if self.processes.is_first else no_progress
+        with self.open_loaders(self.means) as loaders:
+            results = fit(
+                self.learner,
+                *loaders,
+                self.annotations,
+                self.learner.net.class_names,
+                RunOptions(
+                    self.args.validation_epochs,
+                    self.args.debug_steps,
+                    self.args.validation_mean_ap,
+                    self.means.accumulate,
+                ),
+                train_ids=self.train_ids,
+                position=self.position,
+                progress=lambda items, what, total: stop.between(progress(items, what, total)),
+                everyone=self.processes.everyone,
+            )
+            try:
+                self.through(results, stop, table, scalars)
+            except Stopped:
+                self.save_to_go_on()
+                return stop.exit_code
+            except ProcessLost:
+                self.save_to_go_on()
+                raise
+            except (RuntimeError, MemoryError, OSError) as err:
+                self.make_do_with_less(err)
+                return None
         logger.info("Task done, exiting program.")
         return 0
 
@@ -425,11 +444,14 @@ class Run:
                 return
             stop.check()
 
-    def try_with_less(self, err: BaseException) -> None:
-        """Make do with smaller batches or fewer processes after an error, or raise it."""
-        # Several processes would have to know of it, but wait for this one's part of the step.
-        less = with_less(err, self.means) if self.processes.size == 1 else None
+    def make_do_with_less(self, err: BaseException) -> None:
+        """Choose smaller batches or fewer loader processes after an error, or raise it."""
+        several = self.processes.size > 1
+        # The others wait within a step for this one's part, and cannot be told to try it otherwise.
+        less = None if several else with_less(err, self.means)
         if less is None:
+            if several and is_dead_worker(err):  # between two steps, so that the state is good
+                self.save_to_go_on()
             raise err
         logger.warning("%s", cli.error_line(err))
         logger.warning(
@@ -520,6 +542,8 @@ def choose(
     amp = state.choices["amp"] if state and args.amp == "auto" else args.amp
     precision, why = choose_precision(amp, device)
     logger.info(why)
+    if (name := processes.from_first(lambda: precision.name)) != precision.name:
+        precision, _ = choose_precision(name, device)
     if state:
         channels_last = state.choices["channels_last"]
     elif args.seed is None and not args.dry_run:
@@ -711,26 +735,32 @@ def check_batch_size(net, smallest: int, frozen: Sequence) -> None:
         ) from err
 
 
-def make_loaders(
+@contextmanager
+def open_loaders(
     args: argparse.Namespace,
     config: SSDConfig,
     train_set: DetectionDataset,
     val_set: DetectionDataset,
-    seed: int,
+    make_batches: Callable[[int], EpochBatches],
     device: torch.device,
     processes: Alone,
     means: Means,
-) -> tuple[DataLoader, DataLoader]:
-    """Make the loaders of training and validation pictures."""
+) -> Iterator[tuple[DataLoader, DataLoader]]:
+    """Give the loaders of training and validation pictures, as long as the block runs."""
     rest = {"workers": means.workers, "pin_memory": device.type == "cuda"}
     augmentation = TrainAugmentation(config.image_size, config.image_mean, config.image_std, args.augmentation)
     plain = TestTransform(config.image_size, config.image_mean, config.image_std)
-    training = EpochBatches(len(train_set), means.batch_size * processes.size, seed, least=2 * processes.size)
+    training = make_batches(means.batch_size * processes.size)
     validation = EpochBatches(len(val_set), means.batch_size, shuffle=False)
-    return (
-        make_loader(train_set, augmentation, processes.share_of_each(training), seed=seed, **rest),
+    loaders = (
+        make_loader(train_set, augmentation, processes.share_of_each(training), seed=training.seed, **rest),
         make_loader(val_set, plain, processes.share_of_all(validation), replaces=False, **rest),
     )
+    try:
+        yield loaders
+    finally:
+        for loader in loaders:
+            end_workers(loader)
 
 
 if __name__ == "__main__":

@@ -126,6 +126,13 @@ def _start_worker(_: int) -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
+def end_workers(loader: DataLoader) -> None:
+    """End a loader's processes now; they do not heed the signal by which Python would end them when it exits."""
+    if loader._iterator is not None:  # no public name ends persistent workers
+        loader._iterator._shutdown_workers()
+        loader._iterator = None
+
+
 def make_loader(
     dataset: DetectionDataset,
     resampler: Resampler,
@@ -148,7 +155,7 @@ def make_loader(
         pin_memory: for a CUDA device.
 
     Returns:
-        a loader; call `loader.batch_sampler.begin` before each epoch.
+        a loader; call `loader.batch_sampler.begin` before each epoch, and `end_workers` at the end.
     """
     extras: dict[str, Any] = {"persistent_workers": True, "worker_init_fn": _start_worker} if workers else {}
     return DataLoader(

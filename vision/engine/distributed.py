@@ -14,6 +14,7 @@ import itertools
 import os
 import socket
 from collections.abc import Callable, Iterator, Sequence
+from datetime import timedelta
 from typing import Any, NamedTuple, TypeVar
 
 import torch
@@ -32,7 +33,10 @@ from vision.structures import Batch, DataError
 Value = TypeVar("Value")
 
 #: Parts of the messages with which gloo and NCCL say that the other end of a connection is gone.
-_GONE = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "NCCL", "remote process exited")
+_GONE = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "Timed out", "remote process exited")
+
+#: How long one process may read data or fetch files while the others wait.
+_PREPARATION = timedelta(days=1)
 
 
 @contextlib.contextmanager
@@ -42,7 +46,9 @@ def noticing_loss() -> Iterator[None]:
         yield
     except RuntimeError as err:
         if isinstance(err, torch.distributed.DistError) or any(part in str(err) for part in _GONE):
-            raise ProcessLost("another process of this run has ended; its own message says why") from err
+            raise ProcessLost(
+                f"another process of this run has ended, its own message says why ({str(err).splitlines()[0]})"
+            ) from err
         raise
 
 
@@ -60,13 +66,13 @@ class OneOfSeveral(Alone):
         self.size = int(os.environ["WORLD_SIZE"])
         self.rank_here = int(os.environ["LOCAL_RANK"])
         self.size_here = int(os.environ["LOCAL_WORLD_SIZE"])
-        #: Where gradients are averaged: by NCCL between GPUs.
+        #: Where gradients are averaged, by NCCL between GPUs; apart from what `everyone` uses, or the one could
+        #: take the other's bytes for its own when a process has failed.
         self.group: torch.distributed.ProcessGroup | None = None
+        self._control: torch.distributed.ProcessGroup | None = None
 
     def __enter__(self) -> OneOfSeveral:
-        with noticing_loss():
-            torch.distributed.init_process_group("gloo")
-        self.group = torch.distributed.group.WORLD
+        torch.distributed.init_process_group("gloo", timeout=_PREPARATION)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
@@ -79,28 +85,31 @@ class OneOfSeveral(Alone):
         Raises:
             DataError: there are too few GPUs, or the device is of another kind than CPU or CUDA.
         """
-        if device.type == "cpu":
-            return device
-        if device.type != "cuda":
+        if device.type not in ("cpu", "cuda"):
             raise DataError(f"--device={device}: several processes can train on cpu or cuda only; use --device=cpu")
         if device.index is not None:
             raise DataError(f"--device={device}: torchrun gives each process a GPU of its own; use --device=cuda")
-        if self.size_here > torch.cuda.device_count():
+        if device.type == "cuda" and self.size_here > torch.cuda.device_count():
             raise DataError(
                 f"torchrun started {self.size_here} processes on {socket.gethostname()}, which has "
                 f"{torch.cuda.device_count()} GPUs; start as many with --nproc_per_node, or use --device=cpu"
             )
-        device = torch.device("cuda", self.rank_here)
-        torch.cuda.set_device(device)
-        self.group = torch.distributed.new_group(backend="nccl")
+        kinds = self.everyone(device.type)
+        if len(set(kinds)) > 1:
+            raise DataError(f"--device: processes have {', '.join(kinds)}, in their order; choose one kind for all")
+        if device.type == "cuda":
+            device = torch.device("cuda", self.rank_here)
+            torch.cuda.set_device(device)
+        self.group = torch.distributed.new_group(backend="nccl" if device.type == "cuda" else "gloo")
         return device
 
     @property
     def launcher(self) -> str:
         """What starts a script with these processes."""
         machines = self.size // self.size_here
-        nodes = f"--nnodes={machines} " if machines > 1 else ""
-        return f"torchrun {nodes}--nproc_per_node={self.size_here}"
+        if machines > 1:  # where they find each other is not known here
+            return f"torchrun --nnodes={machines} --nproc_per_node={self.size_here} ..."
+        return f"torchrun --nproc_per_node={self.size_here}"
 
     def everyone(self, value: Value) -> list[Value]:
         """Give what each process passed, by rank; all must call it, with values that can be pickled.
@@ -110,7 +119,7 @@ class OneOfSeveral(Alone):
         """
         values: list[Any] = [None] * self.size
         with noticing_loss():
-            torch.distributed.all_gather_object(values, value)
+            torch.distributed.all_gather_object(values, value, group=self._control)
         if any(isinstance(other, _Failed) for other in values) and not isinstance(value, _Failed):
             self._leave()
         return values
@@ -118,12 +127,16 @@ class OneOfSeveral(Alone):
     def _leave(self) -> None:
         """End once the process that says why has ended: when one ends, torchrun ends all."""
         with contextlib.suppress(RuntimeError):
-            torch.distributed.barrier()
+            torch.distributed.barrier(self._control)
         raise SystemExit(1)
 
     def from_first(self, function: Callable[[], Value]) -> Value:
         """Call a function in the first process, and give all its result."""
-        return self.everyone(function() if self.is_first else None)[0]
+        values = [function() if self.is_first else None]
+        self.everyone(None)  # carries an error of the first
+        with noticing_loss():
+            torch.distributed.broadcast_object_list(values, src=0)
+        return values[0]
 
     def in_turn(self, function: Callable[[], Value]) -> Value:
         """Call a function in one process of each machine, then in its others: they find the files it has made."""
@@ -148,16 +161,20 @@ class OneOfSeveral(Alone):
         """
         try:
             value = function()
-        except Exception:
+        except Exception as err:
             failed = [other.rank for other in self.everyone(_Failed(self.rank)) if isinstance(other, _Failed)]
             if failed[0] != self.rank:
                 self._leave()
+            if isinstance(err, DataError) and not self.is_first:
+                raise DataError(f"process {self.rank} on {socket.gethostname()}: {err}") from err
             raise
         self.everyone(None)
         return value
 
     def make_learner(self, *args: Any, **options: Any) -> Learner:
-        """Make a learner that takes its steps together with those of the others."""
+        """Make a learner that takes its steps together with those of the others; see `Learner`."""
+        self.everyone(None)  # from here on errors of one cannot be told
+        self._control = torch.distributed.new_group(backend="gloo")  # whose patience is that for a step
         return SharedLearner(*args, processes=self, **options)
 
     def synchronise_batch_norm(self, net: nn.Module) -> None:
@@ -218,15 +235,22 @@ class StopTogether(Stop):
     def __init__(self, processes: OneOfSeveral) -> None:
         super().__init__()
         self._processes = processes
-        self._agreed = False
+        self._agreed: int | None = None
+
+    @property
+    def exit_code(self) -> int:
+        """What a shell expects of a program that a signal ended."""
+        return 128 + (self._agreed or 0)
 
     def check(self) -> None:
         """Raise `Stopped` if the processes have agreed to stop."""
-        if self._agreed:
+        if self._agreed is not None:
             raise Stopped
 
     def between(self, items: Sequence[Batch]) -> Iterator[Batch]:
         """Pass batches on; before each, agree whether to stop, and exchange what could not be read.
+
+        All processes must take all that this gives.
 
         Args:
             items: anything with a length; where others have more, this process waits for them.
@@ -238,7 +262,7 @@ class StopTogether(Stop):
             told = everyone((self.signal, () if batch is None else batch.notes))
             signals = [number for number, _ in told if number is not None]
             if signals:
-                self.signal, self._agreed = signals[0], True
+                self._agreed = signals[0]
                 self.check()
             if batch is not None:
                 yield batch._replace(notes=tuple(note for _, notes in told for note in notes))
@@ -248,7 +272,7 @@ class SharedLearner(Learner):
     """A learner whose steps are taken by several processes together, as if their batches were one.
 
     Batch norm sees the pictures of its own process (but `SyncBatchNorm`); its statistics are averaged after each step,
-    so that all nets stay equal.
+    so that all nets stay equal. (What separates the processes' means is no part of the averaged variance.)
     """
 
     def __init__(self, *args: Any, processes: OneOfSeveral, **options: Any) -> None:

@@ -215,6 +215,6 @@ class Learner:
         if self.average is not None:
             if state["average"] is None:
                 logger.warning("--ema: the run to go on with had none, averaging begins with its weights")
-                self.average = WeightAverage(self.net)
+                self.average.load_state_dict({"weights": self.net.state_dict(), "updates": 0})
             else:
                 self.average.load_state_dict(state["average"])

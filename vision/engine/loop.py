@@ -271,7 +271,13 @@ def fit(
         ):
             with _in_place_of(learner.objective, learner.result) as objective:
                 found_annotations = annotations if run.mean_ap else None
-                part = validate(objective, val_loader, found_annotations, progress=progress)
+                part = validate(
+                    objective,
+                    val_loader,
+                    found_annotations,
+                    of_batches=val_loader.batch_sampler.batches_of_epoch,
+                    progress=progress,
+                )
             whole = Validation.join(everyone(part))
             validation = whole.losses
             if run.mean_ap:
@@ -315,13 +321,25 @@ def validate(
     loader: DataLoader | Sequence[Batch],
     annotations: Sequence[Annotation] | None,
     *,
+    of_batches: int | None = None,
     progress: Progress = no_progress,
 ) -> Validation:
-    """Compute losses over batches and, given the dataset's annotations (for the pictures' sizes), detections."""
+    """Compute losses over batches and, given the dataset's annotations (for the pictures' sizes), detections.
+
+    Args:
+        objective: of the net to validate.
+        loader: of batches with indices of pictures.
+        annotations: of the dataset; None for losses only.
+        of_batches: of how many these are a part; None if they are all.
+        progress: shows batches going by.
+
+    Raises:
+        DataError: too many pictures cannot be read.
+    """
     net = objective.net
     device = next(net.parameters()).device
     sums, detections = [0.0, 0.0, 0.0], {}
-    unreadable = _Unreadable(len(loader))
+    unreadable = _Unreadable(len(loader) if of_batches is None else of_batches)
     with evaluating(net, is_test=False), torch.inference_mode():
         for batch in progress(loader, "Validation", len(loader)):
             unreadable.heed(batch)

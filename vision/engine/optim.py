@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from vision.ssd.ssd import HEADS, SSD
 from vision.structures import DataError
@@ -217,6 +218,12 @@ def set_rates(optimizer: torch.optim.Optimizer, factor: float) -> None:
     """Set each group's rate to its initial one times a factor."""
     for group in optimizer.param_groups:
         group["lr"] = group["initial_lr"] * factor
+
+
+def trains_batch_norm(net: nn.Module, frozen: Sequence[nn.Module]) -> bool:
+    """Tell whether a batch norm outside the frozen modules takes its statistics from batches."""
+    still = {id(module) for part in frozen for module in part.modules()}
+    return any(isinstance(module, _BatchNorm) and id(module) not in still for module in net.modules())
 
 
 class WeightAverage:

@@ -6,14 +6,14 @@ import copy
 import itertools
 import math
 import time
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch.utils.data import DataLoader
 
 from vision.engine.learner import Learner
-from vision.engine.loop import MeanLosses, steps_of, validate
+from vision.engine.loop import MeanLosses, Validation, steps_of, validate
 from vision.engine.precision import Precision
 from vision.ssd.ssd import SSD, place
 from vision.structures import Annotation, DataError
@@ -50,6 +50,7 @@ def rehearse(
     val_loader: DataLoader,
     annotations: Sequence[Annotation],
     accumulate: int,
+    everyone: Callable[[Any], list[Any]] = lambda value: [value],
 ) -> Rehearsal:
     """Take a few steps and validate one batch; the net is changed by them.
 
@@ -59,6 +60,7 @@ def rehearse(
         val_loader: likewise, in the order of `annotations`.
         annotations: of the validation pictures.
         accumulate: batches that make one step.
+        everyone: see `fit`.
 
     Raises:
         DataError: a loss is not finite.
@@ -79,15 +81,16 @@ def rehearse(
         now = time.perf_counter()
         seconds.append(now - before)
         before = now
-        if len(seconds) == _WARM_UP + _TIMED or now - began > _SECONDS:
+        if len(seconds) == _WARM_UP + _TIMED or max(everyone(now - began)) > _SECONDS:
             break
     timed = seconds[_WARM_UP:] or seconds[-1:]
     batches = iter(val_loader)
-    batch = next(batches)  # waits for the workers to start
+    batch = next(batches, None)  # waits for the workers to start; several processes may have no batch for all
     before = time.perf_counter()
     batch = next(batches, batch)
-    validation = validate(learner.objective, [batch], annotations).losses
+    part = Validation() if batch is None else validate(learner.objective, [batch], annotations)
     validation_seconds = time.perf_counter() - before
+    validation = Validation.join(everyone(part)).losses
     if not math.isfinite(validation.total):
         raise DataError("the validation loss of the first batch is not finite: look at the starting weights")
     step_seconds = sum(timed) / len(timed)
