@@ -301,8 +301,8 @@ def prepare(args: argparse.Namespace, words: Sequence[str], processes: Alone) ->
     course = {
         "pictures": fingerprint(train_set),
         "seed": seed,
-        "step": pictures_per_step(args, processes.size),
-        "batches": batches.batches_of_epoch,
+        "pictures a step": pictures_per_step(args, processes.size),
+        "batches an epoch": batches.batches_of_epoch,
     }
     position = resume.go_on(learner, state, course, args.epochs)
     if processes.is_first and args.dry_run:

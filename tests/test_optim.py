@@ -12,6 +12,7 @@ from vision.engine.optim import (
     rate_factor,
     restore,
     set_rates,
+    trains_batch_norm,
 )
 from vision.ssd.models import MODELS
 from vision.structures import DataError
@@ -124,6 +125,15 @@ def test_a_restored_optimizer_keeps_its_memory_and_takes_the_new_options(spec):
     frozen = OptimOptions(freeze_net=True)
     with pytest.raises(DataError, match="trained heads, extra_layers, base_net, this one heads; .*--freeze-net"):
         restore(make_optimizer(net, frozen), old.state_dict())
+
+
+def test_what_takes_its_statistics_from_batches():
+    net = MODELS["mb1-ssd-lite"].build(3)
+    assert trains_batch_norm(net, freeze(net, OptimOptions()))
+    assert not trains_batch_norm(net, freeze(net, OptimOptions(freeze_base_net=True))), "all of it is in the backbone"
+    net = MODELS["mb2-ssd-lite"].build(3)
+    assert trains_batch_norm(net, freeze(net, OptimOptions(freeze_base_net=True)))
+    assert not trains_batch_norm(MODELS["sq-ssd-lite"].build(3), ())
 
 
 def test_frozen_batch_norm_stands_still(voc_root):

@@ -20,12 +20,15 @@ from learners import freeze_norms, join_batches, learner_on
 
 import train_ssd
 from vision.datasets import synthetic
+from vision.datasets.loading import EpochBatches, make_loader
 from vision.datasets.voc_dataset import VOCDataset
 from vision.engine import checkpoint, loop, optim
 from vision.engine.faults import Means, with_less
 from vision.engine.learner import Learner
 from vision.engine.precision import Precision, choose_precision
+from vision.engine.rehearsal import rehearse
 from vision.nn.multibox_loss import MultiboxLoss
+from vision.ssd.data_preprocessing import TestTransform
 from vision.ssd.models import MODELS
 from vision.ssd.weights import read_weights
 
@@ -138,7 +141,7 @@ def test_resume_within_an_epoch_of_other_pictures_begins_it_anew(script, data, t
         script(train_ssd.main, *train_words(data, tmp_path, *WORDS))
     done = script(train_ssd.main, *train_words(data, tmp_path, *WORDS), "--batch-size=2", "--resume")
     assert done.code == 0
-    assert "stopped in the middle of epoch 0, with other step: that epoch begins anew" in done.out
+    assert "stopped in the middle of epoch 0, with other pictures a step, batches an epoch: that epoch begins anew" in done.out
 
 
 @pytest.mark.parametrize(
@@ -326,6 +329,38 @@ def test_accumulated_batches_are_one_large_batch(data):
     torch.testing.assert_close(one.total, other.total, rtol=1e-5, atol=1e-6)
     for key in one_net:
         torch.testing.assert_close(one_net[key], other_net[key], rtol=1e-4, atol=1e-6)
+
+
+def test_an_average_that_begins_on_resume_begins_with_the_weights(data, caplog):
+    learner, batches = learner_on(data)
+    learner.train()
+    learner.step(batches, 5, 3)
+    state = learner.state_dict()
+    other, _ = learner_on(data)
+    other = Learner(other.objective, other.optimizer, other.schedule, average=optim.WeightAverage(other.net))
+    other.average.updates = 7
+    with caplog.at_level("WARNING"):
+        other.load_state_dict(state)
+    assert "--ema: the run to go on with had none, averaging begins with its weights" in caplog.text
+    assert other.average.updates == 0
+    assert all(torch.equal(value, state["weights"][key]) for key, value in other.average.net.state_dict().items())
+
+
+@pytest.mark.parametrize(("seconds_of_the_other", "steps"), [(0.0, 3), (1e9, 1)])
+def test_a_rehearsal_ends_by_the_clocks_of_all(data, seconds_of_the_other, steps):
+    """All processes must take as many steps; else they would wait for each other for ever."""
+    learner, batches = learner_on(data)
+    loader = make_loader(VOCDataset(data), TestTransform(96), EpochBatches(9, 3), 0)
+    annotations = [VOCDataset(data, is_test=True).annotation(index) for index in range(2)]
+    validation = make_loader(VOCDataset(data, is_test=True), TestTransform(96), EpochBatches(2, 2, shuffle=False), 0)
+
+    def everyone(value):
+        return [value, seconds_of_the_other] if isinstance(value, float) else [value]
+
+    with after_step(0, None) as taken:
+        found = rehearse(learner, loader, validation, annotations, 1, everyone)
+    assert len(taken) == steps
+    assert math.isfinite(found.validation.total)
 
 
 def test_accumulation_counts_steps(script, data, tmp_path):
