@@ -29,7 +29,7 @@ from torch.utils.data import DataLoader
 from vision import __version__, cli
 from vision.boxes.forms import center_form_to_corner_form
 from vision.datasets import DetectionDataset, labels, open_splits
-from vision.datasets.audit import LINES_PER_KIND, Audit, box_sides, fingerprint, make_audit
+from vision.datasets.audit import LINES_PER_KIND, Audit, box_sides, fingerprint, make_audit, require_objects
 from vision.datasets.loading import EpochBatches, end_workers, make_loader
 from vision.engine import checkpoint, optim, pretrained, resume
 from vision.engine.faults import Means, ProcessLost, Stop, Stopped, is_dead_worker, with_less
@@ -40,7 +40,7 @@ from vision.engine.processes import Alone, open_processes
 from vision.engine.rehearsal import channels_last_is_faster, rehearse
 from vision.nn.multibox_loss import MultiboxLoss
 from vision.report.audit_page import SHEET_COLUMNS, SHEET_ROWS, draw_audit
-from vision.report.lines import log_rehearsal, log_result, scalars_of
+from vision.report.lines import log_rehearsal, log_result, row_of, scalars_of
 from vision.report.records import ResultsTable, Scalars, write_arguments
 from vision.ssd.config import SSDConfig
 from vision.ssd.data_preprocessing import AUGMENTATIONS, Normaliser, TestTransform, TrainAugmentation
@@ -528,7 +528,7 @@ def read_data(
     if processes.is_first:
         audit.log(None if args.dry_run else LINES_PER_KIND)
         write_text(args.model_dir / "audit.json", json.dumps(audit.as_json(), indent=1) + "\n")
-    require_sense(train_set, args.data)
+    require_objects(train_set, args.data)
     if args.strict:
         audit.require_flawless()
     processes.check_same("reads other pictures", lambda: (fingerprint(train_set), fingerprint(val_set)))
@@ -631,33 +631,6 @@ def resume_command(words: Sequence[str], args: argparse.Namespace, launcher: str
             has_value = False
             kept.append(word)
     return f"{command} {shlex.join([*kept, '--resume'])}"
-
-
-def row_of(result: EpochResult, seconds: float) -> dict[str, float]:
-    """Give an epoch's row of `results.csv`."""
-    return {
-        "epoch": result.epoch,
-        "seconds": round(seconds, 3),
-        **scalars_of(result),
-        **{f"rate {name}": rate for name, rate in result.learning_rates.items()},
-        "unreadable pictures": result.unreadable,
-        "skipped steps": result.skipped,
-    }
-
-
-def require_sense(train_set: DetectionDataset, folders: Sequence[str]) -> None:
-    """Raise DataError if there is nothing to learn: no object of a known class that is not difficult."""
-    if not any(len(train_set.targets(index)[1]) for index in range(len(train_set))):
-        found = [
-            defect.message.partition(" is not in the list")[0]
-            for defect in train_set.defects
-            if defect.kind == "class-unknown"
-        ]
-        raise DataError(
-            f"no object in {', '.join(folders)} can be trained on, classes are {list(train_set.class_names[1:])}; "
-            f"{'; '.join(found) or 'all are difficult'}; mend the list of classes, or take the names found with "
-            "--labels-from-data"
-        )
 
 
 def draw_audit_page(path: Path, train_set: DetectionDataset, audit: Audit, config: SSDConfig) -> None:

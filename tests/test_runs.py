@@ -141,7 +141,10 @@ def test_resume_within_an_epoch_of_other_pictures_begins_it_anew(script, data, t
         script(train_ssd.main, *train_words(data, tmp_path, *WORDS))
     done = script(train_ssd.main, *train_words(data, tmp_path, *WORDS), "--batch-size=2", "--resume")
     assert done.code == 0
-    assert "stopped in the middle of epoch 0, with other pictures a step, batches an epoch: that epoch begins anew" in done.out
+    assert (
+        "stopped in the middle of epoch 0, with other pictures a step, batches an epoch: that epoch begins anew"
+        in done.out
+    )
 
 
 @pytest.mark.parametrize(

@@ -279,6 +279,21 @@ def overlap(train: DetectionDataset, validation: DetectionDataset) -> list[Defec
     return defects
 
 
+def require_objects(train_set: DetectionDataset, folders: Sequence[str]) -> None:
+    """Raise DataError if there is nothing to learn: no object of a known class that is not difficult."""
+    if not any(len(train_set.targets(index)[1]) for index in range(len(train_set))):
+        found = [
+            defect.message.partition(" is not in the list")[0]
+            for defect in train_set.defects
+            if defect.kind == "class-unknown"
+        ]
+        raise DataError(
+            f"no object in {', '.join(folders)} can be trained on, classes are {list(train_set.class_names[1:])}; "
+            f"{'; '.join(found) or 'all are difficult'}; mend the list of classes, or take the names found with "
+            "--labels-from-data"
+        )
+
+
 def fingerprint(dataset: DetectionDataset) -> str:
     """Digest what a dataset holds: contents of pictures, boxes and classes, in their order."""
     digest = hashlib.blake2b(digest_size=12)

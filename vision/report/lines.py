@@ -52,6 +52,18 @@ def scalars_of(result: EpochResult) -> dict[str, float]:
     return values
 
 
+def row_of(result: EpochResult, seconds: float) -> dict[str, float]:
+    """Give an epoch's row of `results.csv`."""
+    return {
+        "epoch": result.epoch,
+        "seconds": round(seconds, 3),
+        **scalars_of(result),
+        **{f"rate {name}": rate for name, rate in result.learning_rates.items()},
+        "unreadable pictures": result.unreadable,
+        "skipped steps": result.skipped,
+    }
+
+
 def log_rehearsal(rehearsal: Rehearsal, epochs: int, validation_epochs: int) -> None:
     """Say what a run will cost.
 
