@@ -168,7 +168,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         action="store_true",
         help="everything but the training: decode every picture, audit the data, try a few steps; downloads nothing",
     )
-    run.add_argument("--batch-size", type=cli.count, default=4, help="pictures per step")
+    run.add_argument("--batch-size", type=cli.count, default=4, help="pictures per batch, of each process")
     run.add_argument("--epochs", "--num-epochs", type=cli.count, default=30, help="times through the pictures")
     run.add_argument(
         "--workers", "--num-workers", type=cli.number(int, 0), default=2, help="loader processes, 0 for none"
