@@ -621,15 +621,13 @@ def resume_command(words: Sequence[str], args: argparse.Namespace, launcher: str
     kept, has_value = [], False
     for word in words:
         name = word.partition("=")[0]
-        if len(name) > 2 and "--resume".startswith(
-            name
-        ):  # argparse takes beginnings of options, if they are no other's
+        # argparse takes the beginning of an option's name, if it is not another's too.
+        if len(name) > 2 and "--resume".startswith(name):
             has_value = name == word
-        elif has_value and not word.startswith("-"):
-            has_value = False
-        else:
-            has_value = False
+            continue
+        if not has_value or word.startswith("-"):
             kept.append(word)
+        has_value = False
     return f"{command} {shlex.join([*kept, '--resume'])}"
 
 

@@ -74,6 +74,14 @@ def open_images_root(tmp_path_factory, pictures) -> Path:
     return root
 
 
+def write_small_voc(root: Path, train: int, test: int) -> Path:
+    """Draw a VOC folder of so many pictures with one to three objects each."""
+    options = {"size": PICTURE_SIZE, "objects": (1, 3)}
+    splits = {"train": synthetic.drawings(train, 5, **options), "test": synthetic.drawings(test, 6, **options)}
+    synthetic.write_voc(root, splits)
+    return root
+
+
 def golden_weight(key: str, shape: tuple[int, ...]) -> torch.Tensor:
     """Fill a weight by the rule the golden numbers were made with, see golden/README.md."""
     rng = np.random.default_rng(zlib.crc32(key.encode()))

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import ROOT, assert_refused, train_words
+from conftest import ROOT, assert_refused, train_words, write_small_voc
 from learners import freeze_norms, join_batches, learner_on
 
 import train_ssd
@@ -37,12 +37,7 @@ ONE_THREAD = {**os.environ, "OMP_NUM_THREADS": "1"}
 @pytest.fixture(scope="module")
 def data(tmp_path_factory) -> Path:
     """Pictures for ten steps of six and one of two, thirteen to validate."""
-    root = tmp_path_factory.mktemp("pictures")
-    options = {"size": (96, 80), "objects": (1, 3)}
-    synthetic.write_voc(
-        root, {"train": synthetic.drawings(62, 5, **options), "test": synthetic.drawings(13, 6, **options)}
-    )
-    return root
+    return write_small_voc(tmp_path_factory.mktemp("pictures"), 62, 13)
 
 
 def start(script, *words, **options) -> subprocess.Popen:

@@ -15,11 +15,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import CLASSES, ROOT, assert_refused, train_words
+from conftest import CLASSES, ROOT, assert_refused, train_words, write_small_voc
 from learners import freeze_norms, join_batches, learner_on
 
 import train_ssd
-from vision.datasets import synthetic
 from vision.datasets.loading import EpochBatches, make_loader
 from vision.datasets.voc_dataset import VOCDataset
 from vision.engine import checkpoint, loop, optim
@@ -38,12 +37,7 @@ WORDS = ("--batch-size=3", "--no-validation-mean-ap", "--epochs=3", "--checkpoin
 @pytest.fixture(scope="module")
 def data(tmp_path_factory) -> Path:
     """Nine pictures to train on: three steps an epoch."""
-    root = tmp_path_factory.mktemp("nine")
-    options = {"size": (96, 80), "objects": (1, 3)}
-    synthetic.write_voc(
-        root, {"train": synthetic.drawings(9, 5, **options), "test": synthetic.drawings(2, 6, **options)}
-    )
-    return root
+    return write_small_voc(tmp_path_factory.mktemp("nine"), 9, 2)
 
 
 @pytest.fixture(scope="module")

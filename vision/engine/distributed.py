@@ -24,7 +24,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import Sampler
 
-from vision.engine.faults import ProcessLost, Stop, Stopped
+from vision.engine.faults import ProcessLost, Stop
 from vision.engine.learner import Learner
 from vision.engine.processes import Alone
 from vision.nn.multibox_loss import Losses
@@ -238,14 +238,9 @@ class StopTogether(Stop):
         self._agreed: int | None = None
 
     @property
-    def exit_code(self) -> int:
-        """What a shell expects of a program that a signal ended."""
-        return 128 + (self._agreed or 0)
-
-    def check(self) -> None:
-        """Raise `Stopped` if the processes have agreed to stop."""
-        if self._agreed is not None:
-            raise Stopped
+    def decisive(self) -> int | None:
+        """The signal that the processes have agreed to end for, None for none."""
+        return self._agreed
 
     def between(self, items: Sequence[Batch]) -> Iterator[Batch]:
         """Pass batches on; before each, agree whether to stop, and exchange what could not be read.

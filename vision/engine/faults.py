@@ -51,11 +51,16 @@ class Stop:
     @property
     def exit_code(self) -> int:
         """What a shell expects of a program that a signal ended."""
-        return 128 + (self.signal or 0)
+        return 128 + (self.decisive or 0)
+
+    @property
+    def decisive(self) -> int | None:
+        """The signal that the run is to end for, None for none."""
+        return self.signal
 
     def check(self) -> None:
-        """Raise `Stopped` if a signal came."""
-        if self.signal is not None:
+        """Raise `Stopped` if the run is to end."""
+        if self.decisive is not None:
             raise Stopped
 
     def between(self, items: Iterable) -> Iterator:
