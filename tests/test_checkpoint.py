@@ -129,6 +129,18 @@ def test_random_states_are_restored():
     assert [random.random(), np.random.random(), torch.rand(1).item()] == first
 
 
+@pytest.mark.parametrize("cuda", [None, [], [torch.zeros(1)]])
+def test_states_without_the_generator_of_one_gpu_are_taken(monkeypatch, cuda):
+    """Those of runs on a CPU, and older ones, which hold a list."""
+    calls = []
+    monkeypatch.setattr(torch.cuda, "set_rng_state", lambda *args: calls.append(args))
+    checkpoint.restore_random_state({**checkpoint.random_state(CPU), "cuda": cuda}, torch.device("cuda"))
+    assert not calls
+    own = {**checkpoint.random_state(CPU), "cuda": torch.zeros(1)}
+    checkpoint.restore_random_state(own, torch.device("cuda"))
+    assert [state for state, _ in calls] == [own["cuda"]]
+
+
 def test_a_state_belongs_to_the_checkpoint_with_its_weights(net, tmp_path):
     older = MODELS["mb1-ssd-lite"].build(3)
     put(net, tmp_path, [2.0])

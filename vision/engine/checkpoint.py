@@ -168,7 +168,7 @@ def restore_random_state(state: dict[str, Any], device: torch.device) -> None:
     kind, keys, *rest = state["numpy"]
     np.random.set_state((kind, np.array(keys, dtype=np.uint32), *rest))
     torch.set_rng_state(state["torch"])
-    if state["cuda"] is not None and device.type == "cuda":
+    if isinstance(state["cuda"], torch.Tensor) and device.type == "cuda":  # older states hold a list, of all GPUs
         torch.cuda.set_rng_state(state["cuda"], device)
 
 
