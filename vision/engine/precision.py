@@ -2,16 +2,58 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 AMP_CHOICES = ("auto", "off", "bf16", "fp16")
 
 #: What a CPU must have for bfloat16 to be faster than float32.
 _CPU_FLAGS = ("avx512_bf16", "amx_bf16", "bf16")
+
+
+def kernel_exceeds_map(
+    images: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: int | Sequence[int] = 1,
+    padding: int | str | Sequence[int] = 0,
+    dilation: int | Sequence[int] = 1,
+    groups: int = 1,
+) -> bool:
+    """Tell whether a 2-d convolution's kernel, dilation included, is wider or higher than the map it goes over.
+
+    Some of its weights then see nothing but padding. Arguments are those of `torch.nn.functional.conv2d`.
+    """
+    dilations = (dilation, dilation) if isinstance(dilation, int) else dilation
+    return any(
+        1 + (kernel - 1) * step > side
+        for kernel, step, side in zip(weight.shape[-2:], dilations, images.shape[-2:], strict=True)
+    )
+
+
+class _SmallMapsInFloat32(TorchFunctionMode):
+    """Computes a convolution in float32, whatever autocast says, where its kernel exceeds its map.
+
+    PyTorch's 16-bit CPU kernels leave weight gradients of such convolutions uninitialised where weights see nothing
+    but padding (seen with a stride of 2 over 1x1 maps). On so small maps float32 costs nothing.
+    """
+
+    def __torch_function__(
+        self, function: Callable, types: Sequence[type], args: Sequence = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if function is not torch.conv2d or not kernel_exceeds_map(*args, **kwargs):
+            return function(*args, **kwargs)
+        images, *rest = args
+        with torch.autocast(images.device.type, enabled=False):
+            return function(images.float(), *rest, **kwargs)
 
 
 @dataclass(frozen=True)
@@ -26,9 +68,17 @@ class Precision:
     device_type: str
     dtype: torch.dtype | None = None
 
-    def autocast(self) -> AbstractContextManager:
+    @contextmanager
+    def autocast(self) -> Iterator[None]:
         """Give a context for the forward pass; one that does nothing for float32: not every device knows autocast."""
-        return nullcontext() if self.dtype is None else torch.autocast(self.device_type, dtype=self.dtype)
+        if self.dtype is None:
+            yield
+        elif self.device_type != "cpu":
+            with torch.autocast(self.device_type, dtype=self.dtype):
+                yield
+        else:
+            with torch.autocast("cpu", dtype=self.dtype), _SmallMapsInFloat32():
+                yield
 
     @property
     def name(self) -> str:

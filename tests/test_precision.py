@@ -1,0 +1,129 @@
+"""Mixed precision gives the gradients that it should, whatever lay in memory before."""
+
+import pytest
+import torch
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from vision.engine.precision import Precision, kernel_exceeds_map
+from vision.ssd.models import MODELS, NET_NAMES
+from vision.ssd.ssd import place
+
+PRECISIONS = {"off": Precision("cpu"), "bf16": Precision("cpu", torch.bfloat16)}
+#: At the first sizes maps are 1x1 before the last layers are reached; the last is the published size.
+SIZES = (96, 128, 144, 160, 300)
+
+
+def poison_freed_memory() -> None:
+    """Fill memory that the next allocations will get with NaN."""
+    del [torch.full((1 << power,), torch.nan) for power in range(4, 21) for _ in range(4)][:]
+
+
+def gradients_of(net: nn.Module, images: torch.Tensor, precision: Precision) -> dict[str, torch.Tensor]:
+    """Name -> gradient, of the parameters that have one."""
+    net.zero_grad(set_to_none=True)
+    with precision.autocast():
+        confidences, locations = net(images)
+    poison_freed_memory()
+    (confidences.float().square().mean() + locations.float().square().mean()).backward()
+    return {name: parameter.grad.clone() for name, parameter in net.named_parameters() if parameter.grad is not None}
+
+
+def net_and_images(name: str, size: int) -> tuple[nn.Module, torch.Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    spec = MODELS[name]
+    net = place(spec.build(2, config=spec.config_at(size)), "cpu", channels_last=True).train()
+    net.init()
+    images = torch.randn(2, 3, size, size, generator=generator)
+    return net, images
+
+
+def sizes_of(name: str) -> list[int]:
+    """The sizes of the test that a net can take."""
+    return [size for size in SIZES if name != "vgg16-ssd" or size >= 268]
+
+
+def keep_in_float32(module: nn.Module) -> None:
+    """Let a module compute in float32 and without gradients, whatever autocast says."""
+    forward = module.forward
+
+    def in_float32(images: torch.Tensor) -> torch.Tensor:
+        with torch.autocast("cpu", enabled=False), torch.no_grad():
+            return forward(images.float())
+
+    module.forward = in_float32
+
+
+@pytest.mark.parametrize("amp", PRECISIONS)
+@pytest.mark.parametrize(("name", "size"), [(name, size) for name in NET_NAMES for size in sizes_of(name)])
+def test_gradients_do_not_depend_on_what_lay_in_memory(name, size, amp):
+    """Batch norm's statistics move in between, but gradients in training mode do not depend on them."""
+    net, images = net_and_images(name, size)
+    if size == SIZES[-1]:  # its maps in the backbone are large, and slow where 16 bits are emulated
+        for module in net.base_net:
+            keep_in_float32(module)
+    poison_freed_memory()
+    first = gradients_of(net, images, PRECISIONS[amp])
+    second = gradients_of(net, images, PRECISIONS[amp])
+    for key, gradient in first.items():
+        assert gradient.isfinite().all(), key
+        assert torch.equal(gradient, second[key]), key
+
+
+class Convolutions(TorchDispatchMode):
+    """Takes down of each convolution, forward and backward, whether it is in 16 bits and exceeds its map."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[tuple[str, bool, bool]] = []
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        name = function.overloadpacket.__name__
+        if name in ("convolution", "convolution_backward"):
+            images, weight = args[:2] if name == "convolution" else args[1:3]
+            dilation = args[5] if name == "convolution" else args[6]
+            self.seen.append((name, images.dtype != torch.float32, kernel_exceeds_map(images, weight, dilation=dilation)))
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("name", NET_NAMES)
+def test_kernels_larger_than_their_map_compute_in_float32_and_all_others_in_16_bits(name):
+    net, images = net_and_images(name, sizes_of(name)[0])
+    if name == "vgg16-ssd":
+        for module in net.base_net[:-5]:  # large maps, slow where 16 bits are emulated
+            keep_in_float32(module)
+    with Convolutions() as convolutions:
+        gradients_of(net, images, PRECISIONS["bf16"])
+    assert {seen[0] for seen in convolutions.seen} == {"convolution", "convolution_backward"}
+    assert not any(in_16_bits for _, in_16_bits, exceeds in convolutions.seen if exceeds)
+    assert {exceeds for *_, exceeds in convolutions.seen} == {False, True}
+    first = [in_16_bits for name, in_16_bits, exceeds in convolutions.seen if name == "convolution" and not exceeds]
+    assert all(first[-4:]), "the heads of larger maps, which come last, gain from 16 bits"
+
+
+@pytest.mark.parametrize(
+    ("side", "kernel", "dilation", "exceeds"),
+    [
+        ((1, 1), 1, 1, False),
+        ((1, 1), 3, 1, True),
+        ((2, 2), 3, 1, True),
+        ((3, 3), 3, 1, False),
+        ((9, 2), 3, 1, True),
+        ((12, 12), 3, 6, True),
+        ((13, 13), 3, (6, 6), False),
+    ],
+)
+def test_when_a_kernel_exceeds_its_map(side, kernel, dilation, exceeds):
+    images, weight = torch.zeros(1, 4, *side), torch.zeros(4, 4, kernel, kernel)
+    assert kernel_exceeds_map(images, weight, dilation=dilation) == exceeds
+
+
+def test_float32_and_other_devices_are_left_as_they_are():
+    """A GPU's 16-bit kernels are right; the context there is autocast alone."""
+    conv = nn.Conv2d(2, 2, 3, padding=1)
+    with PRECISIONS["off"].autocast():
+        assert conv(torch.zeros(1, 2, 1, 1)).dtype == torch.float32
+        assert not torch.is_autocast_enabled("cpu")
+    with PRECISIONS["bf16"].autocast():
+        assert conv(torch.zeros(1, 2, 1, 1)).dtype == torch.float32
+        assert conv(torch.zeros(1, 2, 3, 3)).dtype == torch.bfloat16
