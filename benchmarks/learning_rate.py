@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from matplotlib.figure import Figure  # noqa: E402
 
 import train_ssd  # noqa: E402
-from vision.engine.optim import rate_factor  # noqa: E402
+from vision.engine.optim import lr_factor  # noqa: E402
 
 STEPS = 250
 
@@ -27,12 +27,12 @@ def main() -> None:
     figure = Figure(figsize=(8, 4), layout="constrained")
     axes = figure.subplots()
     for words, label in (([], "default"), (["--t-max=100"], "--t-max=100, upstream's default")):
-        options = train_ssd.parse_args(words)
-        schedule = train_ssd.schedule_options(options)
-        iterations = range(options.epochs * STEPS)
-        rates = [options.lr * rate_factor(iteration, STEPS, schedule) for iteration in iterations]
+        options = train_ssd.parse_options(words)
+        schedule, lr = options.schedule, options.optim.lr
+        iterations = range(schedule.epochs * STEPS)
+        rates = [lr * lr_factor(iteration, STEPS, schedule) for iteration in iterations]
         axes.plot([iteration / STEPS for iteration in iterations], rates, label=label)
-        print(f"{label}: ends at {rates[-1]:.2e}, {rates[-1] / options.lr:.1%} of --lr")
+        print(f"{label}: ends at {rates[-1]:.2e}, {rates[-1] / lr:.1%} of --lr")
     axes.set_xlabel("epoch")
     axes.set_ylabel("rate of the heads")
     axes.grid(alpha=0.3)

@@ -22,7 +22,7 @@ from vision import cli  # noqa: E402
 from vision.datasets import synthetic  # noqa: E402
 from vision.datasets.voc_dataset import VOCDataset  # noqa: E402
 from vision.engine import optim  # noqa: E402
-from vision.engine.learner import Objective  # noqa: E402
+from vision.engine.step import NetWithLoss  # noqa: E402
 from vision.nn.multibox_loss import MultiboxLoss  # noqa: E402
 from vision.ssd.data_preprocessing import Normaliser, TrainAugmentation  # noqa: E402
 from vision.ssd.models import DEFAULT_NET, MODELS  # noqa: E402
@@ -45,14 +45,14 @@ def step_seconds(net_name: str, resolution: int, batch_size: int, memory_format:
     spec = MODELS[net_name]
     net = spec.build(4, config=spec.config_at(resolution)).to(memory_format=memory_format)
     config = net.config
-    objective = Objective(net, Normaliser(config.image_mean, config.image_std), MultiboxLoss()).train()
+    net_with_loss = NetWithLoss(net, Normaliser(config.image_mean, config.image_std), MultiboxLoss()).train()
     optimizer = optim.sgd(net, optim.OptimOptions(lr=1e-4, base_net_lr=1e-4))
     images = torch.randint(0, 256, (batch_size, 3, resolution, resolution), dtype=torch.uint8)
     boxes = torch.tensor([[0.2, 0.2, 0.6, 0.6]]).expand(batch_size, 1, 4)
     batch = Batch(images, boxes, torch.ones(batch_size, 1, dtype=torch.int64))
 
     def step() -> None:
-        losses, _, _ = objective(batch)
+        losses, _, _ = net_with_loss(batch)
         optimizer.zero_grad(set_to_none=True)
         losses.total.backward()
         optimizer.step()

@@ -40,8 +40,8 @@ ALLOWED = {
     "ssd": {"nn", "transforms", "boxes", "structures", "utils"},
     "engine": {"ssd", "nn", "boxes", "structures", "utils"},
     "deploy": {"ssd", "boxes", "structures", "utils", "vision"},
-    "report": {"engine", "structures", "utils"},
-    "console": set(),
+    "report": {"datasets", "engine", "structures", "utils", "vision"},
+    "console": {"utils"},
     "cli": {"console", "datasets", "engine", "deploy", "ssd", "boxes", "structures"},
 }
 

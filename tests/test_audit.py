@@ -25,7 +25,8 @@ from vision.datasets import ReadingOptions, open_splits, synthetic
 from vision.datasets.audit import make_audit
 from vision.datasets.folder import hold_out
 from vision.datasets.records import KINDS, NOTED, RawPicture
-from vision.engine.learner import Learner
+from vision.engine import trainer
+from vision.engine.step import StepTrainer
 from vision.ssd.config import MOBILENETV1
 
 TRAIN, TEST = 6, 3
@@ -76,13 +77,13 @@ def train(script, tmp_path, monkeypatch):
 
     def run(root: Path, *words: str) -> Run:
         seen = []
-        step = Learner.step
+        step = StepTrainer.step
 
-        def counting(learner, batches, *rest):
+        def counting(step_trainer, batches, *rest):
             seen.extend(int((batch.labels > 0).sum()) for batch in batches)
-            return step(learner, batches, *rest)
+            return step(step_trainer, batches, *rest)
 
-        monkeypatch.setattr(Learner, "step", counting)
+        monkeypatch.setattr(StepTrainer, "step", counting)
         folder = tmp_path / "model"
         done = script(
             train_ssd.main,
@@ -653,7 +654,7 @@ def test_negatives_are_kept_unless_refused(voc, train):
 
 
 def test_a_picture_that_goes_bad_while_training_is_named_and_stood_in_for(voc, train, monkeypatch):
-    real = train_ssd.fit
+    real = trainer.fit
 
     def spoil_then_fit(*args, **options):
         # Behind the audit's back, before the first epoch.
@@ -661,7 +662,7 @@ def test_a_picture_that_goes_bad_while_training_is_named_and_stood_in_for(voc, t
         (voc / "JPEGImages/test_00001.jpg").unlink()
         return real(*args, **options)
 
-    monkeypatch.setattr(train_ssd, "fit", spoil_then_fit)
+    monkeypatch.setattr(trainer, "fit", spoil_then_fit)
     run = train(voc)
     assert f"{FIRST}.jpg: not a picture of any known format (13 bytes)" in run.out
     assert "train_00001 stands for it" in run.out
@@ -673,14 +674,14 @@ def test_a_picture_that_goes_bad_while_training_is_named_and_stood_in_for(voc, t
 def test_a_run_whose_data_go_away_ends(tmp_path, script, monkeypatch):
     root = tmp_path / "many"
     synthetic.write_voc(root, {name: synthetic.drawings(14, 3, size=(64, 64)) for name in ("train", "test")})
-    real = train_ssd.fit
+    real = trainer.fit
 
     def spoil_then_fit(*args, **options):
         for path in sorted((root / "JPEGImages").glob("train*"))[1:]:
             path.unlink()
         return real(*args, **options)
 
-    monkeypatch.setattr(train_ssd, "fit", spoil_then_fit)
+    monkeypatch.setattr(trainer, "fit", spoil_then_fit)
     done = script(train_ssd.main, "--dataset-type=voc", f"--data={root}", f"--model-dir={tmp_path / 'm'}", *SMALL)
     assert_refused(done, "11 pictures could not be read in one epoch", "no such picture")
 

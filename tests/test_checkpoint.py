@@ -97,22 +97,22 @@ def test_results_travel_with_the_weights(net, tmp_path):
 def state_of(net, epoch: int) -> checkpoint.RunState:
     return checkpoint.RunState(
         description=net.description(),
-        learner={"weights": net.state_dict(), "average": None},
-        position={"epoch": epoch},
-        course={},
+        training={"weights": net.state_dict(), "average": None},
+        progress={"epoch": epoch},
+        data_order={},
         seed=7,
         best={"loss": 0.5},
-        waited=2,
+        validations_since_best=2,
         random=checkpoint.random_state(CPU),
-        choices={"amp": "off"},
+        compute={"amp": "off"},
     )
 
 
 def test_states_survive(net, tmp_path):
     checkpoint.save_state(tmp_path / "last.state", state_of(net, 4))
     again = checkpoint.load_state(tmp_path / "last.state")
-    assert (again.position, again.seed, again.best, again.waited) == ({"epoch": 4}, 7, {"loss": 0.5}, 2)
-    assert all(torch.equal(value, again.learner["weights"][key]) for key, value in net.state_dict().items())
+    assert (again.progress, again.seed, again.best, again.validations_since_best) == ({"epoch": 4}, 7, {"loss": 0.5}, 2)
+    assert all(torch.equal(value, again.step_trainer["weights"][key]) for key, value in net.state_dict().items())
     (tmp_path / "cut.state").write_bytes((tmp_path / "last.state").read_bytes()[:1000])
     with pytest.raises(DataError, match="cut.state: cannot be read as the state of a run"):
         checkpoint.load_state(tmp_path / "cut.state")
@@ -233,10 +233,12 @@ def test_weights_of_another_net_are_called_so(net, tmp_path):
     net.save(str(tmp_path / "lite.pth"))
     other = MODELS["mb1-ssd"].build(3)
     with pytest.raises(DataError, match="is a mb1-ssd-lite checkpoint, --net is mb1-ssd; use --net=mb1-ssd-lite"):
-        pretrained.initialise(other, base_net=None, pretrained_ssd=str(tmp_path / "lite.pth"))
+        pretrained.initialise(other, pretrained.StartingFiles(pretrained_ssd=str(tmp_path / "lite.pth")))
     MODELS["mb2-ssd-lite"].build(3, width_mult=0.5).save(str(tmp_path / "half.pth"))
     with pytest.raises(DataError, match="has width 0.5, --mb2-width-mult is 1"):
-        pretrained.initialise(MODELS["mb2-ssd-lite"].build(3), base_net=None, pretrained_ssd=str(tmp_path / "half.pth"))
+        pretrained.initialise(
+            MODELS["mb2-ssd-lite"].build(3), pretrained.StartingFiles(pretrained_ssd=str(tmp_path / "half.pth"))
+        )
 
 
 def test_backbones_of_another_net_are_called_so(net, tmp_path):
@@ -248,5 +250,5 @@ def test_backbones_of_another_net_are_called_so(net, tmp_path):
     ):
         with pytest.raises(DataError, match=message):
             pretrained.initialise(
-                MODELS["mb1-ssd"].build(3), base_net=str(tmp_path / f"{name}.pth"), pretrained_ssd=None
+                MODELS["mb1-ssd"].build(3), pretrained.StartingFiles(base_net=str(tmp_path / f"{name}.pth"))
             )

@@ -13,14 +13,14 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import ROOT, assert_refused, train_words, write_small_voc
-from learners import freeze_norms, join_batches, learner_on
+from step_trainers import freeze_norms, join_batches, step_trainer_on
 
 import train_ssd
 from vision.datasets import synthetic
 from vision.datasets.loading import EpochBatches
 from vision.engine import checkpoint
-from vision.engine.distributed import OneOfSeveral, StopTogether, noticing_loss
-from vision.engine.faults import ProcessLost, Stopped
+from vision.engine.distributed import DistributedProcess, DistributedStopSignal, peer_loss_detected
+from vision.engine.faults import PeerProcessLost, StopRequested
 from vision.ssd.weights import digest_of, read_weights
 from vision.structures import Batch, DataError
 
@@ -167,7 +167,7 @@ def test_a_signal_to_one_stops_all_at_the_same_step_and_one_process_goes_on(scri
     assert re.search(r"go on with: torchrun --nproc_per_node=2 train_ssd\.py .* --resume\n", out), out
     steps = len(losses_of(out))
     assert 4 <= steps < 11
-    assert checkpoint.load_state(tmp_path / "last.state").position["step"] == steps
+    assert checkpoint.load_state(tmp_path / "last.state").progress["step"] == steps
     done = script(train_ssd.main, *words, "--batch-size=6", "--resume")
     assert done.code == 0, done.err
     assert f"Resume: epoch 0 goes on after step {steps}" in done.out
@@ -187,8 +187,8 @@ def test_a_process_that_is_killed_ends_the_other_which_saves(data, tmp_path):
     assert [line.startswith(message) for line in errors_of(out)] == [True], out
     assert re.search(r"Saved \S+last\.state; go on with: torchrun --nproc_per_node=2 ", out)
     state = checkpoint.load_state(tmp_path / "last.state")
-    assert state.position["step"] >= 4
-    assert all(torch.isfinite(value).all() for value in state.learner["weights"].values())
+    assert state.progress["step"] >= 4
+    assert all(torch.isfinite(value).all() for value in state.step_trainer["weights"].values())
 
 
 @pytest.fixture(scope="module")
@@ -209,13 +209,13 @@ def test_what_processes_tell_each_other(found):
 
 @pytest.mark.parametrize(("case", "batches"), [("one each", 2), ("two each", 4)])
 def test_a_step_together_is_a_step_on_all_batches(data, found, case, batches):
-    learner, all_batches = learner_on(data, 2, clip_grad=1.0)
-    learner.train()
-    freeze_norms(learner)
-    losses = learner.step([join_batches(all_batches[:batches])], 5, 3)
+    step_trainer, all_batches = step_trainer_on(data, 2, clip_grad=1.0)
+    step_trainer.train()
+    freeze_norms(step_trainer)
+    losses = step_trainer.step([join_batches(all_batches[:batches])], 5, 3)
     for of_process in found[case]:
         assert of_process["losses"] == pytest.approx([part.item() for part in losses], rel=1e-5)
-        for key, value in learner.net.state_dict().items():
+        for key, value in step_trainer.net.state_dict().items():
             torch.testing.assert_close(of_process["weights"][key], value, rtol=1e-4, atol=1e-6)
 
 
@@ -226,10 +226,10 @@ def test_a_loss_that_is_not_finite_in_one_process_leaves_the_step_out_in_all(fou
 def test_batch_norms_statistics_are_averaged(data, found):
     states = []
     for place in range(2):
-        learner, batches = learner_on(data, 2)
-        learner.train()
-        learner.step([batches[place]], 5, 3)
-        states.append(learner.net.state_dict())
+        step_trainer, batches = step_trainer_on(data, 2)
+        step_trainer.train()
+        step_trainer.step([batches[place]], 5, 3)
+        states.append(step_trainer.net.state_dict())
     one, other = (of_process["weights"] for of_process in found["norms"])
     assert all(torch.equal(value, other[key]) for key, value in one.items()), "both nets stay the same"
     keys = [key for key in one if key.endswith(("running_mean", "running_var"))]
@@ -296,7 +296,7 @@ def test_machines_that_start_from_other_weights_are_named(several, monkeypatch):
     process = several(size=2)
     one, other = ({"a": torch.tensor([1.0, last])} for last in (2.0, 2.5))
     said = [(digest_of(one), "left"), (digest_of(other), "right")]
-    monkeypatch.setattr(process, "everyone", lambda value: said)
+    monkeypatch.setattr(process, "all_gather", lambda value: said)
     with pytest.raises(DataError, match="process 1 on right starts from other weights than the first"):
         process.check_same("starts from other weights", lambda: digest_of(one))
     said[1] = (digest_of({"a": one["a"].clone()}), "right")
@@ -312,11 +312,11 @@ def test_batch_norm_over_processes_needs_several(script, data, tmp_path):
 def several(monkeypatch):
     """Give the processes that torchrun's variables speak of, not connected."""
 
-    def make(rank=0, size=4, here=2) -> OneOfSeveral:
+    def make(rank=0, size=4, here=2) -> DistributedProcess:
         variables = {"RANK": rank, "WORLD_SIZE": size, "LOCAL_RANK": rank % here, "LOCAL_WORLD_SIZE": here}
         for name, value in variables.items():
             monkeypatch.setenv(name, str(value))
-        return OneOfSeveral()
+        return DistributedProcess()
 
     return make
 
@@ -330,9 +330,9 @@ def test_devices_that_processes_cannot_share(several, monkeypatch):
         ("cuda", "torchrun started 2 processes on .* has 1 GPUs; start as many with --nproc_per_node"),
     ):
         process = several()
-        monkeypatch.setattr(process, "everyone", lambda value: [value, "cuda"])
+        monkeypatch.setattr(process, "all_gather", lambda value: [value, "cuda"])
         with pytest.raises(DataError, match=message):
-            process.use(torch.device(device))
+            process.select_device(torch.device(device))
 
 
 def test_the_command_names_the_machines(several):
@@ -344,7 +344,7 @@ def test_the_command_names_the_machines(several):
 def test_every_picture_is_in_one_part_of_one_batch(several, count, batch_size, size):
     whole = EpochBatches(count, batch_size * size, seed=3, least=2 * size)
     parts = [
-        list(several(rank, size, size).share_of_each(EpochBatches(count, batch_size * size, 3, least=2 * size)))
+        list(several(rank, size, size).shard_each_batch(EpochBatches(count, batch_size * size, 3, least=2 * size)))
         for rank in range(size)
     ]
     for batch, *of_processes in zip(whole, *parts, strict=True):
@@ -352,13 +352,15 @@ def test_every_picture_is_in_one_part_of_one_batch(several, count, batch_size, s
         lengths = [len(part) for part in of_processes]
         assert max(lengths) - min(lengths) <= 1
         assert min(lengths) >= min(2, batch_size)
-    validation = [several(rank, size, size).share_of_all(EpochBatches(count, 3, shuffle=False)) for rank in range(size)]
+    validation = [
+        several(rank, size, size).shard_batches(EpochBatches(count, 3, shuffle=False)) for rank in range(size)
+    ]
     assert sorted(index for part in validation for batch in part for _, index in batch) == list(range(count))
     assert [len(part) for part in validation] == [len(list(part)) for part in validation]
 
 
 def test_an_epoch_goes_on_within(several):
-    share = several(1, 2, 2).share_of_each(EpochBatches(12, 4))
+    share = several(1, 2, 2).shard_each_batch(EpochBatches(12, 4))
     whole = list(share)
     share.begin(0, 1)
     assert list(share) == whole[1:]
@@ -373,7 +375,7 @@ class Scripted:
     def __init__(self, *others):
         self.others = list(others)
 
-    def everyone(self, value):
+    def all_gather(self, value):
         return [value, self.others.pop(0)]
 
 
@@ -382,40 +384,40 @@ def batch_with(*notes: str) -> Batch:
 
 
 def test_notes_are_exchanged_and_the_shorter_waits():
-    stop = StopTogether(Scripted(3, (None, ("theirs",)), (None, ()), (None, ())))
-    batches = list(stop.between([batch_with("mine"), batch_with()]))
+    stop = DistributedStopSignal(Scripted(3, (None, ("theirs",)), (None, ()), (None, ())))
+    batches = list(stop.check_between([batch_with("mine"), batch_with()]))
     assert [batch.notes for batch in batches] == [("mine", "theirs"), ()]
-    assert not stop._processes.others, "took part in the third batch of the other"
+    assert not stop._process.others, "took part in the third batch of the other"
 
 
 def test_a_signal_to_another_stops_this_one_before_its_next_batch():
-    stop = StopTogether(Scripted(2, (None, ()), (signal.SIGTERM, ())))
-    batches = stop.between([batch_with(), batch_with()])
+    stop = DistributedStopSignal(Scripted(2, (None, ()), (signal.SIGTERM, ())))
+    batches = stop.check_between([batch_with(), batch_with()])
     next(batches)
     stop.check()
-    with pytest.raises(Stopped):
+    with pytest.raises(StopRequested):
         next(batches)
     assert stop.exit_code == 143
-    assert stop.signal is None, "a signal to this one would be its first"
+    assert stop.received is None, "a signal to this one would be its first"
 
 
 def test_a_signal_to_this_one_waits_for_the_others_to_know():
-    stop = StopTogether(Scripted(2, (None, ()), (None, ())))
-    batches = stop.between([batch_with(), batch_with()])
+    stop = DistributedStopSignal(Scripted(2, (None, ()), (None, ())))
+    batches = stop.check_between([batch_with(), batch_with()])
     next(batches)
-    stop.signal = signal.SIGINT
+    stop.received = signal.SIGINT
     stop.check()
-    with pytest.raises(Stopped):
+    with pytest.raises(StopRequested):
         next(batches)
     assert stop.exit_code == 130
 
 
 def test_other_errors_are_not_taken_for_a_lost_process():
-    with pytest.raises(ProcessLost, match="Connection closed by peer"), noticing_loss():
+    with pytest.raises(PeerProcessLost, match="Connection closed by peer"), peer_loss_detected():
         raise RuntimeError("[pair.cc:534] Connection closed by peer [127.0.0.1]:5")
-    with pytest.raises(RuntimeError, match="shapes") as caught, noticing_loss():
+    with pytest.raises(RuntimeError, match="shapes") as caught, peer_loss_detected():
         raise RuntimeError("shapes do not fit")
-    assert not isinstance(caught.value, ProcessLost)
+    assert not isinstance(caught.value, PeerProcessLost)
 
 
 def test_one_process_has_nothing_of_it_and_ends_its_loaders(data, tmp_path):

@@ -66,7 +66,7 @@ def test_what_matched_and_what_did_not_is_said_in_three_lines(models_folder, cap
     net = MODELS[name].build(2, config=MODELS[name].config_at(300))
     path = pretrained.imagenet_path(name, models_folder)
     with caplog.at_level("INFO"):
-        pretrained.initialise(net, base_net="imagenet", pretrained_ssd=None, imagenet=path)
+        pretrained.initialise(net, pretrained.StartingFiles(imagenet=path))
     counts = Counter(key.partition(".")[0] for key in net.state_dict() if not key.endswith("tracked"))
     matched = counts.pop("base_net") - left
     counts |= {"base_net": left} if left else {}

@@ -3,16 +3,16 @@
 import pytest
 import torch
 
+from vision.engine.batch_norm import trains_batch_norm
 from vision.engine.optim import (
     OptimOptions,
     ScheduleOptions,
     freeze,
+    lr_factor,
     make_optimizer,
     param_groups,
-    rate_factor,
     restore,
-    set_rates,
-    trains_batch_norm,
+    set_learning_rates,
 )
 from vision.ssd.models import MODELS
 from vision.structures import DataError
@@ -67,7 +67,7 @@ def test_make_optimizer_takes_its_options(spec):
 
 def factors(steps: int = 100, **options) -> list[float]:
     schedule = ScheduleOptions(**options)
-    return [rate_factor(iteration, steps, schedule) for iteration in range(steps * schedule.epochs)]
+    return [lr_factor(iteration, steps, schedule) for iteration in range(steps * schedule.epochs)]
 
 
 def test_cosine_warms_up_and_ends_at_zero():
@@ -106,8 +106,8 @@ def test_unknown_scheduler():
 
 def test_rates_are_set_in_proportion(spec):
     optimizer = make_optimizer(spec.build(3), OptimOptions(lr=0.2, base_net_lr=0.1))
-    set_rates(optimizer, 0.5)
-    set_rates(optimizer, 0.5)
+    set_learning_rates(optimizer, 0.5)
+    set_learning_rates(optimizer, 0.5)
     assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([0.1, 0.1, 0.05])
 
 
@@ -140,8 +140,8 @@ def test_frozen_batch_norm_stands_still(voc_root):
     """Through the loop itself: neither weights nor statistics of a frozen backbone move, those of the rest do."""
     from vision.datasets.loading import EpochBatches, make_loader
     from vision.datasets.voc_dataset import VOCDataset
-    from vision.engine.learner import Learner, Objective
-    from vision.engine.loop import RunOptions, fit
+    from vision.engine.loop import LoopOptions, fit
+    from vision.engine.step import NetWithLoss, StepTrainer
     from vision.nn.multibox_loss import MultiboxLoss
     from vision.ssd.data_preprocessing import Normaliser, TestTransform
 
@@ -155,9 +155,11 @@ def test_frozen_batch_norm_stands_still(voc_root):
         before = {key: value.clone() for key, value in net.state_dict().items()}
         frozen = freeze(net, options)
         loader = make_loader(dataset, TestTransform(96), EpochBatches(len(dataset), 3), 0)
-        objective = Objective(net, Normaliser(127, 128.0), MultiboxLoss())
-        learner = Learner(objective, make_optimizer(net, options), ScheduleOptions(epochs=1), frozen=frozen)
-        list(fit(learner, loader, None, [], [], RunOptions()))
+        net_with_loss = NetWithLoss(net, Normaliser(127, 128.0), MultiboxLoss())
+        step_trainer = StepTrainer(
+            net_with_loss, make_optimizer(net, options), ScheduleOptions(epochs=1), frozen=frozen
+        )
+        list(fit(step_trainer, loader, None, [], [], LoopOptions()))
         after = net.state_dict()
         still = ("base_net", "extras") if options.freeze_net else ("base_net",)
         assert all(torch.equal(before[key], after[key]) for key in before if key.startswith(still))

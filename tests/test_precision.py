@@ -82,7 +82,9 @@ class Convolutions(TorchDispatchMode):
         if name in ("convolution", "convolution_backward"):
             images, weight = args[:2] if name == "convolution" else args[1:3]
             dilation = args[5] if name == "convolution" else args[6]
-            self.seen.append((name, images.dtype != torch.float32, kernel_exceeds_map(images, weight, dilation=dilation)))
+            self.seen.append(
+                (name, images.dtype != torch.float32, kernel_exceeds_map(images, weight, dilation=dilation))
+            )
         return function(*args, **(kwargs or {}))
 
 

@@ -16,16 +16,16 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import CLASSES, ROOT, assert_refused, train_words, write_small_voc
-from learners import freeze_norms, join_batches, learner_on
+from step_trainers import freeze_norms, join_batches, step_trainer_on
 
 import train_ssd
 from vision.datasets.loading import EpochBatches, make_loader
 from vision.datasets.voc_dataset import VOCDataset
-from vision.engine import checkpoint, loop, optim
-from vision.engine.faults import Means, with_less
-from vision.engine.learner import Learner
+from vision.engine import checkpoint, loop, optim, resume
+from vision.engine.dry_run import dry_run
+from vision.engine.faults import LoaderSettings, reduced_settings
 from vision.engine.precision import Precision, choose_precision
-from vision.engine.rehearsal import rehearse
+from vision.engine.step import StepTrainer
 from vision.nn.multibox_loss import MultiboxLoss
 from vision.ssd.data_preprocessing import TestTransform
 from vision.ssd.models import MODELS
@@ -58,7 +58,7 @@ def after_step(at: int, act):
     """Call something when so many steps have been taken; gives the list of steps taken."""
     taken = []
     with pytest.MonkeyPatch.context() as patch:
-        step = Learner.step
+        step = StepTrainer.step
 
         def watched(*args):
             losses = step(*args)
@@ -67,7 +67,7 @@ def after_step(at: int, act):
                 act()
             return losses
 
-        patch.setattr(Learner, "step", watched)
+        patch.setattr(StepTrainer, "step", watched)
         yield taken
 
 
@@ -154,8 +154,9 @@ def test_resume_within_an_epoch_of_other_pictures_begins_it_anew(script, data, t
     ],
 )
 def test_the_command_that_goes_on_is_one_that_can_be_given(words, expected):
-    command = shlex.split(train_ssd.resume_command(words, train_ssd.parse_args(words), "python3"))
-    assert command[0] == "python3"
+    auto_resume = train_ssd.parse_options(words).run.auto_resume
+    command = shlex.split(resume.resume_command("python3 train_ssd.py", words, auto_resume=auto_resume))
+    assert command[:2] == ["python3", "train_ssd.py"]
     assert command[2:] == expected
     train_ssd.parse_args(command[2:])
 
@@ -204,14 +205,14 @@ def test_a_loader_process_that_dies_is_done_without(script, data, whole, tmp_pat
 
 
 def test_out_of_memory_is_answered_by_smaller_batches(script, data, tmp_path, monkeypatch):
-    real = Learner._gradients
+    real = StepTrainer._gradients
 
-    def hungry(learner, batches):
+    def hungry(step_trainer, batches):
         if len(batches[0].images) > 2:
             raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
-        return real(learner, batches)
+        return real(step_trainer, batches)
 
-    monkeypatch.setattr(Learner, "_gradients", hungry)
+    monkeypatch.setattr(StepTrainer, "_gradients", hungry)
     words = train_words(data, tmp_path, "--epochs=1", "--batch-size=4", "--debug-steps=1")
     done = script(train_ssd.main, *words)
     assert done.code == 0, done.err
@@ -221,21 +222,25 @@ def test_out_of_memory_is_answered_by_smaller_batches(script, data, tmp_path, mo
 
 
 @pytest.mark.parametrize(
-    ("err", "means", "expected"),
+    ("err", "settings", "expected"),
     [
-        (torch.cuda.OutOfMemoryError("x"), Means(8, 1, 2), Means(4, 2, 2)),
-        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), Means(4, 2, 2), Means(2, 4, 2)),
-        (MemoryError(), Means(2, 1, 2), Means(2, 1, 0)),
-        (OSError(12, "Cannot allocate memory"), Means(3, 1, 1), Means(3, 1, 0)),
-        (RuntimeError("DataLoader worker (pid 3) is killed by signal"), Means(8, 1, 2), Means(8, 1, 0)),
-        (MemoryError(), Means(2, 1, 0), None),
-        (RuntimeError("DataLoader worker (pid 3) is killed by signal"), Means(8, 1, 0), None),
-        (RuntimeError("shapes"), Means(8, 1, 2), None),
-        (OSError(28, "No space left on device"), Means(8, 1, 2), None),
+        (torch.cuda.OutOfMemoryError("x"), LoaderSettings(8, 1, 2), LoaderSettings(4, 2, 2)),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), LoaderSettings(4, 2, 2), LoaderSettings(2, 4, 2)),
+        (MemoryError(), LoaderSettings(2, 1, 2), LoaderSettings(2, 1, 0)),
+        (OSError(12, "Cannot allocate memory"), LoaderSettings(3, 1, 1), LoaderSettings(3, 1, 0)),
+        (
+            RuntimeError("DataLoader worker (pid 3) is killed by signal"),
+            LoaderSettings(8, 1, 2),
+            LoaderSettings(8, 1, 0),
+        ),
+        (MemoryError(), LoaderSettings(2, 1, 0), None),
+        (RuntimeError("DataLoader worker (pid 3) is killed by signal"), LoaderSettings(8, 1, 0), None),
+        (RuntimeError("shapes"), LoaderSettings(8, 1, 2), None),
+        (OSError(28, "No space left on device"), LoaderSettings(8, 1, 2), None),
     ],
 )
-def test_what_helps(err, means, expected):
-    assert with_less(err, means) == expected
+def test_what_helps(err, settings, expected):
+    assert reduced_settings(err, settings) == expected
 
 
 def test_losses_that_are_not_finite_leave_the_step_out_and_name_the_pictures(script, data, tmp_path, monkeypatch):
@@ -257,15 +262,15 @@ def test_losses_that_are_not_finite_leave_the_step_out_and_name_the_pictures(scr
 
 
 def test_a_step_that_is_left_out_changes_nothing(data):
-    learner, batches = learner_on(data)
-    learner.train()
-    before = {key: value.clone() for key, value in learner.net.state_dict().items()}
+    step_trainer, batches = step_trainer_on(data)
+    step_trainer.train()
+    before = {key: value.clone() for key, value in step_trainer.net.state_dict().items()}
     images = batches[0].images
     bad = batches[0]._replace(boxes=torch.full_like(batches[0].boxes, float("nan")))
-    assert learner.step([bad], 0, 3) is None
-    after = learner.net.state_dict()
+    assert step_trainer.step([bad], 0, 3) is None
+    after = step_trainer.net.state_dict()
     assert all(torch.equal(before[key], after[key]) for key in before)
-    assert learner.step([batches[0]._replace(images=images)], 0, 3) is not None
+    assert step_trainer.step([batches[0]._replace(images=images)], 0, 3) is not None
     assert not all(torch.equal(before[key], after[key]) for key in before)
 
 
@@ -281,7 +286,7 @@ def test_a_full_disk_leaves_the_state_before(data, tmp_path):
         assert process.returncode == 2, out
         assert "no space left on the disk; what was there before is whole" in out.strip().splitlines()[-1]
         state = checkpoint.load_state(disk / "last.state")
-        assert state.position["epoch"] >= 0
+        assert state.progress["epoch"] >= 0
     finally:
         subprocess.run(["umount", disk], check=True)
 
@@ -300,28 +305,28 @@ def test_a_state_that_is_cut_off_is_named_and_the_way_out(script, data, tmp_path
 
 
 def test_validation_is_of_the_set_whatever_the_batches_and_parts(data):
-    learner, batches = learner_on(data)
+    step_trainer, batches = step_trainer_on(data)
     annotations = [VOCDataset(data, is_test=False).annotation(index) for index in range(9)]
-    whole = loop.validate(learner.objective, [join_batches(batches)], annotations)
-    in_three = loop.validate(learner.objective, batches, annotations)
-    parts = [loop.validate(learner.objective, batches[place::2], annotations) for place in (0, 1)]
+    whole = loop.validate(step_trainer.net_with_loss, [join_batches(batches)], annotations)
+    in_three = loop.validate(step_trainer.net_with_loss, batches, annotations)
+    parts = [loop.validate(step_trainer.net_with_loss, batches[place::2], annotations) for place in (0, 1)]
     assert math.isfinite(whole.losses.total)
-    for other in (in_three, loop.Validation.join(parts[::-1])):
+    for other in (in_three, loop.ValidationSums.merge(parts[::-1])):
         assert other.losses == pytest.approx(whole.losses, rel=1e-5)
         assert sorted(other.detections) == list(range(9))
         for index, found in whole.detections.items():
             torch.testing.assert_close(other.detections[index].scores, found.scores)
-    assert math.isnan(loop.Validation().losses.total)
+    assert math.isnan(loop.ValidationSums().losses.total)
 
 
 def test_accumulated_batches_are_one_large_batch(data):
     results = []
     for together in (False, True):
-        learner, batches = learner_on(data)
-        learner.train()
-        freeze_norms(learner)
-        losses = learner.step([join_batches(batches)] if together else batches, 5, 3)
-        results.append((losses, learner.net.state_dict()))
+        step_trainer, batches = step_trainer_on(data)
+        step_trainer.train()
+        freeze_norms(step_trainer)
+        losses = step_trainer.step([join_batches(batches)] if together else batches, 5, 3)
+        results.append((losses, step_trainer.net.state_dict()))
     (one, one_net), (other, other_net) = results
     torch.testing.assert_close(one.total, other.total, rtol=1e-5, atol=1e-6)
     for key in one_net:
@@ -329,12 +334,12 @@ def test_accumulated_batches_are_one_large_batch(data):
 
 
 def test_an_average_that_begins_on_resume_begins_with_the_weights(data, caplog):
-    learner, batches = learner_on(data)
-    learner.train()
-    learner.step(batches, 5, 3)
-    state = learner.state_dict()
-    other, _ = learner_on(data)
-    other = Learner(other.objective, other.optimizer, other.schedule, average=optim.WeightAverage(other.net))
+    step_trainer, batches = step_trainer_on(data)
+    step_trainer.train()
+    step_trainer.step(batches, 5, 3)
+    state = step_trainer.state_dict()
+    other, _ = step_trainer_on(data)
+    other = StepTrainer(other.net_with_loss, other.optimizer, other.schedule, average=optim.WeightAverage(other.net))
     other.average.updates = 7
     with caplog.at_level("WARNING"):
         other.load_state_dict(state)
@@ -346,16 +351,16 @@ def test_an_average_that_begins_on_resume_begins_with_the_weights(data, caplog):
 @pytest.mark.parametrize(("seconds_of_the_other", "steps"), [(0.0, 3), (1e9, 1)])
 def test_a_rehearsal_ends_by_the_clocks_of_all(data, seconds_of_the_other, steps):
     """All processes must take as many steps; else they would wait for each other for ever."""
-    learner, batches = learner_on(data)
+    step_trainer, batches = step_trainer_on(data)
     loader = make_loader(VOCDataset(data), TestTransform(96), EpochBatches(9, 3), 0)
     annotations = [VOCDataset(data, is_test=True).annotation(index) for index in range(2)]
     validation = make_loader(VOCDataset(data, is_test=True), TestTransform(96), EpochBatches(2, 2, shuffle=False), 0)
 
-    def everyone(value):
+    def all_gather(value):
         return [value, seconds_of_the_other] if isinstance(value, float) else [value]
 
     with after_step(0, None) as taken:
-        found = rehearse(learner, loader, validation, annotations, 1, everyone)
+        found = dry_run(step_trainer, loader, validation, annotations, 1, all_gather)
     assert len(taken) == steps
     assert math.isfinite(found.validation.total)
 
@@ -369,10 +374,10 @@ def test_accumulation_counts_steps(script, data, tmp_path):
 def test_gradients_are_clipped(data):
     norms = []
     for limit in (None, 0.5):
-        learner, batches = learner_on(data, clip_grad=limit)
-        learner.train()
-        learner.step(batches[:1], 5, 3)
-        gradients = [p.grad.norm() for p in learner.net.parameters() if p.grad is not None]
+        step_trainer, batches = step_trainer_on(data, clip_grad=limit)
+        step_trainer.train()
+        step_trainer.step(batches[:1], 5, 3)
+        gradients = [p.grad.norm() for p in step_trainer.net.parameters() if p.grad is not None]
         norms.append(torch.stack(gradients).norm().item())
     assert norms[0] > 1
     assert norms[1] == pytest.approx(0.5, rel=1e-3)
@@ -380,26 +385,26 @@ def test_gradients_are_clipped(data):
 
 @pytest.mark.parametrize(("name", "kind"), [("sgd", "SGD"), ("adam", "Adam"), ("adamw", "AdamW")])
 def test_optimizers(data, name, kind):
-    learner, batches = learner_on(data, optim=optim.OptimOptions(optimizer=name, lr=1e-3))
-    assert type(learner.optimizer).__name__ == kind
-    learner.train()
-    first = learner.step(batches, 5, 3).total.item()
+    step_trainer, batches = step_trainer_on(data, optim=optim.OptimOptions(optimizer=name, lr=1e-3))
+    assert type(step_trainer.optimizer).__name__ == kind
+    step_trainer.train()
+    first = step_trainer.step(batches, 5, 3).total.item()
     for _ in range(8):
-        last = learner.step(batches, 5, 3).total.item()
+        last = step_trainer.step(batches, 5, 3).total.item()
     assert last < first
-    state = learner.state_dict()
+    state = step_trainer.state_dict()
     if name != "sgd":
-        other, _ = learner_on(data)
+        other, _ = step_trainer_on(data)
         with pytest.raises(ValueError, match="had another --optimizer"):
             other.load_state_dict(state)
 
 
 def test_biases_and_norms_may_be_kept_from_decaying(data):
-    learner, _ = learner_on(data, optim=optim.OptimOptions(bias_decay=False, weight_decay=0.1))
-    decays = {id(p): group["weight_decay"] for group in learner.optimizer.param_groups for p in group["params"]}
-    for name, parameter in learner.net.named_parameters():
+    step_trainer, _ = step_trainer_on(data, optim=optim.OptimOptions(bias_decay=False, weight_decay=0.1))
+    decays = {id(p): group["weight_decay"] for group in step_trainer.optimizer.param_groups for p in group["params"]}
+    for name, parameter in step_trainer.net.named_parameters():
         assert decays[id(parameter)] == (0.1 if parameter.ndim > 1 else 0.0), name
-    assert len(decays) == len(list(learner.net.parameters()))
+    assert len(decays) == len(list(step_trainer.net.parameters()))
 
 
 # Averages and precision.
@@ -411,12 +416,12 @@ def test_the_average_is_validated_saved_and_resumed(script, data, tmp_path):
     state = checkpoint.load_state(tmp_path / "last.state")
     saved = read_weights(tmp_path / "last.pth")
     key = "extras.0.0.weight"
-    assert torch.equal(saved[key], state.learner["average"]["weights"][key])
-    assert not torch.equal(saved[key], state.learner["weights"][key])
-    assert state.learner["average"]["updates"] == 9
+    assert torch.equal(saved[key], state.step_trainer["average"]["weights"][key])
+    assert not torch.equal(saved[key], state.step_trainer["weights"][key])
+    assert state.step_trainer["average"]["updates"] == 9
     done = script(train_ssd.main, *words, "--epochs=4", "--resume")
     assert done.code == 0
-    assert checkpoint.load_state(tmp_path / "last.state").learner["average"]["updates"] == 12
+    assert checkpoint.load_state(tmp_path / "last.state").step_trainer["average"]["updates"] == 12
 
 
 def test_the_average_follows_the_formula():
@@ -436,10 +441,10 @@ def test_the_average_follows_the_formula():
 def test_mixed_precision_is_near_and_keeps_weights_in_float32(data):
     losses = []
     for precision in (None, Precision("cpu", torch.bfloat16)):
-        learner, batches = learner_on(data, precision=precision)
-        learner.train()
-        losses.append(learner.step(batches, 5, 3).total.item())
-        assert all(p.dtype == torch.float32 for p in learner.net.parameters())
+        step_trainer, batches = step_trainer_on(data, precision=precision)
+        step_trainer.train()
+        losses.append(step_trainer.step(batches, 5, 3).total.item())
+        assert all(p.dtype == torch.float32 for p in step_trainer.net.parameters())
     assert losses[0] != losses[1]
     assert losses[0] == pytest.approx(losses[1], rel=0.05)
 
@@ -460,7 +465,7 @@ def test_precision_choices(monkeypatch):
 
 def test_amp_reaches_the_loop_and_a_resumed_run_keeps_it(script, data, tmp_path):
     assert script(train_ssd.main, *train_words(data, tmp_path, "--epochs=1", "--amp=bf16")).code == 0
-    assert checkpoint.load_state(tmp_path / "last.state").choices["amp"] == "bf16"
+    assert checkpoint.load_state(tmp_path / "last.state").compute["amp"] == "bf16"
     done = script(train_ssd.main, *train_words(data, tmp_path, "--epochs=2", "--resume"))
     assert "precision: bf16 mixed with float32" in done.out
 
@@ -480,11 +485,11 @@ def rates(out: Path) -> list[float]:
 
 
 def factors(options: optim.ScheduleOptions, steps: int) -> list[float]:
-    return [optim.rate_factor(iteration, steps, options) for iteration in range(options.epochs * steps)]
+    return [optim.lr_factor(iteration, steps, options) for iteration in range(options.epochs * steps)]
 
 
 def test_the_presets_of_detectron():
-    once = train_ssd.schedule_options(train_ssd.parse_args(["--schedule=1x"]))
+    once = train_ssd.parse_options(["--schedule=1x"]).schedule
     assert (once.epochs, once.milestones, once.gamma) == (12, (8, 11), 0.1)
     of_run = factors(once, 100)
     assert of_run[0] == pytest.approx(1 / 3)
@@ -492,7 +497,7 @@ def test_the_presets_of_detectron():
     assert of_run[500] == of_run[799] == 1
     assert of_run[800] == pytest.approx(0.1)
     assert of_run[1100] == of_run[1199] == pytest.approx(0.01)
-    twice = train_ssd.schedule_options(train_ssd.parse_args(["--schedule=2x", "--epochs=30"]))
+    twice = train_ssd.parse_options(["--schedule=2x", "--epochs=30"]).schedule
     assert (twice.epochs, twice.milestones, twice.warmup_iters) == (30, (16, 22), 1000)
 
 
@@ -506,7 +511,7 @@ def test_the_presets_of_detectron():
     ],
 )
 def test_warm_up(words, expected):
-    options = train_ssd.schedule_options(train_ssd.parse_args([*words, "--scheduler=multi-step"]))
+    options = train_ssd.parse_options([*words, "--scheduler=multi-step"]).schedule
     assert factors(options, 10)[:5] == pytest.approx(expected)
 
 
@@ -519,8 +524,8 @@ def test_cosine_ends_at_zero_with_the_run():
 def test_auto_lr_scales_by_the_whole_batch(data, tmp_path, script):
     words = train_words(data, tmp_path, "--epochs=1", "--batch-size=2", "--accumulate=4", "--warmup-iters=0")
     done = script(train_ssd.main, *words, "--auto-lr", "--lr=0.01")
-    assert "--auto-lr: rates times 2 = batch 2 x 4 accumulated / 4" in done.out
-    options = train_ssd.optim_options(train_ssd.parse_args(["--auto-lr=32", "--batch-size=16", "--lr=0.01"]))
+    assert "--auto-lr: rates times 2 = 8 images a step / 4" in done.out
+    options = train_ssd.parse_options(["--auto-lr=32", "--lr=0.01"]).optim.scaled_to(16)
     assert (options.lr, options.base_net_lr) == (0.005, 0.0005)
 
 

@@ -15,7 +15,7 @@ from conftest import CLASSES, ROOT, assert_refused, train_words
 import train_ssd
 from vision import cli
 from vision.datasets import synthetic
-from vision.engine import checkpoint, pretrained
+from vision.engine import checkpoint, pretrained, trainer
 from vision.ssd.models import MODELS
 from vision.ssd.weights import read_weights
 
@@ -36,7 +36,7 @@ def test_training_writes_the_documented_lines_and_files(script, voc_root, tmp_pa
     ):
         assert sum(bool(re.fullmatch(pattern, line)) for line in lines) == 1, pattern
     assert lines[-1] == "Task done, exiting program."
-    names = sorted(path.name for path in folder.iterdir())
+    names = sorted(path.name for path in folder.glob("[!.]*"))
     epoch = next(name for name in names if "Epoch" in name)
     assert names == sorted(
         [
@@ -109,14 +109,18 @@ def reached(monkeypatch, voc_root, tmp_path):
     def run(*words, data=None):
         seen = SimpleNamespace()
 
-        def fit(learner, train_loader, val_loader, annotations, class_names, run, **rest):
+        def fit(step_trainer, train_loader, val_loader, annotations, class_names, run, **rest):
             seen.__dict__.update(locals())
             return iter(())
 
-        monkeypatch.setattr(train_ssd, "fit", fit)
+        monkeypatch.setattr(trainer, "fit", fit)
         monkeypatch.setattr(pretrained, "fetch", lambda *args: pytest.fail("no test downloads"))
         train_ssd.main([*train_words(data or voc_root, tmp_path / "model"), *map(str, words)])
-        seen.net, seen.optimizer, seen.schedule = seen.learner.net, seen.learner.optimizer, seen.learner.schedule
+        seen.net, seen.optimizer, seen.schedule = (
+            seen.step_trainer.net,
+            seen.step_trainer.optimizer,
+            seen.step_trainer.schedule,
+        )
         seen.rates = {group["name"]: group["lr"] for group in seen.optimizer.param_groups}
         return seen
 
@@ -138,8 +142,8 @@ def test_rates_reach_their_parts(reached):
 def test_freezing_reaches_the_loop(reached, word, trained):
     seen = reached(word)
     assert set(seen.rates) == trained
-    assert seen.net.base_net in seen.learner.frozen
-    assert (seen.net.extras in seen.learner.frozen) == ("extra_layers" not in trained)
+    assert seen.net.base_net in seen.step_trainer.frozen
+    assert (seen.net.extras in seen.step_trainer.frozen) == ("extra_layers" not in trained)
 
 
 def test_schedule_options_reach_the_loop(reached):
@@ -212,13 +216,13 @@ def test_resolution_and_width_reach_the_net(reached):
 
 def test_augmentation_reaches_the_samples(reached):
     for kind in ("ssd", "light", "none"):
-        resampler = reached(f"--augmentation={kind}").train_loader.dataset.resampler
-        assert [type(step).__name__ for step in resampler.geometry] == {
+        transform = reached(f"--augmentation={kind}").train_loader.dataset.transform
+        assert [type(step).__name__ for step in transform.geometry] == {
             "ssd": ["Expand", "RandomSampleCrop", "RandomMirror"],
             "light": ["RandomSampleCrop", "RandomMirror"],
             "none": [],
         }[kind]
-        assert (resampler.photometry is None) == (kind != "ssd")
+        assert (transform.photometry is None) == (kind != "ssd")
 
 
 def test_balancing_reaches_the_data(reached, tmp_path):
@@ -322,7 +326,7 @@ def test_precedence_of_starting_weights(reached, stand_in, voc_root):
 
 
 def test_nets_without_published_weights_start_from_scratch_and_say_so(script, voc_root, tmp_path, monkeypatch):
-    monkeypatch.setattr(train_ssd, "fit", lambda *args, **rest: iter(()))
+    monkeypatch.setattr(trainer, "fit", lambda *args, **rest: iter(()))
     words = [word for word in train_words(voc_root, tmp_path) if word != "--pretrained-ssd=none"]
     done = script(train_ssd.main, *words)
     assert done.code == 0
@@ -427,4 +431,4 @@ def test_batches_too_small_for_batch_norm(script, voc_root, tmp_path):
 def test_resume_over_base_net_over_nothing(reached, model_dir):
     seen = reached(f"--resume={model_dir}", "--base-net=does-not-matter.pth")
     assert torch.equal(seen.net.extras[0][0].weight, read_weights(model_dir / "last.pth")["extras.0.0.weight"])
-    assert seen.rest["position"].epoch == 2
+    assert seen.rest["progress"].epoch == 2

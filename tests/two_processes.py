@@ -11,23 +11,24 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from learners import freeze_norms, learner_on  # noqa: E402
+from step_trainers import freeze_norms, step_trainer_on  # noqa: E402
 
-from vision.engine.processes import Alone, open_processes  # noqa: E402
+from vision.engine.launch import current_process  # noqa: E402
+from vision.engine.process import SingleProcess  # noqa: E402
 
 
-def step(processes: Alone, data: Path, batches: list[int], frozen: bool) -> dict:
+def step(process: SingleProcess, data: Path, batches: list[int], frozen: bool) -> dict:
     """Take one step on some of the folder's batches of two, and give what came of it in each process."""
-    learner, all_batches = learner_on(data, 2, processes.make_learner, clip_grad=1.0)
-    learner.train()
+    step_trainer, all_batches = step_trainer_on(data, 2, process.make_step_trainer, clip_grad=1.0)
+    step_trainer.train()
     if frozen:
-        freeze_norms(learner)
-    losses = learner.step([all_batches[place] for place in batches], 5, 3)
-    weights = {key: value.clone() for key, value in learner.net.state_dict().items()}
+        freeze_norms(step_trainer)
+    losses = step_trainer.step([all_batches[place] for place in batches], 5, 3)
+    weights = {key: value.clone() for key, value in step_trainer.net.state_dict().items()}
     before = {key: value.clone() for key, value in weights.items()}
     broken = all_batches[0]._replace(boxes=torch.full_like(all_batches[0].boxes, float("nan")))
-    refused = learner.step([broken if processes.rank else all_batches[0]], 6, 3)
-    after = learner.net.state_dict()
+    refused = step_trainer.step([broken if process.rank else all_batches[0]], 6, 3)
+    after = step_trainer.net.state_dict()
     return {
         "losses": [part.item() for part in losses],
         "weights": weights,
@@ -37,8 +38,8 @@ def step(processes: Alone, data: Path, batches: list[int], frozen: bool) -> dict
 
 def main(data: Path, result: Path) -> None:
     """Try what processes do together."""
-    with open_processes() as processes:
-        rank, trace = processes.rank, result.with_suffix(".trace")
+    with current_process() as process:
+        rank, trace = process.rank, result.with_suffix(".trace")
 
         def leave_a_trace() -> bool:
             found = trace.exists()
@@ -46,16 +47,20 @@ def main(data: Path, result: Path) -> None:
             trace.touch()
             return found
 
+        def look_in_turn() -> bool:
+            with process.main_process_first():
+                return leave_a_trace()
+
         found = {
-            "ranks": processes.everyone(rank),
-            "launcher": processes.launcher,
-            "first": processes.everyone(processes.from_first(lambda: rank)),
-            "turns": processes.everyone(processes.in_turn(leave_a_trace)),
-            "one each": processes.everyone(step(processes, data, [rank], frozen=True)),
-            "two each": processes.everyone(step(processes, data, [rank, 2 + rank], frozen=True)),
-            "norms": processes.everyone(step(processes, data, [rank], frozen=False)),
+            "ranks": process.all_gather(rank),
+            "launcher": process.launcher,
+            "first": process.all_gather(process.broadcast_from_main(lambda: rank)),
+            "turns": process.all_gather(look_in_turn()),
+            "one each": process.all_gather(step(process, data, [rank], frozen=True)),
+            "two each": process.all_gather(step(process, data, [rank, 2 + rank], frozen=True)),
+            "norms": process.all_gather(step(process, data, [rank], frozen=False)),
         }
-        if processes.is_first:
+        if process.is_main_process:
             torch.save(found, result)
 
 

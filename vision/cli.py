@@ -18,7 +18,6 @@ from vision.console import (  # noqa: F401 - scripts find all of them here
     check_writable,
     checked,
     count,
-    error_line,
     number,
     one_of,
     open_share,

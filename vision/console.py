@@ -18,6 +18,8 @@ from typing import Any, NoReturn
 import cv2
 from tqdm import tqdm
 
+from vision.utils.errors import error_line
+
 #: Exit code for everything that the user can mend.
 USER_ERROR = 2
 #: Exit code for what went wrong inside: out of memory, a missing package, a worker that died.
@@ -69,16 +71,6 @@ def run(main: Callable[[Sequence[str] | None], int | None], argv: Sequence[str] 
     except KeyboardInterrupt:
         sys.stderr.write(f"{name}: interrupted\n")
         sys.exit(130)
-
-
-def error_line(err: BaseException) -> str:
-    """Reduce an error to one line; one that a loader's worker wrapped in its traceback to the line that counts."""
-    if isinstance(err, OSError) and err.filename:
-        return f"{err.filename}: {err.strerror}"
-    text = str(err).strip()
-    if "Original Traceback" in text:
-        text = text.splitlines()[-1].partition(": ")[2]
-    return " ".join(text.split())
 
 
 # Types of options; argparse shows the text of an ArgumentTypeError behind the option's name.

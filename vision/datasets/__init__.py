@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,7 +17,7 @@ from vision.datasets.open_images import OpenImagesFolder
 from vision.datasets.voc_dataset import VocFolder
 from vision.datasets.yolo import YoloFolder
 from vision.structures import DataError
-from vision.utils.progress import Progress, no_progress
+from vision.utils.progress import ProgressBar, no_progress
 
 #: Name, as in --dataset-type -> class, in the order in which `auto` tries them.
 DATASETS: Mapping[str, type[Folder]] = {
@@ -29,6 +30,7 @@ logger = logging.getLogger(__name__)
 __all__ = [
     "AUTO",
     "DATASETS",
+    "DataOptions",
     "DetectionDataset",
     "ReadingOptions",
     "Splits",
@@ -37,6 +39,29 @@ __all__ = [
     "open_folder",
     "open_splits",
 ]
+
+
+@dataclass(frozen=True)
+class DataOptions:
+    """What a run trains and validates on.
+
+    Attributes:
+        dataset_type: a key of `DATASETS`, or `AUTO`.
+        roots: folders of datasets, merged by class name.
+        reading: how they are read.
+        augmentation: of training images, by name.
+        negatives: train on images without objects, too.
+        balance: draw as many images of each class as the rarest has.
+        strict: end the run if anything in the data is left out, mended or suspect.
+    """
+
+    dataset_type: str
+    roots: tuple[str, ...]
+    reading: ReadingOptions = ReadingOptions()
+    augmentation: str = "ssd"
+    negatives: bool = True
+    balance: bool = False
+    strict: bool = False
 
 
 class Splits(NamedTuple):
@@ -79,7 +104,7 @@ def open_dataset(
     root: str | Path,
     split: str,
     options: ReadingOptions | None = None,
-    progress: Progress = no_progress,
+    progress: ProgressBar = no_progress,
 ) -> DetectionDataset:
     """Read one split of a dataset.
 
@@ -99,7 +124,7 @@ def open_dataset(
     return dataset
 
 
-def _dataset(folder: Folder, listing: Listing, progress: Progress, with_labels: bool) -> DetectionDataset:
+def _dataset(folder: Folder, listing: Listing, progress: ProgressBar, with_labels: bool) -> DetectionDataset:
     contents = folder.read(listing, progress)
     defects = [*(folder.label_list.defects if with_labels else ()), *contents.defects]
     dataset = DetectionDataset(contents.records, folder.class_names(), defects=defects, **contents.origin)
@@ -111,7 +136,7 @@ def open_splits(
     dataset_type: str,
     roots: Sequence[str | Path],
     options: ReadingOptions | None = None,
-    progress: Progress = no_progress,
+    progress: ProgressBar = no_progress,
 ) -> Splits:
     """Read one or several datasets and merge them by class name.
 

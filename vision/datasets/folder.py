@@ -21,7 +21,7 @@ from vision.datasets.labels import LabelList, with_background
 from vision.datasets.pictures import PictureFacts, decoding_error, picture_facts
 from vision.datasets.records import Defect, Form, RawPicture, Record, make_record, some
 from vision.structures import DataError
-from vision.utils.progress import Progress, no_progress
+from vision.utils.progress import ProgressBar, no_progress
 
 logger = logging.getLogger(__name__)
 
@@ -184,7 +184,7 @@ class Folder:
         """Give the class list, BACKGROUND first."""
         return with_background(self.label_list.names)
 
-    def read(self, listing: Listing, progress: Progress = no_progress) -> Contents:
+    def read(self, listing: Listing, progress: ProgressBar = no_progress) -> Contents:
         """Check pictures and objects, and make what can be trained on.
 
         Raises:
@@ -218,7 +218,7 @@ class Folder:
         decoding = self.facts.known("decoding", path) if facts.error is None else None
         return facts._replace(error=decoding) if decoding else facts
 
-    def _decode_all(self, pictures: Sequence[RawPicture], progress: Progress) -> None:
+    def _decode_all(self, pictures: Sequence[RawPicture], progress: ProgressBar) -> None:
         """Decode pictures on all cores; what is wrong with them is a fact from then on."""
 
         def decode(path: Path) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import signal
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import cv2
@@ -22,7 +23,7 @@ from vision.structures import Batch, DataError, Sample
 _BLANK = 127
 
 
-class Resampler(Protocol):
+class SampleTransform(Protocol):
     """What `TrainAugmentation` and `TestTransform` offer; this room does not know theirs."""
 
     def resample(
@@ -38,8 +39,8 @@ class _Samples(Dataset):
     read stands for it, in validation, where order counts, a blank one. Either is noted in the sample.
     """
 
-    def __init__(self, dataset: DetectionDataset, resampler: Resampler, seed: int, replaces: bool) -> None:
-        self.dataset, self.resampler, self.seed, self.replaces = dataset, resampler, seed, replaces
+    def __init__(self, dataset: DetectionDataset, transform: SampleTransform, seed: int, replaces: bool) -> None:
+        self.dataset, self.transform, self.seed, self.replaces = dataset, transform, seed, replaces
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -49,7 +50,7 @@ class _Samples(Dataset):
         rng = np.random.default_rng((self.seed, epoch, index))
         image, index, note = self._read(index)
         boxes, labels = self.dataset.targets(index)
-        image, boxes, labels = self.resampler.resample(image, boxes, labels, rng)
+        image, boxes, labels = self.transform.resample(image, boxes, labels, rng)
         pixels = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
         return Sample(pixels, torch.from_numpy(boxes.astype(np.float32)), torch.from_numpy(labels), index, note)
 
@@ -135,7 +136,7 @@ def end_workers(loader: DataLoader) -> None:
 
 def make_loader(
     dataset: DetectionDataset,
-    resampler: Resampler,
+    transform: SampleTransform,
     batches: Sampler[list[tuple[int, int]]],
     workers: int,
     *,
@@ -147,7 +148,7 @@ def make_loader(
 
     Args:
         dataset: where samples come from.
-        resampler: brings them to the network's size.
+        transform: brings them to the network's size.
         batches: which samples, see `EpochBatches`.
         workers: processes, 0 to work in this one.
         seed: of the augmentation.
@@ -159,10 +160,75 @@ def make_loader(
     """
     extras: dict[str, Any] = {"persistent_workers": True, "worker_init_fn": _start_worker} if workers else {}
     return DataLoader(
-        _Samples(dataset, resampler, seed, replaces),
+        _Samples(dataset, transform, seed, replaces),
         batch_sampler=batches,
         collate_fn=pad,
         num_workers=workers,
         pin_memory=pin_memory,
         **extras,
     )
+
+
+class Sharding(Protocol):
+    """What the processes that train together offer; this room does not know theirs."""
+
+    world_size: int
+
+    def shard_each_batch(self, batches: Sampler) -> Sampler:
+        """Sampler of this rank's part of each batch."""
+
+    def shard_batches(self, batches: Sampler) -> Sampler:
+        """Sampler of this rank's batches."""
+
+
+@dataclass(frozen=True)
+class Loaders:
+    """Makes the loaders of a run.
+
+    Attributes:
+        train_set: to train on.
+        val_set: to validate on.
+        train_transform: of the training images.
+        val_transform: of the validation images.
+        seed: of order and augmentation.
+        least: images in a training batch, see `EpochBatches`.
+        process: this one, which has its shard of the batches.
+    """
+
+    train_set: DetectionDataset
+    val_set: DetectionDataset
+    train_transform: SampleTransform
+    val_transform: SampleTransform
+    seed: int
+    least: int
+    process: Sharding
+
+    def train_batches(self, batch_size: int) -> EpochBatches:
+        """Batches of all processes together.
+
+        Args:
+            batch_size: of each process.
+        """
+        return EpochBatches(len(self.train_set), batch_size * self.process.world_size, self.seed, least=self.least)
+
+    @contextlib.contextmanager
+    def open(self, batch_size: int, workers: int, pin_memory: bool = False) -> Iterator[tuple[DataLoader, DataLoader]]:
+        """Context that gives the loaders of training and validation images of this process.
+
+        Args:
+            batch_size: images per batch, of each process.
+            workers: loader processes, 0 to work in this one.
+            pin_memory: for a CUDA device.
+        """
+        rest = {"workers": workers, "pin_memory": pin_memory}
+        train_batches = self.process.shard_each_batch(self.train_batches(batch_size))
+        val_batches = self.process.shard_batches(EpochBatches(len(self.val_set), batch_size, shuffle=False))
+        loaders = (
+            make_loader(self.train_set, self.train_transform, train_batches, seed=self.seed, **rest),
+            make_loader(self.val_set, self.val_transform, val_batches, replaces=False, **rest),
+        )
+        try:
+            yield loaders
+        finally:
+            for loader in loaders:
+                end_workers(loader)

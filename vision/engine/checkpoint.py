@@ -118,31 +118,49 @@ class RunState(NamedTuple):
 
     Attributes:
         description: of the net.
-        learner: weights, optimizer, scaler and average, see `Learner.state_dict`.
-        position: epoch and step, see `Position.as_values`.
-        course: what decides the order of pictures within an epoch; only with the same may a run go on within one.
+        training: weights, optimizer, scaler and moving average, see `StepTrainer.state_dict`.
+        progress: epoch and step, see `TrainProgress.as_values`.
+        data_order: what decides the order of images within an epoch; only with the same may a run go on within one.
         seed: of order and augmentation.
         best: results of the best epoch so far.
-        waited: validations since then.
+        validations_since_best: how many were no better.
         random: see `random_state`.
-        choices: what was chosen at the start and must stay: memory format, precision.
+        compute: what was chosen at the start and must stay: memory format, precision.
     """
 
     description: dict[str, Any]
-    learner: dict[str, Any]
-    position: dict[str, Any]
-    course: dict[str, Any]
+    training: dict[str, Any]
+    progress: dict[str, Any]
+    data_order: dict[str, Any]
     seed: int
     best: dict[str, Any]
-    waited: int
+    validations_since_best: int
     random: dict[str, Any]
-    choices: dict[str, Any]
+    compute: dict[str, Any]
 
     @property
-    def result_weights(self) -> dict[str, torch.Tensor]:
-        """The weights that are validated and saved: the average where there is one."""
-        average = self.learner["average"]
-        return self.learner["weights"] if average is None else average["weights"]
+    def eval_weights(self) -> dict[str, torch.Tensor]:
+        """The weights that are validated and saved: the moving average where there is one."""
+        average = self.training["average"]
+        return self.training["weights"] if average is None else average["weights"]
+
+
+#: Keys of states as version 0.1.0 wrote them -> as they are now; none stands for two things.
+_FORMER_KEYS = {
+    "learner": "training",
+    "position": "progress",
+    "of_epoch": "epoch_losses",
+    "since_last": "logged_losses",
+    "course": "data_order",
+    "pictures": "images",
+    "pictures a step": "images a step",
+    "waited": "validations_since_best",
+    "choices": "compute",
+}
+
+
+def _with_present_keys(values: dict[str, Any]) -> dict[str, Any]:
+    return {_FORMER_KEYS.get(key, key): value for key, value in values.items()}
 
 
 def random_state(device: torch.device) -> dict[str, Any]:
@@ -185,7 +203,10 @@ def load_state(path: Path) -> RunState:
         DataError: the file is none.
     """
     try:
-        return RunState(**torch.load(path, map_location="cpu", weights_only=True))
+        values = _with_present_keys(torch.load(path, map_location="cpu", weights_only=True))
+        for part in ("progress", "data_order"):
+            values[part] = _with_present_keys(values[part])
+        return RunState(**values)
     except Exception as err:  # the unpickler of a file that is none may stumble over anything
         raise DataError(
             f"{path}: cannot be read as the state of a run, it is cut off or of another version; resume from "
@@ -198,7 +219,7 @@ def state_beside(path: Path) -> Path | None:
     state = path.parent / STATE
     if not state.is_file():
         return None
-    weights, of_state = read_weights(path), load_state(state).result_weights
+    weights, of_state = read_weights(path), load_state(state).eval_weights
     same = weights.keys() == of_state.keys() and all(torch.equal(weights[key], of_state[key]) for key in weights)
     return state if same else None
 
@@ -237,8 +258,51 @@ def is_better(results: dict[str, float], best: dict[str, float]) -> bool:
 
 
 def drop_old(folder: Path, net: str, keep: int) -> None:
-    """Remove all but the newest of a net's files of epochs; `best.pth`, `last.pth` and the state stay."""
+    """Remove all but the last written of a net's files of epochs; `best.pth`, `last.pth` and the state stay."""
     named = [(parse_name(path.name), path) for path in folder.glob("*.pth")]
-    mine = sorted(((name.epoch, path) for name, path in named if name is not None and name.net == net), reverse=True)
-    for _, path in mine[keep:]:
+    mine = [(path.stat().st_mtime_ns, name.epoch, path) for name, path in named if name is not None and name.net == net]
+    for *_, path in sorted(mine, reverse=True)[keep:]:
         path.unlink()
+
+
+class Checkpointer:
+    """Writes a run's checkpoints, and knows its best epoch so far.
+
+    Args:
+        folder: the model folder.
+        keep: how many of the newest files of epochs stay, None for all.
+        best: results of the best epoch so far.
+        validations_since_best: how many were no better.
+    """
+
+    def __init__(
+        self, folder: Path, keep: int | None = None, best: dict[str, Any] | None = None, validations_since_best: int = 0
+    ) -> None:
+        self.folder, self.keep = folder, keep
+        self.best, self.validations_since_best = best or {}, validations_since_best
+
+    def compare(self, results: dict[str, float | int]) -> bool:
+        """Take in the results of a validated epoch; True if it is the best so far."""
+        if is_better(results, self.best):
+            self.best, self.validations_since_best = results, 0
+            return True
+        self.validations_since_best += 1
+        return False
+
+    def save(self, net: SSD, results: dict[str, float | int], is_best: bool) -> Path:
+        """Write the epoch's checkpoint, `last.pth`, and `best.pth` if it is the best so far.
+
+        Args:
+            net: to write.
+            results: epoch, loss and, where it was computed, mean_ap.
+            is_best: see `compare`.
+
+        Returns:
+            the epoch's checkpoint.
+        """
+        name = net.architecture["net"]
+        path = self.folder / file_name(name, results["epoch"], results["loss"])
+        save(net, [path, self.folder / LAST, *([self.folder / BEST] if is_best else [])], results)
+        if self.keep:
+            drop_old(self.folder, name, self.keep)
+        return path

@@ -16,82 +16,91 @@ logger = logging.getLogger(__name__)
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
-class Stopped(Exception):
+class StopRequested(Exception):
     """A run was asked to end, and is between two steps."""
 
 
-class ProcessLost(RuntimeError):
+class PeerProcessLost(RuntimeError):
     """Another process of the run has ended, so that no step can be taken together."""
 
 
-class Stop:
-    """Takes down that a signal asked the run to end, so that it ends between two steps; the second time at once.
+class StopSignal:
+    """Catches the signals that ask a run to end, so that it ends between two steps; the second one ends it at once.
 
-    To be used as a context; signals mean again what they meant before when it is left.
+    To be used as a context; the handlers of before are put back when it is left.
+
+    Attributes:
+        received: number of the signal that came, None for none.
     """
 
     def __init__(self) -> None:
-        self.signal: int | None = None
-        self._before: dict[int, Any] = {}
+        self.received: int | None = None
+        self._previous_handlers: dict[int, Any] = {}
 
-    def __enter__(self) -> Stop:
-        self._before = {number: signal.signal(number, self._heed) for number in _SIGNALS}
+    def __enter__(self) -> StopSignal:
+        self._previous_handlers = {number: signal.signal(number, self._handle) for number in _SIGNALS}
         return self
 
     def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
+        for number, handler in self._previous_handlers.items():
             signal.signal(number, handler)
 
-    def _heed(self, number: int, _: object) -> None:
-        if self.signal is not None:
+    def _handle(self, number: int, _: object) -> None:
+        if self.received is not None:
             raise KeyboardInterrupt
-        self.signal = number
+        self.received = number
         logger.warning("%s: finishing the step and saving; once more ends at once", signal.Signals(number).name)
 
     @property
     def exit_code(self) -> int:
         """What a shell expects of a program that a signal ended."""
-        return 128 + (self.decisive or 0)
+        return 128 + (self.effective or 0)
 
     @property
-    def decisive(self) -> int | None:
+    def effective(self) -> int | None:
         """The signal that the run is to end for, None for none."""
-        return self.signal
+        return self.received
 
     def check(self) -> None:
-        """Raise `Stopped` if the run is to end."""
-        if self.decisive is not None:
-            raise Stopped
+        """Raise `StopRequested` if the run is to end."""
+        if self.effective is not None:
+            raise StopRequested
 
-    def between(self, items: Iterable) -> Iterator:
+    def check_between(self, items: Iterable) -> Iterator:
         """Pass items on, and check before each."""
         for item in items:
             self.check()
             yield item
 
 
-class Means(NamedTuple):
-    """What a run may use up, and can make do with less of."""
+class LoaderSettings(NamedTuple):
+    """What a run needs memory and processes for.
+
+    Attributes:
+        batch_size: images per batch, of each process.
+        accumulate: batches per step.
+        workers: loader processes.
+    """
 
     batch_size: int
     accumulate: int
     workers: int
 
 
-def with_less(err: BaseException, means: Means) -> Means | None:
-    """Say with what a run that has failed may be tried again: the same steps from smaller batches, or fewer processes.
+def reduced_settings(err: BaseException, settings: LoaderSettings) -> LoaderSettings | None:
+    """Settings with which a run that failed may be tried again: the same steps from smaller batches, or no workers.
 
     Args:
         err: what it failed with.
-        means: with which it failed.
+        settings: with which it failed.
 
     Returns:
-        other means, None if nothing helps.
+        None if nothing helps.
     """
-    if is_out_of_memory(err) and means.batch_size >= 4 and means.batch_size % 2 == 0:
-        return means._replace(batch_size=means.batch_size // 2, accumulate=means.accumulate * 2)
-    if means.workers and (is_dead_worker(err) or is_out_of_memory(err)):
-        return means._replace(workers=0)
+    if is_out_of_memory(err) and settings.batch_size >= 4 and settings.batch_size % 2 == 0:
+        return settings._replace(batch_size=settings.batch_size // 2, accumulate=settings.accumulate * 2)
+    if settings.workers and (is_dead_worker(err) or is_out_of_memory(err)):
+        return settings._replace(workers=0)
     return None
 
 

@@ -1,4 +1,4 @@
-"""The training loop, as a generator: saving, logging and stopping stay visible in the script."""
+"""The training loop, as a generator: who drives it saves, logs and stops between any two steps."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ import torch
 from torch.utils.data import DataLoader
 
 from vision.engine.evaluate import Report, evaluate
-from vision.engine.learner import Learner, Objective, to_device
-from vision.engine.optim import rate_factor
+from vision.engine.optim import lr_factor
+from vision.engine.step import NetWithLoss, StepTrainer, to_device
 from vision.nn.multibox_loss import Losses
 from vision.ssd.predictor import detections_in_pixels
 from vision.ssd.ssd import SSD, evaluating
 from vision.structures import Annotation, Batch, DataError, Detections
-from vision.utils.progress import Progress, no_progress
+from vision.utils.progress import ProgressBar, no_progress
 
 logger = logging.getLogger(__name__)
 
-#: Pictures that may be unreadable in an epoch, as a number and per batch: the larger of both.
+#: Images that may be unreadable in an epoch, as a number and per batch: the larger of both.
 _FEW_UNREADABLE, _MOST_UNREADABLE = 10, 0.1
 
 #: Steps in a row that may give losses that are not finite.
@@ -33,7 +33,7 @@ MOST_SKIPPED = 5
 
 
 @dataclass(frozen=True)
-class RunOptions:
+class LoopOptions:
     """What the loop does besides steps.
 
     Attributes:
@@ -50,7 +50,7 @@ class RunOptions:
 
 
 class MeanLosses(NamedTuple):
-    """Losses averaged over steps or pictures, plain numbers."""
+    """Losses averaged over steps or images, plain numbers."""
 
     regression: float
     classification: float
@@ -61,8 +61,8 @@ class MeanLosses(NamedTuple):
         return self.regression + self.classification
 
 
-class _Average:
-    """Sums losses where they are and reads them out late: each reading waits for the device."""
+class _RunningMean:
+    """Mean of losses; sums them where they are and reads them out late: each reading waits for the device."""
 
     def __init__(self, total: Sequence[float] | None = None, count: int = 0) -> None:
         self._sum = None if total is None else torch.tensor(total)
@@ -83,15 +83,17 @@ class _Average:
 
 
 @dataclass
-class Position:
-    """How far a run has come, and what it has gathered of the epoch it is in.
+class TrainProgress:
+    """How far a run has come, and what it has summed up of the epoch it is in.
 
     Attributes:
         epoch: that is being trained, counted from 0.
         step: steps of it that are done.
-        unreadable: training pictures of it for which others stood.
+        unreadable: training images of it for which others stood.
         skipped: steps of it that were left out because losses were not finite.
         skipped_in_a_row: likewise, up to now.
+        epoch_losses: mean over the epoch's steps.
+        logged_losses: mean over the steps since the last line of the log.
     """
 
     epoch: int = 0
@@ -99,26 +101,26 @@ class Position:
     unreadable: int = 0
     skipped: int = 0
     skipped_in_a_row: int = 0
-    of_epoch: _Average = field(default_factory=_Average)
-    since_last: _Average = field(default_factory=_Average)
+    epoch_losses: _RunningMean = field(default_factory=_RunningMean)
+    logged_losses: _RunningMean = field(default_factory=_RunningMean)
 
     def begin_epoch(self, epoch: int) -> None:
         """Go to the beginning of an epoch."""
-        vars(self).update(vars(Position(epoch)))
+        vars(self).update(vars(TrainProgress(epoch)))
 
     def as_values(self) -> dict[str, Any]:
-        """Give plain values, for a state file."""
+        """Plain values, for a state file."""
         return {
             **vars(self),
-            "of_epoch": self.of_epoch.as_values(),
-            "since_last": self.since_last.as_values(),
+            "epoch_losses": self.epoch_losses.as_values(),
+            "logged_losses": self.logged_losses.as_values(),
         }
 
     @classmethod
-    def from_values(cls, values: dict[str, Any]) -> Position:
+    def from_values(cls, values: dict[str, Any]) -> TrainProgress:
         """Read what `as_values` gave."""
-        averages = {key: _Average(*values[key]) for key in ("of_epoch", "since_last")}
-        return cls(**{**values, **averages})
+        means = {key: _RunningMean(*values[key]) for key in ("epoch_losses", "logged_losses")}
+        return cls(**{**values, **means})
 
 
 class StepResult(NamedTuple):
@@ -137,20 +139,20 @@ class EpochResult(NamedTuple):
     losses: MeanLosses
     validation: MeanLosses | None
     report: Report | None
-    unreadable: int = 0  # training pictures for which others stood
+    unreadable: int = 0  # training images for which others stood
     skipped: int = 0  # steps whose losses were not finite
     learning_rates: Mapping[str, float] = MappingProxyType({})  # of its last step
 
 
 @dataclass(frozen=True)
-class Validation:
-    """What looking at validation pictures gave; parts of a dataset can be joined, in any order.
+class ValidationSums:
+    """Losses summed over validation images, and their detections; those of parts of a dataset can be merged.
 
     Attributes:
-        regression: sum over the pictures, not divided by anything.
+        regression: sum over the images, not divided by anything.
         classification: likewise.
         normaliser: by what both are to be divided.
-        detections: in pixels, by index of the picture; empty if they were not asked for.
+        detections: in pixels, by index of the image; empty if they were not asked for.
     """
 
     regression: float = 0.0
@@ -160,14 +162,14 @@ class Validation:
 
     @property
     def losses(self) -> MeanLosses:
-        """The losses of all pictures, as if they had been one batch."""
+        """The losses of all images, as if they had been one batch."""
         if not self.normaliser:
             return MeanLosses(math.nan, math.nan)
         return MeanLosses(self.regression / self.normaliser, self.classification / self.normaliser)
 
     @classmethod
-    def join(cls, parts: Sequence[Validation]) -> Validation:
-        """Put parts together."""
+    def merge(cls, parts: Sequence[ValidationSums]) -> ValidationSums:
+        """Sum over parts of a dataset."""
         return cls(
             math.fsum(part.regression for part in parts),
             math.fsum(part.classification for part in parts),
@@ -176,8 +178,8 @@ class Validation:
         )
 
 
-class _Unreadable:
-    """Says which pictures a loader could not read, counts them, and ends a run whose data have gone away.
+class _UnreadableImages:
+    """Logs which images a loader could not read, counts them, and ends a run whose data have gone away.
 
     Args:
         batches: that the loader makes.
@@ -188,8 +190,8 @@ class _Unreadable:
         self.count = count
         self._most = max(_FEW_UNREADABLE, _MOST_UNREADABLE * batches)
 
-    def heed(self, batch: Batch) -> None:
-        """Look at a batch.
+    def count_in(self, batch: Batch) -> None:
+        """Log and count those of a batch.
 
         Raises:
             DataError: too many of its kind could not be read.
@@ -198,155 +200,154 @@ class _Unreadable:
             logger.warning("%s", note)
         self.count += len(batch.notes)
         if self.count > self._most:
-            raise DataError(f"{self.count} pictures could not be read in one epoch, the last: {batch.notes[-1]}")
+            raise DataError(f"{self.count} images could not be read in one epoch, the last: {batch.notes[-1]}")
 
 
-def steps_of(loader: DataLoader, accumulate: int) -> int:
-    """Give the number of steps of an epoch."""
+def steps_per_epoch(loader: DataLoader, accumulate: int) -> int:
+    """Number of optimizer steps of an epoch."""
     return -(-loader.batch_sampler.batches_of_epoch // accumulate)
 
 
 def fit(
-    learner: Learner,
+    step_trainer: StepTrainer,
     train_loader: DataLoader,
     val_loader: DataLoader | None,
     annotations: Sequence[Annotation],
     class_names: Sequence[str],
-    run: RunOptions,
+    options: LoopOptions,
     *,
     train_ids: Sequence[str] = (),
-    position: Position | None = None,
-    progress: Progress = no_progress,
-    everyone: Callable[[Any], list[Any]] = lambda value: [value],
+    progress: TrainProgress | None = None,
+    progress_bar: ProgressBar = no_progress,
+    all_gather: Callable[[Any], list[Any]] = lambda value: [value],
 ) -> Iterator[StepResult | EpochResult]:
     """Train, and yield after every step and every epoch.
 
-    The run can be stopped at any result, and goes on from a copy of `position` and the learner's state as if nothing
-    had been.
+    The run can be stopped at any result, and goes on from a copy of `progress` and the step trainer's state as if it
+    had not been.
 
     Args:
-        learner: takes the steps.
+        step_trainer: takes the steps.
         train_loader: yields `Batch`es; its batch sampler is told the epoch, and which batch to begin with.
         val_loader: likewise, in the order of `annotations`; None for no validation.
-        annotations: of the validation pictures.
+        annotations: of the validation images.
         class_names: BACKGROUND first.
-        run: see `RunOptions`.
-        train_ids: names of the training pictures, for messages.
-        position: where to go on; is kept up to date.
-        progress: shows batches going by.
-        everyone: gives what each of the processes that train together passes to it; there is one.
+        options: see `LoopOptions`.
+        train_ids: names of the training images, for messages.
+        progress: where to go on; is kept up to date.
+        progress_bar: shows batches going by.
+        all_gather: gives the values of all processes that train together; by default there is one.
 
     Raises:
-        ValueError: losses are not finite again and again, or hardly any picture can be read.
+        ValueError: losses are not finite again and again, or hardly any image can be read.
     """
-    here = Position() if position is None else position
-    schedule = learner.schedule
+    progress = TrainProgress() if progress is None else progress
+    schedule = step_trainer.schedule
     sampler = train_loader.batch_sampler
-    steps = steps_of(train_loader, run.accumulate)
-    while here.epoch < schedule.epochs:
-        sampler.begin(here.epoch, here.step * run.accumulate)
-        learner.train()
-        unreadable = _Unreadable(sampler.batches_of_epoch, here.unreadable)
-        batches = iter(progress(train_loader, f"Epoch {here.epoch}", len(sampler)) if here.step < steps else ())
-        while group := list(itertools.islice(batches, run.accumulate)):
+    steps = steps_per_epoch(train_loader, options.accumulate)
+    while progress.epoch < schedule.epochs:
+        sampler.begin(progress.epoch, progress.step * options.accumulate)
+        step_trainer.train()
+        unreadable = _UnreadableImages(sampler.batches_of_epoch, progress.unreadable)
+        is_unfinished = progress.step < steps
+        batches = iter(progress_bar(train_loader, f"Epoch {progress.epoch}", len(sampler)) if is_unfinished else ())
+        while group := list(itertools.islice(batches, options.accumulate)):
             for batch in group:
-                unreadable.heed(batch)
-            losses = learner.step(group, here.epoch * steps + here.step, steps)
-            here.step += 1
-            here.unreadable = unreadable.count
+                unreadable.count_in(batch)
+            losses = step_trainer.step(group, progress.epoch * steps + progress.step, steps)
+            progress.step += 1
+            progress.unreadable = unreadable.count
             if losses is None:
-                indices = everyone([index for batch in group for index in batch.indices])
-                _skip(here, list(itertools.chain.from_iterable(indices)), steps, train_ids)
+                indices = all_gather([index for batch in group for index in batch.indices])
+                _count_skipped(progress, list(itertools.chain.from_iterable(indices)), steps, train_ids)
             else:
-                here.skipped_in_a_row = 0
-                here.of_epoch.add(losses)
-                here.since_last.add(losses)
+                progress.skipped_in_a_row = 0
+                progress.epoch_losses.add(losses)
+                progress.logged_losses.add(losses)
             shown = None
-            if here.step % run.debug_steps == 0:
-                shown, here.since_last = here.since_last.read(), _Average()
-            yield StepResult(here.epoch, here.step, steps, shown)
+            if progress.step % options.debug_steps == 0:
+                shown, progress.logged_losses = progress.logged_losses.read(), _RunningMean()
+            yield StepResult(progress.epoch, progress.step, steps, shown)
         validation = report = None
-        if val_loader is not None and (
-            (here.epoch + 1) % run.validation_epochs == 0 or here.epoch == schedule.epochs - 1
-        ):
-            with _in_place_of(learner.objective, learner.result) as objective:
-                found_annotations = annotations if run.mean_ap else None
+        is_last = progress.epoch == schedule.epochs - 1
+        if val_loader is not None and ((progress.epoch + 1) % options.validation_epochs == 0 or is_last):
+            with _evaluating_net(step_trainer.net_with_loss, step_trainer.eval_net) as net_with_loss:
                 part = validate(
-                    objective,
+                    net_with_loss,
                     val_loader,
-                    found_annotations,
+                    annotations if options.mean_ap else None,
                     of_batches=val_loader.batch_sampler.batches_of_epoch,
-                    progress=progress,
+                    progress_bar=progress_bar,
                 )
-            whole = Validation.join(everyone(part))
+            whole = ValidationSums.merge(all_gather(part))
             validation = whole.losses
-            if run.mean_ap:
+            if options.mean_ap:
                 found = [whole.detections[index] for index in range(len(annotations))]
                 report = evaluate(found, annotations, class_names)
-        factor = rate_factor((here.epoch + 1) * steps - 1, steps, schedule)
-        rates = {group["name"]: group["initial_lr"] * factor for group in learner.optimizer.param_groups}
-        losses = here.of_epoch.read()
-        result = EpochResult(here.epoch, losses, validation, report, here.unreadable, here.skipped, rates)
-        here.begin_epoch(here.epoch + 1)
+        factor = lr_factor((progress.epoch + 1) * steps - 1, steps, schedule)
+        rates = {group["name"]: group["initial_lr"] * factor for group in step_trainer.optimizer.param_groups}
+        losses = progress.epoch_losses.read()
+        result = EpochResult(progress.epoch, losses, validation, report, progress.unreadable, progress.skipped, rates)
+        progress.begin_epoch(progress.epoch + 1)
         yield result
 
 
-def _skip(here: Position, indices: Sequence[int], steps: int, train_ids: Sequence[str]) -> None:
-    """Say that a step was left out, with the pictures it was about; give up after several in a row."""
-    here.skipped += 1
-    here.skipped_in_a_row += 1
-    pictures = ", ".join(train_ids[index] for index in indices) if train_ids else f"{len(indices)} pictures"
-    what = f"the loss is not finite at epoch {here.epoch}, step {here.step}/{steps}"
-    if here.skipped_in_a_row >= MOST_SKIPPED:
+def _count_skipped(progress: TrainProgress, indices: Sequence[int], steps: int, train_ids: Sequence[str]) -> None:
+    """Say that a step was left out, with the images it was about; give up after several in a row."""
+    progress.skipped += 1
+    progress.skipped_in_a_row += 1
+    images = ", ".join(train_ids[index] for index in indices) if train_ids else f"{len(indices)} images"
+    what = f"the loss is not finite at epoch {progress.epoch}, step {progress.step}/{steps}"
+    if progress.skipped_in_a_row >= MOST_SKIPPED:
         raise DataError(
-            f"{what}, for {here.skipped_in_a_row} steps in a row: training diverged; try a lower --lr and "
-            f"--base-net-lr, --clip-grad, or a larger --batch-size; the pictures of the last step: {pictures}"
+            f"{what}, for {progress.skipped_in_a_row} steps in a row: training diverged; try a lower --lr and "
+            f"--base-net-lr, --clip-grad, or a larger --batch-size; the images of the last step: {images}"
         )
-    logger.warning("%s: step left out; its pictures: %s", what, pictures)
+    logger.warning("%s: step left out; its images: %s", what, images)
 
 
 @contextmanager
-def _in_place_of(objective: Objective, net: SSD) -> Iterator[Objective]:
-    """Let an objective look at another net for a while."""
-    own = objective.net
-    objective.net = net
+def _evaluating_net(net_with_loss: NetWithLoss, net: SSD) -> Iterator[NetWithLoss]:
+    """Context in which the losses are those of another net."""
+    trained = net_with_loss.net
+    net_with_loss.net = net
     try:
-        yield objective
+        yield net_with_loss
     finally:
-        objective.net = own
+        net_with_loss.net = trained
 
 
 def validate(
-    objective: Objective,
+    net_with_loss: NetWithLoss,
     loader: DataLoader | Sequence[Batch],
     annotations: Sequence[Annotation] | None,
     *,
     of_batches: int | None = None,
-    progress: Progress = no_progress,
-) -> Validation:
-    """Compute losses over batches and, given the dataset's annotations (for the pictures' sizes), detections.
+    progress_bar: ProgressBar = no_progress,
+) -> ValidationSums:
+    """Compute losses over batches and, given the dataset's annotations (for the images' sizes), detections.
 
     Args:
-        objective: of the net to validate.
-        loader: of batches with indices of pictures.
+        net_with_loss: of the net to validate.
+        loader: of batches with indices of images.
         annotations: of the dataset; None for losses only.
         of_batches: of how many these are a part; None if they are all.
-        progress: shows batches going by.
+        progress_bar: shows batches going by.
 
     Raises:
-        DataError: too many pictures cannot be read.
+        DataError: too many images cannot be read.
     """
-    net = objective.net
+    net = net_with_loss.net
     device = next(net.parameters()).device
     sums, detections = [0.0, 0.0, 0.0], {}
-    unreadable = _Unreadable(len(loader) if of_batches is None else of_batches)
+    unreadable = _UnreadableImages(len(loader) if of_batches is None else of_batches)
     with evaluating(net, is_test=False), torch.inference_mode():
-        for batch in progress(loader, "Validation", len(loader)):
-            unreadable.heed(batch)
+        for batch in progress_bar(loader, "Validation", len(loader)):
+            unreadable.count_in(batch)
             moved = to_device(batch, device)
-            targets = objective.targets(moved)
-            count = objective.criterion.normaliser(targets[1])
-            losses, confidences, locations = objective(moved, targets, torch.ones_like(count))
+            targets = net_with_loss.targets(moved)
+            count = net_with_loss.criterion.normaliser(targets[1])
+            losses, confidences, locations = net_with_loss(moved, targets, torch.ones_like(count))
             of_batch = torch.stack([losses.regression, losses.classification, count.to(losses.regression)])
             sums = [total + value for total, value in zip(sums, of_batch.tolist(), strict=True)]
             if annotations is not None:
@@ -356,4 +357,4 @@ def validate(
                     detections[index] = detections_in_pixels(
                         scores, boxes, size, iou_threshold=net.config.iou_threshold
                     )
-    return Validation(*sums, detections)
+    return ValidationSums(*sums, detections)

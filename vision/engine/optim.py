@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import copy
+import logging
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from vision.ssd.ssd import HEADS, SSD
 from vision.structures import DataError
+
+logger = logging.getLogger(__name__)
 
 SCHEDULERS = ("cosine", "multi-step")
 OPTIMIZERS = ("sgd", "adam", "adamw")
@@ -53,6 +55,9 @@ class OptimOptions:
         bias_decay: whether biases and batch norms decay like the other weights.
         freeze_base_net: the backbone stands still.
         freeze_net: everything but the heads stands still.
+        clip_grad: the largest norm of all gradients together, None for no limit.
+        ema: keep an exponential moving average of the weights.
+        auto_lr: images a step that the rates are meant for; None if they are meant as they are.
     """
 
     lr: float = 0.01
@@ -64,6 +69,24 @@ class OptimOptions:
     bias_decay: bool = True
     freeze_base_net: bool = False
     freeze_net: bool = False
+    clip_grad: float | None = None
+    ema: bool = False
+    auto_lr: int | None = None
+
+    def scaled_to(self, images_per_step: int) -> OptimOptions:
+        """Options whose rates are multiplied by images a step / `auto_lr` (linear scaling rule, arXiv 1706.02677)."""
+        if self.auto_lr is None:
+            return self
+        scale = images_per_step / self.auto_lr
+        logger.info("--auto-lr: rates times %g = %d images a step / %d", scale, images_per_step, self.auto_lr)
+        extra_layers_lr = None if self.extra_layers_lr is None else self.extra_layers_lr * scale
+        return replace(
+            self,
+            lr=self.lr * scale,
+            base_net_lr=self.base_net_lr * scale,
+            extra_layers_lr=extra_layers_lr,
+            auto_lr=None,
+        )
 
 
 @dataclass(frozen=True)
@@ -197,7 +220,7 @@ def restore(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
         group.update(options)
 
 
-def rate_factor(iteration: int, steps_per_epoch: int, options: ScheduleOptions) -> float:
+def lr_factor(iteration: int, steps_per_epoch: int, options: ScheduleOptions) -> float:
     """Say by what the initial rates are multiplied in an iteration (counted from 0 over the whole run).
 
     Linear warm-up, times cosine (SGDR, arXiv 1608.03983, equation 5, without restarts) or steps.
@@ -214,16 +237,10 @@ def rate_factor(iteration: int, steps_per_epoch: int, options: ScheduleOptions) 
     raise ValueError(f"unknown scheduler {options.scheduler!r}, expected one of {', '.join(SCHEDULERS)}")
 
 
-def set_rates(optimizer: torch.optim.Optimizer, factor: float) -> None:
+def set_learning_rates(optimizer: torch.optim.Optimizer, factor: float) -> None:
     """Set each group's rate to its initial one times a factor."""
     for group in optimizer.param_groups:
         group["lr"] = group["initial_lr"] * factor
-
-
-def trains_batch_norm(net: nn.Module, frozen: Sequence[nn.Module]) -> bool:
-    """Tell whether a batch norm outside the frozen modules takes its statistics from batches."""
-    still = {id(module) for part in frozen for module in part.modules()}
-    return any(isinstance(module, _BatchNorm) and id(module) not in still for module in net.modules())
 
 
 class WeightAverage:

@@ -19,7 +19,7 @@ from vision.ssd.ssd import HEADS, SSD
 from vision.ssd.weights import read_weights
 from vision.structures import DataError
 from vision.utils.download import DownloadError, Fetcher
-from vision.utils.progress import Progress
+from vision.utils.progress import ProgressBar
 
 logger = logging.getLogger(__name__)
 
@@ -59,7 +59,7 @@ WAYS_OUT = (
 )
 
 
-def fetch(path: Path, progress: Progress) -> None:
+def fetch(path: Path, progress: ProgressBar) -> None:
     """Download a published file to a temporary name, check size and sha256, and rename it.
 
     Raises:
@@ -71,7 +71,7 @@ def fetch(path: Path, progress: Progress) -> None:
     _download(published.url, path, published.sha256, published.size, progress)
 
 
-def fetch_imagenet(net: str, folder: Path, progress: Progress) -> Path:
+def fetch_imagenet(net: str, folder: Path, progress: ProgressBar) -> Path:
     """Download torchvision's weights for a net's backbone, unless they are there.
 
     Args:
@@ -107,7 +107,7 @@ def _download(
     path: Path,
     sha256: str,
     size: int | None,
-    progress: Progress,
+    progress: ProgressBar,
 ) -> None:
     """Fetch a file whose sha256 begins as is known, and whose size may be."""
     logger.info("%s is missing, downloading %s", path, url)
@@ -127,20 +127,33 @@ def _download(
         raise DataError(f"{path}: missing, and its download failed ({err}); {WAYS_OUT}") from err
 
 
-def initialise(net: SSD, *, base_net: str | None, pretrained_ssd: str | None, imagenet: Path | None = None) -> None:
+class StartingFiles(NamedTuple):
+    """Files that a net takes its weights from; the first that is given counts, none for scratch.
+
+    Attributes:
+        imagenet: one of torchvision's classifiers.
+        base_net: a backbone with our keys.
+        pretrained_ssd: a whole SSD, whose heads are dropped.
+    """
+
+    imagenet: Path | None = None
+    base_net: str | None = None
+    pretrained_ssd: str | None = None
+
+
+def initialise(net: SSD, files: StartingFiles) -> None:
     """Give a new net its starting weights: of a backbone, of a whole SSD less its heads, or from scratch.
 
     The normalisation that the weights were trained with comes along.
 
     Args:
         net: to fill.
-        base_net: file of a backbone with our keys.
-        pretrained_ssd: file of a whole SSD.
-        imagenet: file of one of torchvision's classifiers; of the three the first that is given counts.
+        files: see `StartingFiles`.
 
     Raises:
         DataError: a file cannot be read, or is of another net.
     """
+    imagenet, base_net, pretrained_ssd = files
     if imagenet is not None:
         take_imagenet(net, read_weights(imagenet), imagenet)
     elif base_net is not None:

@@ -1,14 +1,16 @@
-"""Going on with a run: finding it, loading its weights, and putting a learner where it was."""
+"""Going on with a run: finding it, loading its weights, and putting training where it was."""
 
 from __future__ import annotations
 
 import logging
+import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from vision.engine import checkpoint, pretrained
-from vision.engine.learner import Learner
-from vision.engine.loop import Position
+from vision.engine.loop import TrainProgress
+from vision.engine.step import StepTrainer
 from vision.ssd.config import SSDConfig
 from vision.ssd.models import describe_weights
 from vision.ssd.ssd import SSD, load_strictly
@@ -49,7 +51,7 @@ def load_weights(net: SSD, source: Path, state: checkpoint.RunState | None) -> b
     Raises:
         DataError: they are of another net, of another resolution, or of classes that nobody knows.
     """
-    weights = state.learner["weights"] if state else read_weights(source)
+    weights = state.training["weights"] if state else read_weights(source)
     description = state.description if state else describe_weights(weights, str(source))
     pretrained.expect_net(description, net, source)
     names = description["class_names"]
@@ -82,30 +84,55 @@ def load_weights(net: SSD, source: Path, state: checkpoint.RunState | None) -> b
     return True
 
 
-def go_on(learner: Learner, state: checkpoint.RunState | None, course: dict[str, Any], epochs: int) -> Position:
-    """Put a learner where a state left it, and give the position to go on from.
+def restore(
+    step_trainer: StepTrainer, state: checkpoint.RunState | None, data_order: dict[str, Any], epochs: int
+) -> TrainProgress:
+    """Put a step trainer where a state left it, and give the progress to go on from.
 
     Args:
-        learner: of the run.
+        step_trainer: of the run.
         state: None for a run that begins.
-        course: of the run, see `RunState`.
+        data_order: of the run, see `checkpoint.RunState`.
         epochs: asked for.
 
     Raises:
         DataError: the state is of another optimizer, or of other frozen parts.
     """
     if state is None:
-        return Position()
-    learner.load_state_dict(state.learner)
-    checkpoint.restore_random_state(state.random, learner.device)
-    position = Position.from_values(state.position)
-    if position.step and course != state.course:
-        changed = ", ".join(key for key in course if course[key] != state.course.get(key))
+        return TrainProgress()
+    step_trainer.load_state_dict(state.training)
+    checkpoint.restore_random_state(state.random, step_trainer.device)
+    progress = TrainProgress.from_values(state.progress)
+    if progress.step and data_order != state.data_order:
+        changed = ", ".join(key for key in data_order if data_order[key] != state.data_order.get(key))
         logger.warning(
-            "Resume: stopped in the middle of epoch %d, with other %s: that epoch begins anew", position.epoch, changed
+            "Resume: stopped in the middle of epoch %d, with other %s: that epoch begins anew", progress.epoch, changed
         )
-        position.begin_epoch(position.epoch)
-    logger.info("Resume: epoch %d goes on after step %d", position.epoch, position.step)
-    if position.epoch >= epochs:
-        logger.warning("Resume: its %d epochs are done; --epochs=%d would add more", position.epoch, 2 * position.epoch)
-    return position
+        progress.begin_epoch(progress.epoch)
+    logger.info("Resume: epoch %d goes on after step %d", progress.epoch, progress.step)
+    if progress.epoch >= epochs:
+        logger.warning("Resume: its %d epochs are done; --epochs=%d would add more", progress.epoch, 2 * progress.epoch)
+    return progress
+
+
+def resume_command(program: str, argv: Sequence[str], *, auto_resume: bool) -> str:
+    """Spell the command that goes on with a run; with --auto-resume that is the same command again.
+
+    Args:
+        program: what starts the script, as a shell reads it.
+        argv: arguments that the run was started with.
+        auto_resume: whether they have --auto-resume.
+    """
+    if auto_resume:
+        return f"{program} {shlex.join(argv)}"
+    kept, has_value = [], False
+    for argument in argv:
+        name = argument.partition("=")[0]
+        # argparse takes the beginning of an option's name, if it is not another's too.
+        if len(name) > 2 and "--resume".startswith(name):
+            has_value = name == argument
+            continue
+        if not has_value or argument.startswith("-"):
+            kept.append(argument)
+        has_value = False
+    return f"{program} {shlex.join([*kept, '--resume'])}"

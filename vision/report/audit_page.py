@@ -2,22 +2,59 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import cv2
 import numpy as np
+import torch
+from torch import Tensor
 
+from vision.datasets import DetectionDataset
+from vision.datasets.audit import Audit, box_sides
 from vision.report.drawing import color_of, draw_annotation
 from vision.structures import Annotation
 from vision.utils.files import replacing
 
-#: Pictures of the contact sheet, side by side and one above another, and the longer side of each in pixels.
+logger = logging.getLogger(__name__)
+
+#: Images of the contact sheet, side by side and one above another, and the longer side of each in pixels.
 SHEET_COLUMNS, SHEET_ROWS = 4, 3
 _THUMBNAIL = 360
 
 #: More classes than that are left out of the legend, and bars have no names.
 _MOST_NAMES = 40
+
+
+def save_audit_page(
+    path: Path, train_set: DetectionDataset, audit: Audit, network_size: tuple[int, int], center_form_priors: Tensor
+) -> None:
+    """Draw the audit of a dataset; without matplotlib a warning.
+
+    Args:
+        path: of a .png to write.
+        train_set: of which images are shown.
+        audit: of it.
+        network_size: (width, height) in pixels.
+        center_form_priors: (P, 4) relative, of which the shapes are shown.
+    """
+    chosen = np.unique(np.linspace(0, len(train_set) - 1, SHEET_COLUMNS * SHEET_ROWS).astype(int)).tolist()
+    shapes = torch.unique(center_form_priors[:, 2:], dim=0).numpy() * np.float32(network_size)
+    try:
+        draw_audit(
+            path,
+            {"train": audit.train.objects_per_class, "validation": audit.validation.objects_per_class},
+            *box_sides(train_set, network_size),
+            shapes,
+            network_size,
+            [(train_set.get_image(index), train_set.annotation(index)) for index in chosen],
+            train_set.class_names,
+        )
+    except ImportError as err:
+        logger.warning("%s: not drawn, %s (pip install matplotlib)", path, err)
+    else:
+        logger.info("Saved %s", path)
 
 
 def draw_audit(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 
+from vision.engine.dry_run import DryRunResult
 from vision.engine.loop import EpochResult, StepResult
-from vision.engine.rehearsal import Rehearsal
 
 logger = logging.getLogger(__name__)
 
@@ -27,9 +27,7 @@ def log_result(result: StepResult | EpochResult) -> None:
                 *(result.epoch, losses.total, *losses),
             )
     if result.unreadable:
-        logger.warning(
-            "Epoch: %d, %d pictures could not be read, others stood for them", result.epoch, result.unreadable
-        )
+        logger.warning("Epoch: %d, %d images could not be read, others stood for them", result.epoch, result.unreadable)
     if result.report is not None:
         for of_class in result.report.classes:
             logger.info("Epoch: %d, Average Precision %s: %.4f", result.epoch, of_class.name, of_class.ap_2007)
@@ -59,30 +57,30 @@ def row_of(result: EpochResult, seconds: float) -> dict[str, float]:
         "seconds": round(seconds, 3),
         **scalars_of(result),
         **{f"rate {name}": rate for name, rate in result.learning_rates.items()},
-        "unreadable pictures": result.unreadable,
+        "unreadable images": result.unreadable,
         "skipped steps": result.skipped,
     }
 
 
-def log_rehearsal(rehearsal: Rehearsal, epochs: int, validation_epochs: int) -> None:
+def log_dry_run(found: DryRunResult, epochs: int, validation_epochs: int) -> None:
     """Say what a run will cost.
 
     Args:
-        rehearsal: of it.
+        found: by its first steps.
         epochs: that it will have.
         validation_epochs: epochs between validations.
     """
-    logger.info("first losses: training %.4f, validation %.4f", rehearsal.losses.total, rehearsal.validation.total)
+    logger.info("first losses: training %.4f, validation %.4f", found.losses.total, found.validation.total)
     memory = [
         f"{size / 2**20:.0f} MiB {where}"
-        for size, where in ((rehearsal.peak_memory, "of memory"), (rehearsal.peak_device_memory, "on the GPU"))
+        for size, where in ((found.peak_memory, "of memory"), (found.peak_device_memory, "on the GPU"))
         if size is not None
     ]
     logger.info("peak so far: %s, loader workers apart", ", ".join(memory) or "not known here")
-    whole = rehearsal.training_seconds * epochs + rehearsal.validation_seconds * -(-epochs // validation_epochs)
+    whole = found.training_seconds * epochs + found.validation_seconds * -(-epochs // validation_epochs)
     logger.info(
         "%.3f s a step: about %s an epoch and %s a validation, %s for %d epochs",
-        *(rehearsal.seconds_per_step, in_words(rehearsal.training_seconds), in_words(rehearsal.validation_seconds)),
+        *(found.seconds_per_step, in_words(found.training_seconds), in_words(found.validation_seconds)),
         *(in_words(whole), epochs),
     )
 

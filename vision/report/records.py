@@ -1,4 +1,4 @@
-"""What a run leaves for people and tools: a table of its epochs, its arguments, curves for TensorBoard."""
+"""What a run leaves for people and tools: log lines, a table of its epochs, its arguments, curves for TensorBoard."""
 
 from __future__ import annotations
 
@@ -6,11 +6,21 @@ import csv
 import io
 import json
 import logging
-from collections.abc import Mapping
+import platform
+import shlex
+import sys
+import time
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
+
+from vision import __version__
+from vision.engine.loop import EpochResult, StepResult
+from vision.report.lines import log_result, row_of, scalars_of
 from vision.utils.files import write_text
 
 logger = logging.getLogger(__name__)
@@ -45,9 +55,28 @@ class ResultsTable:
         write_text(self.path, text.getvalue())
 
 
-def write_arguments(path: Path, facts: Mapping[str, Any]) -> None:
-    """Write `args.json`: the command, its arguments, versions, seed, and what the data were."""
-    write_text(path, json.dumps(facts, indent=2, default=str) + "\n")
+def write_arguments(path: Path, argv: Sequence[str], arguments: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
+    """Write `args.json`: the command, its arguments, versions, and what the run found out.
+
+    Args:
+        path: of the file.
+        argv: arguments of the command line.
+        arguments: all options with their values.
+        facts: seed, device, fingerprints of the data and the like.
+    """
+    record = {
+        "command": shlex.join([Path(sys.argv[0]).name, *argv]),
+        "arguments": arguments,
+        **facts,
+        "versions": {
+            "ssd-retrain": __version__,
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "numpy": np.__version__,
+            "system": platform.platform(),
+        },
+    }
+    write_text(path, json.dumps(record, indent=2, default=str) + "\n")
 
 
 class Scalars:
@@ -77,3 +106,32 @@ class Scalars:
         for name, value in values.items():
             self.writer.add_scalar(name, value, epoch)
         self.writer.flush()
+
+
+class RunRecorder:
+    """Logs the results of a run as they come, and adds those of epochs to `results.csv` and TensorBoard; a context.
+
+    Args:
+        folder: the model folder.
+        first_epoch: of the run.
+    """
+
+    def __init__(self, folder: Path, first_epoch: int = 0) -> None:
+        self._table = ResultsTable(folder / "results.csv", first_epoch)
+        self._scalars = Scalars(folder / "tensorboard")
+        self._epoch_began = time.monotonic()
+
+    def __enter__(self) -> RunRecorder:
+        self._scalars.__enter__()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._scalars.__exit__(*exception)
+
+    def record(self, result: StepResult | EpochResult) -> None:
+        """Log a result; write it if it is an epoch's."""
+        log_result(result)
+        if isinstance(result, EpochResult):
+            self._scalars.write(result.epoch, scalars_of(result))
+            self._table.add(row_of(result, time.monotonic() - self._epoch_began))
+            self._epoch_began = time.monotonic()

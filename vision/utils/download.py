@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from vision.utils.files import PART, parts_of
-from vision.utils.progress import Progress
+from vision.utils.progress import ProgressBar
 
 logger = logging.getLogger(__name__)
 
@@ -81,7 +81,7 @@ class Fetcher:
         *,
         resume: bool = False,
         check: Callable[[Path], str | None] | None = None,
-        progress: Progress | None = None,
+        progress: ProgressBar | None = None,
         note: Callable[..., None] = logger.debug,
     ) -> None:
         """Download a file to a temporary name beside `path`, and rename it when all of it is there.
@@ -150,7 +150,7 @@ class Fetcher:
         with response:
             return _length(response)
 
-    def _transfer(self, url: str, part: _Part, progress: Progress | None) -> None:
+    def _transfer(self, url: str, part: _Part, progress: ProgressBar | None) -> None:
         with self._open_at(url, part) as response:
             offset = part.size()
             if offset and response.status == http.client.PARTIAL_CONTENT:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 #: Wraps an iterable: (items, what they are, how many or None) -> the same items.
-Progress = Callable[[Iterable, str, int | None], Iterable]
+ProgressBar = Callable[[Iterable, str, int | None], Iterable]
 
 
 def no_progress(items: Iterable, what: str, total: int | None) -> Iterable:

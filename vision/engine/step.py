@@ -1,4 +1,4 @@
-"""One step of training, whatever it is made of: several batches, 16-bit numbers, clipped gradients, an average."""
+"""One optimizer step, whatever it is made of: several batches, mixed precision, clipped gradients, an EMA."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from vision.boxes.coding import convert_boxes_to_locations
 from vision.boxes.forms import center_form_to_corner_form, corner_form_to_center_form
 from vision.boxes.matching import MATCHING_THRESHOLD, match_batch
-from vision.engine.optim import ScheduleOptions, WeightAverage, rate_factor, restore, set_rates
+from vision.engine.optim import ScheduleOptions, WeightAverage, lr_factor, restore, set_learning_rates
 from vision.engine.precision import Precision
 from vision.nn.multibox_loss import Losses
 from vision.ssd.ssd import SSD
@@ -22,7 +22,7 @@ from vision.structures import Batch
 logger = logging.getLogger(__name__)
 
 
-class Objective(nn.Module):
+class NetWithLoss(nn.Module):
     """From a batch to its losses: normalise, match, run the net, compare.
 
     Args:
@@ -41,7 +41,7 @@ class Objective(nn.Module):
 
     @torch.no_grad()
     def targets(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Give locations (B, P, 4) and labels (B, P) of a batch of boxes on the net's device."""
+        """Encoded locations (B, P, 4) and labels (B, P) of a batch on the net's device."""
         priors, config = self.net.priors, self.net.config
         boxes, labels = match_batch(batch.boxes, batch.labels, center_form_to_corner_form(priors), MATCHING_THRESHOLD)
         locations = convert_boxes_to_locations(
@@ -52,7 +52,7 @@ class Objective(nn.Module):
     def forward(
         self, batch: Batch, targets: tuple[Tensor, Tensor] | None = None, normaliser: Tensor | None = None
     ) -> tuple[Losses, Tensor, Tensor]:
-        """Give the losses, and the net's raw confidences and locations in float32.
+        """Losses, and the net's raw confidences (B, P, C) and locations (B, P, 4) in float32.
 
         Args:
             batch: on the net's device.
@@ -76,21 +76,21 @@ def to_device(batch: Batch, device: torch.device) -> Batch:
     return batch._replace(images=images, boxes=boxes, labels=labels)
 
 
-class Learner:
-    """A net in training: it takes steps, and can be stopped between any two of them.
+class StepTrainer:
+    """Takes optimizer steps; with its `state_dict` training goes on as if it had not been interrupted.
 
     Args:
-        objective: of the net, on its device.
+        net_with_loss: on its device.
         optimizer: with `initial_lr` in each group.
         schedule: of the rates.
         frozen: modules that stay in eval mode.
         clip_grad: the largest norm of all gradients together, None for no limit.
-        average: of the net's weights; None for none.
+        average: exponential moving average of the net's weights; None for none.
     """
 
     def __init__(
         self,
-        objective: Objective,
+        net_with_loss: NetWithLoss,
         optimizer: torch.optim.Optimizer,
         schedule: ScheduleOptions,
         *,
@@ -98,20 +98,21 @@ class Learner:
         clip_grad: float | None = None,
         average: WeightAverage | None = None,
     ) -> None:
-        self.objective, self.optimizer, self.schedule = objective, optimizer, schedule
+        self.net_with_loss, self.optimizer, self.schedule = net_with_loss, optimizer, schedule
         self.frozen, self.clip_grad, self.average = frozen, clip_grad, average
-        half = objective.precision is not None and objective.precision.dtype is torch.float16
+        precision = net_with_loss.precision
+        half = precision is not None and precision.dtype is torch.float16
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=half)
         self._parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
 
     @property
     def net(self) -> SSD:
         """The net that takes steps."""
-        return self.objective.net
+        return self.net_with_loss.net
 
     @property
-    def result(self) -> SSD:
-        """The net to validate and save: the average where there is one."""
+    def eval_net(self) -> SSD:
+        """The net to validate and save: the moving average where there is one."""
         return self.net if self.average is None else self.average.net
 
     @property
@@ -121,7 +122,7 @@ class Learner:
 
     def train(self) -> None:
         """Put everything that is trained into training mode."""
-        self.objective.train()
+        self.net_with_loss.train()
         for module in self.frozen:
             module.eval()
 
@@ -136,8 +137,8 @@ class Learner:
         Returns:
             the losses before the step; None if they or their gradients are not finite, and nothing has changed.
         """
-        set_rates(self.optimizer, rate_factor(iteration, steps_per_epoch, self.schedule))
-        # Batch norm moves in the forward pass already.
+        set_learning_rates(self.optimizer, lr_factor(iteration, steps_per_epoch, self.schedule))
+        # The forward pass updates the running statistics of batch norm already.
         buffers = list(self.net.buffers())
         before = [buffer.clone() for buffer in buffers]
         losses = None
@@ -156,25 +157,25 @@ class Learner:
         return losses
 
     def _gradients(self, batches: Sequence[Batch]) -> Losses | None:
-        """Compute gradients; gives the losses, or None if either are not finite."""
+        """Compute gradients; returns the losses, or None if either are not finite."""
         self.optimizer.zero_grad(set_to_none=True)
         moved = [to_device(batch, self.device) for batch in batches]
-        targets = [self.objective.targets(batch) for batch in moved]
-        counts = [self.objective.criterion.normaliser(labels) for _, labels in targets]
-        normaliser = self.total(torch.stack(counts).sum())
+        targets = [self.net_with_loss.targets(batch) for batch in moved]
+        counts = [self.net_with_loss.criterion.normaliser(labels) for _, labels in targets]
+        normaliser = self.sum_over_ranks(torch.stack(counts).sum())
         parts = []
         for number, (batch, target) in enumerate(zip(moved, targets, strict=True), start=1):
             losses = self.backward(batch, target, normaliser, is_last=number == len(moved))
             parts.append(torch.stack([losses.regression.detach(), losses.classification.detach()]))
-        total = Losses(*self.total(torch.stack(parts).sum(dim=0)))
+        total = Losses(*self.sum_over_ranks(torch.stack(parts).sum(dim=0)))
         self.scaler.unscale_(self.optimizer)
         norm = nn.utils.clip_grad_norm_(self._parameters, self.clip_grad or math.inf)
         # With a scaler gradients may well overflow; it leaves such a step out by itself, and scales less from then on.
         finite = total.total.isfinite() & (norm.isfinite() | self.scaler.is_enabled())
         return total if finite.item() else None
 
-    def total(self, values: Tensor) -> Tensor:
-        """Sum what this learner found over all that take the step together; it is alone."""
+    def sum_over_ranks(self, values: Tensor) -> Tensor:
+        """Sum over all processes that take the step together; here there is one."""
         return values
 
     def backward(self, batch: Batch, target: tuple[Tensor, Tensor], normaliser: Tensor, *, is_last: bool) -> Losses:
@@ -182,19 +183,19 @@ class Learner:
 
         Args:
             batch: on the net's device.
-            target: see `Objective.targets`.
+            target: see `NetWithLoss.targets`.
             normaliser: of the step.
             is_last: whether no other batch of the step follows.
 
         Returns:
             the batch's part of the losses.
         """
-        losses, _, _ = self.objective(batch, target, normaliser)
+        losses, _, _ = self.net_with_loss(batch, target, normaliser)
         self.scaler.scale(losses.total).backward()
         return losses
 
     def state_dict(self) -> dict[str, Any]:
-        """Give what a resumed run needs; see `load_state_dict`."""
+        """What a resumed run needs; see `load_state_dict`."""
         return {
             "weights": self.net.state_dict(),
             "optimizer": self.optimizer.state_dict(),

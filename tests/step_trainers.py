@@ -1,4 +1,4 @@
-"""Small learners and batches for tests of single steps."""
+"""Small step trainers and batches for tests of single steps."""
 
 from pathlib import Path
 
@@ -7,14 +7,14 @@ import torch
 from vision.datasets import open_splits
 from vision.datasets.loading import EpochBatches, make_loader
 from vision.engine import optim
-from vision.engine.learner import Learner, Objective
+from vision.engine.step import NetWithLoss, StepTrainer
 from vision.nn.multibox_loss import MultiboxLoss
 from vision.ssd.data_preprocessing import Normaliser, TestTransform
 from vision.ssd.models import MODELS
 from vision.structures import Batch
 
 
-def learner_on(data: Path, batch_size: int = 3, make=Learner, **options) -> tuple[Learner, list[Batch]]:
+def step_trainer_on(data: Path, batch_size: int = 3, make=StepTrainer, **options) -> tuple[StepTrainer, list[Batch]]:
     """Make a small net, always with the same weights, and the batches of a VOC folder in their order."""
     torch.manual_seed(4)
     train_set, _ = open_splits("voc", [data])
@@ -24,14 +24,14 @@ def learner_on(data: Path, batch_size: int = 3, make=Learner, **options) -> tupl
     net.init()
     order = EpochBatches(len(train_set), batch_size, shuffle=False)
     batches = list(make_loader(train_set, TestTransform(96), order, 0))
-    objective = Objective(net, Normaliser(127, 128.0), MultiboxLoss(), options.pop("precision", None))
+    net_with_loss = NetWithLoss(net, Normaliser(127, 128.0), MultiboxLoss(), options.pop("precision", None))
     made = optim.make_optimizer(net, options.pop("optim", optim.OptimOptions()))
-    return make(objective, made, options.pop("schedule", optim.ScheduleOptions(epochs=4)), **options), batches
+    return make(net_with_loss, made, options.pop("schedule", optim.ScheduleOptions(epochs=4)), **options), batches
 
 
-def freeze_norms(learner: Learner) -> None:
+def freeze_norms(step_trainer: StepTrainer) -> None:
     """Let batch norm stand still."""
-    for module in learner.net.modules():
+    for module in step_trainer.net.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             module.eval()
 

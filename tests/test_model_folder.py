@@ -1,0 +1,136 @@
+"""One run, one folder: a second is refused, and a new one says what it replaces."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+
+import pytest
+import torch
+from conftest import ROOT, assert_refused, train_words
+
+import train_ssd
+from vision.engine import checkpoint, model_folder
+from vision.engine.model_folder import describe_previous_run, locked
+from vision.structures import DataError
+
+
+def start_run(data, folder) -> subprocess.Popen:
+    words = train_words(data, folder, "--epochs=500", "--debug-steps=1", "--workers=1")
+    command = [sys.executable, str(ROOT / "train_ssd.py"), *map(str, words)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=ROOT)
+
+
+def test_a_second_run_is_refused_and_a_killed_one_leaves_no_lock(script, voc_root, tmp_path):
+    with start_run(voc_root, tmp_path) as process:
+        for line in process.stdout:
+            if "Step: " in line:
+                break
+        files = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+        for more in ((), ("--dry-run",), ("--auto-resume",)):
+            done = script(train_ssd.main, *train_words(voc_root, tmp_path, *more))
+            assert_refused(
+                done,
+                f"--model-dir={tmp_path}: in use by another run, process {process.pid} on ",
+                "--epochs=500",
+                "wait for it, stop it, or name another folder",
+            )
+        assert files.keys() <= set(tmp_path.iterdir()), "the first run's files are left alone"
+        process.send_signal(signal.SIGKILL)
+        process.stdout.read()
+    done = script(train_ssd.main, *train_words(voc_root, tmp_path, "--epochs=1"))
+    assert done.code == 0, done.err
+
+
+def test_the_lock_is_let_go_of_with_its_context(tmp_path):
+    for _ in range(2):
+        with locked(tmp_path, ["--data=a b"]):
+            assert re.fullmatch(
+                rf"process {os.getpid()} on \S+ since [\d: -]+ \(\S+ '--data=a b'\)",
+                (tmp_path / model_folder.LOCK).read_text(),
+            )
+        assert (tmp_path / model_folder.LOCK).read_text() == ""
+
+
+def test_a_folder_that_cannot_be_locked_is_used_with_a_warning(tmp_path, monkeypatch, caplog):
+    import fcntl
+
+    def lockf(*_):
+        raise OSError(37, "No locks available")
+
+    monkeypatch.setattr(fcntl, "lockf", lockf)
+    with locked(tmp_path, []):
+        pass
+    assert "cannot be locked ([Errno 37] No locks available)" in caplog.text
+
+
+def test_an_error_within_the_lock_is_that_of_the_run(tmp_path):
+    with pytest.raises(DataError, match="of the run"), locked(tmp_path, []):
+        raise DataError("of the run")
+
+
+def test_a_new_run_says_what_it_replaces(script, model_dir, voc_root, tmp_path):
+    import shutil
+
+    folder = tmp_path / "m"
+    shutil.copytree(model_dir, folder)
+    done = script(train_ssd.main, *train_words(voc_root, folder, "--epochs=1", "--keep-checkpoints=1"))
+    assert done.code == 0, done.err
+    assert re.search(
+        rf"{folder}: holds another run \(.*--epochs=2 .*\); this one will replace its best.pth, last.pth, last.state, "
+        "results.csv",
+        done.out,
+    )
+    assert f"{folder}: its 2 checkpoints of epochs stay, --resume would go on with it" in done.out
+    assert re.search(
+        r"best.pth: is that of the other run \(mb1-ssd-lite, epoch \d, mean ap [\d.e-]+\) until the first validation",
+        done.out,
+    )
+    left = [checkpoint.parse_name(path.name).epoch for path in folder.glob("*Epoch*.pth")]
+    assert left == [0], "the newest is kept, not the one of the highest epoch"
+    assert "holds another run" not in script(train_ssd.main, *train_words(voc_root, folder, "--resume")).out
+
+
+def test_what_cannot_be_read_of_another_run_is_left_out(tmp_path):
+    assert describe_previous_run(tmp_path) == []
+    (tmp_path / "best.pth").write_bytes(b"no weights")
+    (tmp_path / "args.json").write_text("{}")
+    assert describe_previous_run(tmp_path) == [
+        f"{tmp_path}: holds another run; this one will replace its best.pth",
+        f"{tmp_path / 'best.pth'}: is that of the other run until the first validation of this",
+    ]
+
+
+def test_states_of_version_0_1_0_are_read(script, voc_root, tmp_path):
+    """Its names of things; the weights are those that a run of today had."""
+    words = train_words(voc_root, tmp_path, "--epochs=2", "--batch-size=3", "--no-validation-mean-ap")
+    assert script(train_ssd.main, *words).code == 0
+    expected = checkpoint.load_state(tmp_path / "last.state")
+    values = expected._asdict()
+    progress = dict(values.pop("progress"), step=1, epoch=1)
+    order = dict(values.pop("data_order"))
+    former = {
+        "learner": values.pop("training"),
+        "position": {**progress, "of_epoch": progress.pop("epoch_losses"), "since_last": progress.pop("logged_losses")},
+        "course": {**order, "pictures": order.pop("images"), "pictures a step": order.pop("images a step")},
+        "waited": values.pop("validations_since_best"),
+        "choices": values.pop("compute"),
+        **values,
+    }
+    for part, key in (
+        ("position", "epoch_losses"),
+        ("position", "logged_losses"),
+        ("course", "images"),
+        ("course", "images a step"),
+    ):
+        former[part].pop(key, None)
+    torch.save(former, tmp_path / "last.state")
+    found = checkpoint.load_state(tmp_path / "last.state")
+    assert found._replace(progress=expected.progress, training=None, random=None) == expected._replace(
+        training=None, random=None
+    )
+    done = script(train_ssd.main, *words, "--resume")
+    assert done.code == 0, done.err
+    assert "Resume: epoch 1 goes on after step 1" in done.out
+    assert "begins anew" not in done.out

@@ -1,0 +1,112 @@
+"""How a run computes: device, precision, memory format."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from vision.engine.checkpoint import RunState
+from vision.engine.precision import Precision, choose_precision
+from vision.engine.process import SingleProcess
+from vision.ssd.ssd import SSD, place
+
+logger = logging.getLogger(__name__)
+
+#: Passes that are timed, after some that are not: the first are slower than all others.
+_WARM_UP, _TIMED = 2, 2
+
+
+@dataclass(frozen=True)
+class Compute:
+    """How a run computes.
+
+    Attributes:
+        device: of the net.
+        precision: of the forward pass.
+        channels_last: memory format of net and images.
+    """
+
+    device: torch.device
+    precision: Precision
+    channels_last: bool
+
+    def as_values(self) -> dict[str, Any]:
+        """Plain values of what a resumed run keeps."""
+        return {"amp": self.precision.name, "channels_last": self.channels_last}
+
+
+def choose_compute(
+    net: SSD,
+    device: torch.device,
+    amp: str,
+    *,
+    state: RunState | None,
+    measured_batch: int | None,
+    process: SingleProcess,
+) -> Compute:
+    """Choose precision and memory format; the same in all processes.
+
+    Args:
+        net: to be trained; stays as it is.
+        device: to be used.
+        amp: one of `vision.engine.precision.AMP_CHOICES`.
+        state: of a run that goes on, which keeps what it had; None for a new one.
+        measured_batch: images per batch with which to measure memory formats; None for the usual one of the device,
+            so that nothing depends on timing.
+        process: this one.
+
+    Raises:
+        ValueError: the device cannot compute so.
+    """
+    precision, why = choose_precision(state.compute["amp"] if state and amp == "auto" else amp, device)
+    logger.info(why)
+    if (name := process.broadcast_from_main(lambda: precision.name)) != precision.name:
+        precision, _ = choose_precision(name, device)
+    if state:
+        channels_last = state.compute["channels_last"]
+    elif measured_batch:
+        channels_last = process.broadcast_from_main(
+            lambda: channels_last_is_faster(net, device, precision, measured_batch)
+        )
+        logger.info("memory format: %s, measured", "channels last" if channels_last else "contiguous")
+    else:
+        channels_last = device.type == "cpu"
+    return Compute(device, precision, channels_last)
+
+
+def wait_for(device: torch.device) -> None:
+    """Wait until a device has done all that it was told to; for timing."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def channels_last_is_faster(net: SSD, device: torch.device, precision: Precision, batch_size: int) -> bool:
+    """Time forward and backward passes of a copy of a net in both memory formats.
+
+    Args:
+        net: stays as it is.
+        device: to be used.
+        precision: likewise.
+        batch_size: of the run.
+    """
+    width, height = net.config.width_height
+    seconds = {}
+    for channels_last in (True, False):
+        trial = place(copy.deepcopy(net), device, channels_last).train()
+        images = torch.zeros(max(batch_size, 2), 3, height, width, device=device)
+        times = []
+        for _ in range(_WARM_UP + _TIMED):
+            wait_for(device)
+            before = time.perf_counter()
+            with precision.autocast():
+                confidences, locations = trial(images)
+            (confidences.float().sum() + locations.float().sum()).backward()
+            wait_for(device)
+            times.append(time.perf_counter() - before)
+        seconds[channels_last] = min(times[_WARM_UP:])
+    return seconds[True] <= seconds[False]

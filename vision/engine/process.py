@@ -1,0 +1,104 @@
+"""What a process knows of the others that train with it. Here: a single process, for which every answer is plain.
+
+`vision.engine.distributed` answers for one of several, `vision.engine.launch` chooses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import torch
+from torch import nn
+
+from vision.engine.faults import StopSignal
+from vision.engine.step import StepTrainer
+from vision.structures import DataError
+
+Value = TypeVar("Value")
+Batches = TypeVar("Batches")
+
+
+class SingleProcess:
+    """One process; to be used as a context.
+
+    Attributes:
+        rank: number of this process, from 0.
+        world_size: how many there are.
+    """
+
+    rank, world_size = 0, 1
+
+    def __enter__(self) -> SingleProcess:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    @property
+    def is_main_process(self) -> bool:
+        """Whether it is this process that writes files and logs."""
+        return self.rank == 0
+
+    @property
+    def launcher(self) -> str:
+        """What starts a script with as many processes."""
+        return "python3"
+
+    def all_gather(self, value: Value) -> list[Value]:
+        """Values of all ranks, in their order; all must call it."""
+        return [value]
+
+    def broadcast_from_main(self, function: Callable[[], Value]) -> Value:
+        """Result of a function that the main process alone calls; all must call this."""
+        return function()
+
+    @contextmanager
+    def main_process_first(self) -> Iterator[None]:
+        """Context that one process of each machine enters first, so that its others find the files it has made."""
+        yield
+
+    def check_same(self, what: str, value: Callable[[], Any]) -> None:
+        """Check that what a function gives is the same in all processes.
+
+        Args:
+            what: it is, to complete "process 1 ... than the first".
+            value: gives something that can be compared.
+
+        Raises:
+            DataError: it is not.
+        """
+
+    @contextmanager
+    def failing_together(self) -> Iterator[None]:
+        """Context in which an error of one process ends all, and is said once."""
+        yield
+
+    def select_device(self, device: torch.device) -> torch.device:
+        """Device of this process: the one asked for, or this rank's own of that kind."""
+        return device
+
+    def make_step_trainer(self, *args: Any, **options: Any) -> StepTrainer:
+        """Make a `StepTrainer` whose steps all processes take together."""
+        return StepTrainer(*args, **options)
+
+    def convert_sync_batchnorm(self, net: nn.Module) -> None:
+        """Let batch norm see the images of all processes.
+
+        Raises:
+            DataError: there is one process, or PyTorch has it not for this device.
+        """
+        raise DataError("--sync-bn: this is one process; start several with torchrun, or leave it out")
+
+    def stop_signal(self) -> StopSignal:
+        """Context that catches the signals by which a run is asked to end."""
+        return StopSignal()
+
+    def shard_each_batch(self, batches: Batches) -> Batches:
+        """Sampler of this rank's part of each batch."""
+        return batches
+
+    def shard_batches(self, batches: Batches) -> Batches:
+        """Sampler of this rank's batches."""
+        return batches

@@ -1,0 +1,100 @@
+"""Building the net of a run and choosing the files it starts from."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from vision.boxes.priors import Size
+from vision.engine import pretrained
+from vision.ssd.config import SSDConfig
+from vision.ssd.models import DEFAULT_NET, MODELS
+from vision.ssd.ssd import SSD
+from vision.structures import DataError
+from vision.utils.progress import ProgressBar, no_progress
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class NetOptions:
+    """Which net is trained, and from which weights.
+
+    Attributes:
+        name: of the net, or an alias.
+        size: of its input in pixels, one number or (width, height).
+        width_mult: of MobileNetV2; None for 1.
+        base_net: file of backbone weights, or `pretrained.IMAGENET`.
+        pretrained_ssd: file of a whole SSD, "none" for scratch; None for the published one where there is one.
+    """
+
+    name: str = DEFAULT_NET
+    size: Size = 300
+    width_mult: float | None = None
+    base_net: str | None = None
+    pretrained_ssd: str | None = None
+
+    def config(self) -> SSDConfig:
+        """Priors and normalisation.
+
+        Raises:
+            ValueError: the size is too small for the net.
+        """
+        return MODELS[self.name].config_at(self.size)
+
+    def build(self, class_names: Sequence[str], config: SSDConfig) -> SSD:
+        """The net with PyTorch's default weights.
+
+        Args:
+            class_names: BACKGROUND first.
+            config: see `config`.
+        """
+        net = MODELS[self.name].build(len(class_names), config=config, width_mult=self.width_mult or 1.0)
+        net.class_names = tuple(class_names)
+        return net
+
+
+def find_starting_files(
+    options: NetOptions, *, downloads: bool, progress_bar: ProgressBar = no_progress
+) -> pretrained.StartingFiles:
+    """Decide on the files to start from, and fetch those that are published and missing.
+
+    Args:
+        options: see `NetOptions`.
+        downloads: whether what is missing may be fetched.
+        progress_bar: shows parts of a file going by.
+
+    Raises:
+        DataError: a file is missing and cannot be had.
+    """
+    if options.base_net == pretrained.IMAGENET:
+        name, folder = MODELS[options.name].name, Path("models")
+        path = pretrained.imagenet_path(name, folder)
+        if not downloads and not path.is_file():
+            raise DataError(
+                f"{path}: missing, training would download it; a dry run needs the file, or --base-net left out"
+            )
+        return pretrained.StartingFiles(imagenet=pretrained.fetch_imagenet(name, folder, progress_bar))
+    if options.base_net is not None:
+        return pretrained.StartingFiles(base_net=options.base_net)
+    return pretrained.StartingFiles(pretrained_ssd=_find_pretrained_ssd(options, downloads, progress_bar))
+
+
+def _find_pretrained_ssd(options: NetOptions, downloads: bool, progress_bar: ProgressBar) -> str | None:
+    spec = MODELS[options.name]
+    path = options.pretrained_ssd or spec.published_weights
+    if path is None:
+        logger.warning(
+            "no published checkpoint of %s is known: starting from scratch, which needs far more images", spec.name
+        )
+        return None
+    if path.lower() == "none":
+        return None
+    if not Path(path).exists():
+        if not downloads and options.pretrained_ssd is None:
+            logger.warning("%s is missing: training would download it, the dry run goes on without", path)
+            return None
+        pretrained.fetch(Path(path), progress_bar)
+    return path
