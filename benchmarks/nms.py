@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Suppression of all classes of an image: the published functions class by class against torchvision's kernel.
 
-Both take the same answers, in turns, on one thread; times are of the processor. With --model and --data also the mAP with each.
+Both take the same answers, in turns, on one thread; times are of the processor. With --model and --data also the mAP
+with each.
 
     python3 benchmarks/nms.py
     python3 benchmarks/nms.py --model=models/bccd --data=data/bccd
