@@ -1,12 +1,16 @@
-"""Starting from torchvision's classifiers; a stand-in takes the place of what cannot be fetched in a test."""
+"""Starting from torchvision's classifiers, which have random weights here, as published ones cannot be fetched in a test."""
 
 import hashlib
 from collections import Counter
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+import torchvision
 from conftest import assert_refused, train_words
+from test_backbones import torchvision_model
 
 import eval_ssd
 import train_ssd
@@ -17,54 +21,67 @@ from vision.ssd.models import MODELS, describe_weights
 from vision.ssd.weights import read_weights
 from vision.structures import DataError
 
-MEAN, STD = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
+CLASSIFIERS = {"mb2-ssd-lite": "mobilenet_v2", "sq-ssd-lite": "squeezenet1_1", "vgg16-ssd": "vgg16"}
 
 
-def stand_in(net_name: str) -> dict:
-    """Weights in the order and below the names of torchvision's, with a classifier; VGG lacks our last two layers."""
-    generator = torch.Generator().manual_seed(3)
-    own = MODELS[net_name].build(2).base_net.state_dict()
-    keys = [key for key in own if not (net_name == "vgg16-ssd" and key.startswith(("31.", "33.")))]
-    weights = {
-        f"features.{number}.{key.rpartition('.')[2]}": (
-            own[key] if key.endswith("tracked") else torch.rand(own[key].shape, generator=generator) * 0.1
-        )
-        for number, key in enumerate(keys)
+def state_of(model: torch.nn.Module) -> dict:
+    """State_dict of a model of `torchvision_model`; what has no numbers gets zeros that take no room in files."""
+    return {
+        key: torch.zeros(()).expand(value.shape) if value.is_meta else value
+        for key, value in model.state_dict().items()
     }
-    return {**weights, "classifier.1.weight": torch.zeros(3, 3), "classifier.1.bias": torch.zeros(3)}
+
+
+@pytest.fixture(scope="module")
+def written_models(tmp_path_factory):
+    """Write a file for each net, and give the folder and torchvision's models by net."""
+    folder = tmp_path_factory.mktemp("imagenet") / "models"
+    folder.mkdir()
+    models = {net: torchvision_model(name) for net, name in CLASSIFIERS.items()}
+    for net, model in models.items():
+        torch.save(state_of(model), pretrained.imagenet_path(net, folder))
+    return folder, models
 
 
 @pytest.fixture
-def models_folder(tmp_path, monkeypatch):
-    """Work in a folder whose `models` hold a stand-in for each net."""
-    (tmp_path / "models").mkdir()
-    for net, url in pretrained.TORCHVISION.items():
-        torch.save(stand_in(net), tmp_path / "models" / url.rpartition("/")[2])
-    monkeypatch.chdir(tmp_path)
-    return tmp_path / "models"
+def models_folder(written_models, monkeypatch):
+    """Work in a folder whose `models` hold a file for each net."""
+    folder, _ = written_models
+    monkeypatch.chdir(folder.parent)
+    return folder
 
 
-@pytest.mark.parametrize("name", pretrained.TORCHVISION)
-def test_the_first_layer_sees_what_it_saw_there_borders_included(models_folder, name):
-    net = MODELS[name].build(2, config=MODELS[name].config_at(300))
-    weights = read_weights(pretrained.imagenet_path(name, models_folder))
-    pretrained.take_imagenet(net, weights, "x.pth")
-    images = torch.randint(0, 256, (1, 3, 300, 300), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
-    ours = net.base_net[0](Normaliser(net.config.image_mean, net.config.image_std)(images))
-    first = net.base_net[0][0] if isinstance(net.base_net[0], torch.nn.Sequential) else net.base_net[0]
-    theirs = (images.double() / 255 - MEAN.view(3, 1, 1)) / STD.view(3, 1, 1)
-    layer = torch.nn.functional.conv2d(theirs, weights["features.0.weight"].double(), None, first.stride, first.padding)
-    if first.bias is not None:
-        layer = layer + weights["features.1.bias"].double().view(-1, 1, 1)
-    if first is not net.base_net[0]:  # batch norm and ReLU6 behind it
-        layer = net.base_net[0][1:].double()(layer)
-    torch.testing.assert_close(ours.double(), layer, rtol=1e-4, atol=1e-5)
+def test_files_are_named_as_ever():
+    assert {net: pretrained.imagenet_path(net, Path("models")).as_posix() for net in pretrained.TORCHVISION} == {
+        "mb2-ssd-lite": "models/mobilenet_v2-7ebf99e0.pth",
+        "sq-ssd-lite": "models/squeezenet1_1-b8a52dc0.pth",
+        "vgg16-ssd": "models/vgg16-397923af.pth",
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "modules", "side"), [("mb2-ssd-lite", 19, 96), ("sq-ssd-lite", 13, 127), ("vgg16-ssd", 30, 64)]
+)
+def test_a_net_sees_what_torchvisions_sees_borders_included(written_models, name, modules, side):
+    """Each with its own normalisation of the same pixels; sides as in test_backbones."""
+    folder, models = written_models
+    net = MODELS[name].build(2)
+    pretrained.initialise(net, base_net=None, pretrained_ssd=None, imagenet=pretrained.imagenet_path(name, folder))
+    images = torch.randint(0, 256, (1, 3, side, side), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+    normalised = torchvision.transforms.functional.normalize(images / 255, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    with torch.inference_mode():
+        ours = net.base_net.eval()[:modules](Normaliser(net.config.image_mean, net.config.image_std)(images))
+        theirs = models[name].features[:modules](normalised)
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-4 * float(theirs.abs().max()))
+    assert theirs.std() > 1e-3
 
 
 @pytest.mark.parametrize(("name", "left"), [("mb2-ssd-lite", 0), ("sq-ssd-lite", 0), ("vgg16-ssd", 4)])
-def test_what_matched_and_what_did_not_is_said_in_three_lines(models_folder, caplog, name, left):
+def test_what_matched_and_what_did_not_is_said_in_three_lines(written_models, caplog, name, left):
     net = MODELS[name].build(2, config=MODELS[name].config_at(300))
-    path = pretrained.imagenet_path(name, models_folder)
+    folder, models = written_models
+    path = pretrained.imagenet_path(name, folder)
+    classifier = sum(key.startswith("classifier") for key in models[name].state_dict())
     with caplog.at_level("INFO"):
         pretrained.initialise(net, pretrained.StartingFiles(imagenet=path))
     counts = Counter(key.partition(".")[0] for key in net.state_dict() if not key.endswith("tracked"))
@@ -74,7 +91,7 @@ def test_what_matched_and_what_did_not_is_said_in_three_lines(models_folder, cap
     assert [record.getMessage() for record in caplog.records] == [
         f"Init from {path}, with torchvision's normalisation: {matched} of {matched + sum(counts.values())} weights",
         f"not in the file or of its classes, start anew: {anew}",
-        "not used of the file: 2 of classifier",
+        f"not used of the file: {classifier} of classifier",
     ]
 
 
@@ -110,10 +127,11 @@ def test_three_deviations_are_one_per_channel():
     np.testing.assert_allclose(batch[0, :, 0, 0], expected, rtol=1e-6)
 
 
-def test_files_that_do_not_fit(models_folder):
+def test_files_that_do_not_fit(written_models):
+    _, models = written_models
     net = MODELS["sq-ssd-lite"].build(2, config=MODELS["sq-ssd-lite"].config_at(300))
     with pytest.raises(DataError, match="is it another net's file"):
-        pretrained.take_imagenet(net, stand_in("vgg16-ssd"), "vgg.pth")
+        pretrained.take_imagenet(net, state_of(models["vgg16-ssd"]), "vgg.pth")
     with pytest.raises(DataError, match="has 0 weights below `features`"):
         pretrained.take_imagenet(net, {"classifier.weight": torch.zeros(1)}, "x.pth")
 
@@ -126,21 +144,21 @@ def test_nets_that_torchvision_lacks(script, voc_root, tmp_path):
     assert_refused(done, "torchvision has no backbone of mb1-ssd-lite; use --net=mb2-ssd-lite or sq-ssd-lite")
 
 
-def test_downloads_are_checked_by_the_hash_in_their_name(tmp_path, monkeypatch):
-    source = tmp_path / "published.pth"
-    torch.save(stand_in("sq-ssd-lite"), source)
-    digest = hashlib.sha256(source.read_bytes()).hexdigest()[:8]
-    for name, fits in ((f"squeezenet1_1-{digest}.pth", True), ("squeezenet1_1-00000000.pth", False)):
-        (tmp_path / name).write_bytes(source.read_bytes())
-        monkeypatch.setitem(pretrained.TORCHVISION, "sq-ssd-lite", (tmp_path / name).as_uri())
-        folder = tmp_path / str(fits)
-        if fits:
-            path = pretrained.fetch_imagenet("sq-ssd-lite", folder, lambda items, what, total: items)
-            assert path.read_bytes() == source.read_bytes()
-        else:
-            with pytest.raises(DataError, match="what came is not the published file"):
-                pretrained.fetch_imagenet("sq-ssd-lite", folder, lambda items, what, total: items)
-            assert not list(folder.glob("*"))
+@pytest.mark.parametrize("fits", [True, False])
+def test_downloads_are_checked_by_the_hash_in_their_name(models_folder, tmp_path, monkeypatch, fits):
+    content = pretrained.imagenet_path("sq-ssd-lite", models_folder).read_bytes()
+    digest = hashlib.sha256(content).hexdigest()[:8] if fits else "00000000"
+    source = tmp_path / f"squeezenet1_1-{digest}.pth"
+    source.write_bytes(content)
+    monkeypatch.setattr(pretrained, "torchvision_weights", lambda net: SimpleNamespace(url=source.as_uri()))
+    folder = tmp_path / "models"
+    if fits:
+        path = pretrained.fetch_imagenet("sq-ssd-lite", folder, lambda items, what, total: items)
+        assert path.read_bytes() == content
+    else:
+        with pytest.raises(DataError, match="what came is not the published file"):
+            pretrained.fetch_imagenet("sq-ssd-lite", folder, lambda items, what, total: items)
+        assert not list(folder.glob("*"))
 
 
 def test_a_dry_run_does_not_fetch_it(script, voc_root, tmp_path, monkeypatch):

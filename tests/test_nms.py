@@ -1,4 +1,4 @@
-"""Suppression: golden, known answers, and all classes at once against one at a time."""
+"""Suppression: golden, known answers, and all classes of an image against the published functions, one class at a time."""
 
 import math
 
@@ -7,6 +7,7 @@ import pytest
 import torch
 from conftest import GOLDEN
 
+from vision.boxes.forms import IOU_EPSILON, iou_of
 from vision.boxes.nms import hard_nms, multiclass_nms, nms, soft_nms
 
 NMS = np.load(GOLDEN / "nms.npz")
@@ -73,8 +74,8 @@ def test_nms_chooses_the_method():
         nms(ROWS, "median")
 
 
-def random_answer(priors: int = 400, classes: int = 5) -> tuple[torch.Tensor, torch.Tensor]:
-    generator = torch.Generator().manual_seed(3)
+def random_answer(priors: int = 400, classes: int = 5, seed: int = 3) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
     low = torch.rand(priors, 2, generator=generator) * 0.7
     boxes = torch.cat([low, low + 0.05 + 0.3 * torch.rand(priors, 2, generator=generator)], dim=1)
     return torch.randn(priors, classes, generator=generator).mul(3).softmax(dim=1), boxes
@@ -84,8 +85,9 @@ def random_answer(priors: int = 400, classes: int = 5) -> tuple[torch.Tensor, to
 @pytest.mark.parametrize(
     "options", [{}, {"top_k": 3}, {"candidate_size": 10}, {"iou_threshold": 0.2, "score_threshold": 0.3}]
 )
-def test_all_classes_at_once_are_each_class_alone(method, options):
+def test_all_classes_are_each_class_alone(method, options):
     scores, boxes = random_answer()
+    boxes = boxes * 300  # in pixels the published epsilon counts for nothing
     threshold = options.get("score_threshold", 0.01)
     expected_rows, expected_labels = [], []
     for label in range(1, scores.shape[1]):
@@ -113,3 +115,81 @@ def test_nothing_above_the_threshold(method):
     assert found_boxes.shape == (0, 4)
     assert labels.dtype == torch.int64
     assert found_scores.shape == (0,)
+
+
+def plain_greedy(box_scores: torch.Tensor, iou_threshold: float, eps: float) -> torch.Tensor:
+    """Indices of the kept rows (N, 5), which are by falling score; each is compared with those kept before it."""
+    kept: list[int] = []
+    for index, row in enumerate(box_scores):
+        if not (iou_of(box_scores[kept, :4], row[:4], eps) > iou_threshold).any():
+            kept.append(index)
+    return torch.tensor(kept)
+
+
+def ranked(scores: torch.Tensor, boxes: torch.Tensor, label: int) -> torch.Tensor:
+    """The candidates (N, 5) of a class by falling score."""
+    rows = torch.cat([boxes, scores[:, label, None]], dim=1)[scores[:, label] > 0.01]
+    return rows[rows[:, 4].argsort(descending=True, stable=True)]
+
+
+@pytest.mark.parametrize("scale", [1.0, 0.05])
+def test_the_first_difference_from_the_published_rule_is_within_the_reach_of_its_epsilon(scale):
+    """The smaller the boxes, the more the epsilon weighs; differences behind the first may follow from it."""
+    threshold, differences = 0.45, []
+    for seed in range(4):
+        scores, boxes = random_answer(200, 4, seed)
+        boxes = boxes * scale
+        _, labels, found = multiclass_nms(scores, boxes)
+        for label in range(1, 4):
+            candidates = ranked(scores, boxes, label)
+            published = plain_greedy(candidates, threshold, IOU_EPSILON)
+            assert torch.equal(hard_nms(candidates, threshold), candidates[published])
+            exact = plain_greedy(candidates.double(), threshold, 0.0)
+            assert torch.equal(found[labels == label], candidates[exact, 4])
+            differing = set(published.tolist()) ^ set(exact.tolist())
+            differences.append(len(differing))
+            if differing:
+                first = min(differing)
+                box, better = candidates[first, :4].double(), candidates[exact[exact < first], :4].double()
+                assert ((iou_of(better, box, 0.0) > threshold) & (iou_of(better, box) <= threshold)).any()
+    assert sum(differences) > 0 if scale < 1 else 0 in differences
+
+
+@pytest.mark.parametrize("shift", [-40.0, 0.0, 1000.0])
+def test_classes_do_not_meet_wherever_boxes_lie(shift):
+    """The same boxes in ninety classes, within and far outside the image."""
+    _, boxes = random_answer(60)
+    boxes = boxes + shift
+    scores = torch.linspace(0.9, 0.1, 60)[:, None].expand(60, 91)
+    found, labels, _ = multiclass_nms(scores, boxes)
+    kept = boxes[plain_greedy(torch.cat([boxes, scores[:, :1]], dim=1), 0.45, 0.0)]
+    assert 1 < len(kept) < 60
+    assert torch.equal(found, kept.repeat(90, 1))
+    assert torch.equal(labels, torch.arange(1, 91).repeat_interleave(len(kept)))
+
+
+def test_equal_scores_are_taken_in_the_order_of_the_priors():
+    boxes = torch.arange(8.0)[:, None] * 10 + torch.tensor([0.0, 0, 1, 1])
+    scores = torch.tensor([0.3, 0.5, 0.3, 0.3, 0.5, 0.3, 0.3, 0.3])[:, None].expand(8, 2)
+    found, _, _ = multiclass_nms(scores, boxes, candidate_size=4)
+    assert torch.equal(found, boxes[[1, 4, 0, 2]])
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_other_precisions(dtype):
+    scores, boxes = (values.to(dtype) for values in random_answer())
+    found = multiclass_nms(scores, boxes)
+    expected = multiclass_nms(scores.double(), boxes.double(), score_threshold=float(torch.tensor(0.01, dtype=dtype)))
+    assert found[0].dtype == found[2].dtype == dtype
+    assert all(torch.equal(mine.double(), theirs.double()) for mine, theirs in zip(found, expected, strict=True))
+    assert len(found[1]) > 10
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="CUDA is not available")
+@pytest.mark.parametrize("method", ["hard", "soft"])
+def test_cuda_gives_what_the_cpu_gives(method):
+    scores, boxes = random_answer()
+    found = multiclass_nms(scores.cuda(), boxes.cuda(), nms_method=method)
+    expected = multiclass_nms(scores, boxes, nms_method=method)
+    assert all(mine.is_cuda for mine in found)
+    assert all(torch.equal(mine.cpu(), theirs) for mine, theirs in zip(found, expected, strict=True))

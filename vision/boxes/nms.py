@@ -1,8 +1,7 @@
-"""Non-maximum suppression, for one class and for all classes of a picture at once.
+"""Non-maximum suppression: of one class as published, and of all classes of an image by torchvision's kernel.
 
-Hard suppression works on all classes at once. Greedy suppression keeps a box if no better *kept* box overlaps it
-too much; starting from "all kept" and applying that rule again and again fixes one more box at least in
-each round, so the rounds end in exactly the greedy answer, as a rule after a handful of them.
+The published IoU has an epsilon in its union, torchvision's has none. So `multiclass_nms` drops a box that `hard_nms`
+keeps where its overlap with a better one exceeds the threshold by less than the epsilon takes away.
 """
 
 from __future__ import annotations
@@ -26,21 +25,6 @@ def check_method(nms_method: str | None) -> None:
         raise ValueError(f"unknown NMS method {nms_method!r}, expected one of {', '.join(METHODS)}")
 
 
-def _greedy_keep(corner_form_boxes: Tensor, valid: Tensor, iou_threshold: float) -> Tensor:
-    """Greedy suppression within each row: boxes (C, K, 4) by falling score, valid (C, K) -> kept (C, K)."""
-    overlaps = iou_of(corner_form_boxes[:, :, None], corner_form_boxes[:, None, :])
-    count = corner_form_boxes.shape[1]
-    better = torch.ones(count, count, dtype=torch.bool, device=valid.device).triu(diagonal=1)
-    suppresses = (overlaps > iou_threshold) & better  # [c, j, i]: j comes first and would remove i
-    keep = valid
-    while True:
-        removed = (suppresses & keep[:, :, None]).any(dim=1)
-        following = valid & ~removed
-        if torch.equal(following, keep):
-            return keep
-        keep = following
-
-
 def hard_nms(
     box_scores: Tensor, iou_threshold: float, top_k: int = -1, candidate_size: int = DEFAULT_CANDIDATES
 ) -> Tensor:
@@ -55,16 +39,19 @@ def hard_nms(
     Returns:
         (K, 5) rows of the input by falling score.
     """
-    scores = box_scores[:, -1]
-    order = scores.argsort(descending=True, stable=True)[:candidate_size]
-    candidates = box_scores[order]
-    keep = _greedy_keep(
-        candidates[None, :, :4],
-        torch.ones(1, len(candidates), dtype=torch.bool, device=scores.device),
-        iou_threshold,
-    )[0]
-    kept = candidates[keep]
+    candidates = _best(box_scores, candidate_size)
+    suppresses = (iou_of(candidates[:, None, :4], candidates[None, :, :4]) > iou_threshold).triu(diagonal=1)
+    dropped = torch.zeros(len(candidates), dtype=torch.bool, device=candidates.device)
+    for index, overlapping in enumerate(suppresses):
+        if not dropped[index]:
+            dropped |= overlapping
+    kept = candidates[~dropped]
     return kept[:top_k] if top_k > 0 else kept
+
+
+def _best(box_scores: Tensor, count: int) -> Tensor:
+    """Pick the rows (N, 5) of the `count` highest scores, falling; of equal scores the first comes first."""
+    return box_scores[box_scores[:, 4].argsort(descending=True, stable=True)[:count]]
 
 
 def soft_nms(box_scores: Tensor, score_threshold: float, sigma: float = DEFAULT_SIGMA, top_k: int = -1) -> Tensor:
@@ -139,24 +126,33 @@ def multiclass_nms(
         boxes (N, 4), corner form, relative, not clipped; labels (N,); scores (N,). In the order of classes,
         within a class by falling score.
     """
-    class_scores = scores[:, 1:].T  # (C - 1, P)
-    if nms_method == "soft":
-        rows, labels = [boxes.new_zeros(0, 5)], [torch.zeros(0, dtype=torch.int64, device=scores.device)]
-        for index, of_class in enumerate(class_scores, start=1):
-            above = of_class > score_threshold
-            picked = soft_nms(torch.cat([boxes[above], of_class[above, None]], dim=1), score_threshold, sigma, top_k)
-            rows.append(picked)
-            labels.append(torch.full((len(picked),), index, dtype=torch.int64, device=scores.device))
-        found = torch.cat(rows)
-        return found[:, :4], torch.cat(labels), found[:, 4]
     check_method(nms_method)
+    device = scores.device
+    # How many boxes remain is needed several times per class; on a GPU each time would be a wait.
+    class_scores, boxes = scores[:, 1:].T.cpu().contiguous(), boxes.cpu()
     passing = class_scores > score_threshold
-    candidates = min(candidate_size, int(passing.sum(dim=1).max())) if passing.numel() else 0
-    # A stable sort keeps ties in the order of the priors.
-    ranked, order = class_scores.masked_fill(~passing, -torch.inf).sort(dim=1, descending=True, stable=True)
-    ranked, order = ranked[:, :candidates], order[:, :candidates]
-    candidate_boxes = boxes[order]  # (C - 1, K, 4)
-    keep = _greedy_keep(candidate_boxes, ranked > -torch.inf, iou_threshold)
-    if top_k > 0:
-        keep &= keep.cumsum(dim=1) <= top_k
-    return candidate_boxes[keep], keep.nonzero()[:, 0] + 1, ranked[keep]
+    if nms_method != "soft" and 0 < candidate_size < len(boxes):  # leaves few boxes to copy and to sort
+        best = class_scores.where(passing, -torch.inf).topk(candidate_size, sorted=False).values
+        passing &= class_scores >= best.amin(dim=1, keepdim=True)
+    rows, counts = [boxes.new_zeros(0, 5)], []
+    for of_class, chosen in zip(class_scores, passing, strict=True):
+        box_scores = torch.cat([boxes[chosen], of_class[chosen, None]], dim=1)
+        if nms_method == "soft":
+            picked = soft_nms(box_scores, score_threshold, sigma, top_k)
+        else:
+            picked = _exact_nms(box_scores, iou_threshold, top_k, candidate_size)
+        rows.append(picked)
+        counts.append(len(picked))
+    found = torch.cat(rows).to(device)
+    labels = torch.arange(1, len(counts) + 1).repeat_interleave(torch.tensor(counts, dtype=torch.int64))
+    return found[:, :4], labels.to(device), found[:, 4]
+
+
+def _exact_nms(box_scores: Tensor, iou_threshold: float, top_k: int, candidate_size: int) -> Tensor:
+    """Do what `hard_nms` does, by torchvision's kernel: its IoU has no epsilon, and it takes (N, 5) on the CPU."""
+    from torchvision import ops  # takes a second or two, which not every command has to wait for
+
+    candidates = _best(box_scores, candidate_size)
+    wide = candidates.to(torch.promote_types(candidates.dtype, torch.float32))  # the kernel has no half precision
+    kept = candidates[ops.nms(wide[:, :4], wide[:, 4], iou_threshold)]
+    return kept[:top_k] if top_k > 0 else kept

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import nn
@@ -20,6 +20,9 @@ from vision.ssd.weights import read_weights
 from vision.structures import DataError
 from vision.utils.download import DownloadError, Fetcher
 from vision.utils.progress import ProgressBar
+
+if TYPE_CHECKING:
+    from torchvision.models import WeightsEnum
 
 logger = logging.getLogger(__name__)
 
@@ -43,15 +46,13 @@ PUBLISHED = {
     )
 }
 
-#: `--base-net=imagenet`: torchvision's classifiers, by net; the hash in a name is the beginning of its sha256.
+#: `--base-net=imagenet`: torchvision's classifiers, by net.
 IMAGENET = "imagenet"
 TORCHVISION = {
-    "mb2-ssd-lite": "https://download.pytorch.org/models/mobilenet_v2-7ebf99e0.pth",
-    "sq-ssd-lite": "https://download.pytorch.org/models/squeezenet1_1-b8a52dc0.pth",
-    "vgg16-ssd": "https://download.pytorch.org/models/vgg16-397923af.pth",
+    "mb2-ssd-lite": "MobileNet_V2_Weights.IMAGENET1K_V2",
+    "sq-ssd-lite": "SqueezeNet1_1_Weights.IMAGENET1K_V1",
+    "vgg16-ssd": "VGG16_Weights.IMAGENET1K_V1",
 }
-#: What torchvision subtracts from pixels / 255, and divides by.
-_IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 WAYS_OUT = (
     "ways out: put the file there yourself, or start from scratch with --pretrained-ssd=none, "
@@ -84,7 +85,8 @@ def fetch_imagenet(net: str, folder: Path, progress: ProgressBar) -> Path:
     """
     path = imagenet_path(net, folder)
     if not path.is_file():
-        _download(TORCHVISION[net], path, path.stem.rpartition("-")[2], None, progress)
+        # The hash in the name is the beginning of the file's sha256.
+        _download(torchvision_weights(net).url, path, path.stem.rpartition("-")[2], None, progress)
     return path
 
 
@@ -94,12 +96,23 @@ def imagenet_path(net: str, folder: Path) -> Path:
     Raises:
         DataError: torchvision has none.
     """
+    return folder / torchvision_weights(net).url.rpartition("/")[2]
+
+
+def torchvision_weights(net: str) -> WeightsEnum:
+    """Look up torchvision's entry of a net's backbone: `url` of its weights, `transforms` they were trained with.
+
+    Raises:
+        DataError: torchvision has none.
+    """
     if net not in TORCHVISION:
         raise DataError(
             f"--base-net={IMAGENET}: torchvision has no backbone of {net}; use --net={' or '.join(TORCHVISION)}, or "
             "name a file of weights"
         )
-    return folder / TORCHVISION[net].rpartition("/")[2]
+    from torchvision.models import get_weight  # takes a second or two, which not every command has to wait for
+
+    return get_weight(TORCHVISION[net])
 
 
 def _download(
@@ -215,7 +228,9 @@ def take_imagenet(net: SSD, weights: dict, source: Path) -> None:
         value.copy_(their_value)
     if len(theirs) > len(own) or not pairs:
         raise DataError(f"{source}: has {len(theirs)} weights below `features`, expected at most {len(own)}")
-    mean, std = (tuple(255 * value for value in values) for values in (_IMAGENET_MEAN, _IMAGENET_STD))
+    # torchvision subtracts from pixels / 255.
+    preset = torchvision_weights(net.architecture["net"]).transforms()
+    mean, std = (tuple(255 * value for value in values) for values in (preset.mean, preset.std))
     net.config = replace(net.config, image_mean=mean, image_std=std)
     matched = {f"base_net.{key}" for (key, _), _ in pairs}
     _report(f"{source}, with torchvision's normalisation", net, matched, _trained(weights) - theirs.keys())
