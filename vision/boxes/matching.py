@@ -37,25 +37,27 @@ def _best_matches(
         corner_form_priors: (P, 4) relative.
 
     Returns:
-        best_overlap (B, P) and best_object (B, P) of each prior, best_prior (B, M) of each object.
+        of each prior the overlap (B, P) and the row of its object (B, P), of each object the index of its prior (B, M).
     """
     # Empty boxes overlap nothing, so subtracting 1 from theirs gives exactly -1: several times faster than masking.
     objects = _coordinate_planes(corner_form_boxes.masked_fill(~present[..., None], 0.0))[:, :, None]
     absent = (~present).to(objects.dtype)[..., None]
-    overlap_of_prior, object_of_prior = [], []
-    best_overlap = torch.full(present.shape, -torch.inf, dtype=objects.dtype, device=objects.device)
-    best_prior = torch.zeros_like(present, dtype=torch.int64)
+    dtype = torch.promote_types(objects.dtype, corner_form_priors.dtype)
+    # Whole from the start: small results that live on between large temporaries would fragment the heap.
+    overlap_of_prior = torch.empty(len(present), len(corner_form_priors), dtype=dtype, device=objects.device)
+    object_of_prior = torch.empty_like(overlap_of_prior, dtype=torch.int64)
+    overlap_of_object = torch.full(present.shape, -torch.inf, dtype=dtype, device=objects.device)
+    prior_of_object = torch.zeros_like(present, dtype=torch.int64)
     start = 0
     for priors in _coordinate_planes(corner_form_priors).split(max(1, PAIRS_AT_ONCE // present.numel())):
-        overlaps = iou_of(objects, priors).sub_(absent)  # (B, M, some of P)
-        overlap, index = overlaps.max(dim=1)
-        overlap_of_prior.append(overlap)
-        object_of_prior.append(index)
+        stop = start + len(priors)
+        overlaps = iou_of(objects, priors).sub_(absent)  # (B, M, stop - start)
+        overlap_of_prior[:, start:stop], object_of_prior[:, start:stop] = overlaps.max(dim=1)
         overlap, index = overlaps.max(dim=2)
-        best_prior = torch.where(overlap > best_overlap, index + start, best_prior)
-        best_overlap = torch.maximum(overlap, best_overlap)
-        start += len(priors)
-    return torch.cat(overlap_of_prior, dim=1), torch.cat(object_of_prior, dim=1), best_prior
+        prior_of_object[:] = torch.where(overlap > overlap_of_object, index + start, prior_of_object)
+        overlap_of_object[:] = torch.maximum(overlap, overlap_of_object)
+        start = stop
+    return overlap_of_prior, object_of_prior, prior_of_object
 
 
 def match_batch(
