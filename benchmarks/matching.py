@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Time and peak memory of matching a batch, against the formula that holds all of the batch's overlaps at once.
+"""CPU time and peak memory of matching a batch, against the formula that holds all of the batch's overlaps at once.
 
 python3 benchmarks/matching.py
 
@@ -12,6 +12,7 @@ import argparse
 import multiprocessing
 import re
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
@@ -25,7 +26,6 @@ from vision import cli  # noqa: E402
 from vision.boxes.forms import center_form_to_corner_form, iou_of  # noqa: E402
 from vision.boxes.matching import FORCED_OVERLAP, MATCHING_THRESHOLD, match_batch  # noqa: E402
 from vision.ssd.models import DEFAULT_NET, MODELS  # noqa: E402
-from vision.utils.timer import Timer  # noqa: E402
 
 Matcher = Callable[[Tensor, Tensor, Tensor, float], tuple[Tensor, Tensor]]
 
@@ -82,16 +82,15 @@ def extra_bytes(name: str, case: tuple[int, int, int], threads: int) -> int:
 
 
 def seconds(case: tuple[int, int, int], rounds: int) -> list[float]:
-    """Time all matchers in turns; gives the median of each. Raises RuntimeError if their results differ at all."""
+    """Take the CPU time of all matchers in turns; gives the median of each. Raises RuntimeError if their results differ at all."""
     arguments = draw(*case)
     expected = match_broadcast(*arguments)
     times: dict[str, list[float]] = {name: [] for name in MATCHERS}
     for _ in range(rounds):
         for name, matcher in MATCHERS.items():
-            timer = Timer()
-            timer.start()
+            start = time.process_time()
             found = matcher(*arguments)
-            times[name].append(timer.end())
+            times[name].append(time.process_time() - start)
             if not all(map(torch.equal, found, expected)):
                 raise RuntimeError(f"{name} differs from the reference at {case}")
     return [median(found) for found in times.values()]
@@ -100,7 +99,7 @@ def seconds(case: tuple[int, int, int], rounds: int) -> list[float]:
 def main(argv: list[str] | None = None) -> None:
     """Print a row of a table for each case."""
     parser = cli.Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=cli.count, default=5)
+    parser.add_argument("--rounds", type=cli.count, default=3)
     parser.add_argument("--threads", type=cli.count, default=1)
     args = parser.parse_args(argv)
     torch.set_num_threads(args.threads)
