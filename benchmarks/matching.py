@@ -82,7 +82,10 @@ def extra_bytes(name: str, case: tuple[int, int, int], threads: int) -> int:
 
 
 def seconds(case: tuple[int, int, int], rounds: int) -> list[float]:
-    """Take the CPU time of all matchers in turns; gives the median of each. Raises RuntimeError if their results differ at all."""
+    """Take the CPU time of all matchers in turns; gives the median of each.
+
+    Raises RuntimeError if their results differ at all.
+    """
     arguments = draw(*case)
     expected = match_broadcast(*arguments)
     times: dict[str, list[float]] = {name: [] for name in MATCHERS}
