@@ -14,8 +14,8 @@ MATCHING_THRESHOLD = 0.5
 FORCED_OVERLAP = 2.0
 
 #: Pairs of an object and a prior that are compared at once; IoU's intermediates take about 32 bytes a pair in float32.
-#: Twice as many no longer stay in a CPU's cache; fewer are no faster there, and cost a GPU launches.
-PAIRS_AT_ONCE = 1 << 19
+#: Twice as many took up to three times as long on a busy CPU; fewer are no faster there, and cost a GPU launches.
+PAIRS_AT_ONCE = 1 << 18
 
 
 def _coordinate_planes(boxes: Tensor) -> Tensor:
