@@ -1,4 +1,4 @@
-# make demo   a detector from nothing: data, training, evaluation, export, pictures with boxes
+# make demo   a detector from nothing: data, training, evaluation, export, images with boxes
 # make test   every check there is
 # Both make the virtual environment when it is missing or its requirements changed.
 
@@ -7,7 +7,7 @@ VENV ?= .venv
 RUN := $(VENV)/bin/python
 
 DEMO := demo
-# Chosen for a few minutes on two cores; with pictures and hours of your own, leave these at their defaults.
+# Chosen for a few minutes on two cores; with images and hours of your own, leave these at their defaults.
 DEMO_TRAINING := --resolution=144 --augmentation=none --batch-size=8 --epochs=3 --lr=0.01 --base-net-lr=0.05 \
 	--pretrained-ssd=none --seed=1
 
@@ -27,7 +27,7 @@ demo: $(VENV)/installed
 	$(RUN) detect.py --model=$(DEMO)/model/ssd-mobilenet.onnx --input="$(DEMO)/data/JPEGImages/test*.jpg" --output=$(DEMO)/detections \
 		--threshold=0.3
 	@echo
-	@echo "The pictures with boxes, which the net had never seen, are in $(DEMO)/detections,"
+	@echo "The images with boxes, which the net had never seen, are in $(DEMO)/detections,"
 	@echo "the model, its labels and its ONNX file in $(DEMO)/model."
 
 test: $(VENV)/installed

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Find objects in pictures, videos and camera streams, draw them, and list them as JSON.
+"""Find objects in images, videos and camera streams, draw them, and list them as JSON.
 
 python3 detect.py --model=models/fruit/ssd-mobilenet.onnx --input="images/*.jpg" --output=out/
 """
@@ -30,7 +30,7 @@ WINDOW = "detections (q ends)"
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
-    parser = cli.Parser(description="Find objects in pictures, videos and camera streams.")
+    parser = cli.Parser(description="Find objects in images, videos and camera streams.")
     cli.add_net_options(parser, None)
     parser.add_argument(
         "--model",
@@ -40,18 +40,18 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--labels", type=Path, help="class names, for a model that does not know its own")
     parser.add_argument(
-        "--input", required=True, help="picture, folder, glob, video, camera (0, /dev/video0), rtsp://..."
+        "--input", required=True, help="image, folder, glob, video, camera (0, /dev/video0), rtsp://..."
     )
-    parser.add_argument("--output", type=Path, default=Path("detections"), help="folder, or a picture or video file")
+    parser.add_argument("--output", type=Path, default=Path("detections"), help="folder, or an image or video file")
     parser.add_argument("--threshold", type=cli.share, default=0.5, help="least score")
     cli.add_nms_options(parser)
-    parser.add_argument("--top-k", type=cli.count, help="detections per class and picture (default: all)")
+    parser.add_argument("--top-k", type=cli.count, help="detections per class and image (default: all)")
     parser.add_argument("--classes", help="show only these, with commas between (default: all)")
     parser.add_argument(
         "--save-json", action=argparse.BooleanOptionalAction, default=True, help="write detections.json"
     )
     parser.add_argument(
-        "--save-txt", action="store_true", help="write <picture>.txt, a line `class score x1 y1 x2 y2` each"
+        "--save-txt", action="store_true", help="write <image>.txt, a line `class score x1 y1 x2 y2` each"
     )
     parser.add_argument("--show", action="store_true", help="show a window, too")
     cli.add_device_options(parser)
@@ -96,7 +96,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             write_text(sink.folder / "detections.json", json.dumps(entries, indent=1) + "\n")
         summary = ", ".join(f"{name} {count}" for name, count in counts.most_common()) or "nothing"
         logger.info(
-            "%d pictures, found: %s; %.1f ms a picture",
+            "%d images, found: %s; %.1f ms an image",
             len(entries),
             summary,
             1000 * seconds / max(1, len(entries)),
@@ -124,7 +124,7 @@ def only(found: Detections, labels: set[int]) -> Detections:
 
 
 def entry(frame: Frame, found: Detections, class_names: Sequence[str]) -> dict:
-    """Spell a picture's detections for JSON; boxes are x1 y1 x2 y2 in pixels."""
+    """Spell an image's detections for JSON; boxes are x1 y1 x2 y2 in pixels."""
     height, width = frame.image.shape[:2]
     return {
         "image": frame.name,
@@ -145,7 +145,7 @@ def entry(frame: Frame, found: Detections, class_names: Sequence[str]) -> dict:
 
 
 def text_lines(found: Detections, class_names: Sequence[str]) -> str:
-    """Spell a picture's detections as lines."""
+    """Spell an image's detections as lines."""
     rows = zip(found.labels.tolist(), found.scores.tolist(), found.boxes.tolist(), strict=True)
     return "".join(
         f"{class_names[label]} {score:.6f} {' '.join(f'{v:.2f}' for v in box)}\n" for label, score, box in rows
@@ -153,7 +153,7 @@ def text_lines(found: Detections, class_names: Sequence[str]) -> str:
 
 
 def text_path(sink: Sink, frame: Frame, source: Source) -> Path:
-    """Say where a picture's lines go; a video's frames are numbered."""
+    """Say where an image's lines go; a video's frames are numbered."""
     path = sink.path_of(frame)
     stem = f"{path.stem}_{frame.name.rpartition('#')[2]}" if source.is_video else path.stem
     return sink.folder / f"{stem}.txt"

@@ -80,7 +80,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         logger.info("%s: %s", dataset.title, dataset.summary())
     places = [(dataset, index) for dataset in datasets for index in range(len(dataset))]
     if not places:
-        raise DataError(f"{', '.join(args.dataset)}: no picture to evaluate on")
+        raise DataError(f"{', '.join(args.dataset)}: no image to evaluate on")
 
     annotations = [dataset.annotation(index) for dataset, index in places]
     if not any(len(annotation.labels) for annotation in annotations):
@@ -93,7 +93,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         try:
             image = dataset.get_image(index)
         except DataError as err:
-            logger.warning("%s; it counts as a picture on which nothing was found", err)
+            logger.warning("%s; it counts as an image on which nothing was found", err)
             found.append(NOTHING_FOUND)
             continue
         found.append(session.detect(image, nms_method=args.nms_method, iou_threshold=args.nms_iou_threshold))

@@ -37,7 +37,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--width", type=side, help="input width in pixels (default: as trained)")
     parser.add_argument("--height", type=side, help="input height in pixels (default: as trained)")
     cli.add_resolution_option(parser, None, " (default: as trained)")
-    parser.add_argument("--batch-size", type=cli.count, default=1, help="pictures per run; detectnet wants 1")
+    parser.add_argument("--batch-size", type=cli.count, default=1, help="images per run; detectnet wants 1")
     parser.add_argument(
         "--model-dir", type=Path, help="folder of the checkpoint (default: that of --input, else models)"
     )
@@ -67,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     width, height = net.config.width_height
     logger.info("exporting %s (%s, %dx%d, %d classes)", source, name, width, height, net.num_classes)
     if args.batch_size != 1:
-        logger.warning("batch size %d: detectnet reads the first picture of a batch only", args.batch_size)
+        logger.warning("batch size %d: detectnet reads the first image of a batch only", args.batch_size)
     parity = export(net, output, args.batch_size)
     logger.info(
         "checked with onnxruntime: scores and boxes agree with PyTorch to %.2g (allowed %.2g)",

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Download pictures of some classes from Open Images, with their boxes, ready for train_ssd.py.
+"""Download images of some classes from Open Images, with their boxes, ready for train_ssd.py.
 
 python3 open_images_downloader.py --class-names="Apple,Orange" --data=data/fruit --max-images=2500
 """
@@ -31,30 +31,30 @@ DESCRIPTIONS = "class-descriptions-boxable.csv"
 
 #: How many of many alike lines are logged.
 _EXAMPLES = 5
-#: After so many failures in a row it is the server or the network that fails, not a picture.
+#: After so many failures in a row it is the server or the network that fails, not an image.
 _HOPELESS = 50
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
-    parser = cli.Parser(description="Download pictures of some classes from Open Images, with their boxes.")
+    parser = cli.Parser(description="Download images of some classes from Open Images, with their boxes.")
     parser.add_argument(
         "--class-names", required=True, help="classes with commas between, or a text file with one a line"
     )
     parser.add_argument("--data", "--root", type=Path, default=Path("data"), help="folder to write to")
     parser.add_argument(
-        "--max-images", type=limit, default="-1", help="pictures in all splits together, shared by their sizes; -1: all"
+        "--max-images", type=limit, default="-1", help="images in all splits together, shared by their sizes; -1: all"
     )
     parser.add_argument(
         "--max-annotations-per-class",
         type=limit,
         default="-1",
-        help="boxes in a split after which a class needs no more pictures; -1: all",
+        help="boxes in a split after which a class needs no more images; -1: all",
     )
     parser.add_argument(
         "--stats-only", action="store_true", help="show what would be fetched; reads the tables, 1.1 GB the first time"
     )
-    parser.add_argument("--num-workers", type=cli.count, default=10, help="pictures fetched at the same time")
+    parser.add_argument("--num-workers", type=cli.count, default=10, help="images fetched at the same time")
     parser.add_argument("--retry", type=cli.number(int, 0), default=10, help="how often a failed request is repeated")
     parser.add_argument(
         "--timeout",
@@ -125,7 +125,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         choices = {split: tables.Choice(tally, sources[split]) for split, tally in chosen.items()}
         found.clear()
         chosen.clear()
-        missing = fetch_pictures(fetcher, args, choices)
+        missing = fetch_images(fetcher, args, choices)
         write_tables(args.data, choices)
         if missing:
             raise RuntimeError(missing)
@@ -203,18 +203,18 @@ def say_left_out(sources: Mapping[str, tables.SourceTable], args: argparse.Names
 
 
 def statistics(title: str, tallies: Mapping[str, tables.Tally]) -> str:
-    """Spell a table of pictures and boxes per class and split."""
+    """Spell a table of images and boxes per class and split."""
     columns = {split: tally.per_class() for split, tally in tallies.items()}
     rows = [("class", *(split for split in columns), "all")]
     for name in next(iter(columns.values())):
         counts = [column[name] for column in columns.values()]
         counts.append(tables.ClassCount(*map(sum, zip(*counts, strict=True))))
-        rows.append((name, *(f"{count.pictures} / {count.boxes}" for count in counts)))
-    totals = [tables.ClassCount(tally.pictures(), tally.boxes()) for tally in tallies.values()]
+        rows.append((name, *(f"{count.images} / {count.boxes}" for count in counts)))
+    totals = [tables.ClassCount(tally.images(), tally.boxes()) for tally in tallies.values()]
     totals.append(tables.ClassCount(*map(sum, zip(*totals, strict=True))))
-    rows.append(("all", *(f"{count.pictures} / {count.boxes}" for count in totals)))
+    rows.append(("all", *(f"{count.images} / {count.boxes}" for count in totals)))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [f"{title} (pictures / boxes):"]
+    lines = [f"{title} (images / boxes):"]
     for name, *counts in rows:
         cells = [f"{text:>{width}}" for text, width in zip(counts, widths[1:], strict=True)]
         lines.append("   ".join([f"  {name:<{widths[0]}}", *cells]))
@@ -222,30 +222,30 @@ def statistics(title: str, tallies: Mapping[str, tables.Tally]) -> str:
 
 
 def write_tables(root: Path, choices: Mapping[str, tables.Choice]) -> None:
-    """Write, for each split, the boxes of the pictures that are there, with those of earlier runs."""
+    """Write, for each split, the boxes of the images that are there, with those of earlier runs."""
     for split, choice in choices.items():
         path = root / f"sub-{split}-annotations-bbox.csv"
         if not len(choice):
             consequence = f"{path} stays as it is" if path.exists() else "no table written"
-            logger.info("%s: no picture chosen, %s", split, consequence)
+            logger.info("%s: no image chosen, %s", split, consequence)
             continue
         merged = tables.merge_table(path, choice.table_rows(), root / split)
         ours, earlier = merged.lost
         if ours:
-            logger.warning("%s: %d boxes left out, their pictures are missing", path, ours)
+            logger.warning("%s: %d boxes left out, their images are missing", path, ours)
         if earlier:
-            logger.warning("%s: %d boxes of earlier runs left out, their pictures are no longer there", path, earlier)
+            logger.warning("%s: %d boxes of earlier runs left out, their images are no longer there", path, earlier)
         if merged.boxes:
-            logger.info("Saved %s (%d boxes in %d pictures)", path, merged.boxes, merged.pictures)
+            logger.info("Saved %s (%d boxes in %d images)", path, merged.boxes, merged.images)
         else:
-            logger.warning("%s: none of its pictures is there, no table written", split)
+            logger.warning("%s: none of its images is there, no table written", split)
 
 
-# Pictures.
+# Images.
 
 
 class Job(NamedTuple):
-    """A picture to get."""
+    """An image to get."""
 
     split: str
     image_id: str
@@ -261,8 +261,8 @@ class Outcome(NamedTuple):
 FETCHED, MENDED, THERE, GONE, FAILED = "fetched", "mended", "there", "gone", "failed"
 
 
-def fetch_pictures(fetcher: Fetcher, args: argparse.Namespace, choices: Mapping[str, tables.Choice]) -> str | None:
-    """Fetch the pictures that are not there as a whole.
+def fetch_images(fetcher: Fetcher, args: argparse.Namespace, choices: Mapping[str, tables.Choice]) -> str | None:
+    """Fetch the images that are not there as a whole.
 
     Returns:
         None if all of them are there now, else a line that says which are not, and what to do.
@@ -270,12 +270,12 @@ def fetch_pictures(fetcher: Fetcher, args: argparse.Namespace, choices: Mapping[
 
     def get(job: Job) -> Outcome:
         path = args.data / job.split / f"{job.image_id}.jpg"
-        defect = tables.picture_defect(path) if path.exists() else None
+        defect = tables.image_defect(path) if path.exists() else None
         if path.exists() and defect is None:
             return Outcome(THERE)
         try:
             url = f"{args.images_url}/{job.split}/{urllib.parse.quote(path.name)}"
-            fetcher.fetch(url, path, check=tables.picture_defect)
+            fetcher.fetch(url, path, check=tables.image_defect)
         except DownloadError as err:
             return Outcome(GONE if err.permanent else FAILED, str(err))
         return Outcome(FETCHED) if defect is None else Outcome(MENDED, f"{path} {defect}")
@@ -287,13 +287,13 @@ def fetch_pictures(fetcher: Fetcher, args: argparse.Namespace, choices: Mapping[
     in_a_row = 0
     try:
         with closing(in_threads(get, jobs, args.num_workers)) as outcomes:
-            for _, (kind, why) in cli.progress(outcomes, "Pictures", wanted):
+            for _, (kind, why) in cli.progress(outcomes, "Images", wanted):
                 counts[kind] += 1
                 if why and len(reasons[kind]) < _EXAMPLES:
                     reasons[kind].append(why)
                 in_a_row = in_a_row + 1 if kind == FAILED else 0
                 if in_a_row == _HOPELESS:
-                    logger.warning("%d pictures in a row failed: giving up", in_a_row)
+                    logger.warning("%d images in a row failed: giving up", in_a_row)
                     break
     finally:
         fetcher.stop()
@@ -301,7 +301,7 @@ def fetch_pictures(fetcher: Fetcher, args: argparse.Namespace, choices: Mapping[
     if counts[MENDED]:
         logger.warning("fetched again, as what was there was not whole: %s", first_few(reasons[MENDED], counts[MENDED]))
     logger.info(
-        "pictures: %d wanted, %d fetched, %d were there, %d missing",
+        "images: %d wanted, %d fetched, %d were there, %d missing",
         wanted,
         counts[FETCHED] + counts[MENDED],
         counts[THERE],
@@ -318,7 +318,7 @@ def fetch_pictures(fetcher: Fetcher, args: argparse.Namespace, choices: Mapping[
         explanations.append(f"{counts[FAILED]} failed, running the same command again may help: {few}")
     if untried := wanted - counts.total():
         explanations.append(f"{untried} were not tried, run the same command again")
-    return f"{missing} of {wanted} pictures are missing, their boxes are left out; {'; '.join(explanations)}"
+    return f"{missing} of {wanted} images are missing, their boxes are left out; {'; '.join(explanations)}"
 
 
 def first_few(texts: Sequence[str], count: int) -> str:

@@ -120,13 +120,11 @@ def add_data_options(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="the classes are the names found in the annotations, whatever list of classes there is",
     )
-    data.add_argument("--no-negatives", action="store_true", help="leave out training pictures without objects")
+    data.add_argument("--no-negatives", action="store_true", help="leave out training images without objects")
     data.add_argument(
         "--strict", action="store_true", help="end the run if anything in the data is left out, mended or suspect"
     )
-    data.add_argument(
-        "--balance-data", action="store_true", help="draw as many pictures of each class as the rarest has"
-    )
+    data.add_argument("--balance-data", action="store_true", help="draw as many images of each class as the rarest has")
     data.add_argument(
         "--augmentation",
         type=cli.one_of("augmentation", AUGMENTATIONS),
@@ -225,10 +223,10 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
     run.add_argument(
         "--dry-run",
         action="store_true",
-        help="everything but the training: decode every picture, audit the data, try a few steps; downloads nothing",
+        help="everything but the training: decode every image, audit the data, try a few steps; downloads nothing",
     )
-    run.add_argument("--batch-size", type=cli.count, default=4, help="pictures per batch, of each process")
-    run.add_argument("--epochs", "--num-epochs", type=cli.count, default=30, help="times through the pictures")
+    run.add_argument("--batch-size", type=cli.count, default=4, help="images per batch, of each process")
+    run.add_argument("--epochs", "--num-epochs", type=cli.count, default=30, help="times through the images")
     run.add_argument(
         "--workers", "--num-workers", type=cli.number(int, 0), default=2, help="loader processes, 0 for none"
     )
@@ -261,7 +259,7 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
     run.add_argument(
         "--sync-bn",
         action="store_true",
-        help="batch norm sees the pictures of all processes that torchrun started; GPUs only",
+        help="batch norm sees the images of all processes that torchrun started; GPUs only",
     )
     cli.add_device_options(run)
     run.add_argument(
@@ -450,7 +448,7 @@ def read_data(
 def load_starting_weights(
     net: SSD, options: Options, source: Path | None, state: checkpoint.RunState | None, process: SingleProcess
 ) -> checkpoint.RunState | None:
-    """Give a net its weights: --resume's, else those of the starting files; returns the state to go on with."""
+    """Return a net its weights: --resume's, else those of the starting files; returns the state to go on with."""
     if source is None:
         with process.main_process_first():
             files = find_starting_files(options.net, downloads=not options.run.dry_run, progress_bar=cli.progress)

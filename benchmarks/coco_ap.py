@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""COCO's average precision of a model on a dataset, by pycocotools: 101 recall points, 100 detections a picture.
+"""COCO's average precision of a model on a dataset, by pycocotools: 101 recall points, 100 detections an image.
 
 python3 benchmarks/coco_ap.py --model=models/bccd --data=data/bccd
 """

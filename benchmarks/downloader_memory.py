@@ -29,14 +29,14 @@ from vision.utils.timer import Timer  # noqa: E402
 CLASSES = 8
 WANTED = 6
 
-#: Title -> boxes of a picture, and the share of boxes of wanted classes.
+#: Title -> boxes of an image, and the share of boxes of wanted classes.
 CASES = {
-    "eight boxes a picture, most of wanted classes": (8, 0.8),
-    "worst: each box in a picture of its own, all wanted": (1, 1.0),
+    "eight boxes an image, most of wanted classes": (8, 0.8),
+    "worst: each box in an image of its own, all wanted": (1, 1.0),
 }
 
 
-def write_source(folder: Path, size: int, boxes_per_picture: int, wanted: float) -> int:
+def write_source(folder: Path, size: int, boxes_per_image: int, wanted: float) -> int:
     """Write what the server has: tables, the largest of about `size` bytes. Gives its number of rows."""
     rng = random.Random(0)
     (folder / "class-descriptions-boxable.csv").write_text("".join(f"/m/0{n},Class {n}\n" for n in range(CLASSES)))
@@ -47,7 +47,7 @@ def write_source(folder: Path, size: int, boxes_per_picture: int, wanted: float)
             rows = 0
             while written < (size if split == "train" else size // 100):
                 # An odd factor scatters ids over all of 64 bits without meeting twice.
-                image_id = f"{rows // boxes_per_picture * 0x9E3779B97F4A7C15 % (1 << 64):016x}"
+                image_id = f"{rows // boxes_per_image * 0x9E3779B97F4A7C15 % (1 << 64):016x}"
                 label = rng.randrange(WANTED) if rng.random() < wanted else rng.randrange(WANTED, CLASSES)
                 group = int(rng.random() < 0.06)
                 left, top = rng.random() / 2, rng.random() / 2
@@ -60,11 +60,11 @@ def write_source(folder: Path, size: int, boxes_per_picture: int, wanted: float)
 
 
 class Handler(http.server.SimpleHTTPRequestHandler):
-    """Serves a folder, and the same small picture under every name."""
+    """Serves a folder, and the same small image under every name."""
 
     buffer = io.BytesIO()
     Image.new("RGB", (16, 16), (90, 120, 60)).save(buffer, "JPEG")
-    picture = buffer.getvalue()
+    image = buffer.getvalue()
 
     def do_GET(self) -> None:
         """Answer."""
@@ -72,22 +72,22 @@ class Handler(http.server.SimpleHTTPRequestHandler):
             super().do_GET()
             return
         self.send_response(200)
-        self.send_header("Content-Length", str(len(self.picture)))
+        self.send_header("Content-Length", str(len(self.image)))
         self.end_headers()
-        self.wfile.write(self.picture)
+        self.wfile.write(self.image)
 
-    def log_message(self, *words: object) -> None:
+    def log_message(self, *argv: object) -> None:
         """Say nothing."""
 
 
-def measure(words: Sequence[str]) -> tuple[float, float]:
-    """Run the downloader; gives peak resident memory in MB, and seconds.
+def measure(argv: Sequence[str]) -> tuple[float, float]:
+    """Run the downloader; returns peak resident memory in MB, and seconds.
 
     A process inherits its parent's peak, so this program must stay small itself: nothing in here loads torch.
     """
     timer = Timer()
     timer.start()
-    command = [sys.executable, str(ROOT / "open_images_downloader.py"), *words]
+    command = [sys.executable, str(ROOT / "open_images_downloader.py"), *argv]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
@@ -101,19 +101,19 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Print a line for each run."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--megabytes", type=int, default=500, help="size of the table of training boxes")
-    parser.add_argument("--max-images", type=int, default=2000, help="pictures to fetch")
+    parser.add_argument("--max-images", type=int, default=2000, help="images to fetch")
     args = parser.parse_args(argv)
     # Not even a proxy that the environment names stands between.
     os.environ["no_proxy"] = "*"
-    for title, (boxes_per_picture, wanted) in CASES.items():
+    for title, (boxes_per_image, wanted) in CASES.items():
         with tempfile.TemporaryDirectory() as name:
             source = Path(name, "source")
             source.mkdir()
-            rows = write_source(source, args.megabytes * 1_000_000, boxes_per_picture, wanted)
+            rows = write_source(source, args.megabytes * 1_000_000, boxes_per_image, wanted)
             print(f"{title}: {args.megabytes} MB, {rows} rows", flush=True)
 
-            def handler(*words, source=source):
-                return Handler(*words, directory=str(source))
+            def handler(*argv, source=source):
+                return Handler(*argv, directory=str(source))
 
             with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
                 threading.Thread(target=server.serve_forever, daemon=True).start()

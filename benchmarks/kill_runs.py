@@ -26,11 +26,11 @@ from vision.datasets import synthetic  # noqa: E402
 from vision.engine import checkpoint  # noqa: E402
 from vision.ssd.weights import read_weights  # noqa: E402
 
-EPOCHS, PICTURES = 30, 24
+EPOCHS, IMAGES = 30, 24
 
 
 def command(data: Path, folder: Path, workers: int, processes: int) -> list[str]:
-    """Give the command of a small run that saves its state every other step."""
+    """Return the command of a small run that saves its state every other step."""
     torchrun = (
         [] if processes == 1 else ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
     )
@@ -70,7 +70,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         root = Path(name)
         options = {"size": (96, 80), "objects": (1, 3)}
-        splits = {"train": synthetic.drawings(PICTURES, 1, **options), "test": synthetic.drawings(4, 2, **options)}
+        splits = {"train": synthetic.drawings(IMAGES, 1, **options), "test": synthetic.drawings(4, 2, **options)}
         synthetic.write_voc(root / "data", splits)
         whole, folder = root / "whole", root / "killed"
         began = time.monotonic()
@@ -80,8 +80,8 @@ def main() -> None:
         kills = finished = equal = unloadable = 0
         codes: dict[int, int] = {}
         while kills < args.kills or (folder / checkpoint.STATE).exists():
-            words = command(root / "data", folder, args.workers, args.processes)
-            process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            argv = command(root / "data", folder, args.workers, args.processes)
+            process = subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
             moment = rng.uniform(0, duration / 2) if kills < args.kills else 10 * duration
             try:
                 process.wait(moment)

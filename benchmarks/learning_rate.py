@@ -26,8 +26,8 @@ def main() -> None:
     args = parser.parse_args()
     figure = Figure(figsize=(8, 4), layout="constrained")
     axes = figure.subplots()
-    for words, label in (([], "default"), (["--t-max=100"], "--t-max=100, upstream's default")):
-        options = train_ssd.parse_options(words)
+    for argv, label in (([], "default"), (["--t-max=100"], "--t-max=100, upstream's default")):
+        options = train_ssd.parse_options(argv)
         schedule, lr = options.schedule, options.optim.lr
         iterations = range(schedule.epochs * STEPS)
         rates = [lr * lr_factor(iteration, STEPS, schedule) for iteration in iterations]

@@ -67,12 +67,12 @@ def draw(resolution: int, images: int, objects: int) -> tuple[Tensor, Tensor, Te
 
 
 def peak_bytes() -> int:
-    """Give the most memory that this process has had; unlike getrusage's, it is not inherited from the parent."""
+    """Return the most memory that this process has had; unlike getrusage's, it is not inherited from the parent."""
     return int(re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text()).group(1)) * 1024
 
 
 def extra_bytes(name: str, case: tuple[int, int, int], threads: int) -> int:
-    """Give by how much a call raises the peak of this process, which must be new."""
+    """Return by how much a call raises the peak of this process, which must be new."""
     torch.set_num_threads(threads)
     arguments = draw(*case)
     MATCHERS[name](arguments[0][:1, :2], arguments[1][:1, :2], *arguments[2:])  # loads what torch loads late
@@ -82,7 +82,7 @@ def extra_bytes(name: str, case: tuple[int, int, int], threads: int) -> int:
 
 
 def seconds(case: tuple[int, int, int], rounds: int) -> list[float]:
-    """Take the CPU time of all matchers in turns; gives the median of each.
+    """Take the CPU time of all matchers in turns; returns the median of each.
 
     Raises RuntimeError if their results differ at all.
     """

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""What pictures without objects are good for: false detections with and without them, side by side.
+"""What images without objects are good for: false detections with and without them, side by side.
 
-Draws the demo's balls and boards to be found, and pictures of cones and stars alone, which are nothing to be found.
-One net trains on both kinds of pictures, one with --no-negatives for as many steps. Both then see held-out pictures.
+Draws the demo's balls and boards to be found, and images of cones and stars alone, which are nothing to be found.
+One net trains on both kinds of images, one with --no-negatives for as many steps. Both then see held-out images.
 
     python3 benchmarks/negatives.py
 """
@@ -21,7 +21,7 @@ sys.path.insert(0, str(ROOT))
 
 import train_ssd  # noqa: E402
 from vision.datasets import open_dataset, synthetic  # noqa: E402
-from vision.datasets.pictures import read_image  # noqa: E402
+from vision.datasets.images import read_image  # noqa: E402
 from vision.deploy.session import open_session  # noqa: E402
 from vision.engine.evaluate import evaluate  # noqa: E402
 
@@ -30,7 +30,7 @@ THRESHOLDS = (0.3, 0.5)
 
 
 def draw(count: int, seed: int, negative: bool) -> list[synthetic.Drawing]:
-    """Draw pictures of one kind; on negatives nothing is annotated."""
+    """Draw images of one kind; on negatives nothing is annotated."""
     drawings = synthetic.drawings(count, seed, class_names=OTHERS if negative else WANTED)
     return [d._replace(boxes=np.zeros((0, 4), np.float32), names=()) for d in drawings] if negative else drawings
 
@@ -48,8 +48,8 @@ def train(data: Path, folder: Path, epochs: int, *more: str) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--positives", type=int, default=1500, help="pictures with objects; negatives are a third")
-    parser.add_argument("--held-out", type=int, default=100, help="pictures of each kind")
+    parser.add_argument("--positives", type=int, default=1500, help="images with objects; negatives are a third")
+    parser.add_argument("--held-out", type=int, default=100, help="images of each kind")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         root = Path(name)
@@ -59,7 +59,7 @@ def main() -> None:
         train(root / "data", root / "with", 3)
         train(root / "data", root / "without", 4, "--no-negatives")
         positives = open_dataset("voc", root / "data", "test")
-        print("\ntrained          mAP on pictures with objects   false detections a picture without, by threshold")
+        print("\ntrained          mAP on images with objects   false detections an image without, by threshold")
         counts = {}
         for trained in ("with", "without"):
             session = open_session(root / trained / "last.pth")

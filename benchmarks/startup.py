@@ -45,7 +45,7 @@ def measure(root: Path) -> dict[str, float]:
         "audit": time.perf_counter() - read,
         "peak": _peak(),
         "grown": _peak() - before,
-        "pictures": audit.train.pictures + audit.validation.pictures,
+        "images": audit.train.images + audit.validation.images,
     }
 
 
@@ -55,7 +55,7 @@ def _peak() -> float:
 
 
 def write_dataset(root: Path, count: int) -> None:
-    """Write small pictures, of a few contents under many names."""
+    """Write small images, of a few contents under many names."""
     from vision.datasets import synthetic
 
     drawings = synthetic.drawings(16, 1, size=(96, 80), objects=(2, 4))
@@ -68,10 +68,10 @@ def write_dataset(root: Path, count: int) -> None:
         synthetic.write_image(path, drawing.image)
         sources.append((path.read_bytes(), drawing))
         path.unlink()
-    names = [f"picture_{number:06d}" for number in range(count)]
+    names = [f"image_{number:06d}" for number in range(count)]
     for number, name in enumerate(names):
         content, drawing = sources[number % len(sources)]
-        # A comment behind the end of the picture makes every file another one.
+        # A comment behind the end of the image makes every file another one.
         (root / "JPEGImages" / f"{name}.jpg").write_bytes(content[:-2] + b"\xff\xfe\x00\x08%06d" % number + b"\xff\xd9")
         (root / "Annotations" / f"{name}.xml").write_text(synthetic.voc_xml(f"{name}.jpg", drawing))
     held_out = count // 5
@@ -82,8 +82,8 @@ def write_dataset(root: Path, count: int) -> None:
 def start(root: Path, cache: Path) -> dict[str, float]:
     """Measure in a process of its own."""
     environment = {**os.environ, "XDG_CACHE_HOME": str(cache), "PYTHONPATH": str(ROOT)}
-    words = [sys.executable, __file__, f"--measure={root}"]
-    done = subprocess.run(words, env=environment, check=True, capture_output=True, text=True)
+    argv = [sys.executable, __file__, f"--measure={root}"]
+    done = subprocess.run(argv, env=environment, check=True, capture_output=True, text=True)
     return json.loads(done.stdout.splitlines()[-1])
 
 
@@ -95,7 +95,7 @@ def main() -> None:
     if args.measure:
         print(json.dumps(measure(args.measure)))
         return
-    print("pictures  start          reading s   audit s   us a picture   peak MiB   grown MiB")
+    print("images  start          reading s   audit s   us an image   peak MiB   grown MiB")
     with tempfile.TemporaryDirectory() as folder:
         for size in args.sizes:
             root, cache = Path(folder) / str(size), Path(folder) / f"cache_{size}"
@@ -109,7 +109,7 @@ def main() -> None:
                 figures = start(root, cache)
                 totals[name] = figures["reading"] + figures["audit"]
                 print(
-                    f"{figures['pictures']:8}  {name:12}  {figures['reading']:10.2f}  {figures['audit']:8.2f}  "
+                    f"{figures['images']:8}  {name:12}  {figures['reading']:10.2f}  {figures['audit']:8.2f}  "
                     f"{totals[name] / size * 1e6:13.0f}  {figures['peak']:9.0f}  {figures['grown']:10.0f}"
                 )
             print(f"{'':8}  second start: {totals['first'] / totals['second']:.1f} times as fast as the first")

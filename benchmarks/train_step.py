@@ -61,7 +61,7 @@ def step_seconds(net_name: str, resolution: int, batch_size: int, memory_format:
 
 
 def sample_seconds(resolution: int) -> tuple[float, float]:
-    """Time reading a picture and resizing it plainly, and making a training sample of it, on one thread."""
+    """Time reading an image and resizing it plainly, and making a training sample of it, on one thread."""
     with tempfile.TemporaryDirectory() as folder:
         synthetic.write_voc(Path(folder), {"train": synthetic.drawings(20, 0, size=(640, 480))})
         dataset = VOCDataset(folder)
@@ -92,8 +92,8 @@ def main(argv: list[str] | None = None) -> None:
             for memory_format in (torch.contiguous_format, torch.channels_last)
         )
         print(
-            f"step, batch {batch_size}: contiguous {batch_size / plain:.1f} pictures/s, "
-            f"channels last {batch_size / last:.1f} pictures/s, ratio {plain / last:.2f}"
+            f"step, batch {batch_size}: contiguous {batch_size / plain:.1f} images/s, "
+            f"channels last {batch_size / last:.1f} images/s, ratio {plain / last:.2f}"
         )
     plain, augmented = sample_seconds(args.resolution)
     print(

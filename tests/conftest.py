@@ -25,7 +25,7 @@ from vision.ssd.models import MODELS  # noqa: E402
 GOLDEN = Path(__file__).parent / "golden"
 SHARED = ROOT.parent / "shared"
 CLASSES = ("ball", "board", "cone", "star")
-PICTURE_SIZE = (96, 80)
+IMAGE_SIZE = (96, 80)
 SMALL = (
     "--net=mb1-ssd-lite",
     "--resolution=96",
@@ -45,38 +45,38 @@ def own_cache(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def pictures() -> dict[str, list[synthetic.Drawing]]:
+def images() -> dict[str, list[synthetic.Drawing]]:
     return {
-        "train": synthetic.drawings(6, 1, size=PICTURE_SIZE),
-        "test": synthetic.drawings(3, 2, size=PICTURE_SIZE),
+        "train": synthetic.drawings(6, 1, size=IMAGE_SIZE),
+        "test": synthetic.drawings(3, 2, size=IMAGE_SIZE),
     }
 
 
 @pytest.fixture(scope="session")
-def voc_root(tmp_path_factory, pictures) -> Path:
+def voc_root(tmp_path_factory, images) -> Path:
     root = tmp_path_factory.mktemp("voc")
-    synthetic.write_voc(root, pictures)
+    synthetic.write_voc(root, images)
     return root
 
 
 @pytest.fixture
-def own_voc(tmp_path, pictures) -> Path:
+def own_voc(tmp_path, images) -> Path:
     """A VOC folder that a test may spoil."""
     root = tmp_path / "voc"
-    synthetic.write_voc(root, pictures)
+    synthetic.write_voc(root, images)
     return root
 
 
 @pytest.fixture(scope="session")
-def open_images_root(tmp_path_factory, pictures) -> Path:
+def open_images_root(tmp_path_factory, images) -> Path:
     root = tmp_path_factory.mktemp("open_images")
-    synthetic.write_open_images(root, pictures)
+    synthetic.write_open_images(root, images)
     return root
 
 
 def write_small_voc(root: Path, train: int, test: int) -> Path:
-    """Draw a VOC folder of so many pictures with one to three objects each."""
-    options = {"size": PICTURE_SIZE, "objects": (1, 3)}
+    """Draw a VOC folder of so many images with one to three objects each."""
+    options = {"size": IMAGE_SIZE, "objects": (1, 3)}
     splits = {"train": synthetic.drawings(train, 5, **options), "test": synthetic.drawings(test, 6, **options)}
     synthetic.write_voc(root, splits)
     return root
@@ -112,16 +112,16 @@ def golden_json(name: str):
 def script(capsys):
     """Run a script's main as the shell would: gives exit code, standard output and standard error."""
 
-    def run(main, *words) -> SimpleNamespace:
+    def run(main, *argv) -> SimpleNamespace:
         with pytest.raises(SystemExit) as stop:
-            cli.run(main, [str(word) for word in words])
+            cli.run(main, [str(word) for word in argv])
         out, err = capsys.readouterr()
         return SimpleNamespace(code=stop.value.code, out=out, err=err)
 
     return run
 
 
-def train_words(data, model_dir, *more):
+def train_argv(data, model_dir, *more):
     return "--dataset-type=voc", f"--data={data}", f"--model-dir={model_dir}", *SMALL, *more
 
 
@@ -129,11 +129,11 @@ def train_words(data, model_dir, *more):
 def model_dir(tmp_path_factory, voc_root) -> Path:
     """A folder after two epochs and an export."""
     folder = tmp_path_factory.mktemp("run") / "new" / "model"
-    for main, words in (
-        (train_ssd.main, train_words(voc_root, folder, "--epochs=2", "--batch-size=3", "--debug-steps=1")),
+    for main, argv in (
+        (train_ssd.main, train_argv(voc_root, folder, "--epochs=2", "--batch-size=3", "--debug-steps=1")),
         (onnx_export.main, (f"--model-dir={folder}",)),
     ):
-        main(list(words))
+        main(list(argv))
     return folder
 
 

@@ -24,7 +24,7 @@ from vision.boxes.forms import center_form_to_corner_form
 from vision.datasets import ReadingOptions, open_splits, synthetic
 from vision.datasets.audit import make_audit
 from vision.datasets.folder import hold_out
-from vision.datasets.records import KINDS, NOTED, RawPicture
+from vision.datasets.records import KINDS, NOTED, RawImage
 from vision.engine import trainer
 from vision.engine.step import StepTrainer
 from vision.ssd.config import MOBILENETV1
@@ -35,7 +35,7 @@ FIRST = "train_00000"
 
 @pytest.fixture(scope="module")
 def templates(tmp_path_factory):
-    """The same pictures as VOC, Open Images and YOLO, to be copied and spoilt."""
+    """The same images as VOC, Open Images and YOLO, to be copied and spoilt."""
     splits = {
         "train": synthetic.drawings(TRAIN, 11, size=(96, 80), objects=(2, 3)),
         "test": synthetic.drawings(TEST, 12, size=(96, 80), objects=(2, 3)),
@@ -75,7 +75,7 @@ class Run:
 def train(script, tmp_path, monkeypatch):
     """Train one epoch without augmentation and count the objects that reach the net."""
 
-    def run(root: Path, *words: str) -> Run:
+    def run(root: Path, *argv: str) -> Run:
         seen = []
         step = StepTrainer.step
 
@@ -95,7 +95,7 @@ def train(script, tmp_path, monkeypatch):
             "--freeze-base-net",
             "--augmentation=none",
             "--no-validation-mean-ap",
-            *words,
+            *argv,
         )
         assert (done.code, done.err) == (0, ""), done.err
         audit = json.loads((folder / "audit.json").read_text())
@@ -108,7 +108,7 @@ def train(script, tmp_path, monkeypatch):
 
 
 def objects_on_disk(root: Path) -> int:
-    """Count the objects of the training pictures of a VOC folder, by other means than the reader's."""
+    """Count the objects of the training images of a VOC folder, by other means than the reader's."""
     listed = (root / "ImageSets/Main/train.txt").read_text().split()
     count = 0
     for path in (root / "Annotations").glob("*.xml"):
@@ -123,7 +123,7 @@ def voc(templates, tmp_path) -> Path:
     return tmp_path / "voc"
 
 
-# How to spoil a VOC folder. Each is named by what it makes of the first training picture.
+# How to spoil a VOC folder. Each is named by what it makes of the first training image.
 
 
 def image_path(root):
@@ -185,7 +185,7 @@ def transparent(root):
 
 
 def turned(root):
-    """A picture stored lying, whose annotation was made for how it is shown."""
+    """An image stored lying, whose annotation was made for how it is shown."""
     with Image.open(image_path(root)) as image:
         exif = image.getexif()
         exif[0x0112] = 6
@@ -193,7 +193,7 @@ def turned(root):
 
 
 def turned_unheeded(root):
-    """A picture stored lying, whose annotation was made for how it is stored."""
+    """An image stored lying, whose annotation was made for how it is stored."""
     with Image.open(image_path(root)) as image:
         exif = image.getexif()
         exif[0x0112] = 6
@@ -213,21 +213,21 @@ def labels(text):
 
 ALL = "".join(f"train_{number:05d}\n" for number in range(TRAIN))
 
-#: Kind -> how it comes about, what the line says, and how many objects and pictures are left out for it.
+#: Kind -> how it comes about, what the line says, and how many objects and images are left out for it.
 CASES = {
     "image-missing": (
         lambda root: image_path(root).unlink(),
-        rf"picture {FIRST} left out: no picture of that name",
+        rf"image {FIRST} left out: no image of that name",
         4,
         1,
     ),
     "image-undecodable": (
-        lambda root: image_path(root).write_bytes(b"not a picture"),
-        r"\.jpg: picture left out: not a picture of any known format \(13 bytes\)",
+        lambda root: image_path(root).write_bytes(b"not an image"),
+        r"\.jpg: image left out: not an image of any known format \(13 bytes\)",
         4,
         1,
     ),
-    "image-truncated": (cut_off, r"\.jpg: picture left out: truncated after \d+ bytes", 4, 1),
+    "image-truncated": (cut_off, r"\.jpg: image left out: truncated after \d+ bytes", 4, 1),
     "image-suffix": (as_image(lambda image: image.copy()), r"\.jpg: is PNG, whatever its name says", 0, 0),
     "image-rotated": (turned, r"turned upright to 96x80, EXIF orientation 6", 0, 0),
     "image-grey": (as_image(lambda image: image.convert("L"), format="JPEG"), r"is grey, taken as RGB", 0, 0),
@@ -235,14 +235,14 @@ CASES = {
     "image-palette": (palette, r"has a palette", 0, 0),
     "image-cmyk": (as_image(lambda image: image.convert("CMYK"), format="JPEG"), r"is CMYK", 0, 0),
     "image-16-bit": (sixteen_bits, r"has 16 bits a channel", 0, 0),
-    "annotation-missing": (lambda root: xml_path(root).unlink(), rf"picture {FIRST} left out: no XML in", 0, 1),
+    "annotation-missing": (lambda root: xml_path(root).unlink(), rf"image {FIRST} left out: no XML in", 0, 1),
     "annotation-unreadable": (
         lambda root: xml_path(root).write_text("<annotation><size></annotation>"),
-        rf"{FIRST}\.xml: picture {FIRST} left out: not readable as XML \(mismatched tag",
+        rf"{FIRST}\.xml: image {FIRST} left out: not readable as XML \(mismatched tag",
         0,
         1,
     ),
-    "size-missing": (edit_xml((r"<size>.*</size>", "")), "does not say the size of picture", 0, 0),
+    "size-missing": (edit_xml((r"<size>.*</size>", "")), "does not say the size of image", 0, 0),
     "size-zero": (edit_xml((r"<width>96<", "<width>0<")), r"is 0x80; it is 96x80", 0, 0),
     "size-differs": (
         edit_xml((r"<width>96<", "<width>192<")),
@@ -282,7 +282,7 @@ CASES = {
         0,
     ),
     "box-outside": (first_box(-5, 9, 97, 30), r"object 1 'ball' mended: its box \[-5, 9, 97, 30\] is cut", 0, 0),
-    "box-turned": (turned_unheeded, r"boxes turned with picture .*: they were made for 96x80, without its EXIF", 0, 0),
+    "box-turned": (turned_unheeded, r"boxes turned with image .*: they were made for 96x80, without its EXIF", 0, 0),
     "box-from-zero": (first_box(0, 0, 30, 40), r"object 1 'ball' has 0 in its box \[0, 0, 30, 40\]", 0, 0),
     "box-fraction": (first_box(1.5, 2.25, 30, 40), r"has fractions of pixels in its boxes: object 1", 0, 0),
     "difficult-missing": (
@@ -308,7 +308,7 @@ CASES = {
     ),
     "overlap": (
         write_list(f"{FIRST}\ntest_00000\ntest_00001\ntest_00002\n", "test"),
-        rf"1 of 4 validation pictures \(25%\) ARE TRAINING PICTURES too: .*; first: {FIRST}",
+        rf"1 of 4 validation images \(25%\) ARE TRAINING IMAGES too: .*; first: {FIRST}",
         0,
         0,
     ),
@@ -357,7 +357,7 @@ def test_a_sound_dataset_has_no_defects(unspoilt, templates, train):
 
 @pytest.mark.parametrize("kind", CASES)
 def test_it_is_named_trained_through_and_counted(kind, voc, train, unspoilt):
-    spoil, line, objects, pictures = CASES[kind]
+    spoil, line, objects, images = CASES[kind]
     spoil(voc)
     on_disk = objects_on_disk(voc)
     run = train(voc)
@@ -366,7 +366,7 @@ def test_it_is_named_trained_through_and_counted(kind, voc, train, unspoilt):
     assert any(re.search(line, f"{defect['file']}: {defect['message']}") for defect in named), named
     assert flaws(run, unspoilt) <= {kind} | COMPANIONS.get(kind, set())
     assert sum(defect["objects"] for defect in run.audit["defects"]) == objects
-    assert sum(defect["pictures"] for defect in run.audit["defects"]) == pictures
+    assert sum(defect["images"] for defect in run.audit["defects"]) == images
     assert run.objects_trained == on_disk - objects == run.audit["train"]["objects"]
     assert run.audit["train"]["objects_written"] - run.audit["train"]["objects_left_out"] == run.objects_trained
 
@@ -393,7 +393,7 @@ def test_annotation_and_pixels_agree_whichever_way_exif_was_heeded(templates, tm
 def test_copies_under_other_names_are_found(voc, train):
     shutil.copy(image_path(voc), voc / "JPEGImages" / "test_00001.jpg")
     run = train(voc)
-    assert "1 of 3 validation pictures (33%) ARE COPIES of training pictures" in run.named("overlap")[0]["message"]
+    assert "1 of 3 validation images (33%) ARE COPIES of training images" in run.named("overlap")[0]["message"]
 
 
 def test_many_defects_of_a_kind_are_cut_short_in_the_log_and_whole_in_the_file(voc, script, tmp_path):
@@ -402,13 +402,13 @@ def test_many_defects_of_a_kind_are_cut_short_in_the_log_and_whole_in_the_file(v
         for y in range(10, 40)
     )
     edit_xml((r"</annotation>", f"{objects}</annotation>"))(voc)
-    words = ("--dataset-type=voc", f"--data={voc}", f"--model-dir={tmp_path / 'm'}", *SMALL, "--epochs=1")
-    done = script(train_ssd.main, *words)
+    argv = ("--dataset-type=voc", f"--data={voc}", f"--model-dir={tmp_path / 'm'}", *SMALL, "--epochs=1")
+    done = script(train_ssd.main, *argv)
     assert done.out.count("has no area within") == 20
     assert "... and 10 more boxes without area" in done.out
     audit = json.loads((tmp_path / "m" / "audit.json").read_text())
     assert audit["totals"]["box-no-area"]["count"] == 30
-    done = script(train_ssd.main, *words, "--dry-run")
+    done = script(train_ssd.main, *argv, "--dry-run")
     assert done.out.count("has no area within") == 30
 
 
@@ -491,14 +491,14 @@ def test_without_lists_a_fifth_is_held_out_by_a_hash(voc, train):
     assert [s.ids for s in first] == [s.ids for s in again]
     assert not set(first.train.ids) & set(first.validation.ids)
     out = train(voc).out
-    assert "no list of pictures, all annotated ones in" in out
+    assert "no list of images, all annotated ones in" in out
     assert "20% of it held out by a hash of the names" in out
 
 
 def test_val_split_holds_out_what_it_says(voc, train):
     write_list(ALL, "test")(voc)  # validation that is training
     run = train(voc, "--val-split=0.5")
-    assert (run.audit["train"]["pictures"], run.audit["validation"]["pictures"]) == (3, 3)
+    assert (run.audit["train"]["images"], run.audit["validation"]["images"]) == (3, 3)
     assert run.named("overlap") == []
     assert "50% of it held out" in run.out
 
@@ -518,12 +518,12 @@ def test_a_list_for_training_alone_gives_a_fifth_of_it(voc):
 
 @pytest.mark.parametrize("share", [0.1, 0.2, 0.5])
 def test_holding_out_depends_on_names_alone(share):
-    pictures = [RawPicture(f"picture {number}", None, Path()) for number in range(200)]
-    kept, held_out = hold_out(pictures, share)
+    images = [RawImage(f"image {number}", None, Path()) for number in range(200)]
+    kept, held_out = hold_out(images, share)
     assert len(held_out) == round(200 * share)
-    assert {raw.image_id for raw in hold_out(pictures[::-1], share)[1]} == {raw.image_id for raw in held_out}
-    moved = {raw.image_id for raw in held_out} ^ {raw.image_id for raw in hold_out(pictures[:-1], share)[1]}
-    assert len(moved) <= 2, "one picture less moves hardly any other"
+    assert {raw.image_id for raw in hold_out(images[::-1], share)[1]} == {raw.image_id for raw in held_out}
+    moved = {raw.image_id for raw in held_out} ^ {raw.image_id for raw in hold_out(images[:-1], share)[1]}
+    assert len(moved) <= 2, "one image less moves hardly any other"
 
 
 def test_a_default_list_for_both_is_announced(voc, train):
@@ -531,7 +531,7 @@ def test_a_default_list_for_both_is_announced(voc, train):
         (voc / f"ImageSets/Main/{name}.txt").unlink()
     write_list(ALL, "default")(voc)
     run = train(voc)
-    assert "6 of 6 validation pictures (100%) ARE TRAINING PICTURES too" in run.out
+    assert "6 of 6 validation images (100%) ARE TRAINING IMAGES too" in run.out
     assert "--val-split=0.2" in run.out
 
 
@@ -588,13 +588,13 @@ def spoil_row(root, line, **changes):
 @pytest.mark.parametrize(
     ("changes", "kind", "message", "left_out"),
     [
-        ({"IsGroupOf": "1"}, "group", "picture train00000: line 2 neither trained on nor counted", 0),
-        ({"IsDepiction": "1"}, "depiction", "picture train00000: line 2 neither trained on nor counted", 0),
-        ({"XMin": "left"}, "box-missing", "line 2 'ball' of picture train00000 left out", 1),
-        ({"XMin": "-0.2"}, "box-outside", "line 2 'ball' of picture train00000 mended", 0),
-        ({"ClassName": ""}, "name-missing", "line 2 of picture train00000 left out: it has no name", 1),
-        ({"ImageID": ""}, "row-unreadable", "line 2 left out: it names no picture", 1),
-        ({"ImageID": "gone"}, "image-missing", "picture gone left out: no picture of that name", 1),
+        ({"IsGroupOf": "1"}, "group", "image train00000: line 2 neither trained on nor counted", 0),
+        ({"IsDepiction": "1"}, "depiction", "image train00000: line 2 neither trained on nor counted", 0),
+        ({"XMin": "left"}, "box-missing", "line 2 'ball' of image train00000 left out", 1),
+        ({"XMin": "-0.2"}, "box-outside", "line 2 'ball' of image train00000 mended", 0),
+        ({"ClassName": ""}, "name-missing", "line 2 of image train00000 left out: it has no name", 1),
+        ({"ImageID": ""}, "row-unreadable", "line 2 left out: it names no image", 1),
+        ({"ImageID": "gone"}, "image-missing", "image gone left out: no image of that name", 1),
     ],
 )
 def test_defects_of_open_images(templates, tmp_path, train, changes, kind, message, left_out):
@@ -615,7 +615,7 @@ def test_a_short_row_is_left_out_and_named(templates, tmp_path, train):
     with open(root / "sub-train-annotations-bbox.csv", "a") as file:
         file.write("train00001,only,three\n")
     run = train(root)
-    assert "of picture train00001 left out: it has no name" in run.named("name-missing")[0]["message"]
+    assert "of image train00001 left out: it has no name" in run.named("name-missing")[0]["message"]
 
 
 def test_depictions_are_trained_on_when_asked(templates, tmp_path, train):
@@ -632,8 +632,8 @@ def test_a_text_of_yolo_that_cannot_be_read_is_left_out_and_named(templates, tmp
     shutil.copytree(templates["yolo"], root)
     (root / "labels/train/train_00001.txt").write_bytes(b"\xff\xfa\xfe")
     run = train(root)
-    assert "picture train_00001 left out" in run.named("annotation-unreadable")[0]["message"]
-    assert run.audit["train"]["pictures"] == TRAIN - 1
+    assert "image train_00001 left out" in run.named("annotation-unreadable")[0]["message"]
+    assert run.audit["train"]["images"] == TRAIN - 1
 
 
 # Negatives.
@@ -642,32 +642,32 @@ def test_a_text_of_yolo_that_cannot_be_read_is_left_out_and_named(templates, tmp
 def test_negatives_are_kept_unless_refused(voc, train):
     edit_xml((r"<object>.*</object>", ""))(voc)
     kept = train(voc)
-    assert kept.audit["train"]["pictures"] == TRAIN
+    assert kept.audit["train"]["images"] == TRAIN
     assert kept.audit["train"]["negatives"] == 1
     assert "Step: " not in kept.out
     refused = train(voc, "--no-negatives", "--debug-steps=1", "--batch-size=1")
-    assert "1 pictures without objects left out, as asked; 5 are left" in refused.out
+    assert "1 images without objects left out, as asked; 5 are left" in refused.out
     assert f"Step: {TRAIN - 1}/{TRAIN - 1}" in refused.out
 
 
 # What becomes unreadable after the start.
 
 
-def test_a_picture_that_goes_bad_while_training_is_named_and_stood_in_for(voc, train, monkeypatch):
+def test_a_image_that_goes_bad_while_training_is_named_and_stood_in_for(voc, train, monkeypatch):
     real = trainer.fit
 
     def spoil_then_fit(*args, **options):
         # Behind the audit's back, before the first epoch.
-        image_path(voc).write_bytes(b"not a picture")
+        image_path(voc).write_bytes(b"not an image")
         (voc / "JPEGImages/test_00001.jpg").unlink()
         return real(*args, **options)
 
     monkeypatch.setattr(trainer, "fit", spoil_then_fit)
     run = train(voc)
-    assert f"{FIRST}.jpg: not a picture of any known format (13 bytes)" in run.out
+    assert f"{FIRST}.jpg: not an image of any known format (13 bytes)" in run.out
     assert "train_00001 stands for it" in run.out
-    assert "Epoch: 0, 1 pictures could not be read" in run.out
-    assert "test_00001.jpg: no such picture; a blank picture stands for it" in run.out
+    assert "Epoch: 0, 1 images could not be read" in run.out
+    assert "test_00001.jpg: no such image; a blank image stands for it" in run.out
     assert "Saved model" in run.out
 
 
@@ -683,22 +683,22 @@ def test_a_run_whose_data_go_away_ends(tmp_path, script, monkeypatch):
 
     monkeypatch.setattr(trainer, "fit", spoil_then_fit)
     done = script(train_ssd.main, "--dataset-type=voc", f"--data={root}", f"--model-dir={tmp_path / 'm'}", *SMALL)
-    assert_refused(done, "11 pictures could not be read in one epoch", "no such picture")
+    assert_refused(done, "11 images could not be read in one epoch", "no such image")
 
 
 # Dry runs.
 
 
-def dry_run(script, root, folder, *words):
-    words = ("--dry-run", "--dataset-type=auto", f"--data={root}", f"--model-dir={folder}", *SMALL, *words)
-    return script(train_ssd.main, *words)
+def dry_run(script, root, folder, *argv):
+    argv = ("--dry-run", "--dataset-type=auto", f"--data={root}", f"--model-dir={folder}", *SMALL, *argv)
+    return script(train_ssd.main, *argv)
 
 
 def test_a_dry_run_says_everything_and_trains_nothing(voc, script, tmp_path):
     done = dry_run(script, voc, tmp_path / "m")
     assert (done.code, done.err) == (0, "")
     for pattern in (
-        r"train: 6 of 6 pictures used \(0 without objects\), (\d+) of \1 objects used",
+        r"train: 6 of 6 images used \(0 without objects\), (\d+) of \1 objects used",
         r"boxes at 96x96: \d+ of \d+ have a side below 8 pixels; \d+ are reached by no prior at IoU 0\.5, best possible",
         r"first losses: training \d+\.\d{4}, validation \d+\.\d{4}",
         r"peak so far: \d+ MiB of memory",
@@ -713,7 +713,7 @@ def test_a_dry_run_says_everything_and_trains_nothing(voc, script, tmp_path):
     assert colors > 500, "curves and photographs, not an empty page"
 
 
-def test_a_dry_run_decodes_every_picture_and_later_starts_know(voc, script, tmp_path, train):
+def test_a_dry_run_decodes_every_image_and_later_starts_know(voc, script, tmp_path, train):
     path = voc / "JPEGImages" / f"{FIRST}.png"
     with Image.open(image_path(voc)) as image:
         image.save(path)
@@ -723,12 +723,12 @@ def test_a_dry_run_decodes_every_picture_and_later_starts_know(voc, script, tmp_
     path.write_bytes(content)
     old = path.stat().st_mtime - 100
     os.utime(path, (old, old))
-    assert train(voc).audit["train"]["pictures"] == TRAIN
+    assert train(voc).audit["train"]["images"] == TRAIN
     done = dry_run(script, voc, tmp_path / "dry")
     assert done.code == 0
-    assert f"{FIRST}.png: picture left out: cannot be decoded" in done.out
+    assert f"{FIRST}.png: image left out: cannot be decoded" in done.out
     audit = json.loads((tmp_path / "dry" / "audit.json").read_text())
-    assert audit["train"]["pictures"] == TRAIN - 1
+    assert audit["train"]["images"] == TRAIN - 1
 
 
 def test_a_dry_run_downloads_nothing(voc, script, tmp_path, monkeypatch):
@@ -746,7 +746,7 @@ def test_a_dry_run_downloads_nothing(voc, script, tmp_path, monkeypatch):
     ("spoil", "message"),
     [
         (labels("car\n"), "no object in"),
-        (lambda root: [path.unlink() for path in (root / "JPEGImages").glob("train*")], "none of its 6 pictures"),
+        (lambda root: [path.unlink() for path in (root / "JPEGImages").glob("train*")], "none of its 6 images"),
     ],
 )
 def test_a_dry_run_of_something_senseless_is_refused(voc, script, tmp_path, spoil, message):
@@ -776,8 +776,8 @@ def test_a_real_dataset_whose_validation_is_training(script, tmp_path):
     done = dry_run(script, SHARED / "datasets" / "jetbot_signs", tmp_path / "m")
     assert done.code == 0
     assert "names the background (background)" in done.out
-    assert len(re.findall(r", 641, \d+\] is cut to the picture's 640x640", done.out)) == 24
-    assert "59 of 59 validation pictures (100%) ARE TRAINING PICTURES too" in done.out
+    assert len(re.findall(r", 641, \d+\] is cut to the image's 640x640", done.out)) == 24
+    assert "59 of 59 validation images (100%) ARE TRAINING IMAGES too" in done.out
 
 
 def test_best_possible_recall_is_what_priors_reach():

@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 import torch
-from conftest import assert_refused, train_words
+from conftest import assert_refused, train_argv
 
 import detect
 import eval_ssd
@@ -17,18 +17,18 @@ from vision.ssd.weights import read_weights
 
 def test_data_that_is_not_there(script, tmp_path):
     assert_refused(
-        script(train_ssd.main, *train_words(tmp_path / "none", tmp_path / "m")),
+        script(train_ssd.main, *train_argv(tmp_path / "none", tmp_path / "m")),
         "none: no such folder",
         "--data",
     )
     (tmp_path / "empty").mkdir()
     assert_refused(
-        script(train_ssd.main, *train_words(tmp_path / "empty", tmp_path / "m")),
-        "no picture set and no XML file; expected Annotations/*.xml with JPEGImages",
+        script(train_ssd.main, *train_argv(tmp_path / "empty", tmp_path / "m")),
+        "no image set and no XML file; expected Annotations/*.xml with JPEGImages",
     )
-    done = script(train_ssd.main, *train_words(tmp_path / "empty", tmp_path / "m"), "--dataset-type=open_images")
+    done = script(train_ssd.main, *train_argv(tmp_path / "empty", tmp_path / "m"), "--dataset-type=open_images")
     assert_refused(done, "sub-train-annotations-bbox.csv", "no such file")
-    done = script(train_ssd.main, *train_words(tmp_path / "empty", tmp_path / "m"), "--dataset-type=auto")
+    done = script(train_ssd.main, *train_argv(tmp_path / "empty", tmp_path / "m"), "--dataset-type=auto")
     assert_refused(done, "empty: holds no dataset of a known format")
 
 
@@ -57,11 +57,11 @@ def test_data_that_is_not_there(script, tmp_path):
     ],
 )
 def test_options_that_make_no_sense(script, voc_root, tmp_path, word, fragments):
-    assert_refused(script(train_ssd.main, *train_words(voc_root, tmp_path / "m"), word), *fragments)
+    assert_refused(script(train_ssd.main, *train_argv(voc_root, tmp_path / "m"), word), *fragments)
 
 
 def test_vgg_says_the_least_it_takes(script, voc_root, tmp_path):
-    done = script(train_ssd.main, *train_words(voc_root, tmp_path / "m"), "--net=vgg16-ssd", "--resolution=256")
+    done = script(train_ssd.main, *train_argv(voc_root, tmp_path / "m"), "--net=vgg16-ssd", "--resolution=256")
     assert_refused(done, "vgg16-ssd", "256x256", "268")
 
 
@@ -79,20 +79,20 @@ def test_weights_that_are_none(script, voc_root, tmp_path, option, content, frag
     path = tmp_path / "x.pth"
     if content is not None:
         path.write_bytes(content)
-    words = [word for word in train_words(voc_root, tmp_path / "m") if not word.startswith("--pretrained")]
-    assert_refused(script(train_ssd.main, *words, f"{option}={path}"), str(path), fragment)
+    argv = [word for word in train_argv(voc_root, tmp_path / "m") if not word.startswith("--pretrained")]
+    assert_refused(script(train_ssd.main, *argv, f"{option}={path}"), str(path), fragment)
 
 
 def test_weights_of_another_net_or_other_classes(script, voc_root, model_dir, tmp_path):
     MODELS["sq-ssd-lite"].build(5).save(str(tmp_path / "sq.pth"))
     MODELS["mb1-ssd-lite"].build(9).save(str(tmp_path / "nine.pth"))
-    words = [word for word in train_words(voc_root, tmp_path / "m") if not word.startswith("--pretrained")]
+    argv = [word for word in train_argv(voc_root, tmp_path / "m") if not word.startswith("--pretrained")]
     for option in ("--pretrained-ssd", "--resume"):
-        done = script(train_ssd.main, *words, f"{option}={tmp_path / 'sq.pth'}")
+        done = script(train_ssd.main, *argv, f"{option}={tmp_path / 'sq.pth'}")
         assert_refused(done, "sq.pth: is a sq-ssd-lite checkpoint, --net is mb1-ssd-lite")
-    done = script(train_ssd.main, *words, f"--resume={tmp_path / 'nine.pth'}")
+    done = script(train_ssd.main, *argv, f"--resume={tmp_path / 'nine.pth'}")
     assert_refused(done, "nine.pth: was trained on 9 classes", "--pretrained-ssd")
-    done = script(train_ssd.main, *words, f"--resume={model_dir}", "--resolution=128")
+    done = script(train_ssd.main, *argv, f"--resume={model_dir}", "--resolution=128")
     assert_refused(done, "was trained at 96x96", "add --resolution=96x96")
     for main, extra in (
         (eval_ssd.main, (f"--data={voc_root}",)),
@@ -107,27 +107,27 @@ def test_weights_of_another_net_or_other_classes(script, voc_root, model_dir, tm
 def test_a_table_that_does_not_parse(script, open_images_root, tmp_path):
     shutil.copytree(open_images_root, tmp_path / "data")
     (tmp_path / "data/sub-train-annotations-bbox.csv").write_text("no,table\n1,2\n")
-    done = script(train_ssd.main, *train_words(tmp_path / "data", tmp_path / "m"), "--dataset-type=open_images")
+    done = script(train_ssd.main, *train_argv(tmp_path / "data", tmp_path / "m"), "--dataset-type=open_images")
     assert_refused(done, "sub-train-annotations-bbox.csv: lacks the columns ImageID")
 
 
 def test_strict_refuses_what_would_be_left_out(script, own_voc, tmp_path):
-    words = train_words(own_voc, tmp_path / "m", "--epochs=1")
-    assert script(train_ssd.main, *words, "--strict").code == 0
+    argv = train_argv(own_voc, tmp_path / "m", "--epochs=1")
+    assert script(train_ssd.main, *argv, "--strict").code == 0
     (own_voc / "Annotations/train_00003.xml").write_text("<annotation><object>")
-    done = script(train_ssd.main, *words, "--strict")
+    done = script(train_ssd.main, *argv, "--strict")
     assert_refused(done, "--strict: the data have 1 defects", "train_00003.xml", "not readable as XML")
-    assert script(train_ssd.main, *words).code == 0
+    assert script(train_ssd.main, *argv).code == 0
 
 
-def test_a_picture_to_detect_in_that_does_not_decode(script, sure_model, tmp_path):
-    (tmp_path / "x.jpg").write_bytes(b"not a picture")
+def test_a_image_to_detect_in_that_does_not_decode(script, sure_model, tmp_path):
+    (tmp_path / "x.jpg").write_bytes(b"not an image")
     done = script(detect.main, f"--model={sure_model}", f"--input={tmp_path / 'x.jpg'}", f"--output={tmp_path / 'o'}")
     assert_refused(done, "x.jpg: cannot be decoded")
     for name, fragment in (
-        ("none.jpg", "no such picture"),
-        ("o", "holds no picture"),
-        ("*.png", "no such picture"),
+        ("none.jpg", "no such image"),
+        ("o", "holds no image"),
+        ("*.png", "no such image"),
     ):
         (tmp_path / "o").mkdir(exist_ok=True)
         assert_refused(script(detect.main, f"--model={sure_model}", f"--input={tmp_path / name}"), name, fragment)
@@ -138,7 +138,7 @@ def test_a_picture_to_detect_in_that_does_not_decode(script, sure_model, tmp_pat
 def test_a_model_folder_that_cannot_be_written(script, voc_root, model_dir, tmp_path):
     (tmp_path / "file").write_text("")
     below = tmp_path / "file" / "model"
-    assert_refused(script(train_ssd.main, *train_words(voc_root, below)), f"--model-dir={below}", "name another folder")
+    assert_refused(script(train_ssd.main, *train_argv(voc_root, below)), f"--model-dir={below}", "name another folder")
     done = script(onnx_export.main, f"--input={model_dir / 'best.pth'}", f"--output={below}/x.onnx")
     assert_refused(done, str(below), "name another folder")
     done = script(eval_ssd.main, f"--model={model_dir}", f"--data={voc_root}", f"--eval-dir={below}")
@@ -149,8 +149,8 @@ def test_a_model_folder_that_cannot_be_written(script, voc_root, model_dir, tmp_
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="here CUDA is available")
 def test_cuda_that_is_not_there(script, voc_root, model_dir, tmp_path):
-    words = [word for word in train_words(voc_root, tmp_path) if not word.startswith("--device")]
-    assert_refused(script(train_ssd.main, *words, "--device=cuda"), "--device=cuda", "--device=cpu")
+    argv = [word for word in train_argv(voc_root, tmp_path) if not word.startswith("--device")]
+    assert_refused(script(train_ssd.main, *argv, "--device=cuda"), "--device=cuda", "--device=cpu")
     assert_refused(script(detect.main, f"--model={model_dir}", "--input=x.jpg", "--device=cuda:1"), "--device=cuda:1")
     assert_refused(script(eval_ssd.main, f"--model={model_dir}", f"--data={voc_root}", "--device=mps"), "--device=mps")
 
@@ -166,7 +166,7 @@ def test_an_onnx_file_that_is_none(script, voc_root, tmp_path):
 def test_nothing_to_export_or_resume(script, voc_root, tmp_path):
     assert_refused(script(onnx_export.main, f"--model-dir={tmp_path}"), "no checkpoint that can be used")
     assert_refused(script(onnx_export.main, f"--model-dir={tmp_path / 'none'}"), "no such folder")
-    assert_refused(script(train_ssd.main, *train_words(voc_root, tmp_path, "--resume")), "nothing to resume")
+    assert_refused(script(train_ssd.main, *train_argv(voc_root, tmp_path, "--resume")), "nothing to resume")
     assert_refused(script(onnx_export.main, "--width=300"), "--width and --height belong together")
     assert_refused(script(onnx_export.main, "--width=300", "--height=300", "--resolution=300"), "leave one out")
 
@@ -176,23 +176,23 @@ def test_classes_that_the_model_does_not_have(script, sure_model, voc_root):
     assert_refused(done, "dog is not among ball, board, cone, star")
 
 
-def test_nothing_to_validate_on(script, pictures, tmp_path):
-    synthetic.write_coco(tmp_path / "data", {"train": pictures["train"], "val": []})
-    done = script(train_ssd.main, *train_words(tmp_path / "data", tmp_path / "m"), "--dataset-type=coco")
-    assert_refused(done, "instances_val.json: names no picture", "--val-split=0.2")
+def test_nothing_to_validate_on(script, images, tmp_path):
+    synthetic.write_coco(tmp_path / "data", {"train": images["train"], "val": []})
+    done = script(train_ssd.main, *train_argv(tmp_path / "data", tmp_path / "m"), "--dataset-type=coco")
+    assert_refused(done, "instances_val.json: names no image", "--val-split=0.2")
 
 
 def test_no_object_of_a_known_class(script, own_voc, tmp_path):
     (own_voc / "labels.txt").write_text("fifty mph\n")
     assert_refused(
-        script(train_ssd.main, *train_words(own_voc, tmp_path / "m")), "fifty mph", "mend the list of classes"
+        script(train_ssd.main, *train_argv(own_voc, tmp_path / "m")), "fifty mph", "mend the list of classes"
     )
 
 
 def test_a_loss_that_is_not_finite_ends_the_run_before_it_is_saved(script, voc_root, tmp_path):
     done = script(
         train_ssd.main,
-        *train_words(voc_root, tmp_path, "--lr=1e20", "--base-net-lr=1e20", "--epochs=3", "--batch-size=1"),
+        *train_argv(voc_root, tmp_path, "--lr=1e20", "--base-net-lr=1e20", "--epochs=3", "--batch-size=1"),
     )
     assert_refused(done, "the loss is not finite at epoch", "--lr")
     for path in tmp_path.glob("*.pth"):

@@ -6,44 +6,44 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from conftest import CLASSES, PICTURE_SIZE, SHARED
+from conftest import CLASSES, IMAGE_SIZE, SHARED
 from PIL import Image, ImageOps
 
 from vision.datasets import join, open_dataset, open_folder
+from vision.datasets.images import read_image, read_image_info, turn_boxes
 from vision.datasets.loading import EpochBatches, make_loader, pad
 from vision.datasets.open_images import OpenImagesDataset, OpenImagesFolder
-from vision.datasets.pictures import picture_facts, read_image, turn_boxes
 from vision.datasets.synthetic import voc_xml, write_voc
 from vision.datasets.voc_dataset import VOCDataset, VocFolder
 from vision.ssd.data_preprocessing import TestTransform, TrainAugmentation
 from vision.structures import Annotation, DataError, Sample
 
 
-def assert_as_drawn(dataset, pictures, tolerance: float) -> None:
-    assert len(dataset) == len(pictures)
-    for index, drawing in enumerate(pictures):
+def assert_as_drawn(dataset, images, tolerance: float) -> None:
+    assert len(dataset) == len(images)
+    for index, drawing in enumerate(images):
         annotation = dataset.annotation(index)
         np.testing.assert_allclose(annotation.boxes, drawing.boxes, atol=tolerance)
         assert [dataset.class_names[label] for label in annotation.labels] == list(drawing.names)
-        assert annotation.size == PICTURE_SIZE
+        assert annotation.size == IMAGE_SIZE
         image = dataset.get_image(index)
         assert image.shape == drawing.image.shape
         assert image.dtype == np.uint8
         assert np.abs(image.astype(int) - drawing.image).mean() < 16, "RGB, not BGR"
 
 
-def test_voc_reads_what_was_written(voc_root, pictures):
-    assert_as_drawn(VOCDataset(voc_root), pictures["train"], 1e-4)
+def test_voc_reads_what_was_written(voc_root, images):
+    assert_as_drawn(VOCDataset(voc_root), images["train"], 1e-4)
     test = VOCDataset(str(voc_root), is_test=True)
-    assert_as_drawn(test, pictures["test"], 1e-4)
+    assert_as_drawn(test, images["test"], 1e-4)
     assert test.class_names == ("BACKGROUND", *CLASSES)
     assert test.class_dict["cone"] == 3
     assert test.ids == [f"test_{number:05d}" for number in range(3)]
 
 
-def test_open_images_reads_what_was_written(open_images_root, pictures):
+def test_open_images_reads_what_was_written(open_images_root, images):
     train = OpenImagesDataset(open_images_root)
-    with_objects = [drawing for drawing in pictures["train"] if drawing.names]
+    with_objects = [drawing for drawing in images["train"] if drawing.names]
     assert_as_drawn(train, with_objects, 1e-3)
     assert train.class_names == OpenImagesDataset(open_images_root, dataset_type="test").class_names
 
@@ -51,7 +51,7 @@ def test_open_images_reads_what_was_written(open_images_root, pictures):
 def test_items_for_scripts(voc_root):
     dataset = VOCDataset(voc_root)
     image, boxes, labels = dataset[0]
-    assert image.shape == (PICTURE_SIZE[1], PICTURE_SIZE[0], 3)
+    assert image.shape == (IMAGE_SIZE[1], IMAGE_SIZE[0], 3)
     assert (boxes.dtype, labels.dtype) == (np.float32, np.int64)
     image_id, (all_boxes, all_labels, difficult) = dataset.get_annotation(0)
     assert image_id == "train_00000"
@@ -87,16 +87,16 @@ def test_voc_counts_pixels_from_one(own_voc, caplog):
     assert said == ""
 
 
-def test_boxes_are_clipped_to_the_real_picture(own_voc, caplog):
+def test_boxes_are_clipped_to_the_real_image(own_voc, caplog):
     annotation, said, _ = read_first(own_voc, voc_object(box=(-20, 0, 500.5, 60)), caplog)
     assert annotation.boxes.tolist() == [[0, 0, 96, 59]]
-    assert "object 1 'ball' mended: its box [-20, 0, 500.5, 60] is cut to the picture's 96x80" in said
+    assert "object 1 'ball' mended: its box [-20, 0, 500.5, 60] is cut to the image's 96x80" in said
 
 
 @pytest.mark.parametrize(
     "box",
     [(20, 20, 20, 40), (20, 20, 30, 20), (0, 0, 0, 0), (200, 10, 300, 20), (-30, 5, -5, 9)],
-    ids=["no width", "no height", "a point", "right of the picture", "left of it"],
+    ids=["no width", "no height", "a point", "right of the image", "left of it"],
 )
 def test_boxes_without_area_are_left_out_and_named(own_voc, caplog, box):
     annotation, said, dataset = read_first(own_voc, voc_object(box=box) + voc_object("star"), caplog)
@@ -201,19 +201,19 @@ def test_the_usual_image_suffixes(own_voc, suffix):
     assert VOCDataset(own_voc).get_image(0).shape == image.shape
 
 
-def test_ids_without_picture_or_annotation_are_counted(own_voc, caplog):
+def test_ids_without_image_or_annotation_are_counted(own_voc, caplog):
     (own_voc / "JPEGImages" / "train_00001.jpg").unlink()
     (own_voc / "Annotations" / "train_00002.xml").unlink()
     (own_voc / "ImageSets/Main/train.txt").write_text("\ntrain_00000 \n\ntrain_00001\ntrain_00002\n")
     with caplog.at_level(logging.WARNING):
         dataset = VOCDataset(own_voc)
     assert dataset.ids == ["train_00000"]
-    assert "picture train_00001 left out: no picture of that name" in caplog.text
-    assert "picture train_00002 left out: no XML" in caplog.text
-    assert sum(defect.pictures for defect in dataset.defects) == 2
+    assert "image train_00001 left out: no image of that name" in caplog.text
+    assert "image train_00002 left out: no XML" in caplog.text
+    assert sum(defect.images for defect in dataset.defects) == 2
 
 
-def test_names_that_differ_by_case_are_different_pictures(own_voc):
+def test_names_that_differ_by_case_are_different_images(own_voc):
     folder = own_voc / "JPEGImages"
     (folder / "train_00000.jpg").rename(folder / "A.jpg")
     (folder / "train_00001.jpg").rename(folder / "a.jpg")
@@ -223,10 +223,10 @@ def test_names_that_differ_by_case_are_different_pictures(own_voc):
     assert [record.image_path.name for record in VOCDataset(own_voc).records] == ["a.jpg", "A.jpg"]
 
 
-def test_ids_may_be_listed_with_suffix(own_voc, pictures):
+def test_ids_may_be_listed_with_suffix(own_voc, images):
     (own_voc / "ImageSets/Main/train.txt").write_text("train_00001.jpg\n")
     dataset = VOCDataset(own_voc)
-    np.testing.assert_allclose(dataset.annotation(0).boxes, pictures["train"][1].boxes, atol=1e-4)
+    np.testing.assert_allclose(dataset.annotation(0).boxes, images["train"][1].boxes, atol=1e-4)
 
 
 def test_annotations_in_no_list_do_not_stop_a_run(own_voc, caplog):
@@ -239,12 +239,12 @@ def test_annotations_in_no_list_do_not_stop_a_run(own_voc, caplog):
     assert "._train" not in caplog.text
 
 
-def test_a_dataset_can_be_cut_by_its_ids(voc_root, pictures):
+def test_a_dataset_can_be_cut_by_its_ids(voc_root, images):
     dataset = VOCDataset(voc_root)
     dataset.ids = dataset.ids[4:]
     assert len(dataset) == 2
-    np.testing.assert_allclose(dataset.annotation(0).boxes, pictures["train"][4].boxes, atol=1e-4)
-    assert "2 pictures" in repr(dataset)
+    np.testing.assert_allclose(dataset.annotation(0).boxes, images["train"][4].boxes, atol=1e-4)
+    assert "2 images" in repr(dataset)
 
 
 def spoil_images(root):
@@ -261,10 +261,10 @@ def spoil_annotations(root):
     ("spoil", "message"),
     [
         (lambda root: root.rename(root.with_name("elsewhere")), "no such folder"),
-        (lambda root: (root / "ImageSets/Main/train.txt").write_text("\n"), "lists no picture"),
+        (lambda root: (root / "ImageSets/Main/train.txt").write_text("\n"), "lists no image"),
         (lambda root: (root / "ImageSets/Main/train.txt").write_bytes(b"\xff\xfa\xfe"), "UTF-8"),
-        (spoil_images, "none of its 6 pictures can be used; first: .*train_00000 left out: no picture of that name"),
-        (spoil_annotations, "none of its 6 pictures can be used; first: .*train_00000 left out: no XML"),
+        (spoil_images, "none of its 6 images can be used; first: .*train_00000 left out: no image of that name"),
+        (spoil_annotations, "none of its 6 images can be used; first: .*train_00000 left out: no XML"),
     ],
 )
 def test_voc_folders_that_cannot_be_read(own_voc, spoil, message):
@@ -287,7 +287,7 @@ def spoil_table(edit):
         (lambda root: (root / "sub-train-annotations-bbox.csv").unlink(), "no such file.*found sub-test-annotations"),
         (spoil_table(lambda text: text.replace("ClassName", "Class")), "lacks the columns ClassName"),
         (spoil_table(lambda text: text + '"train00000'), "cannot be read as CSV"),
-        (lambda root: [path.unlink() for path in (root / "train").iterdir()], "none of its .* pictures can be used"),
+        (lambda root: [path.unlink() for path in (root / "train").iterdir()], "none of its .* images can be used"),
     ],
 )
 def test_open_images_folders_that_cannot_be_read(open_images_root, tmp_path, spoil, message):
@@ -333,18 +333,18 @@ def test_auto_goes_by_what_is_there(voc_root, open_images_root, tmp_path):
         open_dataset("coco", voc_root, "train")
 
 
-def test_joined_datasets_are_merged_by_name(voc_root, open_images_root, pictures, tmp_path):
+def test_joined_datasets_are_merged_by_name(voc_root, open_images_root, images, tmp_path):
     (tmp_path / "two.txt").write_text("star\nball\n")
     voc = VOCDataset(voc_root, label_file=tmp_path / "two.txt")
     joined = join([voc, OpenImagesDataset(open_images_root)])
     assert joined.class_names == ("BACKGROUND", "star", "ball", "board", "cone")
     assert len(joined) == 12
-    for index, drawing in enumerate(pictures["train"] * 2):
+    for index, drawing in enumerate(images["train"] * 2):
         names = [joined.class_names[label] for label in joined.annotation(index).labels]
         assert names == list(drawing.names)
 
 
-def test_balancing_evens_out_pictures_per_class(tmp_path, pictures):
+def test_balancing_evens_out_images_per_class(tmp_path, images):
     from vision.datasets import synthetic
 
     many = synthetic.drawings(12, 5, size=(64, 64), class_names=("ball",), objects=(1, 1))
@@ -368,7 +368,7 @@ def test_open_images_balances_when_asked(tmp_path):
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp"])
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_pictures_are_turned_upright_as_exif_says(tmp_path, orientation, suffix):
+def test_images_are_turned_upright_as_exif_says(tmp_path, orientation, suffix):
     pixels = np.zeros((32, 64, 3), np.uint8)
     pixels[:16, :32], pixels[:16, 32:], pixels[16:, :32] = (250, 0, 0), (0, 250, 0), (0, 0, 250)
     image = Image.fromarray(pixels)
@@ -376,21 +376,21 @@ def test_pictures_are_turned_upright_as_exif_says(tmp_path, orientation, suffix)
     exif[0x0112] = orientation
     path = tmp_path / f"turned{suffix}"
     image.save(path, exif=exif)
-    facts = picture_facts(path)
-    assert facts.orientation == orientation
-    upright = read_image(path, facts.orientation)
+    info = read_image_info(path)
+    assert info.orientation == orientation
+    upright = read_image(path, info.orientation)
     with Image.open(path) as stored:
         expected = np.array(ImageOps.exif_transpose(stored).convert("RGB"))
-    assert facts.upright_size == (expected.shape[1], expected.shape[0])
+    assert info.upright_size == (expected.shape[1], expected.shape[0])
     assert np.abs(upright.astype(int) - expected).mean() < 8
-    red = turn_boxes(np.array([[0, 0, 32, 16]]), orientation, facts.upright_size)[0]
+    red = turn_boxes(np.array([[0, 0, 32, 16]]), orientation, info.upright_size)[0]
     x, y = (red[:2] + red[2:]) // 2
     assert upright[y, x, 0] > 150
     assert upright[y, x, 1:].max() < 100
 
 
-def test_a_picture_that_vanished_is_named(tmp_path):
-    with pytest.raises(DataError, match="no such picture"):
+def test_a_image_that_vanished_is_named(tmp_path):
+    with pytest.raises(DataError, match="no such image"):
         read_image(tmp_path / "gone.jpg")
 
 
@@ -478,6 +478,6 @@ def test_real_dataset_with_two_objects_without_area(caplog):
     assert len(dataset) == 292
 
 
-def test_voc_xml_counts_from_one(pictures):
-    drawing = pictures["test"][0]
+def test_voc_xml_counts_from_one(images):
+    drawing = images["test"][0]
     assert f"<xmin>{drawing.boxes[0, 0] + 1:g}</xmin>" in voc_xml("x.jpg", drawing)

@@ -1,4 +1,4 @@
-"""detect.py end to end on a few small pictures and videos: what it draws, lists and writes."""
+"""detect.py end to end on a few small images and videos: what it draws, lists and writes."""
 
 import json
 import shutil
@@ -50,8 +50,8 @@ def test_detection_options_have_effects(script, sure_model, voc_root, tmp_path):
         "--threshold=0.1",
     )
 
-    def run(*words):
-        assert script(detect.main, *base, *words).code == 0
+    def run(*argv):
+        assert script(detect.main, *base, *argv).code == 0
         return found(tmp_path)
 
     plain = run()
@@ -72,18 +72,18 @@ def test_show_opens_a_window_until_q(script, sure_model, voc_root, tmp_path, mon
     shown = []
     monkeypatch.setattr(cv2, "imshow", lambda name, image: shown.append(image.shape))
     monkeypatch.setattr(cv2, "waitKey", lambda wait: ord("q"))
-    words = (f"--model={sure_model}", f"--input={voc_root}/JPEGImages", f"--output={tmp_path}")
-    assert script(detect.main, *words).code == 0
+    argv = (f"--model={sure_model}", f"--input={voc_root}/JPEGImages", f"--output={tmp_path}")
+    assert script(detect.main, *argv).code == 0
     assert shown == []
-    assert script(detect.main, *words, "--show").code == 0
+    assert script(detect.main, *argv, "--show").code == 0
     assert shown == [(80, 96, 3)]
 
 
 @pytest.fixture
-def video(tmp_path, pictures) -> Path:
+def video(tmp_path, images) -> Path:
     path = tmp_path / "clip.avi"
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 10.0, (96, 80))
-    for drawing in pictures["train"]:
+    for drawing in images["train"]:
         writer.write(cv2.cvtColor(drawing.image, cv2.COLOR_RGB2BGR))
     writer.release()
     return path
@@ -138,31 +138,30 @@ def test_cameras_are_asked_for_by_index_or_device(monkeypatch):
     assert asked == [0, "/dev/video1", "rtsp://host/stream"]
 
 
-def test_one_picture_to_one_file(script, sure_model, voc_root, tmp_path):
-    picture = voc_root / "JPEGImages/test_00000.jpg"
+def test_one_image_to_one_file(script, sure_model, voc_root, tmp_path):
+    image = voc_root / "JPEGImages/test_00000.jpg"
     assert (
-        script(detect.main, f"--model={sure_model}", f"--input={picture}", f"--output={tmp_path / 'drawn.png'}").code
-        == 0
+        script(detect.main, f"--model={sure_model}", f"--input={image}", f"--output={tmp_path / 'drawn.png'}").code == 0
     )
     assert cv2.imread(str(tmp_path / "drawn.png")).shape == (80, 96, 3)
     done = script(
         detect.main,
         f"--model={sure_model}",
-        f"--input={picture.parent}",
+        f"--input={image.parent}",
         f"--output={tmp_path / 'drawn.png'}",
     )
-    assert_refused(done, "drawn.png", "one picture cannot take the many", "name a folder")
+    assert_refused(done, "drawn.png", "one image cannot take the many", "name a folder")
 
 
 def test_originals_are_never_overwritten(script, sure_model, voc_root, video, tmp_path):
-    picture = tmp_path / "in" / "a.jpg"
-    picture.parent.mkdir()
-    shutil.copy(voc_root / "JPEGImages/test_00000.jpg", picture)
-    before = {path: path.read_bytes() for path in (picture, video)}
+    image = tmp_path / "in" / "a.jpg"
+    image.parent.mkdir()
+    shutil.copy(voc_root / "JPEGImages/test_00000.jpg", image)
+    before = {path: path.read_bytes() for path in (image, video)}
     for source, output in (
-        (picture, picture),
-        (picture, picture.parent),
-        (picture.parent, picture.parent),
+        (image, image),
+        (image, image.parent),
+        (image.parent, image.parent),
         (video, video),
     ):
         done = script(detect.main, f"--model={sure_model}", f"--input={source}", f"--output={output}")
@@ -170,7 +169,7 @@ def test_originals_are_never_overwritten(script, sure_model, voc_root, video, tm
     assert {path: path.read_bytes() for path in before} == before
 
 
-def test_pictures_of_one_name_do_not_meet(script, sure_model, voc_root, tmp_path):
+def test_images_of_one_name_do_not_meet(script, sure_model, voc_root, tmp_path):
     for number, folder in enumerate(("a", "b")):
         (tmp_path / folder).mkdir()
         shutil.copy(voc_root / f"JPEGImages/test_0000{number}.jpg", tmp_path / folder / "x.jpg")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import ROOT, assert_refused, train_words, write_small_voc
+from conftest import ROOT, assert_refused, train_argv, write_small_voc
 from step_trainers import freeze_norms, join_batches, step_trainer_on
 
 import train_ssd
@@ -24,7 +24,7 @@ from vision.engine.faults import PeerProcessLost, StopRequested
 from vision.ssd.weights import digest_of, read_weights
 from vision.structures import Batch, DataError
 
-#: Of a net without batch norm, and of samples without augmentation: pictures in one batch or in two are the same.
+#: Of a net without batch norm, and of samples without augmentation: images in one batch or in two are the same.
 WORDS = ("--net=sq-ssd-lite", "--augmentation=none", "--debug-steps=1", "--epochs=2")
 #: What torchrun itself says; its table of failures is the last of it.
 TORCHRUNS = re.compile(r"^([WE]\d{4} .*|\*+|)$")
@@ -36,25 +36,25 @@ ONE_THREAD = {**os.environ, "OMP_NUM_THREADS": "1"}
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory) -> Path:
-    """Pictures for ten steps of six and one of two, thirteen to validate."""
-    return write_small_voc(tmp_path_factory.mktemp("pictures"), 62, 13)
+    """Images for ten steps of six and one of two, thirteen to validate."""
+    return write_small_voc(tmp_path_factory.mktemp("images"), 62, 13)
 
 
-def start(script, *words, **options) -> subprocess.Popen:
+def start(script, *argv, **options) -> subprocess.Popen:
     """Start two processes; what they write to standard error comes with the rest."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", str(script)]
     together = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "cwd": ROOT, "env": ONE_THREAD}
-    return subprocess.Popen([*command, *map(str, words)], **{**together, **options})
+    return subprocess.Popen([*command, *map(str, argv)], **{**together, **options})
 
 
-def run(script, *words) -> tuple[int, str]:
-    with start(script, *words) as process:
+def run(script, *argv) -> tuple[int, str]:
+    with start(script, *argv) as process:
         out = process.stdout.read()
     return process.returncode, out
 
 
 def train(data, folder, *more) -> tuple[int, str]:
-    return run(ROOT / "train_ssd.py", *train_words(data, folder, *WORDS, *more))
+    return run(ROOT / "train_ssd.py", *train_argv(data, folder, *WORDS, *more))
 
 
 def losses_of(out: str) -> list[tuple[str, float]]:
@@ -76,8 +76,8 @@ def process_of_rank(parent: int, rank: int) -> int:
 
 def train_alone(data, folder, *more) -> str:
     """Train in one process, of one thread like each of several."""
-    words = [sys.executable, ROOT / "train_ssd.py", *train_words(data, folder, *WORDS, *more)]
-    return subprocess.run(words, capture_output=True, text=True, check=True, env=ONE_THREAD).stdout
+    argv = [sys.executable, ROOT / "train_ssd.py", *train_argv(data, folder, *WORDS, *more)]
+    return subprocess.run(argv, capture_output=True, text=True, check=True, env=ONE_THREAD).stdout
 
 
 @pytest.fixture(scope="module")
@@ -120,7 +120,7 @@ def test_the_first_process_alone_speaks_and_writes(alone, together):
     lines = [line for line in out.splitlines() if not TORCHRUNS.match(line)]
     assert all(re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d - ", line) for line in lines), "no warnings of any library"
     told = [line.partition(" - ")[2] for line in lines]
-    assert "2 processes: batches of 3 in each, 6 pictures a step (--auto-lr scales the rates to that)" in told
+    assert "2 processes: batches of 3 in each, 6 images a step (--auto-lr scales the rates to that)" in told
     steps = [line for line in told if "Step: " in line]
     assert len(steps) == len(set(steps)) == 22
     assert {re.sub("Loss-.*", "", path.name) for path in folder.rglob("*")} >= {
@@ -134,7 +134,7 @@ def test_the_first_process_alone_speaks_and_writes(alone, together):
 
 
 def test_another_number_of_processes_goes_on_and_measures_the_same(data, together, tmp_path):
-    """With rates of zero both measure the same weights on the same batches; no picture may lack or count twice."""
+    """With rates of zero both measure the same weights on the same batches; no image may lack or count twice."""
     more = ("--batch-size=3", "--epochs=3", "--lr=0", "--base-net-lr=0", "--weight-decay=0", "--momentum=0", "--resume")
     for folder in ("one", "two"):
         shutil.copytree(together[1], tmp_path / folder)
@@ -154,8 +154,8 @@ def test_another_number_of_processes_goes_on_and_measures_the_same(data, togethe
 
 @pytest.mark.skipif(sys.platform != "linux", reason="finds processes in /proc")
 def test_a_signal_to_one_stops_all_at_the_same_step_and_one_process_goes_on(script, data, alone, tmp_path):
-    words = train_words(data, tmp_path, *WORDS)
-    with start(ROOT / "train_ssd.py", *words, "--batch-size=3") as process:
+    argv = train_argv(data, tmp_path, *WORDS)
+    with start(ROOT / "train_ssd.py", *argv, "--batch-size=3") as process:
         first = []
         for line in process.stdout:
             first.append(line)
@@ -168,7 +168,7 @@ def test_a_signal_to_one_stops_all_at_the_same_step_and_one_process_goes_on(scri
     steps = len(losses_of(out))
     assert 4 <= steps < 11
     assert checkpoint.load_state(tmp_path / "last.state").progress["step"] == steps
-    done = script(train_ssd.main, *words, "--batch-size=6", "--resume")
+    done = script(train_ssd.main, *argv, "--batch-size=6", "--resume")
     assert done.code == 0, done.err
     assert f"Resume: epoch 0 goes on after step {steps}" in done.out
     assert_close(losses_of(alone[0]), losses_of(out) + losses_of(done.out))
@@ -176,7 +176,7 @@ def test_a_signal_to_one_stops_all_at_the_same_step_and_one_process_goes_on(scri
 
 @pytest.mark.skipif(sys.platform != "linux", reason="finds processes in /proc")
 def test_a_process_that_is_killed_ends_the_other_which_saves(data, tmp_path):
-    with start(ROOT / "train_ssd.py", *train_words(data, tmp_path, *WORDS, "--epochs=500")) as process:
+    with start(ROOT / "train_ssd.py", *train_argv(data, tmp_path, *WORDS, "--epochs=500")) as process:
         for line in process.stdout:
             if "Step: 4/" in line:
                 os.kill(process_of_rank(process.pid, 1), signal.SIGKILL)
@@ -247,14 +247,14 @@ def errors_of(out: str) -> list[str]:
 
 def test_what_all_processes_stumble_over_is_said_once(data, tmp_path):
     synthetic.write_voc(tmp_path / "one", {"train": synthetic.drawings(1, 7), "test": synthetic.drawings(1, 8)})
-    for words, expected in (
+    for argv, expected in (
         ((data, tmp_path, "--sync-bn"), "--sync-bn: PyTorch has it for CUDA only, this is cpu; leave it out"),
         (
             (tmp_path / "one", tmp_path),
-            "--data: there are fewer training pictures than processes; start fewer with --nproc_per_node",
+            "--data: there are fewer training images than processes; start fewer with --nproc_per_node",
         ),
     ):
-        code, out = train(*words)
+        code, out = train(*argv)
         assert code == 1
         assert errors_of(out) == [f"train_ssd.py: error: {expected}"], out
 
@@ -268,13 +268,13 @@ def test_what_one_process_stumbles_over_ends_all_and_is_said(data, tmp_path):
         "cli.run(train_ssd.main, [*sys.argv[1:], os.environ['WORD' + os.environ['RANK']]])\n"
     )
     synthetic.write_voc(tmp_path / "other", {"train": synthetic.drawings(4, 7), "test": synthetic.drawings(2, 8)})
-    words = train_words(data, tmp_path / "m", *WORDS)
+    argv = train_argv(data, tmp_path / "m", *WORDS)
     for first, second, expected in (
         (f"--data={data}", f"--data={tmp_path / 'none'}", f"{tmp_path / 'none'}: no such folder"),
-        (f"--data={data}", f"--data={tmp_path / 'other'}", " reads other pictures than the first; give every machine"),
+        (f"--data={data}", f"--data={tmp_path / 'other'}", " reads other images than the first; give every machine"),
         ("--pretrained-ssd=none", "--pretrained-ssd=none.pth", "none.pth: no such file"),
     ):
-        with start(program, *words, env={**ONE_THREAD, "WORD0": first, "WORD1": second}) as process:
+        with start(program, *argv, env={**ONE_THREAD, "WORD0": first, "WORD1": second}) as process:
             out = process.stdout.read()
         assert process.returncode == 1
         (line,) = errors_of(out)
@@ -304,7 +304,7 @@ def test_machines_that_start_from_other_weights_are_named(several, monkeypatch):
 
 
 def test_batch_norm_over_processes_needs_several(script, data, tmp_path):
-    done = script(train_ssd.main, *train_words(data, tmp_path, "--sync-bn"))
+    done = script(train_ssd.main, *train_argv(data, tmp_path, "--sync-bn"))
     assert_refused(done, "--sync-bn: this is one process; start several with torchrun, or leave it out")
 
 
@@ -341,7 +341,7 @@ def test_the_command_names_the_machines(several):
 
 
 @pytest.mark.parametrize(("count", "batch_size", "size"), [(60, 3, 2), (61, 4, 3), (7, 2, 3), (23, 4, 2), (5, 1, 2)])
-def test_every_picture_is_in_one_part_of_one_batch(several, count, batch_size, size):
+def test_every_image_is_in_one_part_of_one_batch(several, count, batch_size, size):
     whole = EpochBatches(count, batch_size * size, seed=3, least=2 * size)
     parts = [
         list(several(rank, size, size).shard_each_batch(EpochBatches(count, batch_size * size, 3, least=2 * size)))
@@ -423,7 +423,7 @@ def test_other_errors_are_not_taken_for_a_lost_process():
 def test_one_process_has_nothing_of_it_and_ends_its_loaders(data, tmp_path):
     code = (
         "import sys, train_ssd\n"
-        f"train_ssd.main({list(train_words(data, tmp_path, '--dry-run', '--workers=1'))})\n"
+        f"train_ssd.main({list(train_argv(data, tmp_path, '--dry-run', '--workers=1'))})\n"
         "print('vision.engine.distributed' in sys.modules)"
     )
     environment = {**os.environ, "WORLD_SIZE": "2"}  # as some clusters set it, without torchrun

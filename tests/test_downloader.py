@@ -76,7 +76,7 @@ FRUIT = {"train": {A, B, C, D, NOT_HEX}, "validation": {G, H}, "test": {J}}
 
 
 def jpeg(name: str) -> bytes:
-    """A small picture that no other name has."""
+    """A small image that no other name has."""
     seed = int.from_bytes(hashlib.md5(name.encode()).digest()[:4], "big")
     pixels = np.random.default_rng(seed).integers(0, 256, (12, 16, 3), dtype=np.uint8)
     return cv2.imencode(".jpg", pixels)[1].tobytes()
@@ -194,7 +194,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if self.command == "GET":
             self.wfile.write(body)
 
-    def log_message(self, *words):
+    def log_message(self, *argv):
         pass
 
 
@@ -237,7 +237,7 @@ def server(monkeypatch):
         thread.join()
 
 
-def words(server, root, *more):
+def argv(server, root, *more):
     """A command line; later options win."""
     urls = f"--annotations-url={server.address}/a", f"--images-url={server.address}/i"
     return ["--class-names=Apple,Orange", f"--data={root}", *urls, "--num-workers=4", "--retry=3", *map(str, more)]
@@ -250,7 +250,7 @@ def run(server, tmp_path, capsys, monkeypatch):
 
     def run(*more, root=tmp_path / "data") -> SimpleNamespace:
         with pytest.raises(SystemExit) as stop:
-            cli.run(downloader.main, words(server, root, *more))
+            cli.run(downloader.main, argv(server, root, *more))
         out, err = capsys.readouterr()
         assert err.count("\n") <= 1
         return SimpleNamespace(code=stop.value.code, out=out, err=err, root=root)
@@ -263,7 +263,7 @@ def contents(root: Path) -> dict[str, bytes]:
     return {path.relative_to(root).as_posix(): path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file()}
 
 
-def pictures(root: Path) -> dict[str, set[str]]:
+def images(root: Path) -> dict[str, set[str]]:
     return {split: {path.name.removesuffix(".jpg") for path in (root / split).glob("*")} for split in SPLITS}
 
 
@@ -276,7 +276,7 @@ def rows_of(root: Path, split: str) -> list[dict[str, str]]:
 
 
 def ids_of(root: Path) -> dict[str, set[str]]:
-    """The pictures in the tables; each of them is there."""
+    """The images in the tables; each of them is there."""
     ids = {split: {row["ImageID"] for row in rows_of(root, split)} for split in SPLITS}
     assert all((root / split / f"{name}.jpg").is_file() for split, names in ids.items() for name in names)
     return ids
@@ -292,7 +292,7 @@ def dataset_of(root: Path, split: str) -> OpenImagesDataset:
 def test_a_run_leaves_a_dataset(run, server):
     done = run()
     assert (done.code, done.err) == (0, "")
-    assert pictures(done.root) == ids_of(done.root) == FRUIT
+    assert images(done.root) == ids_of(done.root) == FRUIT
     files = contents(done.root)
     for split, names in FRUIT.items():
         for name in names:
@@ -308,8 +308,8 @@ def test_a_run_leaves_a_dataset(run, server):
     assert [(line["ImageID"], line["LabelName"]) for line in train] == sorted(
         (line["ImageID"], line["LabelName"]) for line in train
     )
-    assert "pictures: 8 wanted, 8 fetched, 0 were there, 0 missing" in done.out
-    assert "Saved " in done.out and "(10 boxes in 5 pictures)" in done.out
+    assert "images: 8 wanted, 8 fetched, 0 were there, 0 missing" in done.out
+    assert "Saved " in done.out and "(10 boxes in 5 images)" in done.out
     assert "left out: 2 boxes on depictions" in done.out
 
 
@@ -331,7 +331,7 @@ def test_running_again_fetches_nothing(run, server):
     done = run()
     assert contents(done.root) == before
     assert {method for method, _, _ in server.requests} == {"HEAD"}
-    assert "pictures: 8 wanted, 0 fetched, 8 were there, 0 missing" in done.out
+    assert "images: 8 wanted, 0 fetched, 8 were there, 0 missing" in done.out
 
 
 def test_the_order_of_rows_changes_nothing(run, server, tmp_path):
@@ -412,34 +412,34 @@ def test_max_images_is_shared_by_size(run, most, parts):
     done = run(f"--max-images={most}")
     assert done.code == 0
     assert tuple(len(names) for names in ids_of(done.root).values()) == parts
-    assert sum(map(len, pictures(done.root).values())) == min(most, 8)
+    assert sum(map(len, images(done.root).values())) == min(most, 8)
 
 
-def test_fewer_pictures_are_a_part_of_more(run, tmp_path):
+def test_fewer_images_are_a_part_of_more(run, tmp_path):
     few = ids_of(run("--max-images=3", root=tmp_path / "few").root)
     more = ids_of(run("--max-images=5", root=tmp_path / "more").root)
     assert all(few[split] <= more[split] for split in few)
 
 
-def test_a_split_without_pictures_gets_no_table(run):
+def test_a_split_without_images_gets_no_table(run):
     done = run("--max-images=1")
     assert not (done.root / "sub-test-annotations-bbox.csv").exists()
-    assert "test: no picture chosen, no table written" in done.out
+    assert "test: no image chosen, no table written" in done.out
 
 
 def test_minus_one_is_no_limit(run):
     assert ids_of(run("--max-images", "-1", "--max-annotations-per-class", "-1").root) == FRUIT
 
 
-def test_max_annotations_takes_pictures_while_a_class_is_short(run, server):
+def test_max_annotations_takes_images_while_a_class_is_short(run, server):
     lines = [row(image_id(n), ORANGE) for n in range(20)] + [row(image_id(n), APPLE) for n in range(3)]
     server.files = world({"train": lines, "validation": [], "test": []})
     done = run("--max-annotations-per-class=5")
     train = rows_of(done.root, "train")
     counts = {name: sum(line["ClassName"] == name for line in train) for name in ("Apple", "Orange")}
     assert counts["Apple"] == 3, "of a rare class all is taken"
-    assert 5 <= counts["Orange"] <= 8, "above the limit only as far as pictures are taken for another class"
-    assert len(pictures(done.root)["train"]) == counts["Orange"]
+    assert 5 <= counts["Orange"] <= 8, "above the limit only as far as images are taken for another class"
+    assert len(images(done.root)["train"]) == counts["Orange"]
 
 
 def test_max_images_comes_after_max_annotations(run):
@@ -453,14 +453,14 @@ def test_stats_only_shows_and_leaves_alone(run, server):
     assert not any("/i/" in path for _, path, _ in server.requests)
     assert not list(done.root.glob("sub-*")) and not list(done.root.rglob("*.jpg"))
     lines = [" ".join(line.split()) for line in done.out.splitlines()]
-    begin = lines.index("There are (pictures / boxes):")
+    begin = lines.index("There are (images / boxes):")
     assert lines[begin + 1 : begin + 5] == [
         "class train validation test all",
         "Apple 4 / 5 2 / 2 0 / 0 6 / 7",
         "Orange 3 / 5 0 / 0 1 / 1 4 / 6",
         "all 5 / 10 2 / 2 1 / 1 8 / 13",
     ]
-    within = lines.index("Within the limits (pictures / boxes):")
+    within = lines.index("Within the limits (images / boxes):")
     assert re.fullmatch(r"all 3 / \d+ 1 / 1 0 / 0 4 / \d+", lines[within + 4])
 
 
@@ -614,7 +614,7 @@ def test_a_folder_that_cannot_be_made_is_named(run, tmp_path):
     assert done.code == 2 and f"--data={tmp_path / 'file' / 'data'}: cannot be made" in done.err
 
 
-def test_a_file_in_the_place_of_a_folder_of_pictures_is_named(run, tmp_path):
+def test_a_file_in_the_place_of_a_folder_of_images_is_named(run, tmp_path):
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "train").write_text("")
     done = run()
@@ -628,7 +628,7 @@ def test_ids_with_letters_of_other_alphabets(run, server):
     assert done.code == 0 and ids_of(done.root)["train"] == {"größe_1"}
 
 
-# Pictures that do not come.
+# Images that do not come.
 
 
 @pytest.mark.parametrize(
@@ -645,16 +645,16 @@ def test_ids_with_letters_of_other_alphabets(run, server):
         (half_unsized, "what came is only the beginning of a JPEG", "1 failed"),
     ],
 )
-def test_a_picture_that_does_not_come_is_named_and_its_boxes_left_out(run, server, fault, reason, advice):
+def test_a_image_that_does_not_come_is_named_and_its_boxes_left_out(run, server, fault, reason, advice):
     path = f"/i/train/{A}.jpg"
     server.fail(path, fault)
     done = run()
     assert done.code == 1
-    assert "1 of 8 pictures are missing, their boxes are left out" in done.err
+    assert "1 of 8 images are missing, their boxes are left out" in done.err
     assert f"{server.address}{path}: {reason}" in done.err and advice in done.err
     assert ids_of(done.root) == FRUIT | {"train": FRUIT["train"] - {A}}
-    assert pictures(done.root) == ids_of(done.root), "and nothing else lies about"
-    assert "3 boxes left out, their pictures are missing" in done.out
+    assert images(done.root) == ids_of(done.root), "and nothing else lies about"
+    assert "3 boxes left out, their images are missing" in done.out
     assert server.asked(path) == (1 if "refused" in advice else 4)
     server.faults.clear()
     assert run().code == 0
@@ -680,21 +680,21 @@ def test_an_answer_without_a_length_will_do(run, server, tmp_path):
     assert (done.code, contents(done.root)) == (0, whole)
 
 
-def test_all_pictures_of_a_split_missing(run, server):
+def test_all_images_of_a_split_missing(run, server):
     server.fail(f"/i/test/{J}.jpg", status(404))
     done = run()
     assert done.code == 1
     assert not (done.root / "sub-test-annotations-bbox.csv").exists()
-    assert "test: none of its pictures is there, no table written" in done.out
+    assert "test: none of its images is there, no table written" in done.out
 
 
-def test_of_many_missing_pictures_a_few_are_named(run, server):
+def test_of_many_missing_images_a_few_are_named(run, server):
     lines = [row(image_id(n), APPLE) for n in range(9)]
     server.files = world({"train": [*lines, row(image_id(9), APPLE)], "validation": [], "test": []})
     for n in range(9):
         del server.files[f"/i/train/{image_id(n)}.jpg"]
     done = run()
-    assert "9 of 10 pictures are missing" in done.err
+    assert "9 of 10 images are missing" in done.err
     assert done.err.count("404 (Not Found)") == 5 and "and 4 more" in done.err
 
 
@@ -706,8 +706,8 @@ def test_a_dead_server_is_given_up(run, server, monkeypatch):
             server.fail(path, status(500))
     done = run("--retry=0", "--num-workers=1")
     assert done.code == 1
-    assert "3 pictures in a row failed: giving up" in done.out
-    assert "40 of 40 pictures are missing" in done.err and "37 were not tried, run the same command again" in done.err
+    assert "3 images in a row failed: giving up" in done.out
+    assert "40 of 40 images are missing" in done.err and "37 were not tried, run the same command again" in done.err
     assert len([path for _, path, _ in server.requests if path.startswith("/i/")]) < 10
 
 
@@ -757,8 +757,8 @@ def test_nobody_there_is_said(run, server):
         (table([row(A, APPLE), row(A, APPLE)[:-20]]), "line 3: 7 fields, expected 13"),
         (table([row(A, APPLE).replace("0.750000", "wide")]), "line 2: the corners are ['0.125000', '0.250000', 'wide'"),
         (table([row(A, APPLE).replace("0.750000", "nan")]), "line 2: the corners are"),
-        (table([row("../../secret", APPLE)]), "line 2: '../../secret' is no id of a picture"),
-        (table([row(".hidden", APPLE)]), "line 2: '.hidden' is no id of a picture"),
+        (table([row("../../secret", APPLE)]), "line 2: '../../secret' is no id of an image"),
+        (table([row(".hidden", APPLE)]), "line 2: '.hidden' is no id of an image"),
         (table([row(A, APPLE)]) + b"\xff\xfe\x00\x81" * 100, "cannot be read as CSV"),
         (table(['"' + row(A, APPLE)]), "cannot be read as CSV"),
     ],
@@ -793,7 +793,7 @@ def test_more_columns_in_another_order_with_mark_and_crlf_are_fine(run, server):
 
 
 @pytest.mark.parametrize("content", [b"", jpeg(A)[:200], b"<html>", jpeg(A)[:-2]])
-def test_half_pictures_are_fetched_again(run, server, tmp_path, content):
+def test_half_images_are_fetched_again(run, server, tmp_path, content):
     path = tmp_path / "data" / "train" / f"{A}.jpg"
     path.parent.mkdir(parents=True)
     path.write_bytes(content)
@@ -803,7 +803,7 @@ def test_half_pictures_are_fetched_again(run, server, tmp_path, content):
     assert f"fetched again, as what was there was not whole: {path} is" in done.out
 
 
-def test_a_half_picture_that_cannot_be_mended_is_not_trusted(run, server, tmp_path):
+def test_a_half_image_that_cannot_be_mended_is_not_trusted(run, server, tmp_path):
     path = tmp_path / "data" / "train" / f"{A}.jpg"
     path.parent.mkdir(parents=True)
     path.write_bytes(jpeg(A)[:200])
@@ -813,7 +813,7 @@ def test_a_half_picture_that_cannot_be_mended_is_not_trusted(run, server, tmp_pa
     assert ids_of(done.root)["train"] == FRUIT["train"] - {A}
 
 
-def test_a_picture_that_ends_in_zeros_is_whole(run, server, tmp_path):
+def test_a_image_that_ends_in_zeros_is_whole(run, server, tmp_path):
     path = tmp_path / "data" / "train" / f"{A}.jpg"
     path.parent.mkdir(parents=True)
     path.write_bytes(jpeg(A) + bytes(100))
@@ -891,7 +891,7 @@ def test_two_runs_do_not_share_a_folder(run, tmp_path):
 
 
 def start(server, root, *more) -> subprocess.Popen:
-    command = [sys.executable, ROOT / "open_images_downloader.py", *words(server, root, *more)]
+    command = [sys.executable, ROOT / "open_images_downloader.py", *argv(server, root, *more)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
@@ -910,7 +910,7 @@ def interrupt(server, process, number, part=None) -> tuple[int, str]:
     return process.returncode, err
 
 
-def test_a_run_killed_among_pictures_ends_as_if_undisturbed(run, server, tmp_path):
+def test_a_run_killed_among_images_ends_as_if_undisturbed(run, server, tmp_path):
     options = ("--max-images=6", "--max-annotations-per-class=4")
     whole = contents(run(*options, root=tmp_path / "whole").root)
     last = sorted(name for name in whole if name.endswith(".jpg"))[-1]
@@ -978,7 +978,7 @@ def test_a_full_disk_is_named(run, server, name, most):
         f"resource.setrlimit(resource.RLIMIT_FSIZE, ({most}, {most}));"
         "script.cli.run(script.main, sys.argv[1:])"
     )
-    command = [sys.executable, "-c", code, *words(server, root)]
+    command = [sys.executable, "-c", code, *argv(server, root)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 2
     assert f"error: {root}{name}" in done.stderr and done.stderr.count("\n") == 1, done.stderr
@@ -1013,13 +1013,13 @@ def test_tables_as_pandas_writes_them_are_merged(run, tmp_path):
     assert len(train) == 11, "a box counts once, however its numbers are written"
 
 
-def test_boxes_of_earlier_runs_go_with_their_pictures(run):
+def test_boxes_of_earlier_runs_go_with_their_images(run):
     root = run("--class-names=Banana").root
     (root / "train" / f"{F}.jpg").unlink()
     (root / "train" / f"{B}.jpg").write_bytes(jpeg(B)[:100])
     done = run("--class-names=Orange")
-    assert "1 boxes of earlier runs left out, their pictures are no longer there" not in done.out
-    assert "2 boxes of earlier runs left out, their pictures are no longer there" in done.out
+    assert "1 boxes of earlier runs left out, their images are no longer there" not in done.out
+    assert "2 boxes of earlier runs left out, their images are no longer there" in done.out
     assert ids_of(root)["train"] == {A, C, D}
 
 
@@ -1176,7 +1176,7 @@ def test_pauses_grow_up_to_a_bound_and_each_is_said(big, tmp_path):
     fetcher._stopped.wait = pauses.append
     big.fail("/big", status(500))
     with pytest.raises(DownloadError) as caught:
-        fetcher.fetch(f"{big.address}/big", tmp_path / "big", note=lambda text, *words: notes.append(text % words))
+        fetcher.fetch(f"{big.address}/big", tmp_path / "big", note=lambda text, *argv: notes.append(text % argv))
     assert pauses == [1, 2, 4, 6, 6]
     assert notes[1] == f"{caught.value}; trying again in 2 s (2 of 5)"
     assert caught.value.status == 500 and not caught.value.permanent
@@ -1190,7 +1190,7 @@ def test_stopping_ends_pauses_and_transfers(big, tmp_path):
 
     def work():
         try:
-            fetcher.fetch(f"{big.address}/big", tmp_path / "big", note=lambda *words: paused.set())
+            fetcher.fetch(f"{big.address}/big", tmp_path / "big", note=lambda *argv: paused.set())
         except DownloadError as err:
             errors.append(str(err))
 
@@ -1258,7 +1258,7 @@ def test_tallies_count_and_choose(monkeypatch, block, classes):
     order = sorted(by_image, key=lambda image: hashlib.blake2b(image.encode(), digest_size=8).digest())
 
     def expect(tally, images):
-        assert tally.pictures() == len(images)
+        assert tally.images() == len(images)
         assert tally.boxes() == sum(len(by_image[image]) for image in images)
         for number, name in enumerate(names):
             boxes = [by_image[image].count(number) for image in images]
@@ -1279,8 +1279,8 @@ def test_tallies_count_and_choose(monkeypatch, block, classes):
 
 def test_no_rows_are_a_tally_too():
     tally = tables.Tally((), ["Apple"])
-    assert (tally.pictures(), tally.boxes(), tally.per_class()) == (0, 0, {"Apple": (0, 0)})
-    assert tally.first(3).with_boxes(3).pictures() == 0
+    assert (tally.images(), tally.boxes(), tally.per_class()) == (0, 0, {"Apple": (0, 0)})
+    assert tally.first(3).with_boxes(3).images() == 0
 
 
 @pytest.mark.parametrize(
@@ -1305,7 +1305,7 @@ def test_tables_larger_than_memory_are_sorted_alike(run, monkeypatch, tmp_path):
 
 
 def test_memory_is_a_few_bytes_a_box(tmp_path):
-    """All boxes wanted, each in a picture of its own: tally, choice and a passage over it take a fraction of the file."""
+    """All boxes wanted, each in an image of its own: tally, choice and a passage over it take a fraction of the file."""
     path, count = tmp_path / "train.csv", 10_000
     path.write_bytes(table(row(image_id(n), APPLE) for n in range(count)))
     tracemalloc.start()

@@ -1,4 +1,4 @@
-"""eval_ssd.py end to end on a few small pictures: scores, reports, options, where class names come from."""
+"""eval_ssd.py end to end on a few small images: scores, reports, options, where class names come from."""
 
 import json
 import re
@@ -52,11 +52,11 @@ def test_evaluation_options_have_effects(script, model_dir, voc_root, tmp_path, 
         return type(report)(tuple(faked))
 
     monkeypatch.setattr(eval_ssd, "evaluate", evaluate)
-    words = (f"--model={model_dir}", f"--data={voc_root}", f"--eval-dir={tmp_path}", "--device=cpu")
-    assert headline(script(eval_ssd.main, *words)) == 0.25
-    assert headline(script(eval_ssd.main, *words, "--use-2007-metric=false", "--iou-threshold=0.7")) == 0.75
+    argv = (f"--model={model_dir}", f"--data={voc_root}", f"--eval-dir={tmp_path}", "--device=cpu")
+    assert headline(script(eval_ssd.main, *argv)) == 0.25
+    assert headline(script(eval_ssd.main, *argv, "--use-2007-metric=false", "--iou-threshold=0.7")) == 0.75
     assert thresholds == [0.5, 0.7]
-    script(eval_ssd.main, *words, "--nms-method=soft", "--nms-iou-threshold=0.3")
+    script(eval_ssd.main, *argv, "--nms-method=soft", "--nms-iou-threshold=0.3")
     assert seen[0] == ("hard", 0.45)
     assert seen[-1] == ("soft", 0.3)
 
@@ -73,13 +73,13 @@ def test_a_checkpoint_copied_away_alone_needs_no_options(script, model_dir, voc_
     alone = tmp_path / "alone" / "copied.pth"
     alone.parent.mkdir()
     shutil.copy(model_dir / "best.pth", alone)
-    picture = next((voc_root / "JPEGImages").iterdir())
-    for main, words in (
+    image = next((voc_root / "JPEGImages").iterdir())
+    for main, argv in (
         (eval_ssd.main, (f"--model={alone}", f"--data={voc_root}", f"--eval-dir={tmp_path / 'eval'}")),
         (onnx_export.main, (f"--input={alone}",)),
-        (detect.main, (f"--model={alone}", f"--input={picture}", f"--output={tmp_path / 'out'}")),
+        (detect.main, (f"--model={alone}", f"--input={image}", f"--output={tmp_path / 'out'}")),
     ):
-        done = script(main, *words)
+        done = script(main, *argv)
         assert (done.code, done.err) == (0, "")
     assert (alone.parent / "mb1-ssd-lite.onnx").is_file()
     assert (alone.parent / "labels.txt").read_text().split() == ["BACKGROUND", *CLASSES]
@@ -88,23 +88,23 @@ def test_a_checkpoint_copied_away_alone_needs_no_options(script, model_dir, voc_
 def test_a_file_of_upstreams_kind_takes_labels_beside_it_or_named(script, model_dir, voc_root, tmp_path):
     weights = {key: value for key, value in read_weights(model_dir / "best.pth").items()}
     torch.save(weights, tmp_path / "plain.pth")
-    words = (
+    argv = (
         f"--model={tmp_path / 'plain.pth'}",
         f"--data={voc_root}",
         f"--eval-dir={tmp_path / 'e'}",
         "--resolution=96",
     )
-    assert_refused(script(eval_ssd.main, *words), "labels.txt")
+    assert_refused(script(eval_ssd.main, *argv), "labels.txt")
     (tmp_path / "names.txt").write_text("a\nb\n")
     assert_refused(
-        script(eval_ssd.main, *words, f"--labels={tmp_path / 'names.txt'}"),
+        script(eval_ssd.main, *argv, f"--labels={tmp_path / 'names.txt'}"),
         "names 3 classes",
         "the model has 5",
     )
     shutil.copy(voc_root / "labels.txt", tmp_path / "names.txt")
-    assert script(eval_ssd.main, *words, f"--label-file={tmp_path / 'names.txt'}").code == 0
+    assert script(eval_ssd.main, *argv, f"--label-file={tmp_path / 'names.txt'}").code == 0
     shutil.copy(model_dir / "labels.txt", tmp_path / "labels.txt")
-    assert script(eval_ssd.main, *words).code == 0
+    assert script(eval_ssd.main, *argv).code == 0
 
 
 def test_names_in_a_file_yield_to_those_in_the_checkpoint(script, model_dir, voc_root, tmp_path):

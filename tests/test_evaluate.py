@@ -87,7 +87,7 @@ def test_the_threshold_is_an_option():
     assert ap(found, truth, iou_threshold=0.3) == pytest.approx(1.0)
 
 
-def test_scores_are_ranked_over_all_pictures():
+def test_scores_are_ranked_over_all_images():
     found = [detections([OTHER], [1], [0.95]), detections([BOX], [1], [0.9])]
     truth = [annotation([BOX], [1]), annotation([BOX], [1])]
     assert ap(found, truth) == pytest.approx(0.5 * 0.5)
@@ -98,6 +98,6 @@ def test_classes_do_not_mix():
     assert ap(found, [annotation([BOX], [1])]) == 0
 
 
-def test_pictures_must_agree_in_number():
-    with pytest.raises(ValueError, match="1 pictures .* 0 annotations"):
+def test_images_must_agree_in_number():
+    with pytest.raises(ValueError, match="1 images .* 0 annotations"):
         evaluate([NOTHING], [], NAMES)

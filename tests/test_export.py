@@ -16,7 +16,7 @@ from vision.structures import DataError
 
 
 def net_for(name: str, size=None):
-    """A net whose answers depend on the picture: with default weights any comparison would pass."""
+    """A net whose answers depend on the image: with default weights any comparison would pass."""
     spec = MODELS[name]
     net = golden_net(name, config=spec.config_at(size or (300 if name == "vgg16-ssd" else (160, 128))))
     # vgg's input is 128 times as large as that of the others
@@ -45,8 +45,8 @@ def test_every_net_exports_and_agrees_with_pytorch(name, tmp_path):
     assert session.class_names == net.class_names
     assert session.net_name == name
     assert session.size == net.config.width_height
-    picture = np.random.default_rng(0).integers(0, 256, (90, 120, 3)).astype(np.uint8)
-    ours, theirs = (s.run(s.transform(picture)[None]) for s in (TorchSession(net), session))
+    image = np.random.default_rng(0).integers(0, 256, (90, 120, 3)).astype(np.uint8)
+    ours, theirs = (s.run(s.transform(image)[None]) for s in (TorchSession(net), session))
     for one, other in zip(ours, theirs, strict=True):
         torch.testing.assert_close(one, other, atol=5e-3, rtol=1e-3)
     torch.testing.assert_close(theirs[0].sum(dim=2), torch.ones(theirs[0].shape[:2]), atol=1e-4, rtol=0)

@@ -35,9 +35,9 @@ def test_export_takes_the_best_and_names_the_command(script, model_dir, tmp_path
 
 
 def test_labels_beside_an_export_are_those_of_the_model(script, model_dir, tmp_path):
-    words = (f"--input={model_dir / 'best.pth'}", f"--output={tmp_path / 'x.onnx'}")
+    argv = (f"--input={model_dir / 'best.pth'}", f"--output={tmp_path / 'x.onnx'}")
     (tmp_path / "labels.txt").write_text("ball\nboard\ncone\nstar\n")
-    done = script(onnx_export.main, *words)
+    done = script(onnx_export.main, *argv)
     assert done.code == 0
     assert (tmp_path / "labels.txt").read_text() == "ball\nboard\ncone\nstar\n"
     assert (tmp_path / "x.labels.txt").read_text().split() == ["BACKGROUND", *CLASSES]
@@ -49,17 +49,17 @@ def test_the_best_of_a_folder_is_of_the_net_asked_for(script, model_dir, voc_roo
     other = MODELS["mb1-ssd"].build(5, config=MODELS["mb1-ssd"].config_at(96))
     other.class_names = ("BACKGROUND", *CLASSES)
     other.save(str(tmp_path / "mb1-ssd-Epoch-0-Loss-0.1.pth"))
-    for main, words in (
+    for main, argv in (
         (eval_ssd.main, (f"--model={tmp_path}", f"--data={voc_root}", f"--eval-dir={tmp_path / 'e'}")),
         (detect.main, (f"--model={tmp_path}", f"--input={voc_root}/JPEGImages", f"--output={tmp_path / 'o'}")),
         (onnx_export.main, (f"--input={tmp_path}",)),
     ):
-        done = script(main, *words, "--net=mb1-ssd-lite")
+        done = script(main, *argv, "--net=mb1-ssd-lite")
         assert (done.code, done.err) == (0, "")
 
 
 @pytest.mark.parametrize(
-    ("words", "written"),
+    ("argv", "written"),
     [
         ((), "ssd-mobilenet.onnx"),
         (("--net=mb1-ssd",), "mb1-ssd.onnx"),
@@ -68,13 +68,13 @@ def test_the_best_of_a_folder_is_of_the_net_asked_for(script, model_dir, voc_roo
         (("--output=sub/my.onnx",), "../sub/my.onnx"),
     ],
 )
-def test_names_of_exported_files(script, tmp_path, monkeypatch, words, written):
+def test_names_of_exported_files(script, tmp_path, monkeypatch, argv, written):
     monkeypatch.chdir(tmp_path)
     folder = tmp_path / "model"
     net = MODELS["mb1-ssd"].build(2, config=MODELS["mb1-ssd"].config_at(96))
     net.class_names = ("BACKGROUND", "a")
     net.save(str(folder / checkpoint.file_name("mb1-ssd", 0, 1.0)))
-    done = script(onnx_export.main, "--model-dir=model", *words)
+    done = script(onnx_export.main, "--model-dir=model", *argv)
     assert (done.code, done.err) == (0, "")
     assert (folder / written).resolve().is_file()
 
@@ -85,13 +85,13 @@ def input_shape(path) -> list[int]:
 
 def test_export_options_reach_the_file(script, model_dir, tmp_path):
     source = model_dir / "best.pth"
-    for words, shape in (
+    for argv, shape in (
         ((), [1, 3, 96, 96]),
         (("--batch-size=2",), [2, 3, 96, 96]),
         (("--width=128", "--height=96"), [1, 3, 96, 128]),
         (("--resolution=128x96",), [1, 3, 96, 128]),
     ):
-        done = script(onnx_export.main, f"--input={source}", f"--output={tmp_path / 'x.onnx'}", *words)
+        done = script(onnx_export.main, f"--input={source}", f"--output={tmp_path / 'x.onnx'}", *argv)
         assert (done.code, done.err) == (0, "")
         assert input_shape(tmp_path / "x.onnx") == shape
     assert "was trained at 96x96" in done.out

@@ -1,4 +1,4 @@
-"""Formats beside VOC and Open Images, and that all of them say the same of the same pictures."""
+"""Formats beside VOC and Open Images, and that all of them say the same of the same images."""
 
 import json
 
@@ -27,7 +27,7 @@ TOLERANCE = 0.01
 
 @pytest.fixture(scope="module")
 def roots(tmp_path_factory):
-    """The same 30 pictures in every form."""
+    """The same 30 images in every form."""
     drawings = synthetic.drawings(30, 7, size=(120, 90))
     splits = {"train": drawings[:24], "test": drawings[24:]}
     folders = {name: tmp_path_factory.mktemp(name) for name in WRITERS}
@@ -68,7 +68,7 @@ def test_all_forms_say_the_same(roots, name):
         assert_same(validation, splits["test"])
 
 
-def test_a_form_without_lists_says_the_same_of_all_pictures(roots):
+def test_a_form_without_lists_says_the_same_of_all_images(roots):
     folders, splits = roots
     train, validation = open_splits("auto", [folders["kaggle"]])
     assert (len(train), len(validation)) == (24, 6)
@@ -78,15 +78,15 @@ def test_a_form_without_lists_says_the_same_of_all_pictures(roots):
 def test_forms_can_be_mixed(roots):
     folders, splits = roots
     train, validation = open_splits("auto", list(folders.values()))
-    pictures = splits["train"] + splits["test"]
-    assert len(train) + len(validation) == len(WRITERS) * len(pictures)
+    images = splits["train"] + splits["test"]
+    assert len(train) + len(validation) == len(WRITERS) * len(images)
     counts = sum(train.class_counts().values()) + sum(validation.class_counts().values())
-    assert counts == len(WRITERS) * sum(len(drawing.names) for drawing in pictures)
+    assert counts == len(WRITERS) * sum(len(drawing.names) for drawing in images)
     assert train.class_names == validation.class_names == ("BACKGROUND", *CLASSES)
 
 
 def listed(name, root, split="train"):
-    """Read what a list or folder names, without holding any picture out."""
+    """Read what a list or folder names, without holding any image out."""
     folder = open_folder(name, root)
     contents = folder.read(folder.listing(split))
     return DetectionDataset(contents.records, folder.class_names(), defects=contents.defects, **contents.origin)
@@ -111,7 +111,7 @@ def put_coco(path, **changes):
 
 
 @pytest.mark.parametrize(
-    ("file", "picture"),
+    ("file", "image"),
     [
         ("annotations/instances_val2017.json", "val2017/a.jpg"),
         ("annotations/instances_val2017.json", "images/val2017/a.jpg"),
@@ -120,9 +120,9 @@ def put_coco(path, **changes):
         ("annotations/val.json", "images/val/a.jpg"),
     ],
 )
-def test_layouts_of_coco(tmp_path, file, picture):
+def test_layouts_of_coco(tmp_path, file, image):
     put_coco(tmp_path / file)
-    put_image(tmp_path / picture)
+    put_image(tmp_path / image)
     dataset = open_dataset("coco", tmp_path, "test")
     assert dataset.class_names == ("BACKGROUND", "cat"), "a category that only groups others is none"
     assert dataset.annotation(0).boxes.tolist() == [[10, 5, 30, 35]]
@@ -137,7 +137,7 @@ def test_crowds_are_difficult_and_broken_annotations_named(tmp_path):
     dataset = listed("coco", tmp_path)
     assert dataset.annotation(0).difficult.tolist() == [True]
     assert [str(defect).partition("train.json: ")[2] for defect in [*dataset.defects, *dataset.class_defects()]] == [
-        "annotation 3 'cat' of picture a left out: its box is [], expected four numbers",
+        "annotation 3 'cat' of image a left out: its box is [], expected four numbers",
         f"1 object is left out: class 'category 9' is not in the list ['cat']; first: {tmp_path}/train.json annotation 2",
     ]
 
@@ -156,12 +156,12 @@ def test_files_that_are_no_coco(tmp_path, content, message):
         open_dataset("coco", tmp_path, "train")
 
 
-def test_coco_without_split_or_pictures(tmp_path):
+def test_coco_without_split_or_images(tmp_path):
     put_coco(tmp_path / "train.json")
-    with pytest.raises(DataError, match="its 1 pictures are too few to hold some out"):
+    with pytest.raises(DataError, match="its 1 images are too few to hold some out"):
         open_dataset("coco", tmp_path, "test")
     with pytest.raises(
-        DataError, match="none of its 1 pictures can be used; first: .*picture a.jpg left out: no such file"
+        DataError, match="none of its 1 images can be used; first: .*image a.jpg left out: no such file"
     ):
         listed("coco", tmp_path)
 
@@ -182,7 +182,7 @@ def put_yolo(root, text="0 0.5 0.5 0.2 0.4\n", image="images/train/a.jpg", confi
         ("images/train/a.jpg", "names: [cat, dog]\n", "train"),
         ("train/images/a.jpg", "names:\n  1: dog\n  0: cat\ntrain: ../train/images\n", "train"),
         ("valid/images/a.jpg", "names: [cat, dog]\nval: ../valid/images\n", "test"),
-        ("pictures/images/a.jpg", "path: /elsewhere\nnames: [cat, dog]\ntest: pictures/images\n", "test"),
+        ("images/images/a.jpg", "path: /elsewhere\nnames: [cat, dog]\ntest: images/images\n", "test"),
         ("images/val/deep/a.jpg", "names: [cat, dog]\nval: images/val\n", "test"),
     ],
 )
@@ -216,7 +216,7 @@ def test_polygons_become_boxes_and_broken_lines_are_named(tmp_path):
     ]
 
 
-def test_pictures_without_text_have_no_objects(tmp_path):
+def test_images_without_text_have_no_objects(tmp_path):
     put_yolo(tmp_path, text=None)
     assert len(listed("yolo", tmp_path).annotation(0).labels) == 0
 
@@ -226,7 +226,7 @@ def test_pictures_without_text_have_no_objects(tmp_path):
     [
         ("names: [a", "cannot be read as YAML"),
         ("- a\n", "holds no settings"),
-        ("names: [a]\n", "holds no picture"),
+        ("names: [a]\n", "holds no image"),
     ],
 )
 def test_yolo_folders_that_cannot_be_read(tmp_path, config, message):
@@ -235,5 +235,5 @@ def test_yolo_folders_that_cannot_be_read(tmp_path, config, message):
         open_dataset("yolo", tmp_path, "train")
     (tmp_path / "images" / "train").mkdir(parents=True)
     (tmp_path / "data.yaml").write_text("names: [a]\n")
-    with pytest.raises(DataError, match="holds no picture"):
+    with pytest.raises(DataError, match="holds no image"):
         listed("yolo", tmp_path)

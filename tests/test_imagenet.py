@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 import torchvision
-from conftest import assert_refused, train_words
+from conftest import assert_refused, train_argv
 from test_backbones import torchvision_model
 
 import eval_ssd
@@ -96,9 +96,9 @@ def test_what_matched_and_what_did_not_is_said_in_three_lines(written_models, ca
 
 
 def test_the_normalisation_stays_with_the_run(script, models_folder, voc_root, tmp_path):
-    small = [word for word in train_words(voc_root, tmp_path / "m") if not word.startswith(("--net", "--pretrained"))]
-    words = [*small, "--net=mb2-ssd-lite", "--epochs=1"]
-    done = script(train_ssd.main, *words, "--base-net=imagenet")
+    small = [word for word in train_argv(voc_root, tmp_path / "m") if not word.startswith(("--net", "--pretrained"))]
+    argv = [*small, "--net=mb2-ssd-lite", "--epochs=1"]
+    done = script(train_ssd.main, *argv, "--base-net=imagenet")
     assert done.code == 0, done.err
     mean = tuple(255 * value for value in (0.485, 0.456, 0.406))
 
@@ -107,9 +107,9 @@ def test_the_normalisation_stays_with_the_run(script, models_folder, voc_root, t
 
     assert config_of(tmp_path / "m/last.pth").image_mean == mean
     assert len(config_of(tmp_path / "m/last.pth").image_std) == 3
-    assert script(train_ssd.main, *words[:-1], "--epochs=2", "--resume").code == 0
+    assert script(train_ssd.main, *argv[:-1], "--epochs=2", "--resume").code == 0
     assert config_of(tmp_path / "m/last.pth").image_mean == mean
-    other = [word for word in words if not word.startswith("--model-dir")]
+    other = [word for word in argv if not word.startswith("--model-dir")]
     last = tmp_path / "m/last.pth"
     assert script(train_ssd.main, *other, f"--model-dir={tmp_path / 'n'}", f"--pretrained-ssd={last}").code == 0
     assert config_of(tmp_path / "n/last.pth").image_mean == mean
@@ -137,10 +137,10 @@ def test_files_that_do_not_fit(written_models):
 
 
 def test_nets_that_torchvision_lacks(script, voc_root, tmp_path):
-    done = script(train_ssd.main, *train_words(voc_root, tmp_path / "m"), "--base-net=imagenet")
+    done = script(train_ssd.main, *train_argv(voc_root, tmp_path / "m"), "--base-net=imagenet")
     assert done.code == 2
-    words = [word for word in train_words(voc_root, tmp_path / "m") if not word.startswith("--pretrained")]
-    done = script(train_ssd.main, *words, "--base-net=imagenet")
+    argv = [word for word in train_argv(voc_root, tmp_path / "m") if not word.startswith("--pretrained")]
+    done = script(train_ssd.main, *argv, "--base-net=imagenet")
     assert_refused(done, "torchvision has no backbone of mb1-ssd-lite; use --net=mb2-ssd-lite or sq-ssd-lite")
 
 
@@ -163,6 +163,6 @@ def test_downloads_are_checked_by_the_hash_in_their_name(models_folder, tmp_path
 
 def test_a_dry_run_does_not_fetch_it(script, voc_root, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    small = [word for word in train_words(voc_root, tmp_path / "m") if not word.startswith(("--net", "--pretrained"))]
+    small = [word for word in train_argv(voc_root, tmp_path / "m") if not word.startswith(("--net", "--pretrained"))]
     done = script(train_ssd.main, *small, "--net=mb2-ssd-lite", "--base-net=imagenet", "--dry-run")
     assert_refused(done, "models/mobilenet_v2-7ebf99e0.pth: missing, training would download it")

@@ -35,7 +35,7 @@ def test_inputs_are_not_written_to():
     assert all(torch.equal(one, other) for one, other in zip(before, given, strict=True))
 
 
-def test_pictures_without_objects_teach():
+def test_images_without_objects_teach():
     confidence = torch.randn(2, 50, 3, requires_grad=True)
     locations = torch.randn(2, 50, 4, requires_grad=True)
     labels = torch.zeros(2, 50, dtype=torch.int64)
@@ -48,7 +48,7 @@ def test_pictures_without_objects_teach():
     assert torch.isfinite(locations.grad).all()
 
 
-def test_an_empty_picture_beside_others_adds_its_negatives_and_its_weight():
+def test_an_empty_image_beside_others_adds_its_negatives_and_its_weight():
     generator = torch.Generator().manual_seed(0)
     confidence, locations = (
         torch.randn(2, 50, 3, generator=generator),
@@ -77,7 +77,7 @@ def test_infinite_targets_of_background_priors_do_not_spoil_the_loss():
     assert torch.isfinite(locations.grad).all()
 
 
-def test_no_pictures_divide_by_nothing():
+def test_no_images_divide_by_nothing():
     losses = MultiboxLoss()(
         torch.zeros(1, 0, 3), torch.zeros(1, 0, 4), torch.zeros(1, 0, dtype=torch.int64), torch.zeros(1, 0, 4)
     )

@@ -25,7 +25,7 @@ def test_golden_targets(case):
     np.testing.assert_allclose(locations.numpy(), MATCHING[f"{case}/prior_locations"], rtol=1e-5, atol=1e-5)
 
 
-def test_a_padded_batch_gives_what_each_picture_gives_alone():
+def test_a_padded_batch_gives_what_each_image_gives_alone():
     priors = center_form_to_corner_form(MOBILENETV1.at(300).priors)
     sets = [(torch.tensor(MATCHING[f"{c}/boxes"]), torch.tensor(MATCHING[f"{c}/labels"])) for c in CASES]
     sets.append((torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64)))
@@ -164,7 +164,7 @@ def test_no_intermediate_grows_with_images_or_objects(monkeypatch, images, objec
     assert 0 < largest.bytes <= max(corners, result)
 
 
-def test_mining_keeps_positives_and_the_hardest_negatives_of_each_picture():
+def test_mining_keeps_positives_and_the_hardest_negatives_of_each_image():
     loss = torch.tensor([[0.9, 0.1, 0.8, 0.3, 0.2], [0.1, 0.2, 0.3, 0.4, 0.5]])
     labels = torch.tensor([[0, 3, 0, 0, 0], [1, 0, 0, 0, 2]])
     before = loss.clone()
@@ -173,7 +173,7 @@ def test_mining_keeps_positives_and_the_hardest_negatives_of_each_picture():
     assert torch.equal(loss, before), "inputs are not written to"
 
 
-def test_mining_of_a_picture_without_positives():
+def test_mining_of_a_image_without_positives():
     loss, labels = torch.tensor([[0.3, 0.1, 0.2]]), torch.zeros(1, 3, dtype=torch.int64)
     assert hard_negative_mining(loss, labels, 3).sum() == 0
     assert hard_negative_mining(loss, labels, 3, negatives_when_empty=2).tolist() == [[True, False, True]]

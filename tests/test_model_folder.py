@@ -8,7 +8,7 @@ import sys
 
 import pytest
 import torch
-from conftest import ROOT, assert_refused, train_words
+from conftest import ROOT, assert_refused, train_argv
 
 import train_ssd
 from vision.engine import checkpoint, model_folder
@@ -17,8 +17,8 @@ from vision.structures import DataError
 
 
 def start_run(data, folder) -> subprocess.Popen:
-    words = train_words(data, folder, "--epochs=500", "--debug-steps=1", "--workers=1")
-    command = [sys.executable, str(ROOT / "train_ssd.py"), *map(str, words)]
+    argv = train_argv(data, folder, "--epochs=500", "--debug-steps=1", "--workers=1")
+    command = [sys.executable, str(ROOT / "train_ssd.py"), *map(str, argv)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=ROOT)
 
 
@@ -29,7 +29,7 @@ def test_a_second_run_is_refused_and_a_killed_one_leaves_no_lock(script, voc_roo
                 break
         files = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
         for more in ((), ("--dry-run",), ("--auto-resume",)):
-            done = script(train_ssd.main, *train_words(voc_root, tmp_path, *more))
+            done = script(train_ssd.main, *train_argv(voc_root, tmp_path, *more))
             assert_refused(
                 done,
                 f"--model-dir={tmp_path}: in use by another run, process {process.pid} on ",
@@ -39,7 +39,7 @@ def test_a_second_run_is_refused_and_a_killed_one_leaves_no_lock(script, voc_roo
         assert files.keys() <= set(tmp_path.iterdir()), "the first run's files are left alone"
         process.send_signal(signal.SIGKILL)
         process.stdout.read()
-    done = script(train_ssd.main, *train_words(voc_root, tmp_path, "--epochs=1"))
+    done = script(train_ssd.main, *train_argv(voc_root, tmp_path, "--epochs=1"))
     assert done.code == 0, done.err
 
 
@@ -75,7 +75,7 @@ def test_a_new_run_says_what_it_replaces(script, model_dir, voc_root, tmp_path):
 
     folder = tmp_path / "m"
     shutil.copytree(model_dir, folder)
-    done = script(train_ssd.main, *train_words(voc_root, folder, "--epochs=1", "--keep-checkpoints=1"))
+    done = script(train_ssd.main, *train_argv(voc_root, folder, "--epochs=1", "--keep-checkpoints=1"))
     assert done.code == 0, done.err
     assert re.search(
         rf"{folder}: holds another run \(.*--epochs=2 .*\); this one will replace its best.pth, last.pth, last.state, "
@@ -89,7 +89,7 @@ def test_a_new_run_says_what_it_replaces(script, model_dir, voc_root, tmp_path):
     )
     left = [checkpoint.parse_name(path.name).epoch for path in folder.glob("*Epoch*.pth")]
     assert left == [0], "the newest is kept, not the one of the highest epoch"
-    assert "holds another run" not in script(train_ssd.main, *train_words(voc_root, folder, "--resume")).out
+    assert "holds another run" not in script(train_ssd.main, *train_argv(voc_root, folder, "--resume")).out
 
 
 def test_what_cannot_be_read_of_another_run_is_left_out(tmp_path):
@@ -104,8 +104,8 @@ def test_what_cannot_be_read_of_another_run_is_left_out(tmp_path):
 
 def test_states_of_version_0_1_0_are_read(script, voc_root, tmp_path):
     """Its names of things; the weights are those that a run of today had."""
-    words = train_words(voc_root, tmp_path, "--epochs=2", "--batch-size=3", "--no-validation-mean-ap")
-    assert script(train_ssd.main, *words).code == 0
+    argv = train_argv(voc_root, tmp_path, "--epochs=2", "--batch-size=3", "--no-validation-mean-ap")
+    assert script(train_ssd.main, *argv).code == 0
     expected = checkpoint.load_state(tmp_path / "last.state")
     values = expected._asdict()
     progress = dict(values.pop("progress"), step=1, epoch=1)
@@ -113,7 +113,7 @@ def test_states_of_version_0_1_0_are_read(script, voc_root, tmp_path):
     former = {
         "learner": values.pop("training"),
         "position": {**progress, "of_epoch": progress.pop("epoch_losses"), "since_last": progress.pop("logged_losses")},
-        "course": {**order, "pictures": order.pop("images"), "pictures a step": order.pop("images a step")},
+        "course": {**order, "images": order.pop("images"), "images a step": order.pop("images a step")},
         "waited": values.pop("validations_since_best"),
         "choices": values.pop("compute"),
         **values,
@@ -130,7 +130,7 @@ def test_states_of_version_0_1_0_are_read(script, voc_root, tmp_path):
     assert found._replace(progress=expected.progress, training=None, random=None) == expected._replace(
         training=None, random=None
     )
-    done = script(train_ssd.main, *words, "--resume")
+    done = script(train_ssd.main, *argv, "--resume")
     assert done.code == 0, done.err
     assert "Resume: epoch 1 goes on after step 1" in done.out
     assert "begins anew" not in done.out

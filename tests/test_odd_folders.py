@@ -12,7 +12,7 @@ from PIL import Image
 import eval_ssd
 import train_ssd
 from vision.datasets import ReadingOptions, open_folder, open_splits, synthetic
-from vision.datasets.pictures import FileIndex, picture_facts, read_image
+from vision.datasets.images import FileIndex, read_image, read_image_info
 from vision.structures import DataError
 
 FIRST = "train_00000"
@@ -52,7 +52,7 @@ def kinds(dataset) -> set[str]:
 def assert_counts_add_up(dataset):
     used = sum(len(record.names) for record in dataset.records)
     assert dataset.objects_written == used + sum(defect.objects for defect in dataset.defects)
-    assert dataset.pictures_listed == len(dataset) + sum(defect.pictures for defect in dataset.defects)
+    assert dataset.images_listed == len(dataset) + sum(defect.images for defect in dataset.defects)
 
 
 def move(root, *pairs):
@@ -67,14 +67,14 @@ def move(root, *pairs):
 @pytest.mark.parametrize("images", ["JPEGImages", "images", "."])
 @pytest.mark.parametrize("test_name", ["test", "valid"])
 @pytest.mark.parametrize("wrapped", ["", "archive/data/"])
-def test_splits_first_then_annotations_and_pictures(voc, tmp_path, images, test_name, wrapped):
+def test_splits_first_then_annotations_and_images(voc, tmp_path, images, test_name, wrapped):
     root = tmp_path / "split_first"
     for split, name in (("train", "train"), ("test", test_name)):
         for number, path in enumerate(sorted((voc / "JPEGImages").glob(f"{split}*"))):
             # The same names in both splits: only the folders tell them apart.
-            picture = root / wrapped / name / images / f"{number}.jpg"
+            image = root / wrapped / name / images / f"{number}.jpg"
             annotation = root / wrapped / name / "Annotations" / f"{number}.xml"
-            for source, target in ((path, picture), (voc / "Annotations" / f"{path.stem}.xml", annotation)):
+            for source, target in ((path, image), (voc / "Annotations" / f"{path.stem}.xml", annotation)):
                 target.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy(source, target)
     expected = open_splits("voc", [voc])
@@ -115,13 +115,13 @@ def test_annotations_in_capitals(voc):
     assert sum(map(len, open_splits("auto", [voc]))) == 7
 
 
-def test_a_name_with_a_folder_is_never_another_folders_picture(tmp_path):
+def test_a_name_with_a_folder_is_never_another_folders_image(tmp_path):
     root = tmp_path / "cvat"
     synthetic.write_cvat(root, five_and_two())
     (root / "JPEGImages/train/frame_000001.jpg").unlink()
     train_set, validation = open_splits("voc", [root])
     assert len(train_set) == 4
-    assert "picture train/frame_000001 left out" in train_set.defects[1].message
+    assert "image train/frame_000001 left out" in train_set.defects[1].message
     assert not {r.image_path for r in train_set.records} & {r.image_path for r in validation.records}
     assert_counts_add_up(train_set)
 
@@ -170,7 +170,7 @@ def test_masks_are_not_taken_for_photographs(voc):
         assert all(record.image_path.parent.name == "photos" for record in split.records)
 
 
-def test_of_several_pictures_the_one_that_the_xml_names_is_taken(voc):
+def test_of_several_images_the_one_that_the_xml_names_is_taken(voc):
     Image.new("RGB", (96, 80)).save(voc / "JPEGImages" / f"{FIRST}.bmp")
     train_set, _ = open_splits("voc", [voc])
     assert train_set.records[0].image_path.suffix == ".jpg"
@@ -182,7 +182,7 @@ def test_of_several_pictures_the_one_that_the_xml_names_is_taken(voc):
     assert f"may be {FIRST}.bmp or {FIRST}.jpg" in train_set.defects[0].message
 
 
-def test_one_annotation_is_not_used_for_two_pictures(voc):
+def test_one_annotation_is_not_used_for_two_images(voc):
     shutil.copy(voc / "JPEGImages" / f"{FIRST}.jpg", voc / "JPEGImages" / f"{FIRST}.bmp")
     path = voc / "Annotations" / f"{FIRST}.xml"
     path.write_text(path.read_text().replace(f"<filename>{FIRST}.jpg</filename>", ""))
@@ -192,7 +192,7 @@ def test_one_annotation_is_not_used_for_two_pictures(voc):
     assert "annotation-repeats" in kinds(train_set)
 
 
-def test_two_annotations_of_one_picture_are_counted(voc):
+def test_two_annotations_of_one_image_are_counted(voc):
     shutil.rmtree(voc / "ImageSets")
     (voc / "Annotations/more").mkdir()
     source = voc / "Annotations" / f"{FIRST}.xml"
@@ -225,17 +225,17 @@ def test_roots_and_namespaces_of_xml(voc, old, new, left_out):
         assert len(train_set.records[0].names) == expected
 
 
-def test_pictures_without_annotation_are_counted(voc):
+def test_images_without_annotation_are_counted(voc):
     for number in (1, 3):
         (voc / "Annotations" / f"train_0000{number}.xml").unlink()
     shutil.rmtree(voc / "ImageSets")
     splits = open_splits("voc", [voc])
-    assert "2 pictures have no annotation and are not used: train_00001.jpg, train_00003.jpg" in str(
+    assert "2 images have no annotation and are not used: train_00001.jpg, train_00003.jpg" in str(
         [defect.message for split in splits for defect in split.defects]
     )
 
 
-def test_pictures_beside_a_table_are_counted(tmp_path):
+def test_images_beside_a_table_are_counted(tmp_path):
     synthetic.write_open_images(tmp_path, five_and_two())
     shutil.copy(tmp_path / "train/train00000.jpg", tmp_path / "train/other.jpg")
     train_set, _ = open_splits("open_images", [tmp_path])
@@ -273,13 +273,13 @@ def test_val_split_never_trains_on_a_test_list(voc):
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (lambda root: (root / "ImageSets/Main/test.txt").write_text("\n"), "test.txt: lists no picture; .*--val-split"),
+        (lambda root: (root / "ImageSets/Main/test.txt").write_text("\n"), "test.txt: lists no image; .*--val-split"),
         (
             lambda root: [
                 (root / "ImageSets/Main/train.txt").unlink(),
                 (root / "ImageSets/Main/test.txt").write_text("".join(f"{p.stem}\n" for p in root.glob("*/*.jpg"))),
             ],
-            "names all annotated pictures for validation, none is left to train on",
+            "names all annotated images for validation, none is left to train on",
         ),
     ],
 )
@@ -294,7 +294,7 @@ def test_a_file_in_the_place_of_a_folder(voc):
         open_splits("auto", [voc / "labels.txt"])
 
 
-def test_many_missing_pictures_are_asked_about_once(voc, monkeypatch):
+def test_many_missing_images_are_asked_about_once(voc, monkeypatch):
     from vision.datasets import voc_dataset
 
     for path in (voc / "JPEGImages").iterdir():
@@ -307,7 +307,7 @@ def test_many_missing_pictures_are_asked_about_once(voc, monkeypatch):
     assert len(calls) == 1
 
 
-# Pictures.
+# Images.
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -318,9 +318,9 @@ def test_tiffs_are_turned_once(tmp_path, orientation):
     exif = image.getexif()
     exif[0x0112] = orientation
     image.save(tmp_path / "a.tif", exif=exif)
-    facts = picture_facts(tmp_path / "a.tif")
-    found = read_image(tmp_path / "a.tif", facts.orientation)
-    assert facts.upright_size == (found.shape[1], found.shape[0])
+    info = read_image_info(tmp_path / "a.tif")
+    found = read_image(tmp_path / "a.tif", info.orientation)
+    assert info.upright_size == (found.shape[1], found.shape[0])
     from PIL import ImageOps
 
     with Image.open(tmp_path / "a.tif") as stored:
@@ -329,18 +329,18 @@ def test_tiffs_are_turned_once(tmp_path, orientation):
 
 def test_sixteen_bits_are_told_by_the_file_not_by_its_size(tmp_path):
     Image.new("RGB", (416, 160)).save(tmp_path / "a.jpg")
-    assert picture_facts(tmp_path / "a.jpg").bits == 8
+    assert read_image_info(tmp_path / "a.jpg").bits == 8
     Image.fromarray(np.full((8, 8), 40000, np.uint16)).save(tmp_path / "a.tif")
-    assert picture_facts(tmp_path / "a.tif").bits == 16
+    assert read_image_info(tmp_path / "a.tif").bits == 16
     assert read_image(tmp_path / "a.tif")[0, 0].tolist() == [155, 155, 155]
 
 
-def test_float_pictures_are_refused(tmp_path):
+def test_float_images_are_refused(tmp_path):
     Image.fromarray(np.full((8, 8), 0.5, np.float32)).save(tmp_path / "a.tif")
-    assert "floating-point" in picture_facts(tmp_path / "a.tif").error
+    assert "floating-point" in read_image_info(tmp_path / "a.tif").error
 
 
-def test_damaged_pictures_of_all_formats_are_errors_not_exceptions(tmp_path):
+def test_damaged_images_of_all_formats_are_errors_not_exceptions(tmp_path):
     rng = np.random.default_rng(3)
     image = Image.fromarray(rng.integers(0, 255, (24, 24, 3)).astype(np.uint8))
     for suffix in ("jpg", "png", "bmp", "webp", "tif"):
@@ -352,9 +352,9 @@ def test_damaged_pictures_of_all_formats_are_errors_not_exceptions(tmp_path):
                 damaged[place] = rng.integers(256)
             path = tmp_path / f"damaged{number}.{suffix}"
             path.write_bytes(damaged)
-            facts = picture_facts(path)
+            info = read_image_info(path)
             try:
-                pixels = read_image(path, facts.orientation)
+                pixels = read_image(path, info.orientation)
             except DataError as err:
                 assert path.name in str(err)
             else:
@@ -368,13 +368,13 @@ def test_what_the_system_could_not_read_is_not_remembered(voc, monkeypatch):
         raise OSError(24, "Too many open files", str(path))
 
     with monkeypatch.context() as patch:
-        patch.setattr(folder_module, "picture_facts", refuse)
+        patch.setattr(folder_module, "read_image_info", refuse)
         with pytest.raises(DataError, match="cannot be read .Too many open files"):
             open_splits("voc", [voc])
     assert len(open_splits("voc", [voc])[0]) == 5
 
 
-def test_evaluation_goes_on_after_a_damaged_picture(script, voc, model_dir, tmp_path, monkeypatch):
+def test_evaluation_goes_on_after_a_damaged_image(script, voc, model_dir, tmp_path, monkeypatch):
     path = voc / "JPEGImages/test_00000.png"
     with Image.open(voc / "JPEGImages/test_00000.jpg") as image:
         image.save(path)
@@ -382,18 +382,18 @@ def test_evaluation_goes_on_after_a_damaged_picture(script, voc, model_dir, tmp_
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 255
     path.write_bytes(content)
-    words = (f"--model={model_dir}", f"--data={voc}", f"--eval-dir={tmp_path / 'e'}", "--device=cpu")
-    done = script(eval_ssd.main, *words)
+    argv = (f"--model={model_dir}", f"--data={voc}", f"--eval-dir={tmp_path / 'e'}", "--device=cpu")
+    done = script(eval_ssd.main, *argv)
     assert (done.code, done.err) == (0, "")
     assert "test_00000.png: cannot be decoded" in done.out
-    assert "it counts as a picture on which nothing was found" in done.out
+    assert "it counts as an image on which nothing was found" in done.out
 
 
 def test_evaluation_without_a_known_class_is_refused(script, voc, model_dir, tmp_path):
     for path in (voc / "Annotations").iterdir():
         path.write_text(path.read_text().replace("<name>", "<name>other "))
-    words = (f"--model={model_dir}", f"--data={voc}", f"--eval-dir={tmp_path / 'e'}", "--device=cpu")
-    assert_refused(script(eval_ssd.main, *words), "no object is of a class that the model knows", "'ball'")
+    argv = (f"--model={model_dir}", f"--data={voc}", f"--eval-dir={tmp_path / 'e'}", "--device=cpu")
+    assert_refused(script(eval_ssd.main, *argv), "no object is of a class that the model knows", "'ball'")
 
 
 def test_training_on_difficult_objects_alone_is_refused(script, voc, tmp_path):
@@ -413,7 +413,7 @@ def edit_coco(root, edit, split="train"):
     path.write_text(json.dumps(content))
 
 
-def test_pictures_of_one_name_in_several_folders(coco):
+def test_images_of_one_name_in_several_folders(coco):
     def edit(content):
         for number, image in enumerate(content["images"]):
             move(coco, (f"train/{image['file_name']}", f"train/{'ab'[number % 2]}/{number // 2}.jpg"))
@@ -473,7 +473,7 @@ def test_cocos_with_nonsense_are_survived(coco, change, kind):
     assert_counts_add_up(train_set)
 
 
-def test_two_pictures_of_one_id_are_named(coco):
+def test_two_images_of_one_id_are_named(coco):
     edit_coco(coco, lambda content: content["images"][1].update(id=content["images"][0]["id"]))
     train_set, _ = open_splits("coco", [coco])
     assert "another one has its id 0" in str([defect.message for defect in train_set.defects])
@@ -514,7 +514,7 @@ def test_names_in_several_folders_of_yolo(yolo):
     assert list(map(len, open_splits("yolo", [yolo]))) == [4, 1]
 
 
-def test_texts_without_a_picture_and_pictures_without_a_text(yolo):
+def test_texts_without_a_image_and_images_without_a_text(yolo):
     path = yolo / "images/train/train_00000.jpg"
     path.rename(path.with_suffix(".heic"))
     (yolo / "labels/train/train_00001.txt").unlink()
@@ -523,7 +523,7 @@ def test_texts_without_a_picture_and_pictures_without_a_text(yolo):
     missing = next(defect for defect in train_set.defects if defect.kind == "image-missing")
     assert missing.objects == len(five_and_two()["train"][0].names)
     absent = next(defect for defect in train_set.defects if defect.kind == "annotation-absent")
-    assert "1 pictures have no text file, taken as without objects: train_00001" in absent.message
+    assert "1 images have no text file, taken as without objects: train_00001" in absent.message
     assert train_set.objects_written == sum(len(r.names) for r in train_set.records) + missing.objects
 
 
@@ -532,7 +532,7 @@ def test_settings_are_heeded_and_typos_in_them_named(yolo):
     assert list(map(len, open_splits("yolo", [yolo]))) == [2, 5]
     (yolo / "data.yaml").write_text("names: [ball, board, cone, star]\ntrain: pics/tarin\n")
     train_set, _ = open_splits("yolo", [yolo])
-    assert "says that pictures for train are in pics/tarin, which is not there" in train_set.defects[0].message
+    assert "says that images for train are in pics/tarin, which is not there" in train_set.defects[0].message
 
 
 def test_lists_of_yolo_in_every_spelling(yolo, monkeypatch):
@@ -608,7 +608,7 @@ def test_file_names_that_are_no_unicode(voc, script, tmp_path):
         *("--dataset-type=voc", f"--data={voc}", f"--model-dir={tmp_path / 'm'}", *SMALL, "--epochs=1"),
     )
     assert done.code == 0, done.err
-    assert json.loads((tmp_path / "m/audit.json").read_text())["train"]["pictures_listed"] == 6
+    assert json.loads((tmp_path / "m/audit.json").read_text())["train"]["images_listed"] == 6
 
 
 def test_output_that_cannot_spell_a_name(voc, tmp_path):
@@ -620,9 +620,9 @@ def test_output_that_cannot_spell_a_name(voc, tmp_path):
     for path in (voc / "Annotations").iterdir():
         path.write_text(path.read_text().replace("ball", "bä☃"))
     (voc / "labels.txt").write_text("bä☃\nboard\ncone\nstar\n")
-    words = ["--dataset-type=voc", f"--data={voc}", f"--model-dir={tmp_path / 'm'}", *SMALL, "--dry-run"]
+    argv = ["--dataset-type=voc", f"--data={voc}", f"--model-dir={tmp_path / 'm'}", *SMALL, "--dry-run"]
     done = subprocess.run(
-        [sys.executable, str(ROOT / "train_ssd.py"), *words],
+        [sys.executable, str(ROOT / "train_ssd.py"), *argv],
         env={**os.environ, "PYTHONIOENCODING": "ascii"},
         capture_output=True,
         check=False,

@@ -8,8 +8,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from vision.datasets.pictures import PictureFacts
-from vision.datasets.records import Form, RawObject, RawPicture, make_record
+from vision.datasets.images import ImageInfo
+from vision.datasets.records import Form, RawImage, RawObject, make_record
 from vision.ssd.config import MOBILENETV1
 from vision.ssd.data_preprocessing import AUGMENTATIONS, TrainAugmentation
 from vision.ssd.ssd import MatchPrior
@@ -26,15 +26,15 @@ corners = st.floats(-1e6, 1e6, allow_nan=False, width=32)
 raw_boxes = st.integers(0, 6).flatmap(lambda count: arrays.arrays(np.float64, (count, 4), elements=corners))
 
 
-FACTS = PictureFacts(WIDTH, HEIGHT, 1, "PNG", "RGB", 8, None)
+IMAGE_INFO = ImageInfo(WIDTH, HEIGHT, 1, "PNG", "RGB", 8, None)
 
 
 @given(boxes=raw_boxes, first_pixel=st.sampled_from((0, 1)), relative=st.booleans())
 @quick
-def test_what_readers_let_through_lies_in_the_picture(boxes, first_pixel, relative):
+def test_what_readers_let_through_lies_in_the_image(boxes, first_pixel, relative):
     objects = [RawObject(f"object {number}", "thing", tuple(box)) for number, box in enumerate(boxes.tolist())]
-    raw = RawPicture("a", Path("a.png"), Path("a.xml"), objects)
-    record, defects = make_record(raw, FACTS, Form(relative, first_pixel))
+    raw = RawImage("a", Path("a.png"), Path("a.xml"), objects)
+    record, defects = make_record(raw, IMAGE_INFO, Form(relative, first_pixel))
     kept = record.boxes
     assert kept.shape[1] == 4
     assert (kept >= 0).all()

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import CLASSES, ROOT, assert_refused, train_words, write_small_voc
+from conftest import CLASSES, ROOT, assert_refused, train_argv, write_small_voc
 from step_trainers import freeze_norms, join_batches, step_trainer_on
 
 import train_ssd
@@ -36,7 +36,7 @@ WORDS = ("--batch-size=3", "--no-validation-mean-ap", "--epochs=3", "--checkpoin
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory) -> Path:
-    """Nine pictures to train on: three steps an epoch."""
+    """Nine images to train on: three steps an epoch."""
     return write_small_voc(tmp_path_factory.mktemp("nine"), 9, 2)
 
 
@@ -44,7 +44,7 @@ def data(tmp_path_factory) -> Path:
 def whole(data, tmp_path_factory) -> dict:
     """The weights after an undisturbed run."""
     folder = tmp_path_factory.mktemp("whole")
-    train_ssd.main(list(train_words(data, folder, *WORDS)))
+    train_ssd.main(list(train_argv(data, folder, *WORDS)))
     return read_weights(folder / "last.pth")
 
 
@@ -81,21 +81,21 @@ def signal_after_step(at: int, number: int):
 @pytest.mark.parametrize("workers", [0, 2])
 def test_the_same_seed_gives_the_same_bits_whatever_the_workers(script, data, whole, tmp_path, workers):
     for _ in range(2 if workers else 1):
-        done = script(train_ssd.main, *train_words(data, tmp_path, *WORDS, f"--workers={workers}"))
+        done = script(train_ssd.main, *train_argv(data, tmp_path, *WORDS, f"--workers={workers}"))
         assert done.code == 0, done.err
         assert_same(whole, tmp_path)
 
 
 @pytest.mark.parametrize(("stop_after", "workers"), [(1, 0), (3, 0), (4, 0), (8, 0), (4, 2)])
 def test_a_run_stopped_anywhere_goes_on_to_the_same_bits(script, data, whole, tmp_path, workers, stop_after):
-    words = train_words(data, tmp_path, *WORDS, f"--workers={workers}")
+    argv = train_argv(data, tmp_path, *WORDS, f"--workers={workers}")
     with signal_after_step(stop_after, signal.SIGTERM) as taken:
-        done = script(train_ssd.main, *words)
+        done = script(train_ssd.main, *argv)
     assert done.code == 143
     assert "SIGTERM: finishing the step and saving" in done.out
     assert re.search(r"go on with: python3 \S+ .*--resume$", done.out.strip().splitlines()[-1])
     assert len(taken) == stop_after
-    done = script(train_ssd.main, *words, "--resume")
+    done = script(train_ssd.main, *argv, "--resume")
     assert done.code == 0, done.err
     assert f"epoch {stop_after // 3} goes on after step {stop_after % 3}" in done.out or stop_after % 3 == 0
     assert_same(whole, tmp_path)
@@ -105,17 +105,17 @@ def test_steps_are_not_repeated_and_losses_are_those_of_the_whole_run(script, da
     def lines(out):
         return re.findall(r"Epoch: \d, (?:Step: .*|Training Loss: .*|Validation Loss: .*)", out)
 
-    undisturbed = lines(script(train_ssd.main, *train_words(data, tmp_path / "a", *WORDS)).out)
-    words = train_words(data, tmp_path / "b", *WORDS)
+    undisturbed = lines(script(train_ssd.main, *train_argv(data, tmp_path / "a", *WORDS)).out)
+    argv = train_argv(data, tmp_path / "b", *WORDS)
     with signal_after_step(5, signal.SIGINT):
-        first = script(train_ssd.main, *words)
+        first = script(train_ssd.main, *argv)
     assert first.code == 130
-    second = script(train_ssd.main, *words, "--resume")
+    second = script(train_ssd.main, *argv, "--resume")
     assert lines(first.out) + lines(second.out) == undisturbed
 
 
 def test_stopping_while_validating_is_quick_and_loses_nothing(script, data, whole, tmp_path, monkeypatch):
-    words = train_words(data, tmp_path, *WORDS)
+    argv = train_argv(data, tmp_path, *WORDS)
     real = loop.validate
 
     def interrupted(*args, **rest):
@@ -124,25 +124,25 @@ def test_stopping_while_validating_is_quick_and_loses_nothing(script, data, whol
 
     with monkeypatch.context() as patch:
         patch.setattr(loop, "validate", interrupted)
-        assert script(train_ssd.main, *words).code == 143
+        assert script(train_ssd.main, *argv).code == 143
     assert not list(tmp_path.glob("*.pth"))
-    assert script(train_ssd.main, *words, "--resume").code == 0
+    assert script(train_ssd.main, *argv, "--resume").code == 0
     assert_same(whole, tmp_path)
 
 
-def test_resume_within_an_epoch_of_other_pictures_begins_it_anew(script, data, tmp_path):
+def test_resume_within_an_epoch_of_other_images_begins_it_anew(script, data, tmp_path):
     with signal_after_step(1, signal.SIGTERM):
-        script(train_ssd.main, *train_words(data, tmp_path, *WORDS))
-    done = script(train_ssd.main, *train_words(data, tmp_path, *WORDS), "--batch-size=2", "--resume")
+        script(train_ssd.main, *train_argv(data, tmp_path, *WORDS))
+    done = script(train_ssd.main, *train_argv(data, tmp_path, *WORDS), "--batch-size=2", "--resume")
     assert done.code == 0
     assert (
-        "stopped in the middle of epoch 0, with other pictures a step, batches an epoch: that epoch begins anew"
+        "stopped in the middle of epoch 0, with other images a step, batches an epoch: that epoch begins anew"
         in done.out
     )
 
 
 @pytest.mark.parametrize(
-    ("words", "expected"),
+    ("argv", "expected"),
     [
         (["--data=x"], ["--data=x", "--resume"]),
         (["--resume", "--data=x"], ["--data=x", "--resume"]),
@@ -153,9 +153,9 @@ def test_resume_within_an_epoch_of_other_pictures_begins_it_anew(script, data, t
         (["--data=x", "--auto_resume"], ["--data=x", "--auto_resume"]),
     ],
 )
-def test_the_command_that_goes_on_is_one_that_can_be_given(words, expected):
-    auto_resume = train_ssd.parse_options(words).run.auto_resume
-    command = shlex.split(resume.resume_command("python3 train_ssd.py", words, auto_resume=auto_resume))
+def test_the_command_that_goes_on_is_one_that_can_be_given(argv, expected):
+    auto_resume = train_ssd.parse_options(argv).run.auto_resume
+    command = shlex.split(resume.resume_command("python3 train_ssd.py", argv, auto_resume=auto_resume))
     assert command[:2] == ["python3", "train_ssd.py"]
     assert command[2:] == expected
     train_ssd.parse_args(command[2:])
@@ -165,8 +165,8 @@ def test_the_command_that_goes_on_is_one_that_can_be_given(words, expected):
 
 
 def start(data, folder, *more):
-    words = [sys.executable, str(ROOT / "train_ssd.py"), *train_words(data, folder, *WORDS, *more)]
-    return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=ROOT)
+    argv = [sys.executable, str(ROOT / "train_ssd.py"), *train_argv(data, folder, *WORDS, *more)]
+    return subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=ROOT)
 
 
 @pytest.mark.parametrize("number", ["SIGKILL", "SIGTERM"])
@@ -197,7 +197,7 @@ def test_a_loader_process_that_dies_is_done_without(script, data, whole, tmp_pat
             child.join()
 
     with after_step(1, kill_workers):
-        done = script(train_ssd.main, *train_words(data, tmp_path, *WORDS, "--workers=1"))
+        done = script(train_ssd.main, *train_argv(data, tmp_path, *WORDS, "--workers=1"))
     assert done.code == 0, done.err
     assert "DataLoader worker" in done.out
     assert "with batches of 3, 1 of them a step, and 0 loader processes" in done.out
@@ -213,12 +213,12 @@ def test_out_of_memory_is_answered_by_smaller_batches(script, data, tmp_path, mo
         return real(step_trainer, batches)
 
     monkeypatch.setattr(StepTrainer, "_gradients", hungry)
-    words = train_words(data, tmp_path, "--epochs=1", "--batch-size=4", "--debug-steps=1")
-    done = script(train_ssd.main, *words)
+    argv = train_argv(data, tmp_path, "--epochs=1", "--batch-size=4", "--debug-steps=1")
+    done = script(train_ssd.main, *argv)
     assert done.code == 0, done.err
     assert "CUDA out of memory" in done.out
     assert "going on at epoch 0, step 0 with batches of 2, 2 of them a step" in done.out
-    assert "Step: 2/2" in done.out, "nine pictures are as many steps as before, the last batch joined"
+    assert "Step: 2/2" in done.out, "nine images are as many steps as before, the last batch joined"
 
 
 @pytest.mark.parametrize(
@@ -243,7 +243,7 @@ def test_what_helps(err, settings, expected):
     assert reduced_settings(err, settings) == expected
 
 
-def test_losses_that_are_not_finite_leave_the_step_out_and_name_the_pictures(script, data, tmp_path, monkeypatch):
+def test_losses_that_are_not_finite_leave_the_step_out_and_name_the_images(script, data, tmp_path, monkeypatch):
     real = MultiboxLoss.forward
     calls = []
 
@@ -252,9 +252,9 @@ def test_losses_that_are_not_finite_leave_the_step_out_and_name_the_pictures(scr
         return real(self, confidence * (float("nan") if len(calls) == 2 else 1), *args)
 
     monkeypatch.setattr(MultiboxLoss, "forward", sometimes)
-    done = script(train_ssd.main, *train_words(data, tmp_path, "--epochs=1", "--batch-size=3"))
+    done = script(train_ssd.main, *train_argv(data, tmp_path, "--epochs=1", "--batch-size=3"))
     assert done.code == 0, done.err
-    line = re.search(r"the loss is not finite at epoch 0, step 2/3: step left out; its pictures: (.*)", done.out)
+    line = re.search(r"the loss is not finite at epoch 0, step 2/3: step left out; its images: (.*)", done.out)
     assert len(line[1].split(", ")) == 3
     assert all(name.startswith("train_0000") for name in line[1].split(", "))
     assert "Epoch: 0, 1 steps left out" in done.out
@@ -292,12 +292,12 @@ def test_a_full_disk_leaves_the_state_before(data, tmp_path):
 
 
 def test_a_state_that_is_cut_off_is_named_and_the_way_out(script, data, tmp_path):
-    script(train_ssd.main, *train_words(data, tmp_path, "--epochs=1"))
+    script(train_ssd.main, *train_argv(data, tmp_path, "--epochs=1"))
     content = (tmp_path / "last.state").read_bytes()
     (tmp_path / "last.state").write_bytes(content[: len(content) // 2])
-    done = script(train_ssd.main, *train_words(data, tmp_path, "--resume"))
+    done = script(train_ssd.main, *train_argv(data, tmp_path, "--resume"))
     assert_refused(done, "last.state: cannot be read as the state of a run", "resume from", "last.pth instead")
-    done = script(train_ssd.main, *train_words(data, tmp_path, f"--resume={tmp_path / 'best.pth'}", "--epochs=1"))
+    done = script(train_ssd.main, *train_argv(data, tmp_path, f"--resume={tmp_path / 'best.pth'}", "--epochs=1"))
     assert_refused(done, "last.state: cannot be read")
 
 
@@ -366,8 +366,8 @@ def test_a_rehearsal_ends_by_the_clocks_of_all(data, seconds_of_the_other, steps
 
 
 def test_accumulation_counts_steps(script, data, tmp_path):
-    words = train_words(data, tmp_path, "--epochs=1", "--batch-size=2", "--accumulate=2", "--debug-steps=1")
-    done = script(train_ssd.main, *words)
+    argv = train_argv(data, tmp_path, "--epochs=1", "--batch-size=2", "--accumulate=2", "--debug-steps=1")
+    done = script(train_ssd.main, *argv)
     assert re.findall(r"Step: (\d/\d)", done.out) == ["1/2", "2/2"], "four batches, the last of three"
 
 
@@ -411,15 +411,15 @@ def test_biases_and_norms_may_be_kept_from_decaying(data):
 
 
 def test_the_average_is_validated_saved_and_resumed(script, data, tmp_path):
-    words = train_words(data, tmp_path, *WORDS, "--ema")
-    assert script(train_ssd.main, *words).code == 0
+    argv = train_argv(data, tmp_path, *WORDS, "--ema")
+    assert script(train_ssd.main, *argv).code == 0
     state = checkpoint.load_state(tmp_path / "last.state")
     saved = read_weights(tmp_path / "last.pth")
     key = "extras.0.0.weight"
     assert torch.equal(saved[key], state.step_trainer["average"]["weights"][key])
     assert not torch.equal(saved[key], state.step_trainer["weights"][key])
     assert state.step_trainer["average"]["updates"] == 9
-    done = script(train_ssd.main, *words, "--epochs=4", "--resume")
+    done = script(train_ssd.main, *argv, "--epochs=4", "--resume")
     assert done.code == 0
     assert checkpoint.load_state(tmp_path / "last.state").step_trainer["average"]["updates"] == 12
 
@@ -464,16 +464,16 @@ def test_precision_choices(monkeypatch):
 
 
 def test_amp_reaches_the_loop_and_a_resumed_run_keeps_it(script, data, tmp_path):
-    assert script(train_ssd.main, *train_words(data, tmp_path, "--epochs=1", "--amp=bf16")).code == 0
+    assert script(train_ssd.main, *train_argv(data, tmp_path, "--epochs=1", "--amp=bf16")).code == 0
     assert checkpoint.load_state(tmp_path / "last.state").compute["amp"] == "bf16"
-    done = script(train_ssd.main, *train_words(data, tmp_path, "--epochs=2", "--resume"))
+    done = script(train_ssd.main, *train_argv(data, tmp_path, "--epochs=2", "--resume"))
     assert "precision: bf16 mixed with float32" in done.out
 
 
 def test_the_memory_format_is_measured_unless_a_seed_fixes_it(script, data, tmp_path):
-    words = [word for word in train_words(data, tmp_path, "--epochs=1") if not word.startswith("--seed")]
-    assert re.search("memory format: (channels last|contiguous), measured", script(train_ssd.main, *words).out)
-    assert "memory format" not in script(train_ssd.main, *words, "--seed=1").out
+    argv = [word for word in train_argv(data, tmp_path, "--epochs=1") if not word.startswith("--seed")]
+    assert re.search("memory format: (channels last|contiguous), measured", script(train_ssd.main, *argv).out)
+    assert "memory format" not in script(train_ssd.main, *argv, "--seed=1").out
 
 
 # The course of a run.
@@ -502,7 +502,7 @@ def test_the_presets_of_detectron():
 
 
 @pytest.mark.parametrize(
-    ("words", "expected"),
+    ("argv", "expected"),
     [
         (["--warmup-iters=4", "--warmup-factor=0"], [0, 0.25, 0.5, 0.75, 1]),
         (["--warmup-epochs=0.4", "--warmup-factor=0.5"], [0.5, 0.625, 0.75, 0.875, 1]),
@@ -510,8 +510,8 @@ def test_the_presets_of_detectron():
         (["--warmup-iters=0"], [1, 1, 1, 1, 1]),
     ],
 )
-def test_warm_up(words, expected):
-    options = train_ssd.parse_options([*words, "--scheduler=multi-step"]).schedule
+def test_warm_up(argv, expected):
+    options = train_ssd.parse_options([*argv, "--scheduler=multi-step"]).schedule
     assert factors(options, 10)[:5] == pytest.approx(expected)
 
 
@@ -522,15 +522,15 @@ def test_cosine_ends_at_zero_with_the_run():
 
 
 def test_auto_lr_scales_by_the_whole_batch(data, tmp_path, script):
-    words = train_words(data, tmp_path, "--epochs=1", "--batch-size=2", "--accumulate=4", "--warmup-iters=0")
-    done = script(train_ssd.main, *words, "--auto-lr", "--lr=0.01")
+    argv = train_argv(data, tmp_path, "--epochs=1", "--batch-size=2", "--accumulate=4", "--warmup-iters=0")
+    done = script(train_ssd.main, *argv, "--auto-lr", "--lr=0.01")
     assert "--auto-lr: rates times 2 = 8 images a step / 4" in done.out
     options = train_ssd.parse_options(["--auto-lr=32", "--lr=0.01"]).optim.scaled_to(16)
     assert (options.lr, options.base_net_lr) == (0.005, 0.0005)
 
 
 @pytest.mark.parametrize(
-    ("words", "message"),
+    ("argv", "message"),
     [
         (("--warmup-epochs=1", "--warmup-iters=5"), "leave one out"),
         (("--auto-resume", "--resume"), "contradict each other"),
@@ -542,14 +542,14 @@ def test_auto_lr_scales_by_the_whole_batch(data, tmp_path, script):
         (("--amp=fp16",), "--amp=fp16 needs a CUDA device"),
     ],
 )
-def test_options_that_are_refused(script, data, tmp_path, words, message):
-    assert_refused(script(train_ssd.main, *train_words(data, tmp_path), *words), message)
+def test_options_that_are_refused(script, data, tmp_path, argv, message):
+    assert_refused(script(train_ssd.main, *train_argv(data, tmp_path), *argv), message)
 
 
 def test_patience_ends_a_run_that_gets_no_better(script, data, tmp_path):
     # Without rates nothing gets better than the first epoch; equal counts as better, so the loss must differ.
-    words = train_words(data, tmp_path, "--epochs=9", "--lr=0.5", "--base-net-lr=0.5", "--patience=2")
-    done = script(train_ssd.main, *words, "--no-validation-mean-ap")
+    argv = train_argv(data, tmp_path, "--epochs=9", "--lr=0.5", "--base-net-lr=0.5", "--patience=2")
+    done = script(train_ssd.main, *argv, "--no-validation-mean-ap")
     assert done.code == 0, done.err
     epochs = len(re.findall(r"Epoch: \d, Validation Loss", done.out))
     with open(tmp_path / "results.csv", newline="") as file:
@@ -563,23 +563,23 @@ def test_patience_ends_a_run_that_gets_no_better(script, data, tmp_path):
 
 
 def test_keep_checkpoints_keeps_the_newest(script, data, tmp_path):
-    script(train_ssd.main, *train_words(data, tmp_path, "--epochs=4", "--keep-checkpoints=2"))
+    script(train_ssd.main, *train_argv(data, tmp_path, "--epochs=4", "--keep-checkpoints=2"))
     names = sorted(checkpoint.parse_name(path.name).epoch for path in tmp_path.glob("*Epoch*.pth"))
     assert names == [2, 3]
     assert (tmp_path / "best.pth").is_file()
 
 
 def test_auto_resume_starts_and_goes_on(script, data, tmp_path):
-    words = train_words(data, tmp_path, "--epochs=2", "--auto-resume")
-    assert "Epoch: 0, Training Loss" in script(train_ssd.main, *words).out
-    done = script(train_ssd.main, *words, "--epochs=3")
+    argv = train_argv(data, tmp_path, "--epochs=2", "--auto-resume")
+    assert "Epoch: 0, Training Loss" in script(train_ssd.main, *argv).out
+    done = script(train_ssd.main, *argv, "--epochs=3")
     assert "Epoch: 2, Training Loss" in done.out
     assert "Epoch: 1, Training Loss" not in done.out
 
 
 def test_records_of_a_run(script, data, tmp_path):
-    words = train_words(data, tmp_path, "--epochs=2", "--batch-size=3")
-    assert script(train_ssd.main, *words).code == 0
+    argv = train_argv(data, tmp_path, "--epochs=2", "--batch-size=3")
+    assert script(train_ssd.main, *argv).code == 0
     facts = json.loads((tmp_path / "args.json").read_text())
     assert facts["seed"] == 1
     assert "--epochs=2" in facts["command"]
@@ -587,7 +587,7 @@ def test_records_of_a_run(script, data, tmp_path):
     assert facts["versions"]["torch"] == torch.__version__
     assert len(set(facts["fingerprints"].values())) == 2
     before = facts["fingerprints"]
-    assert script(train_ssd.main, *words, "--epochs=3", "--resume").code == 0
+    assert script(train_ssd.main, *argv, "--epochs=3", "--resume").code == 0
     assert json.loads((tmp_path / "args.json").read_text())["fingerprints"] == before
     with open(tmp_path / "results.csv", newline="") as file:
         rows = list(csv.DictReader(file))
@@ -600,13 +600,13 @@ def test_other_classes_keep_the_rows_of_the_same_names(script, data, tmp_path):
     import shutil
 
     folder = tmp_path / "m"
-    assert script(train_ssd.main, *train_words(data, folder, "--epochs=1")).code == 0
+    assert script(train_ssd.main, *train_argv(data, folder, "--epochs=1")).code == 0
     before = read_weights(folder / "last.pth")
     other = tmp_path / "other"
     shutil.copytree(data, other)
     (other / "labels.txt").write_text("star\nhat\nball\n")
-    words = (f"--resume={folder / 'last.pth'}", "--epochs=1", "--lr=0", "--base-net-lr=0", "--weight-decay=0")
-    done = script(train_ssd.main, *train_words(other, tmp_path / "n", *words))
+    argv = (f"--resume={folder / 'last.pth'}", "--epochs=1", "--lr=0", "--base-net-lr=0", "--weight-decay=0")
+    done = script(train_ssd.main, *train_argv(other, tmp_path / "n", *argv))
     assert done.code == 0, done.err
     assert "kept ['star', 'ball'], new ['hat'], dropped ['board', 'cone']" in done.out
     after = read_weights(tmp_path / "n" / "last.pth")
@@ -620,7 +620,7 @@ def test_other_classes_keep_the_rows_of_the_same_names(script, data, tmp_path):
 
 def test_what_a_killed_run_left_half_is_removed(script, data, tmp_path):
     (tmp_path / ".last.state.x1y2z3w4.part").write_bytes(b"half")
-    done = script(train_ssd.main, *train_words(data, tmp_path, "--epochs=1"))
+    done = script(train_ssd.main, *train_argv(data, tmp_path, "--epochs=1"))
     assert "removed 1 temporary files of a run that was killed" in done.out
     assert not list(tmp_path.glob(".*"))
 

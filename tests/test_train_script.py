@@ -1,4 +1,4 @@
-"""train_ssd.py end to end on a few small pictures: files and messages, what each option reaches, starting weights, resume."""
+"""train_ssd.py end to end on a few small images: files and messages, what each option reaches, starting weights, resume."""
 
 import io
 import re
@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from conftest import CLASSES, ROOT, assert_refused, train_words
+from conftest import CLASSES, ROOT, assert_refused, train_argv
 
 import train_ssd
 from vision import cli
@@ -22,7 +22,7 @@ from vision.ssd.weights import read_weights
 
 def test_training_writes_the_documented_lines_and_files(script, voc_root, tmp_path):
     folder = tmp_path / "deep" / "model"
-    done = script(train_ssd.main, *train_words(voc_root, folder, "--epochs=1", "--batch-size=3", "--debug-steps=2"))
+    done = script(train_ssd.main, *train_argv(voc_root, folder, "--epochs=1", "--batch-size=3", "--debug-steps=2"))
     assert (done.code, done.err) == (0, "")
     number = r"-?\d+\.\d{4}"
     lines = [re.sub(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d - ", "", line) for line in done.out.splitlines()]
@@ -57,8 +57,8 @@ def test_training_writes_the_documented_lines_and_files(script, voc_root, tmp_pa
 
 
 def test_checkpoints_are_written_at_validated_epochs_and_the_last(script, voc_root, tmp_path):
-    words = ("--epochs=3", "--validation-epochs=2", "--batch-size=6", "--no-validation-mean-ap")
-    done = script(train_ssd.main, *train_words(voc_root, tmp_path, *words))
+    argv = ("--epochs=3", "--validation-epochs=2", "--batch-size=6", "--no-validation-mean-ap")
+    done = script(train_ssd.main, *train_argv(voc_root, tmp_path, *argv))
     assert done.code == 0
     epochs = sorted(named.epoch for path in tmp_path.glob("*.pth") if (named := checkpoint.parse_name(path.name)))
     assert epochs == [1, 2]
@@ -97,7 +97,7 @@ def test_tensorboard_gets_the_documented_scalars(model_dir):
 
 def test_without_tensorboard_training_goes_on(script, voc_root, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
-    done = script(train_ssd.main, *train_words(voc_root, tmp_path, "--epochs=1", "--no-validation-mean-ap"))
+    done = script(train_ssd.main, *train_argv(voc_root, tmp_path, "--epochs=1", "--no-validation-mean-ap"))
     assert done.code == 0
     assert "no curves for TensorBoard" in done.out
 
@@ -106,7 +106,7 @@ def test_without_tensorboard_training_goes_on(script, voc_root, tmp_path, monkey
 def reached(monkeypatch, voc_root, tmp_path):
     """Run train_ssd.py up to its loop, and give what the loop was given."""
 
-    def run(*words, data=None):
+    def run(*argv, data=None):
         seen = SimpleNamespace()
 
         def fit(step_trainer, train_loader, val_loader, annotations, class_names, run, **rest):
@@ -115,7 +115,7 @@ def reached(monkeypatch, voc_root, tmp_path):
 
         monkeypatch.setattr(trainer, "fit", fit)
         monkeypatch.setattr(pretrained, "fetch", lambda *args: pytest.fail("no test downloads"))
-        train_ssd.main([*train_words(data or voc_root, tmp_path / "model"), *map(str, words)])
+        train_ssd.main([*train_argv(data or voc_root, tmp_path / "model"), *map(str, argv)])
         seen.net, seen.optimizer, seen.schedule = (
             seen.step_trainer.net,
             seen.step_trainer.optimizer,
@@ -183,9 +183,9 @@ def test_run_options_reach_the_loop(reached):
     assert defaults.train_loader.batch_sampler.batch_size == 4
 
 
-@pytest.mark.parametrize("words", [("--use-cuda=false",), ("--no-cuda",), ("--device=cpu",), ("--use_cuda=False",)])
-def test_the_device_reaches_the_net(reached, words):
-    assert next(reached(*words).net.parameters()).device.type == "cpu"
+@pytest.mark.parametrize("argv", [("--use-cuda=false",), ("--no-cuda",), ("--device=cpu",), ("--use_cuda=False",)])
+def test_the_device_reaches_the_net(reached, argv):
+    assert next(reached(*argv).net.parameters()).device.type == "cpu"
 
 
 def test_device_choice(monkeypatch):
@@ -200,9 +200,9 @@ def test_device_choice(monkeypatch):
             cli.choose_device(name, use_cuda)
 
 
-@pytest.mark.parametrize("words", [(), ("--use-cuda",), ("--use-cuda=true",), ("--use-cuda=1",)])
-def test_use_cuda_is_on_by_default(words):
-    assert train_ssd.parse_args(words).use_cuda is True
+@pytest.mark.parametrize("argv", [(), ("--use-cuda",), ("--use-cuda=true",), ("--use-cuda=1",)])
+def test_use_cuda_is_on_by_default(argv):
+    assert train_ssd.parse_args(argv).use_cuda is True
 
 
 def test_resolution_and_width_reach_the_net(reached):
@@ -265,7 +265,7 @@ def test_defaults(net, dataset_type, epochs):
 def test_log_level(script, voc_root, tmp_path):
     done = script(
         train_ssd.main,
-        *train_words(voc_root, tmp_path, "--epochs=1", "--no-validation-mean-ap", "--log-level=warning"),
+        *train_argv(voc_root, tmp_path, "--epochs=1", "--no-validation-mean-ap", "--log-level=warning"),
     )
     assert (done.code, done.out) == (0, "")
 
@@ -276,7 +276,7 @@ def test_a_clean_run_prints_no_warnings(voc_root, tmp_path):
         "-W",
         "default",
         ROOT / "train_ssd.py",
-        *train_words(voc_root, tmp_path, "--epochs=1", "--workers=1"),
+        *train_argv(voc_root, tmp_path, "--epochs=1", "--workers=1"),
     ]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
@@ -327,8 +327,8 @@ def test_precedence_of_starting_weights(reached, stand_in, voc_root):
 
 def test_nets_without_published_weights_start_from_scratch_and_say_so(script, voc_root, tmp_path, monkeypatch):
     monkeypatch.setattr(trainer, "fit", lambda *args, **rest: iter(()))
-    words = [word for word in train_words(voc_root, tmp_path) if word != "--pretrained-ssd=none"]
-    done = script(train_ssd.main, *words)
+    argv = [word for word in train_argv(voc_root, tmp_path) if word != "--pretrained-ssd=none"]
+    done = script(train_ssd.main, *argv)
     assert done.code == 0
     assert "no published checkpoint of mb1-ssd-lite is known" in done.out
 
@@ -337,17 +337,17 @@ def test_without_the_file_and_without_network_the_ways_out_are_named(script, voc
     monkeypatch.chdir(tmp_path)
     path = MODELS["mb1-ssd"].published_weights
     monkeypatch.setitem(pretrained.PUBLISHED, path, pretrained.PublishedFile("http://127.0.0.1:9/none.pth", 1, "0"))
-    for words in ((), (f"--pretrained-ssd={path}",), ("--pretrained-ssd=other.pth",)):
-        done = script(train_ssd.main, "--dataset-type=voc", f"--data={voc_root}", "--device=cpu", *words)
+    for argv in ((), (f"--pretrained-ssd={path}",), ("--pretrained-ssd=other.pth",)):
+        done = script(train_ssd.main, "--dataset-type=voc", f"--data={voc_root}", "--device=cpu", *argv)
         assert_refused(
-            done, "other.pth" if "other.pth" in str(words) else path, "--pretrained-ssd=none", "--base-net=FILE"
+            done, "other.pth" if "other.pth" in str(argv) else path, "--pretrained-ssd=none", "--base-net=FILE"
         )
-        assert ("download" in done.err) == ("other.pth" not in str(words))
+        assert ("download" in done.err) == ("other.pth" not in str(argv))
 
 
 @pytest.mark.parametrize("more", [("--num-workers=0", "--batch-size=4", "--epochs=100"), ()])
-def test_the_tutorials_commands_run_as_printed(stand_in, pictures, more):
-    synthetic.write_voc(stand_in / "data" / "drone", {"trainval": pictures["train"][:2], "test": pictures["test"][:1]})
+def test_the_tutorials_commands_run_as_printed(stand_in, images, more):
+    synthetic.write_voc(stand_in / "data" / "drone", {"trainval": images["train"][:2], "test": images["test"][:1]})
     command = ["--dataset-type=voc", "--data=data/drone/", "--model-dir=models/drone/", "--resolution=512"]
     done = subprocess.run(
         [sys.executable, ROOT / "train_ssd.py", *command, *more, "--epochs=1"],
@@ -361,8 +361,8 @@ def test_the_tutorials_commands_run_as_printed(stand_in, pictures, more):
 
 
 def test_what_came_from_a_file_and_what_did_not_is_said_in_three_lines(script, voc_root, model_dir, tmp_path):
-    words = [word for word in train_words(voc_root, tmp_path / "m", "--dry-run") if not word.startswith("--pretrained")]
-    done = script(train_ssd.main, *words, f"--pretrained-ssd={model_dir / 'best.pth'}")
+    argv = [word for word in train_argv(voc_root, tmp_path / "m", "--dry-run") if not word.startswith("--pretrained")]
+    done = script(train_ssd.main, *argv, f"--pretrained-ssd={model_dir / 'best.pth'}")
     assert done.code == 0, done.err
     lines = [line.partition(" - ")[2] for line in done.out.splitlines()]
     net = read_weights(model_dir / "best.pth")
@@ -378,7 +378,7 @@ def test_what_came_from_a_file_and_what_did_not_is_said_in_three_lines(script, v
     ]
     backbone = {key.removeprefix("base_net."): value for key, value in net.items() if key.startswith("base_net.")}
     torch.save(backbone, tmp_path / "base.pth")
-    done = script(train_ssd.main, *words, f"--base-net={tmp_path / 'base.pth'}")
+    done = script(train_ssd.main, *argv, f"--base-net={tmp_path / 'base.pth'}")
     came = sum(not key.endswith("tracked") for key in backbone)
     assert f"Init from base net {tmp_path / 'base.pth'}: {came} of {len(trained)} weights\n" in done.out
     assert f"start anew: {heads[0]} of classification_headers, " in done.out
@@ -390,7 +390,7 @@ def test_what_came_from_a_file_and_what_did_not_is_said_in_three_lines(script, v
 
 def test_resume_from_a_checkpoint_that_has_no_state_takes_weights_only(script, voc_root, model_dir, tmp_path):
     source = next(model_dir.glob("*Epoch-0*.pth"))
-    done = script(train_ssd.main, *train_words(voc_root, tmp_path, "--epochs=1", f"--resume={source}"))
+    done = script(train_ssd.main, *train_argv(voc_root, tmp_path, "--epochs=1", f"--resume={source}"))
     assert done.code == 0
     assert "weights only" in done.out
     assert "Epoch: 0" in done.out
@@ -398,7 +398,7 @@ def test_resume_from_a_checkpoint_that_has_no_state_takes_weights_only(script, v
 
 def test_resume_of_a_finished_run_says_so(script, voc_root, model_dir, tmp_path):
     shutil.copytree(model_dir, tmp_path / "m")
-    done = script(train_ssd.main, *train_words(voc_root, tmp_path / "m", "--epochs=2", "--resume"))
+    done = script(train_ssd.main, *train_argv(voc_root, tmp_path / "m", "--epochs=2", "--resume"))
     assert done.code == 0
     assert "its 2 epochs are done; --epochs=4" in done.out
 
@@ -407,7 +407,7 @@ def test_a_refused_resume_leaves_the_labels_alone(script, own_voc, model_dir, tm
     shutil.copytree(model_dir, tmp_path / "m")
     before = (tmp_path / "m/labels.txt").read_text()
     (own_voc / "labels.txt").write_text("star\nball\n")
-    done = script(train_ssd.main, *train_words(own_voc, tmp_path / "m", "--resume", "--resolution=128"))
+    done = script(train_ssd.main, *train_argv(own_voc, tmp_path / "m", "--resume", "--resolution=128"))
     assert_refused(done, "was trained at 96x96; add --resolution=96x96")
     assert (tmp_path / "m/labels.txt").read_text() == before
 
@@ -420,12 +420,12 @@ def test_what_is_better():
 
 
 def test_batches_too_small_for_batch_norm(script, voc_root, tmp_path):
-    words = [word for word in train_words(voc_root, tmp_path / "m") if not word.startswith("--net")]
-    done = script(train_ssd.main, *words, "--net=mb2-ssd-lite", "--batch-size=1")
+    argv = [word for word in train_argv(voc_root, tmp_path / "m") if not word.startswith("--net")]
+    done = script(train_ssd.main, *argv, "--net=mb2-ssd-lite", "--batch-size=1")
     assert_refused(done, "--batch-size", "batch norm of mb2-ssd-lite at 96x96", "--batch-size=2")
-    frozen = script(train_ssd.main, *words, "--net=mb2-ssd-lite", "--batch-size=1", "--freeze-net", "--epochs=1")
+    frozen = script(train_ssd.main, *argv, "--net=mb2-ssd-lite", "--batch-size=1", "--freeze-net", "--epochs=1")
     assert frozen.code == 2, "a head has batch norm, too"
-    assert script(train_ssd.main, *train_words(voc_root, tmp_path, "--batch-size=1", "--epochs=1")).code == 0
+    assert script(train_ssd.main, *train_argv(voc_root, tmp_path, "--batch-size=1", "--epochs=1")).code == 0
 
 
 def test_resume_over_base_net_over_nothing(reached, model_dir):

@@ -11,7 +11,7 @@ from vision.transforms import transforms as T
 WIDTH, HEIGHT = 90, 60
 
 
-def picture(dtype=np.uint8) -> np.ndarray:
+def gradient_image(dtype=np.uint8) -> np.ndarray:
     rng = np.random.default_rng(5)
     coarse = rng.uniform(0, 255, (6, 9, 3)).astype(np.float32)
     return cv2.resize(coarse, (WIDTH, HEIGHT)).clip(0, 255).astype(dtype)
@@ -31,11 +31,11 @@ def test_geometric_transforms_keep_boxes_inside(transform, boxes):
     labels = LABELS[: len(boxes)]
     changed = 0
     for seed in range(60):
-        image = picture()
+        image = gradient_image()
         given = boxes.copy()
         out, moved, kept = transform(image, given, labels, rng=np.random.default_rng(seed))
         assert np.array_equal(given, boxes), "inputs are not written to"
-        assert np.array_equal(image, picture()), "inputs are not written to"
+        assert np.array_equal(image, gradient_image()), "inputs are not written to"
         assert out.dtype == np.uint8
         assert moved.shape == (len(kept), 4)
         height, width = out.shape[:2]
@@ -43,7 +43,7 @@ def test_geometric_transforms_keep_boxes_inside(transform, boxes):
         assert (moved <= (width, height, width, height)).all()
         assert (moved[:, 2:] > moved[:, :2]).all()
         assert len(boxes) == 0 or len(kept) > 0
-        changed += not np.array_equal(out, picture())
+        changed += not np.array_equal(out, gradient_image())
     assert 5 < changed < 60
 
 
@@ -52,7 +52,7 @@ def test_geometric_transforms_keep_boxes_inside(transform, boxes):
 def test_photometric_transforms_change_pixels_only(transform, dtype):
     changed = 0
     for seed in range(30):
-        image = picture(dtype)
+        image = gradient_image(dtype)
         source = (
             cv2.cvtColor(image / 255 if dtype == np.float32 else image, cv2.COLOR_RGB2HSV)
             if transform in ON_HSV
@@ -71,7 +71,9 @@ def test_photometric_transforms_change_pixels_only(transform, dtype):
 
 def test_the_same_generator_gives_the_same_and_another_gives_another():
     augment = TrainAugmentation(64, 127, 128.0)
-    one, other, third = (augment.resample(picture(), BOXES, LABELS, np.random.default_rng(seed)) for seed in (3, 3, 4))
+    one, other, third = (
+        augment.resample(gradient_image(), BOXES, LABELS, np.random.default_rng(seed)) for seed in (3, 3, 4)
+    )
     assert all(np.array_equal(a, b) for a, b in zip(one, other, strict=True))
     assert not np.array_equal(one[0], third[0])
 
@@ -81,7 +83,7 @@ def test_without_a_generator_numpys_global_seed_counts():
 
     def draws() -> list[float]:
         np.random.seed(1)
-        return [float(mirror(picture(), BOXES, LABELS)[1][0, 0]) for _ in range(20)]
+        return [float(mirror(gradient_image(), BOXES, LABELS)[1][0, 0]) for _ in range(20)]
 
     assert draws() == draws()
     assert len(set(draws())) == 2
@@ -116,13 +118,13 @@ def test_a_crop_is_overlapped_as_its_mode_asks(monkeypatch, mode):
         assert T.jaccard_numpy(BOXES, np.float32(window[:4])).max() >= mode
 
 
-def test_when_no_crop_is_good_the_picture_stays_whole(monkeypatch):
+def test_when_no_crop_is_good_the_image_stays_whole(monkeypatch):
     monkeypatch.setattr(T, "CROP_MODES", (0.9,))
     tiny = np.float32([[1, 1, 3, 3]])
     assert {window.size for window in crop_windows(tiny, 50)} == {(WIDTH, HEIGHT)}
 
 
-def test_pictures_without_objects_are_cropped_freely(monkeypatch):
+def test_images_without_objects_are_cropped_freely(monkeypatch):
     monkeypatch.setattr(T, "CROP_MODES", (0.9,))
     assert all(window.size != (WIDTH, HEIGHT) for window in crop_windows(np.zeros((0, 4), np.float32), 50))
 
@@ -149,7 +151,7 @@ def test_mirrored_windows_compose():
 
 
 def test_boxes_follow_the_pixels():
-    """A white object on black is where its box says, whatever was done to the picture."""
+    """A white object on black is where its box says, whatever was done to the image."""
     image = np.zeros((200, 300, 3), np.uint8)
     box = np.float32([[120, 60, 190, 150]])
     image[60:150, 120:190] = 255
@@ -170,9 +172,9 @@ def test_boxes_follow_the_pixels():
 def test_kinds_of_augmentation():
     def outcomes(kind):
         augment = TrainAugmentation((WIDTH, HEIGHT), 127, 128.0, kind)
-        return [augment.resample(picture(), BOXES, LABELS, np.random.default_rng(seed)) for seed in range(40)]
+        return [augment.resample(gradient_image(), BOXES, LABELS, np.random.default_rng(seed)) for seed in range(40)]
 
-    plain = TestTransform((WIDTH, HEIGHT)).resample(picture(), BOXES, LABELS)
+    plain = TestTransform((WIDTH, HEIGHT)).resample(gradient_image(), BOXES, LABELS)
     for image, boxes, labels in outcomes("none"):
         assert np.array_equal(image, plain[0])
         np.testing.assert_allclose(boxes, plain[1], atol=1e-6)
@@ -198,14 +200,14 @@ def test_expansion_is_filled_with_the_mean():
     assert (corners == (10, 20, 30)).all(axis=1).any()
 
 
-def test_render_of_a_window_beside_the_picture_is_all_fill():
-    assert (T.Window(-20, -20, -10, -10).render(picture(), (5, 5), (7, 8, 9)) == (7, 8, 9)).all()
+def test_render_of_a_window_beside_the_image_is_all_fill():
+    assert (T.Window(-20, -20, -10, -10).render(gradient_image(), (5, 5), (7, 8, 9)) == (7, 8, 9)).all()
 
 
 def test_coordinates_there_and_back():
-    _, relative, _ = T.ToPercentCoords()(picture(), BOXES, LABELS)
+    _, relative, _ = T.ToPercentCoords()(gradient_image(), BOXES, LABELS)
     np.testing.assert_allclose(relative[0], [10 / 90, 10 / 60, 40 / 90, 30 / 60], rtol=1e-6)
-    np.testing.assert_allclose(T.ToAbsoluteCoords()(picture(), relative, LABELS)[1], BOXES, rtol=1e-6)
+    np.testing.assert_allclose(T.ToAbsoluteCoords()(gradient_image(), relative, LABELS)[1], BOXES, rtol=1e-6)
 
 
 def test_small_transforms_and_compose():
@@ -231,7 +233,7 @@ def test_small_transforms_and_compose():
 
 
 def test_colour_conversions():
-    image = picture()
+    image = gradient_image()
     hsv = T.ConvertColor("RGB", "HSV")(image)[0]
     assert np.abs(T.ConvertColor("HSV", "RGB")(hsv)[0].astype(int) - image).max() <= 6
     assert np.array_equal(T.ConvertColor("RGB", "BGR")(image)[0], image[..., ::-1])
@@ -255,7 +257,7 @@ def test_jaccard_of_known_boxes():
 
 @pytest.mark.parametrize("make", [TrainAugmentation, TestTransform])
 def test_triples_for_scripts(make):
-    image, boxes, labels = make(48, np.array([127, 127, 127]), 128.0)(picture(), BOXES, LABELS)
+    image, boxes, labels = make(48, np.array([127, 127, 127]), 128.0)(gradient_image(), BOXES, LABELS)
     assert image.shape == (3, 48, 48)
     assert image.dtype == torch.float32
     assert -1 <= float(image.min()) < float(image.max()) <= 1
@@ -265,7 +267,7 @@ def test_triples_for_scripts(make):
 
 
 def test_prediction_normalises_as_the_device_does():
-    image = picture()
+    image = gradient_image()
     tensor = PredictionTransform((30, 20), (123, 117, 104), 2.0)(image)
     resized = cv2.resize(image, (30, 20), interpolation=cv2.INTER_LINEAR)
     expected = (resized.astype(np.float64) - (123, 117, 104)) / 2

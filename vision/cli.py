@@ -108,7 +108,7 @@ def add_reading_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--val-split",
         type=open_share,
-        help="share of the training pictures to hold out for validation, whatever lists there are (default: take the "
+        help="share of the training images to hold out for validation, whatever lists there are (default: take the "
         f"lists, and hold out {VAL_SPLIT} where there is none)",
     )
     parser.add_argument(

@@ -35,17 +35,17 @@ class Parser(argparse.ArgumentParser):
 
     def parse_known_args(self, args=None, namespace=None):
         """Parse, with underscores in the names of options read as hyphens."""
-        words = sys.argv[1:] if args is None else args
-        return super().parse_known_args([_kebab(word) for word in words], namespace)
+        argv = sys.argv[1:] if args is None else args
+        return super().parse_known_args([_kebab(argument) for argument in argv], namespace)
 
     def error(self, message: str) -> NoReturn:
         """Say what is wrong in one line and exit."""
         self.exit(USER_ERROR, f"{self.prog}: error: {message}\n")
 
 
-def _kebab(word: str) -> str:
-    name, equals, value = word.partition("=")
-    return name.replace("_", "-") + equals + value if name.startswith("--") else word
+def _kebab(argument: str) -> str:
+    name, equals, value = argument.partition("=")
+    return name.replace("_", "-") + equals + value if name.startswith("--") else argument
 
 
 def str2bool(text: str) -> bool:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     # Only named in annotations: what reads and writes files can do without torch's half gigabyte.
     import torch
 
-#: Suffixes of pictures that are looked for, in lower case.
+#: Suffixes of images that are looked for, in lower case.
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 
 
@@ -21,13 +21,13 @@ class DataError(ValueError):
 
 @dataclass(frozen=True)
 class Annotation:
-    """The objects of one picture.
+    """The objects of one image.
 
     Attributes:
-        boxes: (N, 4) float32, corner form x1 y1 x2 y2 in pixels of the picture, x1 <= x2 and y1 <= y2.
+        boxes: (N, 4) float32, corner form x1 y1 x2 y2 in pixels of the image, x1 <= x2 and y1 <= y2.
         labels: (N,) int64, indices into the class list; 0 is the background and never occurs.
         difficult: (N,) bool; such objects are neither required nor counted against a detector.
-        size: (width, height) of the picture in pixels.
+        size: (width, height) of the image in pixels.
 
     Raises:
         ValueError: the arrays' shapes disagree, a box is reversed or not finite, or a label is not positive.
@@ -55,13 +55,13 @@ class Annotation:
 
 
 class Sample(NamedTuple):
-    """One training picture as a loader worker yields it."""
+    """One training image as a loader worker yields it."""
 
     image: torch.Tensor  # (3, H, W) uint8 RGB, at the network's size
-    boxes: torch.Tensor  # (N, 4) float32, corner form, relative to the picture
+    boxes: torch.Tensor  # (N, 4) float32, corner form, relative to the image
     labels: torch.Tensor  # (N,) int64
-    index: int = 0  # of the picture in its dataset
-    note: str = ""  # says so where another picture or a blank one stands for one that could not be read
+    index: int = 0  # of the image in its dataset
+    note: str = ""  # says so where another image or a blank one stands for one that could not be read
 
 
 class Batch(NamedTuple):
@@ -70,12 +70,12 @@ class Batch(NamedTuple):
     images: torch.Tensor  # (B, 3, H, W) uint8 RGB
     boxes: torch.Tensor  # (B, M, 4) float32, corner form, relative
     labels: torch.Tensor  # (B, M) int64
-    indices: tuple[int, ...] = ()  # of the pictures in their dataset
+    indices: tuple[int, ...] = ()  # of the images in their dataset
     notes: tuple[str, ...] = ()  # of its samples, where there is one
 
 
 class Detections(NamedTuple):
-    """What a detector found in one picture."""
+    """What a detector found in one image."""
 
     boxes: torch.Tensor  # (N, 4) float32, corner form in pixels
     labels: torch.Tensor  # (N,) int64

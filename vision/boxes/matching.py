@@ -19,7 +19,7 @@ PAIRS_AT_ONCE = 1 << 18
 
 
 def _coordinate_planes(boxes: Tensor) -> Tensor:
-    """Give equal boxes (..., 4) whose memory holds one coordinate of all boxes after the other.
+    """Return equal boxes (..., 4) whose memory holds one coordinate of all boxes after the other.
 
     Elementwise results inherit the layout, so inner loops run over boxes instead of over two coordinates.
     """
@@ -77,7 +77,7 @@ def match_batch(
         iou_threshold: overlap from which a prior counts as an object.
 
     Returns:
-        matched boxes (B, P, 4), corner form, of each prior's object (of the first row for pictures without
+        matched boxes (B, P, 4), corner form, of each prior's object (of the first row for images without
         objects: their labels are all 0), and labels (B, P).
     """
     batch, objects = labels.shape
@@ -104,7 +104,7 @@ def match_batch(
 def assign_priors(
     gt_boxes: Tensor, gt_labels: Tensor, corner_form_priors: Tensor, iou_threshold: float
 ) -> tuple[Tensor, Tensor]:
-    """Match the priors of one picture; see `match_batch` for the rules.
+    """Match the priors of one image; see `match_batch` for the rules.
 
     Args:
         gt_boxes: (N, 4) corner form, relative.
@@ -120,13 +120,13 @@ def assign_priors(
 
 
 def hard_negative_mining(loss: Tensor, labels: Tensor, neg_pos_ratio: float, negatives_when_empty: int = 0) -> Tensor:
-    """Choose the priors whose classification counts: all positives and each picture's hardest negatives.
+    """Choose the priors whose classification counts: all positives and each image's hardest negatives.
 
     Args:
         loss: (B, P) how hard each prior is as a background, -log softmax(background).
         labels: (B, P), 0 is background.
-        neg_pos_ratio: negatives kept for each positive of the same picture.
-        negatives_when_empty: negatives kept for a picture without positives.
+        neg_pos_ratio: negatives kept for each positive of the same image.
+        negatives_when_empty: negatives kept for an image without positives.
 
     Returns:
         (B, P) bool.

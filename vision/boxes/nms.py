@@ -108,7 +108,7 @@ def multiclass_nms(
     candidate_size: int = DEFAULT_CANDIDATES,
     top_k: int = -1,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Pick the detections among a net's answers for one picture.
+    """Pick the detections among a net's answers for one image.
 
     Per class: scores above the threshold, the best `candidate_size` of them, suppression, the best `top_k`.
 

@@ -1,4 +1,4 @@
-"""Files on disk -> pictures with objects. A format is one class and one row of `DATASETS`."""
+"""Files on disk -> images with objects. A format is one class and one row of `DATASETS`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from vision.datasets.base import DetectionDataset, join
 from vision.datasets.coco import CocoFolder
-from vision.datasets.facts import FileFacts
+from vision.datasets.file_cache import FileCache
 from vision.datasets.folder import Folder, Listing, ReadingOptions, check_folder
 from vision.datasets.labels import merge
 from vision.datasets.open_images import OpenImagesFolder
@@ -91,8 +91,8 @@ def open_folder(dataset_type: str, root: str | Path, options: ReadingOptions | N
         logger.info("%s: looks like %s", root, dataset_type)
     elif not DATASETS[dataset_type].recognises(root) and (other := _format_of(root)) is not None:
         raise DataError(f"{root}: is no {dataset_type} dataset, it looks like {other}; use --dataset-type=auto")
-    facts = FileFacts.of_folder(root) if options.cache else FileFacts()
-    return DATASETS[dataset_type](root, facts, options)
+    cache = FileCache.of_folder(root) if options.cache else FileCache()
+    return DATASETS[dataset_type](root, cache, options)
 
 
 def _format_of(root: Path) -> str | None:
@@ -113,14 +113,14 @@ def open_dataset(
         root: its folder.
         split: "train" or "test".
         options: how to read.
-        progress: shows pictures going by.
+        progress: shows images going by.
 
     Raises:
         DataError: it cannot be read.
     """
     folder = open_folder(dataset_type, root, options)
     dataset = _dataset(folder, folder.split(split), progress, with_labels=True)
-    folder.facts.save()
+    folder.cache.save()
     return dataset
 
 
@@ -144,7 +144,7 @@ def open_splits(
         dataset_type: see `open_folder`; with "auto" they may differ.
         roots: their folders.
         options: how to read.
-        progress: shows pictures going by.
+        progress: shows images going by.
 
     Raises:
         DataError: one of them cannot be read.
@@ -160,5 +160,5 @@ def open_splits(
     for dataset in (train, validation):
         dataset.set_class_names(names)
     for folder in folders:
-        folder.facts.save()
+        folder.cache.save()
     return Splits(train, validation)

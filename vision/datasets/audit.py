@@ -32,11 +32,11 @@ class SplitSummary:
     """One split in numbers.
 
     Attributes:
-        title: the list or folder that names its pictures.
-        pictures_listed: by it, each once.
-        pictures: that are used.
+        title: the list or folder that names its images.
+        images_listed: by it, each once.
+        images: that are used.
         negatives: of these, how many have no object.
-        objects_written: in the files of the pictures listed, as far as these could be read.
+        objects_written: in the files of the images listed, as far as these could be read.
         objects_left_out: of these.
         objects: that are used, difficult ones included.
         difficult: of these.
@@ -44,8 +44,8 @@ class SplitSummary:
     """
 
     title: str
-    pictures_listed: int
-    pictures: int
+    images_listed: int
+    images: int
     negatives: int
     objects_written: int
     objects_left_out: int
@@ -98,8 +98,8 @@ class Audit:
             classes = ", ".join(f"{label} {count}" for label, count in split.objects_per_class.items())
             logger.info("%s: %s", name, split.title)
             logger.info(
-                "%s: %d of %d pictures used (%d without objects), %d of %d objects used (%d difficult): %s",
-                *(name, split.pictures, split.pictures_listed, split.negatives),
+                "%s: %d of %d images used (%d without objects), %d of %d objects used (%d difficult): %s",
+                *(name, split.images, split.images_listed, split.negatives),
                 *(split.objects, split.objects_written, split.difficult, classes),
             )
         boxes = self.boxes
@@ -126,7 +126,7 @@ class Audit:
             )
 
     def as_json(self) -> dict[str, Any]:
-        """Give everything as plain values."""
+        """Return everything as plain values."""
         boxes = self.boxes
         return {
             "train": vars(self.train),
@@ -155,7 +155,7 @@ class Audit:
                     "file": str(defect.source),
                     "message": defect.message,
                     "objects": defect.objects,
-                    "pictures": defect.pictures,
+                    "images": defect.images,
                 }
                 for defect in self.defects
             ],
@@ -195,8 +195,8 @@ def _summary(dataset: DetectionDataset, defects: Sequence[Defect]) -> SplitSumma
     objects = sum(counts.values())
     return SplitSummary(
         title=dataset.title,
-        pictures_listed=dataset.pictures_listed,
-        pictures=len(dataset),
+        images_listed=dataset.images_listed,
+        images=len(dataset),
         negatives=sum(not hard for hard in known),
         objects_written=dataset.objects_written,
         objects_left_out=sum(defect.objects for defect in defects),
@@ -244,7 +244,7 @@ def _look_at_boxes(
 
 
 def box_sides(dataset: DetectionDataset, network_size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """Give width and height (N, 2) of all boxes of a dataset in pixels at the network's size, and labels (N,)."""
+    """Return width and height (N, 2) of all boxes of a dataset in pixels at the network's size, and labels (N,)."""
     sides, labels = [np.zeros((0, 2), np.float32)], [np.zeros(0, np.int64)]
     for index in range(len(dataset)):
         annotation = dataset.annotation(index)
@@ -255,7 +255,7 @@ def box_sides(dataset: DetectionDataset, network_size: tuple[int, int]) -> tuple
 
 
 def overlap(train: DetectionDataset, validation: DetectionDataset) -> list[Defect]:
-    """Name the pictures that are in both splits, as the same file or as another with the same content."""
+    """Defects: images that are in both splits, as the same file or as another with the same content."""
     trained_paths = {record.image_path for record in train.records}
     same_file = [record for record in validation.records if record.image_path in trained_paths]
     rest = [record for record in validation.records if record.image_path not in trained_paths]
@@ -265,15 +265,15 @@ def overlap(train: DetectionDataset, validation: DetectionDataset) -> list[Defec
     if same_file:
         share = len(same_file) / len(validation)
         message = (
-            f"{len(same_file)} of {len(validation)} validation pictures ({share:.0%}) ARE TRAINING PICTURES too: the "
-            "results will say little about new pictures; mend the lists, or hold some out with --val-split=0.2; "
+            f"{len(same_file)} of {len(validation)} validation images ({share:.0%}) ARE TRAINING IMAGES too: the "
+            "results will say little about new images; mend the lists, or hold some out with --val-split=0.2; "
             f"first: {some(record.image_id for record in same_file)}"
         )
         defects.append(Defect("overlap", validation.source, message))
     if copies:
         message = (
-            f"{len(copies)} of {len(validation)} validation pictures ({len(copies) / len(validation):.0%}) ARE COPIES "
-            f"of training pictures under other names; first: {some(copies)}"
+            f"{len(copies)} of {len(validation)} validation images ({len(copies) / len(validation):.0%}) ARE COPIES "
+            f"of training images under other names; first: {some(copies)}"
         )
         defects.append(Defect("overlap", validation.source, message))
     return defects
@@ -295,7 +295,7 @@ def require_objects(train_set: DetectionDataset, folders: Sequence[str]) -> None
 
 
 def fingerprint(dataset: DetectionDataset) -> str:
-    """Digest what a dataset holds: contents of pictures, boxes and classes, in their order."""
+    """Digest what a dataset holds: contents of images, boxes and classes, in their order."""
     digest = hashlib.blake2b(digest_size=12)
     for record in dataset.records:
         facts = (record.image_id, record.digest, record.size, record.names, record.difficult)

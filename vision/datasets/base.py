@@ -1,4 +1,4 @@
-"""Pictures with objects, whatever format they come from: samples, class lists, balancing.
+"""Images with objects, whatever format they come from: samples, class lists, balancing.
 
 Objects are kept by class *name*, so that several datasets can be given one class list afterwards.
 """
@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
+from vision.datasets.images import read_image
 from vision.datasets.labels import merge
-from vision.datasets.pictures import read_image
 from vision.datasets.records import EXAMPLES, Defect, Record, did_you_mean, fold_name
 from vision.structures import Annotation
 
@@ -22,24 +22,24 @@ logger = logging.getLogger(__name__)
 
 
 class DetectionDataset:
-    """Pictures with objects.
+    """Images with objects.
 
     Args:
-        records: the pictures.
+        records: the images.
         class_names: BACKGROUND first; objects of other names are left out, see `class_defects`.
         transform: (image, boxes, labels) -> triple, see `__getitem__`.
         target_transform: (boxes, labels) -> pair, applied after it.
         keep_difficult: whether samples contain difficult objects; annotations always do.
         defects: what reading the files left out or mended.
-        title: says in words which pictures these are.
+        title: says in words which images these are.
         source: the file or folder that says so.
-        pictures_listed: how many pictures it names, those that were left out included.
+        images_listed: how many images it names, those that were left out included.
         objects_written: how many objects the files hold, likewise.
 
     Attributes:
         class_names: as above.
         class_dict: name -> index.
-        ids: of the pictures, strings.
+        ids: of the images, strings.
     """
 
     def __init__(
@@ -52,13 +52,13 @@ class DetectionDataset:
         defects: Sequence[Defect] = (),
         title: str = "",
         source: Path | None = None,
-        pictures_listed: int | None = None,
+        images_listed: int | None = None,
         objects_written: int | None = None,
     ) -> None:
         self.records = records
         self.title = title
         self.source = Path(title) if source is None else source
-        self.pictures_listed = len(self) if pictures_listed is None else pictures_listed
+        self.images_listed = len(self) if images_listed is None else images_listed
         written = sum(len(record.names) for record in self.records)
         self.objects_written = written if objects_written is None else objects_written
         self.transform = transform
@@ -103,7 +103,7 @@ class DetectionDataset:
         return defects
 
     def class_defects(self) -> list[Defect]:
-        """Name the objects whose classes are not in the list, and classes without objects or with names too alike."""
+        """Defects: objects whose classes are not in the list, and classes without objects or with names too alike."""
         defects = self._unknown()
         source = self.source
         known = self.class_names[1:]
@@ -122,7 +122,7 @@ class DetectionDataset:
 
     @property
     def ids(self) -> list[str]:
-        """Ids of the pictures, in order; setting them keeps the pictures of these ids."""
+        """Ids of the images, in order; setting them keeps the images of these ids."""
         return self._ids
 
     @ids.setter
@@ -132,7 +132,7 @@ class DetectionDataset:
 
     @property
     def records(self) -> list[Record]:
-        """The pictures."""
+        """The images."""
         return self._records
 
     @records.setter
@@ -144,7 +144,7 @@ class DetectionDataset:
         return len(self.records)
 
     def annotation(self, index: int) -> Annotation:
-        """Give the objects of a picture, difficult ones included, those of unknown classes not."""
+        """Return the objects of an image, difficult ones included, those of unknown classes not."""
         record = self.records[index]
         known = [place for place, name in enumerate(record.names) if name in self.class_dict]
         return Annotation(
@@ -155,24 +155,24 @@ class DetectionDataset:
         )
 
     def get_image(self, index: int) -> np.ndarray:
-        """Decode a picture, (H, W, 3) uint8 RGB, upright."""
+        """Decode an image, (H, W, 3) uint8 RGB, upright."""
         record = self.records[index]
         return read_image(record.image_path, record.orientation)
 
     def get_annotation(self, index: int) -> tuple[str, tuple[np.ndarray, np.ndarray, np.ndarray]]:
-        """Give (id, (boxes in pixels (N, 4), labels (N,), difficult (N,))), whatever `keep_difficult` says."""
+        """Return (id, (boxes in pixels (N, 4), labels (N,), difficult (N,))), whatever `keep_difficult` says."""
         annotation = self.annotation(index)
         triple = annotation.boxes, annotation.labels, annotation.difficult.astype(np.uint8)
         return self.records[index].image_id, triple
 
     def targets(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        """Give boxes in pixels (N, 4) and labels (N,) to train on."""
+        """Return boxes in pixels (N, 4) and labels (N,) to train on."""
         annotation = self.annotation(index)
         kept = np.full(len(annotation.labels), True) if self.keep_difficult else ~annotation.difficult
         return annotation.boxes[kept], annotation.labels[kept]
 
     def __getitem__(self, index: int) -> tuple:
-        """Give (image, boxes, labels), by `transform` and `target_transform` where set."""
+        """Return (image, boxes, labels), by `transform` and `target_transform` where set."""
         image = self.get_image(index)
         boxes, labels = self.targets(index)
         if self.transform is not None:
@@ -187,9 +187,9 @@ class DetectionDataset:
         return {name: counts[name] for name in self.class_names[1:]}
 
     def balance(self, rng: np.random.Generator) -> None:
-        """Keep, of each class, as many pictures as the rarest class has; drawn at random, and their union kept.
+        """Keep, of each class, as many images as the rarest class has; drawn at random, and their union kept.
 
-        Pictures without objects stay: they belong to no class.
+        Images without objects stay: they belong to no class.
         """
         holders: dict[str, list[int]] = {name: [] for name in self.class_names[1:]}
         empty = []
@@ -206,21 +206,21 @@ class DetectionDataset:
                 chosen.update(rng.choice(places, size=fewest, replace=False).tolist())
         before = self.class_counts()
         self.records = [record for place, record in enumerate(self.records) if place in chosen]
-        logger.info("balanced: objects per class %s -> %s, %d pictures", before, self.class_counts(), len(self))
+        logger.info("balanced: objects per class %s -> %s, %d images", before, self.class_counts(), len(self))
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.summary()})"
 
     def drop_negatives(self) -> None:
-        """Leave out the pictures without an object of a known class; says how many."""
+        """Leave out the images without an object of a known class; says how many."""
         kept = [record for record in self.records if any(name in self.class_dict for name in record.names)]
-        logger.info("%d pictures without objects left out, as asked; %d are left", len(self) - len(kept), len(kept))
+        logger.info("%d images without objects left out, as asked; %d are left", len(self) - len(kept), len(kept))
         self.records = kept
 
     def summary(self) -> str:
         """Say in one line what is in here."""
         counts = ", ".join(f"{name} {count}" for name, count in self.class_counts().items())
-        return f"{len(self)} pictures, objects: {counts or 'none'}"
+        return f"{len(self)} images, objects: {counts or 'none'}"
 
 
 def join(datasets: Sequence[DetectionDataset]) -> DetectionDataset:
@@ -241,7 +241,7 @@ def join(datasets: Sequence[DetectionDataset]) -> DetectionDataset:
         seen.update(paths)
         if repeated:
             objects = sum(len(record.names) for record in repeated)
-            message = f"{len(repeated)} pictures left out, another folder of --data has them: {repeated[0].image_path}"
+            message = f"{len(repeated)} images left out, another folder of --data has them: {repeated[0].image_path}"
             defects.append(Defect("annotation-repeats", dataset.source, message, objects, len(repeated)))
     return DetectionDataset(
         records,
@@ -249,6 +249,6 @@ def join(datasets: Sequence[DetectionDataset]) -> DetectionDataset:
         defects=defects,
         title=" + ".join(dataset.title for dataset in datasets),
         source=datasets[0].source,
-        pictures_listed=sum(dataset.pictures_listed for dataset in datasets),
+        images_listed=sum(dataset.images_listed for dataset in datasets),
         objects_written=sum(dataset.objects_written for dataset in datasets),
     )

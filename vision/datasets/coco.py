@@ -1,4 +1,4 @@
-"""COCO's JSON: one file per split, with its pictures beside it or in a folder of the split's name."""
+"""COCO's JSON: one file per split, with its images beside it or in a folder of the split's name."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from vision.datasets.facts import FileFacts
+from vision.datasets.file_cache import FileCache
 from vision.datasets.folder import SPLITS, Folder, Listing, ReadingOptions
+from vision.datasets.images import FileIndex
 from vision.datasets.labels import LabelList, check_labels, read_text
-from vision.datasets.pictures import FileIndex
-from vision.datasets.records import Defect, Form, RawObject, RawPicture, shorten, some
+from vision.datasets.records import Defect, Form, RawImage, RawObject, shorten, some
 from vision.structures import DataError
 
 _KEYS = ("images", "annotations", "categories")
@@ -34,14 +34,14 @@ class CocoFolder(Folder):
     name = "coco"
     form = Form(states_size=True)
 
-    def __init__(self, root: Path, facts: FileFacts | None = None, options: ReadingOptions | None = None) -> None:
-        super().__init__(root, facts, options)
+    def __init__(self, root: Path, cache: FileCache | None = None, options: ReadingOptions | None = None) -> None:
+        super().__init__(root, cache, options)
         self._files = _files(root)
         self._contents: dict[Path, dict[str, Any]] = {}
 
     @staticmethod
     def recognises(root: Path) -> bool:
-        """Tell whether a folder looks like this format."""
+        """Whether a folder looks like this format."""
         return bool(_files(root))
 
     def listing(self, split: str) -> Listing | None:
@@ -59,11 +59,11 @@ class CocoFolder(Folder):
                 "train/_annotations.coco.json"
             )
         listings = [self._listing_of(path) for path in self._files.values()]
-        pictures = [raw for listing in listings for raw in listing.pictures]
+        images = [raw for listing in listings for raw in listing.images]
         defects = [defect for listing in listings for defect in listing.defects]
         if len(listings) == 1:
             return listings[0]
-        return Listing(str(self.root), self.root, pictures, defects)
+        return Listing(str(self.root), self.root, images, defects)
 
     def written_labels(self) -> LabelList:
         """Read the categories of all files."""
@@ -71,7 +71,7 @@ class CocoFolder(Folder):
         return check_labels(list(names), next(iter(self._files.values())))
 
     def all_names(self) -> Iterator[str]:
-        """Give the names of the categories of all annotations in all files."""
+        """Return the names of the categories of all annotations in all files."""
         for path in self._files.values():
             content = self._content(path)
             names = _categories(content)
@@ -102,34 +102,32 @@ class CocoFolder(Folder):
                 )
             )
         folders = [FileIndex(folder) for folder in _image_folders(self.root, path) if folder.is_dir()]
-        pictures, defects = [], []
+        images, defects = [], []
         met: set[str] = set()
         for image in content["images"]:
             name = str(image.get("file_name", "")).replace("\\", "/")
             image_id = name.rpartition(".")[0] or name
             key = str(image.get("id"))
             if key in met or image.get("id") is None:
-                message = f"picture {image_id} left out: another one has its id {key}, or it has none"
-                own = [Defect("row-unreadable", path, message, pictures=1)]
-                pictures.append(RawPicture(image_id, None, path, defects=own))
+                message = f"image {image_id} left out: another one has its id {key}, or it has none"
+                own = [Defect("row-unreadable", path, message, images=1)]
+                images.append(RawImage(image_id, None, path, defects=own))
                 continue
             met.add(key)
             found = objects.pop(key, [])
             match = next(filter(None, (folder.find(name) for folder in folders)), None) if name else None
             own = []
             if match is None:
-                message = (
-                    f"picture {shorten(name)} left out: no such file beside {path.name} or in folders of its split"
-                )
+                message = f"image {shorten(name)} left out: no such file beside {path.name} or in folders of its split"
                 own.append(Defect("image-missing", path, message, len(found), 1))
             size = tuple(_side(image.get(side)) for side in ("width", "height"))
             stated = None if None in size else size
-            pictures.append(RawPicture(image_id, None if match is None else match.path, path, found, stated, own))
+            images.append(RawImage(image_id, None if match is None else match.path, path, found, stated, own))
         strays = [item.where for items in objects.values() for item in items]
         if strays:
-            message = f"{len(strays)} annotations left out, their image_id is of no picture; first: {strays[0]}"
+            message = f"{len(strays)} annotations left out, their image_id is of no image; first: {strays[0]}"
             defects.append(Defect("row-unreadable", path, message, len(strays)))
-        return Listing(str(path), path, pictures, defects)
+        return Listing(str(path), path, images, defects)
 
 
 def _side(value: Any) -> int | None:
@@ -163,7 +161,7 @@ def _files(root: Path) -> dict[str, Path]:
 
 
 def _first_of_objects(candidates: Iterable[Path]) -> Path | None:
-    """Choose among files the one with objects: "instances" as COCO calls it, never captions or lists of pictures."""
+    """Choose among files the one with objects: "instances" as COCO calls it, never captions or lists of images."""
     fitting = [path for path in candidates if not path.name.startswith(_OTHER_KINDS) and _looks_like_coco(path)]
     return min(fitting, key=lambda path: not path.name.startswith("instances"), default=None)
 
@@ -181,7 +179,7 @@ def _looks_like_coco(path: Path) -> bool:
 
 
 def _image_folders(root: Path, path: Path) -> list[Path]:
-    """List where the pictures of a file may lie: beside it, and in folders named as its split."""
+    """List where the images of a file may lie: beside it, and in folders named as its split."""
     splits = [name for names in SPLITS.values() for name in names if name in path.name or name == path.parent.name]
     year = "".join(character for character in path.stem if character.isdigit())
     named = [root / base / f"{split}{suffix}" for split in splits for suffix in (year, "") for base in ("", "images")]
@@ -204,7 +202,7 @@ def _is_list_of_dicts(value: Any) -> bool:
 
 
 def _categories(content: dict[str, Any]) -> dict[str, str]:
-    """Give the categories' names by id, the ids as text: some tools write numbers here and texts there."""
+    """Return the categories' names by id, the ids as text: some tools write numbers here and texts there."""
     return {
         str(category.get("id")): str(category["name"]).strip()
         for category in content["categories"]
@@ -213,13 +211,13 @@ def _categories(content: dict[str, Any]) -> dict[str, str]:
 
 
 def _name(names: dict[str, str], annotation: dict[str, Any]) -> str:
-    """Give the name of an annotation's category; of one that is not in the list, what its id is called."""
+    """Return the name of an annotation's category; of one that is not in the list, what its id is called."""
     category = str(annotation.get("category_id"))
     return names.get(category) or f"category {shorten(category, 20)}"
 
 
 def _class_names(content: dict[str, Any]) -> list[str]:
-    """Give the categories' names by id, without those that group others and have no objects of their own."""
+    """Return the categories' names by id, without those that group others and have no objects of their own."""
     used = {str(annotation.get("category_id")) for annotation in content["annotations"]}
     groups = {str(category.get("supercategory")) for category in content["categories"]}
     names = _categories(content)

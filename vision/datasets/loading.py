@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from vision.datasets.base import DetectionDataset
 from vision.structures import Batch, DataError, Sample
 
-#: Grey of a blank picture.
+#: Grey of a blank image.
 _BLANK = 127
 
 
@@ -29,13 +29,13 @@ class SampleTransform(Protocol):
     def resample(
         self, image: np.ndarray, boxes: np.ndarray, labels: np.ndarray, rng: np.random.Generator | None = None
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Bring a picture to the network's size and its boxes to relative form."""
+        """Bring an image to the network's size and its boxes to relative form."""
 
 
 class _Samples(Dataset):
     """Samples for (epoch, index) pairs.
 
-    A picture that has become unreadable since the start does not end the run: in training the next one that can be
+    An image that has become unreadable since the start does not end the run: in training the next one that can be
     read stands for it, in validation, where order counts, a blank one. Either is noted in the sample.
     """
 
@@ -55,13 +55,13 @@ class _Samples(Dataset):
         return Sample(pixels, torch.from_numpy(boxes.astype(np.float32)), torch.from_numpy(labels), index, note)
 
     def _read(self, index: int) -> tuple[np.ndarray, int, str]:
-        """Decode a picture; gives what stands for it, its index, and a note if it is another one."""
+        """Decode an image; returns what stands for it, its index, and a note if it is another one."""
         try:
             return self.dataset.get_image(index), index, ""
         except DataError as err:
             if not self.replaces:
                 width, height = self.dataset.records[index].size
-                return np.full((height, width, 3), _BLANK, np.uint8), index, f"{err}; a blank picture stands for it"
+                return np.full((height, width, 3), _BLANK, np.uint8), index, f"{err}; a blank image stands for it"
             for step in range(1, len(self.dataset)):
                 other = (index + step) % len(self.dataset)
                 with contextlib.suppress(DataError):
@@ -73,14 +73,14 @@ class _Samples(Dataset):
 class EpochBatches(Sampler[list[tuple[int, int]]]):
     """Lists of (epoch, index), in an order that depends on seed and epoch alone.
 
-    A last batch of one picture joins the batch before: batch norm needs two.
+    A last batch of one image joins the batch before: batch norm needs two.
 
     Args:
         count: of samples.
         batch_size: at the most, but for a joined last one.
         seed: of the order.
         shuffle: else in the order of the dataset.
-        least: pictures; a last batch of fewer joins the batch before, if it was not asked for batches as small.
+        least: images; a last batch of fewer joins the batch before, if it was not asked for batches as small.
     """
 
     def __init__(self, count: int, batch_size: int, seed: int = 0, shuffle: bool = True, least: int = 2) -> None:
@@ -128,7 +128,7 @@ def _start_worker(_: int) -> None:
 
 
 def end_workers(loader: DataLoader) -> None:
-    """End a loader's processes now; they do not heed the signal by which Python would end them when it exits."""
+    """End a loader's processes now; they ignore the signal by which Python would end them when it exits."""
     if loader._iterator is not None:  # no public name ends persistent workers
         loader._iterator._shutdown_workers()
         loader._iterator = None
@@ -152,7 +152,7 @@ def make_loader(
         batches: which samples, see `EpochBatches`.
         workers: processes, 0 to work in this one.
         seed: of the augmentation.
-        replaces: off for validation, where a picture that cannot be read is blank instead of another.
+        replaces: off for validation, where an image that cannot be read is blank instead of another.
         pin_memory: for a CUDA device.
 
     Returns:

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from vision.datasets.base import DetectionDataset
-from vision.datasets.facts import FileFacts
+from vision.datasets.file_cache import FileCache
 from vision.datasets.folder import Folder, Listing, ReadingOptions
+from vision.datasets.images import FileIndex
 from vision.datasets.labels import LabelList
-from vision.datasets.pictures import FileIndex
-from vision.datasets.records import Defect, Form, RawObject, RawPicture, log_defects, some
+from vision.datasets.records import Defect, Form, RawImage, RawObject, log_defects, some
 from vision.structures import DataError
 
 #: Split -> tables that are looked for, in this order.
@@ -35,13 +35,13 @@ class OpenImagesFolder(Folder):
     name = "open_images"
     form = Form(relative=True)
 
-    def __init__(self, root: Path, facts: FileFacts | None = None, options: ReadingOptions | None = None) -> None:
-        super().__init__(root, facts, options)
+    def __init__(self, root: Path, cache: FileCache | None = None, options: ReadingOptions | None = None) -> None:
+        super().__init__(root, cache, options)
         self._names: dict[str, set[str]] = {}  # of classes, per table that was read
 
     @staticmethod
     def recognises(root: Path) -> bool:
-        """Tell whether a folder looks like this format."""
+        """Whether a folder looks like this format."""
         return any(_table(root, split).is_file() for split in SPLITS)
 
     def listing(self, split: str) -> Listing | None:
@@ -54,9 +54,9 @@ class OpenImagesFolder(Folder):
         listings = [self.table_listing(split) for split in SPLITS if _table(self.root, split).is_file()]
         if not listings:
             raise DataError(f"{_table(self.root, 'train')}: no such file; found {self._found()}")
-        pictures = [raw for listing in listings for raw in listing.pictures]
+        images = [raw for listing in listings for raw in listing.images]
         defects = [defect for listing in listings for defect in listing.defects]
-        return Listing(str(self.root), self.root, pictures, defects)
+        return Listing(str(self.root), self.root, images, defects)
 
     def table_listing(self, table_split: str) -> Listing:
         """Read the table of "train", "validation" or "test".
@@ -66,7 +66,7 @@ class OpenImagesFolder(Folder):
         """
         table = _table(self.root, table_split)
         if not table.is_file():
-            raise DataError(f"{table}: no such file, the picture set of split {table_split!r}; found {self._found()}")
+            raise DataError(f"{table}: no such file, the image set of split {table_split!r}; found {self._found()}")
         defects: list[Defect] = []
         objects: dict[str, list[RawObject]] = {}
         special: dict[str, dict[str, list[str]]] = {}
@@ -74,7 +74,7 @@ class OpenImagesFolder(Folder):
         for line, row in enumerate(_rows(table), start=2):
             image_id = (row["ImageID"] or "").strip()
             if not image_id or row[None]:
-                what = "has more fields than the header" if row[None] else "names no picture"
+                what = "has more fields than the header" if row[None] else "names no image"
                 defects.append(Defect("row-unreadable", table, f"line {line} left out: it {what}", 1))
                 continue
             where = f"line {line}"
@@ -92,32 +92,32 @@ class OpenImagesFolder(Folder):
             names.add(name)
             objects.setdefault(image_id, []).append(RawObject(where, name, box, ignored, str(written)))
         self._names[table_split] = names
-        images = FileIndex(self.root / table_split)
-        pictures = []
+        files = FileIndex(self.root / table_split)
+        images = []
         for image_id, found in objects.items():
-            image = images.find(image_id)
+            image = files.find(image_id)
             image_path = None if image is None else image.path
             own = [
-                Defect(kind, table, f"picture {image_id}: {', '.join(places)} neither trained on nor counted")
+                Defect(kind, table, f"image {image_id}: {', '.join(places)} neither trained on nor counted")
                 for kind, places in special.get(image_id, {}).items()
             ]
             if image_path is None:
-                message = f"picture {image_id} left out: no picture of that name in {images.folder}"
+                message = f"image {image_id} left out: no image of that name in {files.folder}"
                 own = [Defect("image-missing", table, message, len(found), 1)]
-            pictures.append(RawPicture(image_id, image_path, table, found, defects=own))
-        used = {raw.image_path for raw in pictures}
-        free = [path for path in images.paths if images.folder / path not in used]
+            images.append(RawImage(image_id, image_path, table, found, defects=own))
+        used = {raw.image_path for raw in images}
+        free = [path for path in files.paths if files.folder / path not in used]
         if free:
-            message = f"{len(free)} pictures have no annotation and are not used: {some(free)}"
-            defects.append(Defect("image-unannotated", images.folder, message))
-        return Listing(str(table), table, pictures, defects)
+            message = f"{len(free)} images have no annotation and are not used: {some(free)}"
+            defects.append(Defect("image-unannotated", files.folder, message))
+        return Listing(str(table), table, images, defects)
 
     def written_labels(self) -> LabelList | None:
         """Open Images has no list of classes."""
         return None
 
     def all_names(self) -> Iterator[str]:
-        """Give the names of all rows of all tables."""
+        """Return the names of all rows of all tables."""
         for split in SPLITS:
             table = _table(self.root, split)
             if split not in self._names and table.is_file():
@@ -140,7 +140,7 @@ class OpenImagesDataset(DetectionDataset):
         balance_data: see `DetectionDataset.balance`; drawn from NumPy's global state.
 
     Raises:
-        DataError: folder or table are missing or cannot be read, or no picture of it can be used.
+        DataError: folder or table are missing or cannot be read, or no image of it can be used.
     """
 
     def __init__(

@@ -1,7 +1,7 @@
-"""The annotation tables of Open Images: which classes, boxes and pictures of them are wanted, and writing that down.
+"""The annotation tables of Open Images: which classes, boxes and images of them are wanted, and writing that down.
 
 The tables are far larger than memory needs to be. They are read row by row; what is kept in memory of a row is one
-64-bit number, and of a picture another.
+64-bit number, and of an image another.
 """
 
 from __future__ import annotations
@@ -165,7 +165,7 @@ class SourceTable:
         return _from_start(self._file)
 
     def boxes(self) -> Iterator[tuple[str, int]]:
-        """Read the rows as (id of the picture, place of the class in `names`)."""
+        """Read the rows as (id of the image, place of the class in `names`)."""
         for row in self.rows():
             yield row[_IMAGE_ID], self._numbers[row[_LABEL]]
 
@@ -205,7 +205,7 @@ class SourceTable:
                 if fields[_IMAGE_ID] != last_id:
                     last_id = fields[_IMAGE_ID]
                     if not _PLAIN_ID.fullmatch(last_id):
-                        found = f"{last_id!r} is no id of a picture, expected letters, digits, . - _"
+                        found = f"{last_id!r} is no id of an image, expected letters, digits, . - _"
                         raise DataError(f"{self.path}: line {reader.line_num}: {found}; {_FETCH_ANEW}")
                 if not _are_numbers(_CORNERS(fields)):
                     found = f"the corners are {list(_CORNERS(fields))}, expected numbers from 0 to 1"
@@ -282,9 +282,9 @@ def _are_numbers(texts: Sequence[str]) -> bool:
 
 
 class _Packer:
-    """Packs picture and class of a box into 64 bits: a hash of the picture's id, its lowest bits replaced by the class.
+    """Packs image and class of a box into 64 bits: a hash of the image's id, its lowest bits replaced by the class.
 
-    The hash is the same on every machine, and in no relation to what the picture shows.
+    The hash is the same on every machine, and in no relation to what the image shows.
     """
 
     def __init__(self, classes: int) -> None:
@@ -319,7 +319,7 @@ class _Groups:
         self._entries, self._boxes = array("Q", entries[order].tobytes()), array("f", boxes[order].tobytes())
 
     def cover(self, entry: int, corners: Sequence[str]) -> bool:
-        """Tell whether a box lies in that of a group of its picture and class, edges included."""
+        """Whether a box lies in that of a group of its image and class, edges included."""
         place = bisect_left(self._entries, entry)
         if place == len(self._entries) or self._entries[place] != entry:
             return False
@@ -335,19 +335,19 @@ class _Groups:
 class ClassCount(NamedTuple):
     """How often a class occurs."""
 
-    pictures: int
+    images: int
     boxes: int
 
 
 class Tally:
-    """Which classes occur how often in which pictures, 8 bytes for a box.
+    """Which classes occur how often in which images, 8 bytes for a box.
 
-    Pictures are ordered by a hash of their ids. So a choice of some of them is like a random one, but always the same,
-    whatever the order of the rows; and fewer pictures are a part of more. Two ids with one hash, which hardly ever
+    Images are ordered by a hash of their ids. So a choice of some of them is like a random one, but always the same,
+    whatever the order of the rows; and fewer images are a part of more. Two ids with one hash, which hardly ever
     happens, are taken or left together.
 
     Args:
-        boxes: (id of the picture, place of the class in `names`) each.
+        boxes: (id of the image, place of the class in `names`) each.
         names: of the classes.
     """
 
@@ -358,8 +358,8 @@ class Tally:
         self._entries = array("Q", itertools.starmap(pack, boxes))
         np.asarray(self._entries).sort()
 
-    def pictures(self) -> int:
-        """Count the pictures."""
+    def images(self) -> int:
+        """Count the images."""
         return sum(int(is_new.sum()) for _, is_new, _ in self._blocks())
 
     def boxes(self) -> int:
@@ -367,26 +367,26 @@ class Tally:
         return len(self._entries)
 
     def per_class(self) -> dict[str, ClassCount]:
-        """Count pictures and boxes of each class."""
-        pictures = np.zeros(len(self.names), np.int64)
+        """Count images and boxes of each class."""
+        images = np.zeros(len(self.names), np.int64)
         boxes = np.zeros(len(self.names), np.int64)
         for entries, _, is_new_class in self._blocks():
             numbers = (entries & np.uint64((1 << self._bits) - 1)).astype(np.int64)
             boxes += np.bincount(numbers, minlength=len(self.names))
-            pictures += np.bincount(numbers[is_new_class], minlength=len(self.names))
-        counts = zip(self.names, pictures.tolist(), boxes.tolist(), strict=True)
-        return {name: ClassCount(in_pictures, in_boxes) for name, in_pictures, in_boxes in counts}
+            images += np.bincount(numbers[is_new_class], minlength=len(self.names))
+        counts = zip(self.names, images.tolist(), boxes.tolist(), strict=True)
+        return {name: ClassCount(in_images, in_boxes) for name, in_images, in_boxes in counts}
 
     def with_boxes(self, limit: int) -> Tally:
-        """Keep pictures, in their order, that bring a class of which there are fewer than `limit` boxes so far.
+        """Keep images, in their order, that bring a class of which there are fewer than `limit` boxes so far.
 
-        Pictures are kept whole, so a class may end above the limit.
+        Images are kept whole, so a class may end above the limit.
         """
         mask = (1 << self._bits) - 1
         counts = [0] * len(self.names)
         kept = array("Q")
-        for _, picture in itertools.groupby(self._entries, key=lambda entry: entry >> self._bits):
-            entries = list(picture)
+        for _, image in itertools.groupby(self._entries, key=lambda entry: entry >> self._bits):
+            entries = list(image)
             numbers = [entry & mask for entry in entries]
             if any(counts[number] < limit for number in numbers):
                 kept.extend(entries)
@@ -394,19 +394,19 @@ class Tally:
                     counts[number] += 1
         return self._part(kept)
 
-    def first(self, pictures: int) -> Tally:
-        """Keep the first few pictures."""
+    def first(self, images: int) -> Tally:
+        """Keep the first few images."""
         passed, seen = 0, 0
         for entries, is_new, _ in self._blocks():
             begins = np.flatnonzero(is_new)
-            if seen + len(begins) > pictures:
-                return self._part(self._entries[: passed + int(begins[pictures - seen])])
+            if seen + len(begins) > images:
+                return self._part(self._entries[: passed + int(begins[images - seen])])
             seen += len(begins)
             passed += len(entries)
         return self
 
     def keys(self) -> array:
-        """Give what stands for each picture, in ascending order."""
+        """Return what stands for each image, in ascending order."""
         pieces = [entries[is_new] >> np.uint64(self._bits) for entries, is_new, _ in self._blocks()]
         keys = array("Q")
         for piece in pieces:
@@ -419,7 +419,7 @@ class Tally:
         return part
 
     def _blocks(self) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-        """Go through the entries: (some of them, which begin a picture, which begin a class in a picture)."""
+        """Go through the entries: (some of them, which begin an image, which begin a class in an image)."""
         entries, bits = np.asarray(self._entries), np.uint64(self._bits)
         for start in range(0, len(entries), _BLOCK):
             block = entries[start : start + _BLOCK]
@@ -432,19 +432,19 @@ class Tally:
             yield block, is_new, is_new_class
 
 
-def limited(found: Mapping[str, Tally], max_boxes: int | None, max_pictures: int | None) -> dict[str, Tally]:
-    """Keep some pictures of each split.
+def limited(found: Mapping[str, Tally], max_boxes: int | None, max_images: int | None) -> dict[str, Tally]:
+    """Keep some images of each split.
 
     Args:
         found: {split: what there is}.
         max_boxes: of a class in a split; see `Tally.with_boxes`. None for no limit.
-        max_pictures: in all splits together, shared in proportion to what they have left. None for no limit.
+        max_images: in all splits together, shared in proportion to what they have left. None for no limit.
     """
     kept = dict(found)
     if max_boxes is not None:
         kept = {split: tally.with_boxes(max_boxes) for split, tally in kept.items()}
-    if max_pictures is not None:
-        parts = share(max_pictures, [tally.pictures() for tally in kept.values()])
+    if max_images is not None:
+        parts = share(max_images, [tally.images() for tally in kept.values()])
         kept = {split: tally.first(part) for (split, tally), part in zip(kept.items(), parts, strict=True)}
     return kept
 
@@ -462,10 +462,10 @@ def share(total: int, sizes: Sequence[int]) -> list[int]:
 
 
 class Choice:
-    """The pictures of a split to fetch, and their boxes; 9 bytes each.
+    """The images of a split to fetch, and their boxes; 9 bytes each.
 
     Args:
-        tally: of these pictures.
+        tally: of these images.
         source: where their ids and boxes are read.
     """
 
@@ -507,13 +507,13 @@ class Choice:
         return place if place < len(self._keys) and self._keys[place] == key else None
 
 
-# Pictures and tables of ours.
+# Images and tables of ours.
 
 
-def picture_defect(path: Path) -> str | None:
+def image_defect(path: Path) -> str | None:
     """Say why a file is no whole JPEG; None if nothing speaks against it.
 
-    Pictures are not decoded: what is looked at is whether there is a beginning and an end.
+    Images are not decoded: what is looked at is whether there is a beginning and an end.
     """
     with open(path, "rb") as file:
         start = file.read(len(_JPEG_START))
@@ -534,44 +534,44 @@ class Merged(NamedTuple):
 
     Attributes:
         boxes: rows written; without any, nothing was written.
-        pictures: that these rows are of.
-        lost: rows left out as their picture is not there, by where they came from: this run, or the table before.
+        images: that these rows are of.
+        lost: rows left out as their image is not there, by where they came from: this run, or the table before.
     """
 
     boxes: int
-    pictures: int
+    images: int
     lost: tuple[int, int]
 
 
-def merge_table(path: Path, rows: Iterable[Row], pictures: Path) -> Merged:
+def merge_table(path: Path, rows: Iterable[Row], folder: Path) -> Merged:
     """Write a table of the rows given and those that an earlier run left in it.
 
     The result is sorted, so that it does not depend on the order of the rows or runs. A box counts once: of rows that
-    agree in picture, class and corners, the one whose text sorts first stays.
+    agree in image, class and corners, the one whose text sorts first stays.
 
     Args:
         path: of the table, `sub-<split>-annotations-bbox.csv`.
         rows: texts in the order of `TABLE_COLUMNS`.
-        pictures: folder of the pictures. A row whose picture is not there as a whole is left out.
+        folder: of the images. A row whose image is not there as a whole is left out.
 
     Raises:
         DataError: there is a table of another kind.
     """
     lost = [0, 0]
 
-    def having_pictures(some_rows: Iterable[Row], origin: int) -> Iterator[Row]:
+    def having_images(some_rows: Iterable[Row], origin: int) -> Iterator[Row]:
         last_id, is_there = None, False
         for row in some_rows:
             image_id = row[_IMAGE_ID]
             if image_id != last_id:
-                picture = pictures / f"{image_id}.jpg"
-                last_id, is_there = image_id, picture.is_file() and picture_defect(picture) is None
+                image = folder / f"{image_id}.jpg"
+                last_id, is_there = image_id, image.is_file() and image_defect(image) is None
             if is_there:
                 yield row
             else:
                 lost[origin] += 1
 
-    both = itertools.chain(having_pictures(_table_rows(path), 1), having_pictures(rows, 0))
+    both = itertools.chain(having_images(_table_rows(path), 1), having_images(rows, 0))
     alike = itertools.groupby(_in_order(both, path.parent), key=_identity)
     ordered = (next(group) for _, group in alike)
     first = next(ordered, None)

@@ -1,4 +1,4 @@
-"""From what a file says of a picture to a record that can be trained on, with everything wrong named on the way."""
+"""From what a file says of an image to a record that can be trained on, with everything wrong named on the way."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from vision.datasets.pictures import PictureFacts, turn_boxes
+from vision.datasets.images import ImageInfo, turn_boxes
 
 logger = logging.getLogger(__name__)
 
@@ -22,7 +22,7 @@ LEFT_OUT, MENDED, SUSPECT, NOTED = "left out", "mended", "suspect", "noted"
 #: A box with a side below this, in pixels, has no area: float32 could not tell its corners apart later.
 LEAST_SIDE = 0.01
 
-#: How far, in pixels, a box may reach out of its picture by rounding alone.
+#: How far, in pixels, a box may reach out of its image by rounding alone.
 _ROUNDING = 0.5
 
 #: How many names of many a message lists.
@@ -41,33 +41,33 @@ class Kind(NamedTuple):
 
 #: Everything that is looked for, by the name it has in audit.json.
 KINDS: Mapping[str, Kind] = {
-    "image-missing": Kind(LEFT_OUT, "pictures that are not there"),
-    "image-undecodable": Kind(LEFT_OUT, "pictures that cannot be decoded"),
-    "image-truncated": Kind(LEFT_OUT, "pictures that are cut off"),
-    "image-ambiguous": Kind(SUSPECT, "pictures of which there are several of one name"),
-    "image-unannotated": Kind(NOTED, "pictures without any annotation, which are not used"),
-    "image-suffix": Kind(NOTED, "pictures of another format than their suffix"),
-    "image-rotated": Kind(NOTED, "pictures turned upright, as their EXIF says"),
-    "image-grey": Kind(NOTED, "grey pictures, taken as RGB"),
-    "image-alpha": Kind(NOTED, "pictures with transparency, which is dropped"),
-    "image-palette": Kind(NOTED, "pictures with a palette, taken as RGB"),
-    "image-cmyk": Kind(NOTED, "CMYK pictures, taken as RGB"),
-    "image-16-bit": Kind(NOTED, "pictures of 16 bits, taken as 8"),
-    "annotation-missing": Kind(LEFT_OUT, "pictures without an annotation file"),
+    "image-missing": Kind(LEFT_OUT, "images that are not there"),
+    "image-undecodable": Kind(LEFT_OUT, "images that cannot be decoded"),
+    "image-truncated": Kind(LEFT_OUT, "images that are cut off"),
+    "image-ambiguous": Kind(SUSPECT, "images of which there are several of one name"),
+    "image-unannotated": Kind(NOTED, "images without any annotation, which are not used"),
+    "image-suffix": Kind(NOTED, "images of another format than their suffix"),
+    "image-rotated": Kind(NOTED, "images turned upright, as their EXIF says"),
+    "image-grey": Kind(NOTED, "grey images, taken as RGB"),
+    "image-alpha": Kind(NOTED, "images with transparency, which is dropped"),
+    "image-palette": Kind(NOTED, "images with a palette, taken as RGB"),
+    "image-cmyk": Kind(NOTED, "CMYK images, taken as RGB"),
+    "image-16-bit": Kind(NOTED, "images of 16 bits, taken as 8"),
+    "annotation-missing": Kind(LEFT_OUT, "images without an annotation file"),
     "annotation-repeats": Kind(LEFT_OUT, "annotations of what is annotated already"),
-    "annotation-absent": Kind(NOTED, "pictures without a text file, taken as without objects"),
+    "annotation-absent": Kind(NOTED, "images without a text file, taken as without objects"),
     "annotation-unreadable": Kind(LEFT_OUT, "annotation files that cannot be read"),
-    "size-missing": Kind(NOTED, "annotations that do not say the picture's size"),
-    "size-zero": Kind(NOTED, "annotations that say the picture has size 0"),
-    "size-differs": Kind(SUSPECT, "annotations made for a picture of another size"),
+    "size-missing": Kind(NOTED, "annotations that do not say the image's size"),
+    "size-zero": Kind(NOTED, "annotations that say the image has size 0"),
+    "size-differs": Kind(SUSPECT, "annotations made for an image of another size"),
     "name-missing": Kind(LEFT_OUT, "objects without a name"),
     "class-unknown": Kind(LEFT_OUT, "objects of classes that are not in the list"),
     "box-missing": Kind(LEFT_OUT, "objects without a box of four numbers"),
     "box-not-finite": Kind(LEFT_OUT, "boxes with numbers that are not finite"),
     "box-no-area": Kind(LEFT_OUT, "boxes without area"),
     "box-reversed": Kind(MENDED, "boxes with swapped corners"),
-    "box-outside": Kind(MENDED, "boxes that reach out of the picture, cut to it"),
-    "box-turned": Kind(MENDED, "boxes turned with their picture, as EXIF and size say"),
+    "box-outside": Kind(MENDED, "boxes that reach out of the image, cut to it"),
+    "box-turned": Kind(MENDED, "boxes turned with their image, as EXIF and size say"),
     "box-from-zero": Kind(NOTED, "boxes that begin at 0 where pixels count from 1"),
     "box-fraction": Kind(NOTED, "boxes with fractions of pixels"),
     "difficult-missing": Kind(NOTED, "objects that do not say whether they are difficult, taken as not"),
@@ -79,7 +79,7 @@ KINDS: Mapping[str, Kind] = {
     "label-background": Kind(NOTED, "backgrounds in a list of classes, which has its own"),
     "label-repeats": Kind(MENDED, "classes that a list repeats, each taken once"),
     "label-alike": Kind(SUSPECT, "classes whose names differ by case or spaces only"),
-    "overlap": Kind(SUSPECT, "pictures both trained and validated on"),
+    "overlap": Kind(SUSPECT, "images both trained and validated on"),
     "class-empty": Kind(SUSPECT, "classes without an object in a split"),
     "box-small": Kind(NOTED, "boxes too small for the network"),
     "box-unreached": Kind(NOTED, "boxes that no prior overlaps enough"),
@@ -94,14 +94,14 @@ class Defect(NamedTuple):
         source: the file.
         message: what it is and what became of it, in one line; names the object.
         objects: how many objects were left out because of it.
-        pictures: likewise.
+        images: likewise.
     """
 
     kind: str
     source: Path
     message: str
     objects: int = 0
-    pictures: int = 0
+    images: int = 0
 
     @property
     def effect(self) -> str:
@@ -130,16 +130,16 @@ class RawObject(NamedTuple):
     written: str = ""
 
 
-class RawPicture(NamedTuple):
-    """A picture as its files have it.
+class RawImage(NamedTuple):
+    """An image as its files have it.
 
     Attributes:
         image_id: its name.
         image_path: None if it was not found.
-        source: the annotation file, or the list that names the picture.
+        source: the annotation file, or the list that names the image.
         objects: on it.
         size: (width, height) as the annotation says; (0, 0) likewise; None where formats need not say it.
-        defects: what the format's reader found; any that leaves the picture out has `pictures` 1.
+        defects: what the format's reader found; any that leaves the image out has `images` 1.
     """
 
     image_id: str
@@ -151,18 +151,18 @@ class RawPicture(NamedTuple):
 
 
 class Record(NamedTuple):
-    """One picture on disk with its objects, all of which can be trained on."""
+    """One image on disk with its objects, all of which can be trained on."""
 
     image_id: str
     image_path: Path
     size: tuple[int, int]  # (width, height) in pixels, upright
-    boxes: np.ndarray  # (N, 4) float32, corner form in pixels of the upright picture, inside it, with an area
+    boxes: np.ndarray  # (N, 4) float32, corner form in pixels of the upright image, inside it, with an area
     names: tuple[str, ...]
     difficult: tuple[bool, ...]
     orientation: int = 1  # EXIF's, by which the stored pixels are turned upright
     source: Path = Path()  # where its objects are written
     places: tuple[str, ...] = ()  # what each object is called there
-    digest: str = ""  # of the picture's file
+    digest: str = ""  # of the image's file
 
     def only(self, indices: Sequence[int]) -> Record:
         """Keep some of the objects."""
@@ -174,7 +174,7 @@ class Record(NamedTuple):
         return self._replace(boxes=self.boxes[list(indices)], **picked)
 
     def what(self, place: str, name: str) -> str:
-        """Name an object of the picture, for messages behind the name of its file."""
+        """Name an object of the image, for messages behind the name of its file."""
         return _what(self.source, self.image_id, place, name)
 
 
@@ -182,9 +182,9 @@ class Form(NamedTuple):
     """How a format writes boxes.
 
     Attributes:
-        relative: to the picture, else in pixels.
+        relative: to the image, else in pixels.
         first_pixel: what the format calls the first pixel, 0 or 1.
-        states_size: whether annotations say the picture's size.
+        states_size: whether annotations say the image's size.
         whole_pixels: whether boxes are expected to end at whole pixels.
     """
 
@@ -194,38 +194,38 @@ class Form(NamedTuple):
     whole_pixels: bool = False
 
 
-def make_record(raw: RawPicture, facts: PictureFacts | None, form: Form) -> tuple[Record | None, list[Defect]]:
-    """Check a picture and its objects, clip boxes to the real picture, and name what is wrong.
+def make_record(raw: RawImage, info: ImageInfo | None, form: Form) -> tuple[Record | None, list[Defect]]:
+    """Check an image and its objects, clip boxes to the real image, and name what is wrong.
 
     Args:
         raw: as the files have it.
-        facts: about the picture's file; None if there is none.
+        info: about the image's file; None if there is none.
         form: how its boxes are written.
 
     Returns:
-        the record, None if the picture must be left out; and the defects.
+        the record, None if the image must be left out; and the defects.
     """
     defects = list(raw.defects)
-    if any(defect.pictures for defect in defects):
+    if any(defect.images for defect in defects):
         return None, defects
     lost = len(raw.objects)
-    if raw.image_path is None or facts is None:
-        defects.append(Defect("image-missing", raw.source, f"picture {raw.image_id} left out: no such file", lost, 1))
+    if raw.image_path is None or info is None:
+        defects.append(Defect("image-missing", raw.source, f"image {raw.image_id} left out: no such file", lost, 1))
         return None, defects
-    if facts.error is not None:
-        kind = "image-truncated" if facts.error.startswith("truncated") else "image-undecodable"
-        message = f"picture left out: {facts.error}; replace the file or take it out of the dataset"
+    if info.error is not None:
+        kind = "image-truncated" if info.error.startswith("truncated") else "image-undecodable"
+        message = f"image left out: {info.error}; replace the file or take it out of the dataset"
         defects.append(Defect(kind, raw.image_path, message, lost, 1))
         return None, defects
-    defects += _about_the_file(raw.image_path, facts)
-    stored = _boxes_are_of_the_stored_picture(raw, facts)
-    defects += _about_the_size(raw, facts, form, stored)
-    size = (facts.width, facts.height) if stored else facts.upright_size
+    defects += _about_the_file(raw.image_path, info)
+    stored = _boxes_are_of_the_stored_image(raw, info)
+    defects += _about_the_size(raw, info, form, stored)
+    size = (info.width, info.height) if stored else info.upright_size
     boxes, kept = [], []
     if form.whole_pixels:
         fractions = [item.where for item in raw.objects if item.box and any(value % 1 > 0 for value in item.box)]
         if fractions:
-            message = f"picture {raw.image_id} has fractions of pixels in its boxes: {some(fractions)}"
+            message = f"image {raw.image_id} has fractions of pixels in its boxes: {some(fractions)}"
             defects.append(Defect("box-fraction", raw.source, message))
     for item in raw.objects:
         box, found = _check(item, raw, size, form)
@@ -235,74 +235,74 @@ def make_record(raw: RawPicture, facts: PictureFacts | None, form: Form) -> tupl
             kept.append(item)
     array = np.array(boxes, np.float32).reshape(-1, 4)
     if stored:
-        array = turn_boxes(array, facts.orientation, facts.upright_size)
+        array = turn_boxes(array, info.orientation, info.upright_size)
     record = Record(
         raw.image_id,
         raw.image_path,
-        facts.upright_size,
+        info.upright_size,
         array,
         tuple(sys.intern(item.name) for item in kept),
         tuple(item.difficult for item in kept),
-        facts.orientation,
+        info.orientation,
         raw.source,
         tuple(sys.intern(item.where) for item in kept),
-        facts.digest,
+        info.digest,
     )
     return record, defects
 
 
-def _about_the_file(path: Path, facts: PictureFacts) -> list[Defect]:
+def _about_the_file(path: Path, info: ImageInfo) -> list[Defect]:
     found = []
-    if not facts.suffix_fits(path):
-        found.append(Defect("image-suffix", path, f"is {facts.format}, whatever its name says; read as that"))
-    if facts.orientation != 1:
-        width, height = facts.upright_size
-        message = f"turned upright to {width}x{height}, EXIF orientation {facts.orientation}"
-        if facts.upright_size == (facts.width, facts.height):
+    if not info.suffix_fits(path):
+        found.append(Defect("image-suffix", path, f"is {info.format}, whatever its name says; read as that"))
+    if info.orientation != 1:
+        width, height = info.upright_size
+        message = f"turned upright to {width}x{height}, EXIF orientation {info.orientation}"
+        if info.upright_size == (info.width, info.height):
             message += "; sizes cannot tell whether its annotation was made for it upright, as is assumed"
         found.append(Defect("image-rotated", path, message))
-    if facts.mode in ("1", "L", "LA") or facts.mode.startswith("I"):
+    if info.mode in ("1", "L", "LA") or info.mode.startswith("I"):
         found.append(Defect("image-grey", path, "is grey, taken as RGB"))
-    if facts.mode in ("RGBA", "LA", "PA", "RGBa"):
+    if info.mode in ("RGBA", "LA", "PA", "RGBa"):
         found.append(Defect("image-alpha", path, "has transparency, which is dropped"))
-    if facts.mode in ("P", "PA"):
+    if info.mode in ("P", "PA"):
         found.append(Defect("image-palette", path, "has a palette, taken as RGB"))
-    if facts.mode == "CMYK":
+    if info.mode == "CMYK":
         found.append(Defect("image-cmyk", path, "is CMYK, taken as RGB"))
-    if facts.bits == 16:
+    if info.bits == 16:
         found.append(Defect("image-16-bit", path, "has 16 bits a channel, taken as 8"))
     return found
 
 
-def _boxes_are_of_the_stored_picture(raw: RawPicture, facts: PictureFacts) -> bool:
-    """Tell whether an annotation was made without heed to EXIF: its size is the stored one, and not the upright one."""
-    return raw.size == (facts.width, facts.height) != facts.upright_size
+def _boxes_are_of_the_stored_image(raw: RawImage, info: ImageInfo) -> bool:
+    """Whether an annotation ignores EXIF: its size is the stored one, and not the upright one."""
+    return raw.size == (info.width, info.height) != info.upright_size
 
 
-def _about_the_size(raw: RawPicture, facts: PictureFacts, form: Form, stored: bool) -> list[Defect]:
-    width, height = facts.upright_size
-    picture = f"picture {raw.image_id}"
+def _about_the_size(raw: RawImage, info: ImageInfo, form: Form, stored: bool) -> list[Defect]:
+    width, height = info.upright_size
+    image = f"image {raw.image_id}"
     if not form.states_size or raw.size == (width, height):
         return []
     if raw.size is None:
-        return [Defect("size-missing", raw.source, f"does not say the size of {picture}; it is {width}x{height}")]
+        return [Defect("size-missing", raw.source, f"does not say the size of {image}; it is {width}x{height}")]
     if min(raw.size) <= 0:
         said = f"{raw.size[0]}x{raw.size[1]}"
-        return [Defect("size-zero", raw.source, f"says {picture} is {said}; it is {width}x{height}")]
+        return [Defect("size-zero", raw.source, f"says {image} is {said}; it is {width}x{height}")]
     if stored:
-        message = f"boxes turned with {picture}: they were made for {raw.size[0]}x{raw.size[1]}, without its EXIF"
+        message = f"boxes turned with {image}: they were made for {raw.size[0]}x{raw.size[1]}, without its EXIF"
         return [Defect("box-turned", raw.source, message)]
     message = (
-        f"says {picture} is {raw.size[0]}x{raw.size[1]}, it is {width}x{height}; boxes are taken as they are, "
+        f"says {image} is {raw.size[0]}x{raw.size[1]}, it is {width}x{height}; boxes are taken as they are, "
         "look whether they fit"
     )
     return [Defect("size-differs", raw.source, message)]
 
 
 def _check(
-    item: RawObject, raw: RawPicture, size: tuple[int, int], form: Form
+    item: RawObject, raw: RawImage, size: tuple[int, int], form: Form
 ) -> tuple[tuple[float, ...] | None, list[Defect]]:
-    """Give an object's box in pixels counted from 0, inside the picture; None if the object must be left out."""
+    """Return an object's box in pixels counted from 0, inside the image; None if the object must be left out."""
     written = shorten(item.written or str(None if item.box is None else [round(value, 6) for value in item.box]))
 
     def defect(kind: str, message: str, objects: int = 0) -> Defect:
@@ -341,16 +341,16 @@ def _check(
         outside = min(left, top) < -_ROUNDING or right > width + _ROUNDING or bottom > height + _ROUNDING
         from_zero = False
     if outside:
-        found.append(defect("box-outside", f"mended: its box {written} is cut to the picture's {width}x{height}"))
+        found.append(defect("box-outside", f"mended: its box {written} is cut to the image's {width}x{height}"))
     if from_zero:
         found.append(defect("box-from-zero", f"has 0 in its box {written}, where pixels count from 1"))
     return clipped, found
 
 
 def _what(source: Path, image_id: str, place: str, name: str | None) -> str:
-    """Name an object; its picture too, unless the file is called the same."""
+    """Name an object; its image too, unless the file is called the same."""
     named = f"{place} {name!r}" if name else place
-    return named if source.stem == image_id.rpartition("/")[2] else f"{named} of picture {image_id}"
+    return named if source.stem == image_id.rpartition("/")[2] else f"{named} of image {image_id}"
 
 
 def log_defects(defects: Sequence[Defect], most: int | None = LINES_PER_KIND) -> None:
@@ -376,7 +376,7 @@ def log_defects(defects: Sequence[Defect], most: int | None = LINES_PER_KIND) ->
 
 
 def did_you_mean(name: str, known: Sequence[str]) -> str:
-    """Give ", did you mean 'x'?" for the name that is nearest, case and spaces apart; "" if none is near."""
+    """Return ", did you mean 'x'?" for the name that is nearest, case and spaces apart; "" if none is near."""
     by_folded = {fold_name(other): other for other in known}
     near = difflib.get_close_matches(fold_name(name), by_folded, n=1, cutoff=0.7)
     return f", did you mean {by_folded[near[0]]!r}?" if near else ""

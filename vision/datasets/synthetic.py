@@ -1,4 +1,4 @@
-"""Draws pictures with objects and writes them as datasets: the demo's data, and the tests'.
+"""Draws images with objects and writes them as datasets: the demo's data, and the tests'.
 
 The classes differ in shape and texture; colours are drawn at random and tell nothing. Everything follows from a seed.
 
@@ -26,7 +26,7 @@ _TRIALS = 20
 
 
 class Drawing(NamedTuple):
-    """A picture and what is on it."""
+    """An image and what is on it."""
 
     image: np.ndarray  # (H, W, 3) uint8 RGB
     boxes: np.ndarray  # (N, 4) float32, corner form in pixels
@@ -121,14 +121,14 @@ def draw(
     objects: tuple[int, int] = (5, 8),
     size_range: tuple[float, float] = (0.22, 0.36),
 ) -> Drawing:
-    """Draw a picture.
+    """Draw an image.
 
     Args:
         rng: decides everything.
         size: (width, height) in pixels.
         class_names: among the keys of `SHAPES`.
         objects: how many at the least, as long as there is room, and at the most.
-        size_range: of the objects' sides, relative to the shorter side of the picture.
+        size_range: of the objects' sides, relative to the shorter side of the image.
     """
     width, height = size
     canvas = _background(width, height, rng)
@@ -161,7 +161,7 @@ def draw(
 
 
 def drawings(count: int, seed: int, **options) -> list[Drawing]:
-    """Draw `count` pictures, each from a generator of its own; options as for `draw`."""
+    """Draw `count` images, each from a generator of its own; options as for `draw`."""
     return [draw(np.random.default_rng((seed, number)), **options) for number in range(count)]
 
 
@@ -178,7 +178,7 @@ def voc_xml(
     """Spell an annotation as VOC does, pixels counted from 1.
 
     Args:
-        file_name: of the picture.
+        file_name: of the image.
         drawing: what is on it.
         difficult: of each object.
         number: format of coordinates; tools differ.
@@ -204,7 +204,7 @@ def voc_xml(
 
 
 def write_image(path: Path, image: np.ndarray) -> None:
-    """Write an RGB picture."""
+    """Write an RGB image."""
     path.parent.mkdir(parents=True, exist_ok=True)
     if not cv2.imwrite(str(path), cv2.cvtColor(image, cv2.COLOR_RGB2BGR)):
         raise OSError(f"{path}: cannot be written")
@@ -212,9 +212,9 @@ def write_image(path: Path, image: np.ndarray) -> None:
 
 def write_voc(root: Path, splits: dict[str, list[Drawing]], class_names: Sequence[str] = tuple(SHAPES)) -> None:
     """Write drawings in VOC layout, a list per split, and `labels.txt`."""
-    for split, pictures in splits.items():
-        ids = [f"{split}_{number:05d}" for number in range(len(pictures))]
-        for image_id, drawing in zip(ids, pictures, strict=True):
+    for split, images in splits.items():
+        ids = [f"{split}_{number:05d}" for number in range(len(images))]
+        for image_id, drawing in zip(ids, images, strict=True):
             write_image(root / "JPEGImages" / f"{image_id}.jpg", drawing.image)
             write_text(root / "Annotations" / f"{image_id}.xml", voc_xml(f"{image_id}.jpg", drawing))
         write_text(root / "ImageSets" / "Main" / f"{split}.txt", "".join(f"{image_id}\n" for image_id in ids))
@@ -223,9 +223,9 @@ def write_voc(root: Path, splits: dict[str, list[Drawing]], class_names: Sequenc
 
 def write_labelimg(root: Path, splits: dict[str, list[Drawing]]) -> None:
     """Write drawings as LabelImg leaves them, with lists by Notepad: BOM, CRLF, suffixes, no `labels.txt`."""
-    for split, pictures in splits.items():
-        names = [f"{split} ({number}).jpg" for number in range(len(pictures))]
-        for name, drawing in zip(names, pictures, strict=True):
+    for split, images in splits.items():
+        names = [f"{split} ({number}).jpg" for number in range(len(images))]
+        for name, drawing in zip(names, images, strict=True):
             head = f"  <folder>JPEGImages</folder>\n  <path>C:\\Users\\me\\JPEGImages\\{name}</path>\n"
             xml = voc_xml(name, drawing, head=head, before_box="    <pose>Unspecified</pose>\n")
             write_image(root / "JPEGImages" / name, drawing.image)
@@ -236,11 +236,11 @@ def write_labelimg(root: Path, splits: dict[str, list[Drawing]]) -> None:
 
 def write_cvat(root: Path, splits: dict[str, list[Drawing]], class_names: Sequence[str] = tuple(SHAPES)) -> None:
     """Write drawings as CVAT exports them: folders per subset, decimals, attributes, `labelmap.txt`."""
-    for split, pictures in splits.items():
-        ids = [f"{split}/frame_{number:06d}" for number in range(len(pictures))]
+    for split, images in splits.items():
+        ids = [f"{split}/frame_{number:06d}" for number in range(len(images))]
         attributes = "    <attributes>\n      <attribute>\n        <name>rotation</name>\n        <value>0.0</value>\n"
         attributes += "      </attribute>\n    </attributes>\n"
-        for image_id, drawing in zip(ids, pictures, strict=True):
+        for image_id, drawing in zip(ids, images, strict=True):
             xml = voc_xml(f"{image_id}.jpg", drawing, number=".2f", after_box=attributes)
             write_image(root / "JPEGImages" / f"{image_id}.jpg", drawing.image)
             write_text(root / "Annotations" / f"{image_id}.xml", xml)
@@ -251,10 +251,10 @@ def write_cvat(root: Path, splits: dict[str, list[Drawing]], class_names: Sequen
 
 
 def write_roboflow(root: Path, splits: dict[str, list[Drawing]]) -> None:
-    """Write drawings as Roboflow exports them: XML beside the pictures, a folder per split, dots in names."""
-    for split, pictures in splits.items():
+    """Write drawings as Roboflow exports them: XML beside the images, a folder per split, dots in names."""
+    for split, images in splits.items():
         folder = root / {"test": "valid"}.get(split, split)
-        for number, drawing in enumerate(pictures):
+        for number, drawing in enumerate(images):
             stem = f"{split}-{number}_jpg.rf.{number:032x}"
             write_image(folder / f"{stem}.jpg", drawing.image)
             xml = voc_xml(
@@ -266,8 +266,8 @@ def write_roboflow(root: Path, splits: dict[str, list[Drawing]]) -> None:
 
 def write_kaggle(root: Path, splits: dict[str, list[Drawing]]) -> None:
     """Write drawings as many Kaggle sets are: `images` and `annotations`, and nothing that says which is for what."""
-    for split, pictures in splits.items():
-        for number, drawing in enumerate(pictures):
+    for split, images in splits.items():
+        for number, drawing in enumerate(images):
             stem = f"{split}{number}"
             write_image(root / "archive" / "images" / f"{stem}.png", drawing.image)
             write_text(root / "archive" / "annotations" / f"{stem}.xml", voc_xml(f"{stem}.png", drawing))
@@ -275,12 +275,12 @@ def write_kaggle(root: Path, splits: dict[str, list[Drawing]]) -> None:
 
 def write_open_images(root: Path, splits: dict[str, list[Drawing]]) -> None:
     """Write drawings in Open Images layout; splits are train, validation and test."""
-    for split, pictures in splits.items():
+    for split, images in splits.items():
         lines = [
             "ImageID,Source,LabelName,Confidence,XMin,XMax,YMin,YMax,IsOccluded,IsTruncated,IsGroupOf,IsDepiction,"
         ]
         lines[0] += "IsInside,id,ClassName"
-        for number, drawing in enumerate(pictures):
+        for number, drawing in enumerate(images):
             image_id = f"{split}{number:05d}"
             height, width = drawing.image.shape[:2]
             write_image(root / split / f"{image_id}.jpg", drawing.image)
@@ -291,26 +291,26 @@ def write_open_images(root: Path, splits: dict[str, list[Drawing]]) -> None:
 
 
 def write_coco(root: Path, splits: dict[str, list[Drawing]], class_names: Sequence[str] = tuple(SHAPES)) -> None:
-    """Write drawings in COCO layout: `annotations/instances_<split>.json` and a folder of pictures per split."""
+    """Write drawings in COCO layout: `annotations/instances_<split>.json` and a folder of images per split."""
     ids = {name: number for number, name in enumerate(class_names, start=1)}
-    for split, pictures in splits.items():
-        images, annotations = [], []
-        for number, drawing in enumerate(pictures):
+    for split, images in splits.items():
+        listed, annotations = [], []
+        for number, drawing in enumerate(images):
             height, width = drawing.image.shape[:2]
-            images.append({"id": number, "file_name": f"{split}_{number:05d}.jpg", "width": width, "height": height})
-            write_image(root / split / images[-1]["file_name"], drawing.image)
+            listed.append({"id": number, "file_name": f"{split}_{number:05d}.jpg", "width": width, "height": height})
+            write_image(root / split / listed[-1]["file_name"], drawing.image)
             for name, (x1, y1, x2, y2) in zip(drawing.names, drawing.boxes.tolist(), strict=True):
                 facts = {"id": len(annotations) + 1, "image_id": number, "category_id": ids[name], "iscrowd": 0}
                 annotations.append({**facts, "bbox": [x1, y1, x2 - x1, y2 - y1], "area": (x2 - x1) * (y2 - y1)})
         categories = [{"id": number, "name": name} for name, number in ids.items()]
-        content = {"images": images, "annotations": annotations, "categories": categories}
+        content = {"images": listed, "annotations": annotations, "categories": categories}
         write_text(root / "annotations" / f"instances_{split}.json", json.dumps(content))
 
 
 def write_yolo(root: Path, splits: dict[str, list[Drawing]], class_names: Sequence[str] = tuple(SHAPES)) -> None:
     """Write drawings in YOLO layout, six decimals, and `data.yaml`."""
-    for split, pictures in splits.items():
-        for number, drawing in enumerate(pictures):
+    for split, images in splits.items():
+        for number, drawing in enumerate(images):
             height, width = drawing.image.shape[:2]
             write_image(root / "images" / split / f"{split}_{number:05d}.jpg", drawing.image)
             lines = []
@@ -326,12 +326,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Write the demo's dataset."""
     parser = argparse.ArgumentParser(description="Draw a small dataset in VOC layout.")
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--train", type=int, default=2000, help="pictures to train on")
-    parser.add_argument("--test", type=int, default=60, help="pictures held out")
-    parser.add_argument("--seed", type=int, default=0, help="of the training pictures; held-out ones have another")
+    parser.add_argument("--train", type=int, default=2000, help="images to train on")
+    parser.add_argument("--test", type=int, default=60, help="images held out")
+    parser.add_argument("--seed", type=int, default=0, help="of the training images; held-out ones have another")
     args = parser.parse_args(argv)
     write_voc(args.folder, {"train": drawings(args.train, args.seed), "test": drawings(args.test, args.seed + 1)})
-    print(f"{args.folder}: {args.train} + {args.test} pictures with {', '.join(SHAPES)}")
+    print(f"{args.folder}: {args.train} + {args.test} images with {', '.join(SHAPES)}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Pascal VOC's layout: an XML file per picture, and lists of pictures; as every tool writes it a little differently."""
+"""Pascal VOC's layout: an XML file per image, and lists of images; as every tool writes it a little differently."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from vision.datasets.base import DetectionDataset
-from vision.datasets.facts import FileFacts
+from vision.datasets.file_cache import FileCache
 from vision.datasets.folder import SPLITS, Folder, Listing, ReadingOptions
+from vision.datasets.images import FileIndex, Found, files_below, other_suffixes
 from vision.datasets.labels import LabelList, read_label_list, read_labels, read_text
-from vision.datasets.pictures import FileIndex, Found, files_below, other_suffixes
-from vision.datasets.records import EXAMPLES, Defect, Form, RawObject, RawPicture, log_defects, shorten, some
+from vision.datasets.records import EXAMPLES, Defect, Form, RawImage, RawObject, log_defects, shorten, some
 from vision.structures import DataError
 
 logger = logging.getLogger(__name__)
@@ -27,11 +27,11 @@ LISTS = {"train": ("trainval", "train", "default"), "test": ("test", "val", "def
 #: Folders of lists below the root, in this order; in any case.
 _LIST_FOLDERS = (("imagesets", "main"), ("imagesets",), ())
 
-#: Folders of annotations and of pictures, in any case; without them, any folder below the root may hold some.
+#: Folders of annotations and of images, in any case; without them, any folder below the root may hold some.
 _ANNOTATION_FOLDERS = ("annotations", "annotation", "xmls", "xml", "labels")
 _IMAGE_FOLDERS = ("jpegimages", "images", "image", "imgs", "img")
 
-#: Beginnings of the names of folders whose pictures are masks.
+#: Beginnings of the names of folders whose images are masks.
 _MASK_FOLDERS = ("segmentation", "mask")
 
 #: Files of class names that are looked for, in this order; the second is CVAT's.
@@ -61,7 +61,7 @@ class VocFolder(Folder):
     """A dataset in VOC layout.
 
     Lists lie in `ImageSets/Main`, `ImageSets` or the root; without any, folders called train, valid and test split the
-    pictures. Annotations lie in `Annotations`, or beside the pictures.
+    images. Annotations lie in `Annotations`, or beside the images.
     """
 
     name = "voc"
@@ -69,8 +69,8 @@ class VocFolder(Folder):
 
     own_files = True
 
-    def __init__(self, root: Path, facts: FileFacts | None = None, options: ReadingOptions | None = None) -> None:
-        super().__init__(root, facts, options)
+    def __init__(self, root: Path, cache: FileCache | None = None, options: ReadingOptions | None = None) -> None:
+        super().__init__(root, cache, options)
         self.base = _base(root) or root
         self.annotation_folder = _annotation_folder(self.base) or self.base
         self.image_folder = _subfolder(self.base, _IMAGE_FOLDERS) or self.base
@@ -80,11 +80,11 @@ class VocFolder(Folder):
 
     @staticmethod
     def recognises(root: Path) -> bool:
-        """Tell whether a folder looks like this format."""
+        """Whether a folder looks like this format."""
         return _base(root) is not None
 
     def listing(self, split: str) -> Listing | None:
-        """Read the pictures of a list, of per-class lists, or of a folder that is named as the split."""
+        """Read the images of a list, of per-class lists, or of a folder that is named as the split."""
         for names in _LIST_FOLDERS:
             folder = _subfolder(self.base, *([name] for name in names)) if names else self.base
             texts = {} if folder is None else {path.stem.lower(): path for path in sorted(folder.glob("*.txt"))}
@@ -102,28 +102,28 @@ class VocFolder(Folder):
         return None
 
     def everything(self) -> Listing:
-        """Read every picture that has an XML file."""
+        """Read every image that has an XML file."""
         if not self.annotations.paths:
             raise DataError(
-                f"{self.root}: no picture set and no XML file; expected Annotations/*.xml with JPEGImages, or XML "
-                "files beside their pictures"
+                f"{self.root}: no image set and no XML file; expected Annotations/*.xml with JPEGImages, or XML "
+                "files beside their images"
             )
         folder = self.annotation_folder
         return Listing(str(folder), folder, *self._all_of(self.annotations.paths))
 
-    def _all_of(self, paths: Sequence[str], split: str | None = None) -> tuple[list[RawPicture], list[Defect]]:
-        """Read XML files with their pictures, and name the pictures that none of them is about."""
-        pictures = [self._annotated(path) for path in paths]
-        used = {raw.image_path for raw in pictures}
+    def _all_of(self, paths: Sequence[str], split: str | None = None) -> tuple[list[RawImage], list[Defect]]:
+        """Read XML files with their images, and name the images that none of them is about."""
+        images = [self._annotated(path) for path in paths]
+        used = {raw.image_path for raw in images}
         free = [
             path
             for path in self.images.paths
             if self.image_folder / path not in used and (split is None or split in path.lower().split("/")[:-1])
         ]
         if not free:
-            return pictures, []
-        message = f"{len(free)} pictures have no annotation and are not used: {some(free)}"
-        return pictures, [Defect("image-unannotated", self.image_folder, message)]
+            return images, []
+        message = f"{len(free)} images have no annotation and are not used: {some(free)}"
+        return images, [Defect("image-unannotated", self.image_folder, message)]
 
     def written_labels(self) -> LabelList | None:
         """Read `labels.txt` or CVAT's `labelmap.txt`."""
@@ -132,7 +132,7 @@ class VocFolder(Folder):
         return read_label_list(paths[0]) if paths else None
 
     def all_names(self) -> Iterator[str]:
-        """Give the names of all objects in all XML files, listed or not."""
+        """Return the names of all objects in all XML files, listed or not."""
         for path in self.annotations.paths:
             annotation = self._read(self.annotation_folder / path)
             if annotation.error is not None:
@@ -140,21 +140,21 @@ class VocFolder(Folder):
             yield from (name for name, _, _ in annotation.objects if name)
 
     def _listing_of(self, paths: list[Path]) -> Listing:
-        """Read lists of names; several are per-class lists, which together name the pictures."""
+        """Read lists of names; several are per-class lists, which together name the images."""
         names: list[str] = []
         for path in paths:
             names += self._names(path, known=set(names) if len(paths) > 1 else set())
         title = str(paths[0]) if len(paths) == 1 else f"{paths[0]} and {len(paths) - 1} more lists of classes"
         if not names:
             raise DataError(
-                f"{title}: lists no picture; write a picture's name a line, or take the file away and hold some out "
+                f"{title}: lists no image; write an image's name a line, or take the file away and hold some out "
                 "with --val-split=0.2"
             )
         return Listing(title, paths[0], [self._listed(name, paths[0]) for name in names], [])
 
     def _names(self, path: Path, known: set[str]) -> Iterator[str]:
-        """Give the names of a list, without the column of 1 and -1 that lists of a class have."""
-        for line in read_text(path, "a picture's name a line").splitlines():
+        """Return the names of a list, without the column of 1 and -1 that lists of a class have."""
+        for line in read_text(path, "an image's name a line").splitlines():
             name = line.strip()
             words = name.rsplit(None, 1)
             if len(words) == 2 and words[1] in ("1", "-1", "0") and not self._is_known(name):
@@ -165,25 +165,25 @@ class VocFolder(Folder):
     def _is_known(self, name: str) -> bool:
         return self.images.find(name) is not None or self.annotations.find(name) is not None
 
-    def _listed(self, name: str, list_path: Path) -> RawPicture:
-        """Find picture and annotation of a name in a list, which may be a path, and with or without a suffix."""
+    def _listed(self, name: str, list_path: Path) -> RawImage:
+        """Find image and annotation of a name in a list, which may be a path, and with or without a suffix."""
         annotation = self.annotations.find(name)
         if annotation is not None:
-            return self._picture(annotation.path, name, list_path)
+            return self._image(annotation.path, name, list_path)
         image = self.images.find(name)
         if image is None:
-            return RawPicture(name, None, list_path, defects=[self._without_image(name, list_path, 0)])
+            return RawImage(name, None, list_path, defects=[self._without_image(name, list_path, 0)])
         image_id = self._id_of(image.path)
-        message = f"picture {image_id} left out: no XML in {self.annotation_folder}"
-        defect = Defect("annotation-missing", list_path, message, pictures=1)
-        return RawPicture(image_id, image.path, list_path, defects=[defect])
+        message = f"image {image_id} left out: no XML in {self.annotation_folder}"
+        defect = Defect("annotation-missing", list_path, message, images=1)
+        return RawImage(image_id, image.path, list_path, defects=[defect])
 
-    def _annotated(self, path: str) -> RawPicture:
-        """Find the picture of an XML file."""
-        return self._picture(self.annotation_folder / path, path, None)
+    def _annotated(self, path: str) -> RawImage:
+        """Find the image of an XML file."""
+        return self._image(self.annotation_folder / path, path, None)
 
-    def _picture(self, path: Path, name: str, list_path: Path | None) -> RawPicture:
-        """Put an annotation and its picture together, which is sought by its name and the one that the XML gives it."""
+    def _image(self, path: Path, name: str, list_path: Path | None) -> RawImage:
+        """Put an annotation and its image together, which is sought by its name and the one that the XML gives it."""
         annotation = self._read(path)
         found = self.images.find(name, annotation.file_name)
         if found is None and annotation.file_name:
@@ -191,22 +191,22 @@ class VocFolder(Folder):
         if found is None:
             source = list_path or path
             defect = self._without_image(name, source, len(annotation.objects))
-            return RawPicture(name, None, source, self._objects(annotation), defects=[defect])
+            return RawImage(name, None, source, self._objects(annotation), defects=[defect])
         image_path = found.path
         image_id = self._id_of(image_path)
         if annotation.error is not None:
-            message = f"picture {image_id} left out: {annotation.error}; mend the file or take it out of the dataset"
-            defect = Defect("annotation-unreadable", path, message, pictures=1)
-            return RawPicture(image_id, image_path, path, defects=[defect])
+            message = f"image {image_id} left out: {annotation.error}; mend the file or take it out of the dataset"
+            defect = Defect("annotation-unreadable", path, message, images=1)
+            return RawImage(image_id, image_path, path, defects=[defect])
         size = None if annotation.size is None else (annotation.size[0], annotation.size[1])
-        return RawPicture(
+        return RawImage(
             image_id, image_path, path, self._objects(annotation), size, self._doubts(path, annotation, found)
         )
 
     def _doubts(self, path: Path, annotation: _Annotation, found: Found) -> list[Defect]:
         defects = []
         if found.others:
-            message = f"its picture may be {found.path.name} or {', '.join(found.others)}; the first is taken"
+            message = f"its image may be {found.path.name} or {', '.join(found.others)}; the first is taken"
             defects.append(Defect("image-ambiguous", path, message))
         unsaid = [
             number
@@ -219,7 +219,7 @@ class VocFolder(Folder):
         return defects
 
     def _without_image(self, name: str, source: Path, objects: int) -> Defect:
-        message = f"picture {name} left out: no picture of that name in {self.image_folder}"
+        message = f"image {name} left out: no image of that name in {self.image_folder}"
         if not len(self.images):
             message += f", which holds {self._other_files}"
         return Defect("image-missing", source, message, objects, 1)
@@ -247,7 +247,7 @@ class VocFolder(Folder):
 
     def _read(self, path: Path) -> _Annotation:
         try:
-            return _Annotation(*self.facts.get("voc", path, _parse))
+            return _Annotation(*self.cache.get("voc", path, _parse))
         except OSError as err:
             return _Annotation("", None, [], f"cannot be read ({err.strerror})")
 
@@ -266,7 +266,7 @@ class VOCDataset(DetectionDataset):
         label_file: class names, in the place of `labels.txt`.
 
     Raises:
-        DataError: there is no such folder, or no picture in it that can be used.
+        DataError: there is no such folder, or no image in it that can be used.
     """
 
     def __init__(
@@ -314,7 +314,7 @@ def _base(root: Path) -> Path | None:
 
 
 def _common_base(root: Path, fitting: list[Path]) -> Path:
-    """Give the folder of parts that are named as splits, train/Annotations and test/Annotations."""
+    """Return the folder of parts that are named as splits, train/Annotations and test/Annotations."""
     splits = {name for names in SPLITS.values() for name in names}
     names = {part.lower() for folder in fitting for part in folder.relative_to(root).parts}
     names |= {child.name.lower() for folder in fitting for child in _folders(folder)}
@@ -409,7 +409,7 @@ def _whole(text: str | None) -> int | None:
 
 
 def _corners(element: ET.Element) -> list[str] | None:
-    """Give the four texts of a box, or of the box around a polygon."""
+    """Return the four texts of a box, or of the box around a polygon."""
     if element.find("bndbox") is not None:
         return [(element.findtext(f"bndbox/{corner}") or "").strip() for corner in _CORNERS]
     polygon = element.find("polygon")

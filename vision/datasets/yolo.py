@@ -1,4 +1,4 @@
-"""YOLO's layout: a text file of `class cx cy width height` lines per picture, relative to it, and `data.yaml`."""
+"""YOLO's layout: a text file of `class cx cy width height` lines per image, relative to it, and `data.yaml`."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from vision.datasets.facts import FileFacts
+from vision.datasets.file_cache import FileCache
 from vision.datasets.folder import SPLITS, Folder, Listing, ReadingOptions
+from vision.datasets.images import files_below
 from vision.datasets.labels import LabelList, check_labels, read_text, written_names
-from vision.datasets.pictures import files_below
-from vision.datasets.records import Defect, Form, RawObject, RawPicture, some
+from vision.datasets.records import Defect, Form, RawImage, RawObject, some
 from vision.structures import IMAGE_SUFFIXES, DataError
 
 CONFIG_FILES = ("data.yaml", "data.yml", "dataset.yaml")
@@ -22,28 +22,28 @@ class YoloFolder(Folder):
     """A dataset in YOLO layout: `images/train` with `labels/train`, or `train/images` with `train/labels`.
 
     The classes are those of `data.yaml` (`names`), else of `labels.txt`, `classes.txt` or `obj.names`. Polygons
-    become the boxes around them. A picture without a text file has no objects.
+    become the boxes around them. An image without a text file has no objects.
     """
 
     name = "yolo"
     form = Form(relative=True)
     own_files = True
 
-    def __init__(self, root: Path, facts: FileFacts | None = None, options: ReadingOptions | None = None) -> None:
-        super().__init__(root, facts, options)
+    def __init__(self, root: Path, cache: FileCache | None = None, options: ReadingOptions | None = None) -> None:
+        super().__init__(root, cache, options)
         self.config_path = next((path for name in CONFIG_FILES if (path := root / name).is_file()), None)
         self.config = {} if self.config_path is None else _read_yaml(self.config_path)
         self.numbered_names, self.labels = self._read_names()
 
     @staticmethod
     def recognises(root: Path) -> bool:
-        """Tell whether a folder looks like this format."""
+        """Whether a folder looks like this format."""
         has_config = any((root / name).is_file() for name in CONFIG_FILES)
         has_names = (root / "obj.names").is_file()
         return has_config or has_names or any((root / name).is_dir() for name in _USUAL_FOLDERS) or _is_flat(root)
 
     def listing(self, split: str) -> Listing | None:
-        """Read the pictures below the folders of a split, or those that text files of the split list."""
+        """Read the images below the folders of a split, or those that text files of the split list."""
         written = next((self.config[name] for name in SPLITS[split] if self.config.get(name)), None)
         places, defects = [], []
         for item in written if isinstance(written, list) else [written] if written else []:
@@ -51,7 +51,7 @@ class YoloFolder(Folder):
             if place is not None:
                 places.append(place)
             else:
-                message = f"says that pictures for {split} are in {item}, which is not there"
+                message = f"says that images for {split} are in {item}, which is not there"
                 defects.append(Defect("path-missing", self.config_path, message))
         if not places:
             usual = [
@@ -66,7 +66,7 @@ class YoloFolder(Folder):
         return Listing(
             " + ".join(listing.title for listing in listings),
             places[0],
-            [raw for listing in listings for raw in listing.pictures],
+            [raw for listing in listings for raw in listing.images],
             [*defects, *(defect for listing in listings for defect in listing.defects)],
         )
 
@@ -78,7 +78,7 @@ class YoloFolder(Folder):
         return next((path for path in (base / written, self.root / written, *tails) if path.exists()), None)
 
     def everything(self) -> Listing:
-        """Read all pictures below `images`, or below the root."""
+        """Read all images below `images`, or below the root."""
         return self._listing_of(self.root / "images" if (self.root / "images").is_dir() else self.root)
 
     def written_labels(self) -> LabelList:
@@ -86,7 +86,7 @@ class YoloFolder(Folder):
         return self.labels
 
     def all_names(self) -> Iterator[str]:
-        """Give the names of the classes that occur in any text file."""
+        """Return the names of the classes that occur in any text file."""
         for path in files_below(self.root, (".txt",)):
             if Path(path).name not in LABEL_FILES:
                 for line in filter(str.split, self._lines(self.root / path)[0]):
@@ -95,7 +95,7 @@ class YoloFolder(Folder):
                         yield item.name
 
     def _read_names(self) -> tuple[list[str], LabelList]:
-        """Give the names by number, and as a list of classes; they differ where a name is repeated or a background."""
+        """Names by number, and as a list of classes; they differ where a name is repeated or a background."""
         names = self.config.get("names")
         if isinstance(names, dict):
             try:
@@ -117,22 +117,22 @@ class YoloFolder(Folder):
     def _listing_of(self, place: Path) -> Listing:
         defects: list[Defect] = []
         if place.is_file():
-            lines = [line.strip() for line in read_text(place, "a picture's path a line").splitlines()]
+            lines = [line.strip() for line in read_text(place, "an image's path a line").splitlines()]
             paths = [self._located(line) for line in lines if line]
         else:
             paths = [place / path for path in files_below(place, IMAGE_SUFFIXES)]
             defects = self._texts_of_nothing(place, paths)
         if not paths:
-            raise DataError(f"{place}: holds no picture ({', '.join(IMAGE_SUFFIXES)})")
-        pictures = [self._picture(path, place) for path in paths]
-        without = [raw.image_id for raw in pictures if raw.image_path and not raw.source.is_file()]
+            raise DataError(f"{place}: holds no image ({', '.join(IMAGE_SUFFIXES)})")
+        images = [self._image(path, place) for path in paths]
+        without = [raw.image_id for raw in images if raw.image_path and not raw.source.is_file()]
         if without:
-            message = f"{len(without)} pictures have no text file, taken as without objects: {some(without)}"
+            message = f"{len(without)} images have no text file, taken as without objects: {some(without)}"
             defects.append(Defect("annotation-absent", place, message))
-        return Listing(str(place), place, pictures, defects)
+        return Listing(str(place), place, images, defects)
 
     def _texts_of_nothing(self, place: Path, paths: list[Path]) -> list[Defect]:
-        """Name the text files beside which no picture is found."""
+        """Text files beside which no image is found."""
         folder = self._text_path(place / "any.jpg").parent
         claimed = {self._text_path(path) for path in paths}
         others = (*LABEL_FILES, *(f"{name}.txt" for names in SPLITS.values() for name in names))
@@ -143,18 +143,18 @@ class YoloFolder(Folder):
             lines, _ = self._lines(path)
             objects = [line for line in lines if line.split()]
             if all(self._object(1, line).box for line in objects):
-                message = f"its {len(objects)} objects left out: no picture of that name in {place}"
+                message = f"its {len(objects)} objects left out: no image of that name in {place}"
                 defects.append(Defect("image-missing", path, message, len(objects)))
         return defects
 
     def _located(self, line: str) -> Path:
-        """Find a listed picture: as it is written, from the root, or by the end of its path."""
+        """Find a listed image: as it is written, from the root, or by the end of its path."""
         parts = [part for part in line.replace("\\", "/").split("/") if part not in ("", ".", "..")]
         tails = [self.root.joinpath(*parts[start:]) for start in range(len(parts))]
         absolute = [Path(line)] if Path(line).is_absolute() else []
         return next((path for path in (*tails, *absolute) if path.is_file()), self.root / line)
 
-    def _picture(self, image_path: Path, place: Path) -> RawPicture:
+    def _image(self, image_path: Path, place: Path) -> RawImage:
         folder = place if place.is_dir() else self.root
         below = image_path.relative_to(folder) if image_path.is_relative_to(folder) else Path(image_path.name)
         image_id = below.as_posix().rpartition(".")[0]
@@ -162,13 +162,13 @@ class YoloFolder(Folder):
         found = image_path if image_path.is_file() else None
         lines, error = self._lines(text_path)
         if error is not None:
-            defect = Defect("annotation-unreadable", text_path, f"picture {image_id} left out: {error}", pictures=1)
-            return RawPicture(image_id, found, text_path, defects=[defect])
+            defect = Defect("annotation-unreadable", text_path, f"image {image_id} left out: {error}", images=1)
+            return RawImage(image_id, found, text_path, defects=[defect])
         objects = [self._object(number, line) for number, line in enumerate(lines, 1) if line.split()]
-        return RawPicture(image_id, found, text_path, objects)
+        return RawImage(image_id, found, text_path, objects)
 
     def _text_path(self, image_path: Path) -> Path:
-        """Name the text file of a picture: the last folder called images below the root becomes labels."""
+        """Path of the text file of an image: the last folder called images below the root becomes labels."""
         if not image_path.is_relative_to(self.root):
             return image_path.with_suffix(".txt")
         parts = list(image_path.relative_to(self.root).with_suffix(".txt").parts)
@@ -179,9 +179,9 @@ class YoloFolder(Folder):
         return self.root.joinpath(*parts)
 
     def _lines(self, path: Path) -> tuple[list[str], str | None]:
-        """Read a text file's lines, and why it cannot be read; a picture without one has no objects."""
+        """Read a text file's lines, and why it cannot be read; an image without one has no objects."""
         try:
-            lines, error = self.facts.get("yolo", path, _read_lines)
+            lines, error = self.cache.get("yolo", path, _read_lines)
         except FileNotFoundError:
             return [], None
         return lines, error
@@ -212,7 +212,7 @@ class YoloFolder(Folder):
 
 
 def _is_flat(root: Path) -> bool:
-    """Tell whether pictures and texts lie in `images` and `labels`, or beside each other with a list of classes."""
+    """Whether images and texts lie in `images` and `labels`, or beside each other with a list of classes."""
     if (root / "images").is_dir() and next((root / "labels").glob("*.txt"), None) is not None:
         return True
     return any((root / name).is_file() for name in LABEL_FILES[1:]) and any(

@@ -31,18 +31,18 @@ OPSET, IR_VERSION = 13, 7
 
 #: Two runtimes may differ by this much, or by this many times what float32 itself differs from float64.
 TOLERANCE, NOISE_FACTOR = 1e-4, 10.0
-#: An answer that moves less than this from picture to picture makes the comparison weak.
+#: An answer that moves less than this from image to image makes the comparison weak.
 SENSITIVITY = 1e-3
-PARITY_PICTURES = 3
+PARITY_IMAGES = 3
 
 
 class Parity(NamedTuple):
-    """How the file's answers compare with PyTorch's, over some pictures.
+    """How the file's answers compare with PyTorch's, over some images.
 
     Attributes:
         difference: largest absolute difference of scores and boxes.
         tolerance: what is allowed.
-        sensitivity: how much PyTorch's scores differ between the pictures.
+        sensitivity: how much PyTorch's scores differ between the images.
     """
 
     difference: float
@@ -56,7 +56,7 @@ def export(net: SSD, path: Path, batch_size: int = 1) -> Parity:
     Args:
         net: on the CPU, with config; class names are written where it knows them.
         path: of the file.
-        batch_size: pictures per run; detectNet wants 1.
+        batch_size: images per run; detectNet wants 1.
 
     Raises:
         DataError: a check failed.
@@ -139,7 +139,7 @@ def _shapes(values) -> dict[str, list[int]]:
 
 
 def check_parity(path: Path, net: SSD, batch_size: int = 1) -> Parity:
-    """Compare the file's answers in onnxruntime with PyTorch's, on input that looks like pictures.
+    """Compare the file's answers in onnxruntime with PyTorch's, on input that looks like images.
 
     The tolerance follows from what float32 costs this very net: its answers are compared with those in float64.
 
@@ -148,13 +148,13 @@ def check_parity(path: Path, net: SSD, batch_size: int = 1) -> Parity:
     """
     session = OnnxSession(path)
     images = Normaliser(net.config.image_mean, net.config.image_std)(
-        picture_like(PARITY_PICTURES * batch_size, net.config.width_height)
+        image_like(PARITY_IMAGES * batch_size, net.config.width_height)
     )
     with evaluating(net), torch.inference_mode():
         single = net(images)
     exported = session.run(images)
     if not all(torch.isfinite(values).all() for values in (*single, *exported)):
-        raise DataError("the net's answers to ordinary pictures are not finite: it cannot be exported, train it anew")
+        raise DataError("the net's answers to ordinary images are not finite: it cannot be exported, train it anew")
     difference = _largest_difference(single, exported)
     tolerance = TOLERANCE
     if difference > TOLERANCE:  # float64 is slow on CPUs, and mostly nobody needs to ask it
@@ -170,7 +170,7 @@ def check_parity(path: Path, net: SSD, batch_size: int = 1) -> Parity:
     parity = Parity(difference, tolerance, float((single[0][0] - single[0][-1]).abs().max()))
     if parity.sensitivity < SENSITIVITY:
         logger.warning(
-            "the net answers different pictures alike (scores differ by %.2g): it looks untrained, and the "
+            "the net answers different images alike (scores differ by %.2g): it looks untrained, and the "
             "comparison with onnxruntime proves little",
             parity.sensitivity,
         )
@@ -181,7 +181,7 @@ def _largest_difference(one: tuple[Tensor, Tensor], other: tuple[Tensor, Tensor]
     return max(float((a - b).abs().max()) for a, b in zip(one, other, strict=True))
 
 
-def picture_like(count: int, size: tuple[int, int]) -> Tensor:
+def image_like(count: int, size: tuple[int, int]) -> Tensor:
     """Draw soft shapes with a little noise: (count, 3, height, width) uint8, the same at each call.
 
     Plain noise would not do: far from anything a net was trained on, it overflows the boxes' exponentials.

@@ -1,4 +1,4 @@
-"""Pictures and videos, files and cameras: where detection reads from, and writes to."""
+"""Images and videos, files and cameras: where detection reads from, and writes to."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _CAMERA_FRAME_RATE = 30.0
 
 
 class Frame(NamedTuple):
-    """A picture to look at."""
+    """An image to look at."""
 
     name: str  # of the file; of a video's frame also its number
     image: np.ndarray  # (H, W, 3) uint8 RGB
@@ -32,7 +32,7 @@ class Source:
     """A stream of frames.
 
     Args:
-        text: a picture, a folder of pictures, a glob, a video file, a camera (`0`, `/dev/video0`) or a network stream.
+        text: an image, a folder of images, a glob, a video file, a camera (`0`, `/dev/video0`) or a network stream.
 
     Attributes:
         is_video: whether frames belong together.
@@ -65,9 +65,9 @@ class Source:
         pattern = str(path / "*") if path.is_dir() else self.text
         found = sorted(p for p in map(Path, glob.glob(pattern)) if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
         if not found:
-            what = "holds no picture" if path.is_dir() else "no such picture, folder or video"
+            what = "holds no image" if path.is_dir() else "no such image, folder or video"
             raise DataError(
-                f"{self.text}: {what}; expected a picture ({', '.join(IMAGE_SUFFIXES)}), a folder, a glob or a video"
+                f"{self.text}: {what}; expected an image ({', '.join(IMAGE_SUFFIXES)}), a folder, a glob or a video"
             )
         return found
 
@@ -75,7 +75,7 @@ class Source:
         self.is_video = True
         self.capture = cv2.VideoCapture(target)
         if not self.capture.isOpened():
-            raise DataError(f"{self.text}: cannot be opened as a picture, video or camera")
+            raise DataError(f"{self.text}: cannot be opened as an image, video or camera")
         self.frame_rate = self.capture.get(cv2.CAP_PROP_FPS) or _CAMERA_FRAME_RATE
         frames = int(self.capture.get(cv2.CAP_PROP_FRAME_COUNT))
         self.total = frames if frames > 0 else None
@@ -87,7 +87,7 @@ class Source:
         for path in self.paths:
             image = cv2.imread(str(path), cv2.IMREAD_COLOR)
             if image is None:
-                raise DataError(f"{path}: cannot be decoded as a picture (truncated, or another kind of file?)")
+                raise DataError(f"{path}: cannot be decoded as an image (truncated, or another kind of file?)")
             yield Frame(str(path), cv2.cvtColor(image, cv2.COLOR_BGR2RGB))
 
     def _video_frames(self) -> Iterator[Frame]:
@@ -106,7 +106,7 @@ class Source:
 
 
 def _distinct_paths(folder: Path, sources: list[Path]) -> dict[str, Path]:
-    """Give every picture a path of its own stem in a folder, also pictures of one name from several folders."""
+    """Return every image a path of its own stem in a folder, also images of one name from several folders."""
     paths, taken = {}, set()
     for source in sources:
         stem, number = source.stem, 1
@@ -119,17 +119,17 @@ def _distinct_paths(folder: Path, sources: list[Path]) -> dict[str, Path]:
 
 
 class Sink:
-    """Takes drawn frames: a folder, one picture, or a video file; use it in a `with` statement.
+    """Takes drawn frames: a folder, one image, or a video file; use it in a `with` statement.
 
     Args:
-        output: ends in a picture's or a video's suffix for one of these, else it is a folder.
+        output: ends in an image's or a video's suffix for one of these, else it is a folder.
         source: where the frames come from.
 
     Attributes:
         folder: where further files about the frames belong.
 
     Raises:
-        DataError: many pictures are to go into one file.
+        DataError: many images are to go into one file.
     """
 
     def __init__(self, output: Path, source: Source) -> None:
@@ -137,21 +137,21 @@ class Sink:
         self.output, self.source = output, source
         self.writer: cv2.VideoWriter | None = None
         self.video_path: Path | None = None
-        self.picture_paths: dict[str, Path] = {}
+        self.image_paths: dict[str, Path] = {}
         if suffix in VIDEO_CODECS:
             self.folder, self.video_path = output.parent, output
         elif suffix in IMAGE_SUFFIXES:
             if source.is_video or source.total != 1:
-                raise DataError(f"--output={output}: one picture cannot take the many of {source.text}; name a folder")
+                raise DataError(f"--output={output}: one image cannot take the many of {source.text}; name a folder")
             self.folder = output.parent
-            self.picture_paths = {str(source.paths[0]): output}
+            self.image_paths = {str(source.paths[0]): output}
         else:
             self.folder = output
             if source.is_video:
                 stem = Path(source.text).stem if "://" not in source.text else "stream"
                 self.video_path = output / f"{stem or 'camera'}.mp4"
             else:
-                self.picture_paths = _distinct_paths(output, source.paths)
+                self.image_paths = _distinct_paths(output, source.paths)
         self._refuse_to_overwrite()
 
     def _refuse_to_overwrite(self) -> None:
@@ -159,7 +159,7 @@ class Sink:
         sources = (
             {Path(self.source.text).resolve()} if self.source.is_video else set(map(Path.resolve, self.source.paths))
         )
-        for path in [self.video_path] if self.video_path else self.picture_paths.values():
+        for path in [self.video_path] if self.video_path else self.image_paths.values():
             if path.resolve() in sources:
                 raise DataError(
                     f"--output={self.output}: {path} would overwrite the original; name another folder or file"
@@ -177,7 +177,7 @@ class Sink:
         """Say where a frame goes."""
         if self.video_path is not None:
             return self.video_path
-        return self.picture_paths[frame.name]
+        return self.image_paths[frame.name]
 
     def write(self, frame: Frame, drawn: np.ndarray) -> None:
         """Write a drawn frame, RGB."""
@@ -197,8 +197,8 @@ class Sink:
             self.size = (width, height)
             if not self.writer.isOpened():
                 raise DataError(
-                    f"{path}: this OpenCV cannot write {path.suffix} videos; try .avi, or a folder of pictures as input"
+                    f"{path}: this OpenCV cannot write {path.suffix} videos; try .avi, or a folder of images as input"
                 )
-        if (width, height) != self.size:  # a folder of pictures of many sizes
+        if (width, height) != self.size:  # a folder of images of many sizes
             bgr = cv2.resize(bgr, self.size)
         self.writer.write(bgr)

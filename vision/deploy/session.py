@@ -55,7 +55,7 @@ class Session(ABC):
         """Turn normalised images (B, 3, H, W) into scores (B, P, C) and relative corner-form boxes (B, P, 4)."""
 
     def detect(self, rgb_image: np.ndarray, **nms_options: Any) -> Detections:
-        """Find objects in a picture (H, W, 3) uint8 RGB; options see `vision.boxes.nms.multiclass_nms`."""
+        """Find objects in an image (H, W, 3) uint8 RGB; options see `vision.boxes.nms.multiclass_nms`."""
         height, width = rgb_image.shape[:2]
         scores, boxes = self.run(self.transform(rgb_image)[None])
         return detections_in_pixels(scores[0], boxes[0], (width, height), **nms_options)
@@ -221,5 +221,5 @@ def open_session(
         raise DataError(f"{path}: has width {session.width_mult:g}, --mb2-width-mult is {width_mult:g}; leave it out")
     if resolution is not None and as_width_height(resolution) != session.size:
         width, height = session.size
-        raise DataError(f"{path}: takes pictures of {width}x{height} only; leave --resolution out, or export anew")
+        raise DataError(f"{path}: takes images of {width}x{height} only; leave --resolution out, or export anew")
     return session

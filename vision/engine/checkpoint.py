@@ -108,7 +108,7 @@ def best_of_folder(folder: Path, net: str | None = None, num_classes: int | None
 
 
 def find(path: str | Path, net: str | None = None, num_classes: int | None = None) -> Path:
-    """Give a file as it is, and the best checkpoint of a folder."""
+    """Return a file as it is, and the best checkpoint of a folder."""
     path = Path(path)
     return best_of_folder(path, net, num_classes) if path.is_dir() else path
 
@@ -152,8 +152,8 @@ _FORMER_KEYS = {
     "of_epoch": "epoch_losses",
     "since_last": "logged_losses",
     "course": "data_order",
-    "pictures": "images",
-    "pictures a step": "images a step",
+    "images": "images",
+    "images a step": "images a step",
     "waited": "validations_since_best",
     "choices": "compute",
 }
@@ -246,7 +246,7 @@ def _newest(folder: Path) -> Path:
 
 
 def can_resume(folder: Path) -> bool:
-    """Tell whether a model folder holds a run to go on with."""
+    """Whether a model folder holds a run to go on with."""
     return folder.is_dir() and ((folder / STATE).is_file() or any(parse_name(p.name) for p in folder.glob("*.pth")))
 
 

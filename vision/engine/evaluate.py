@@ -61,20 +61,20 @@ def evaluate(
     class_names: Sequence[str],
     iou_threshold: float = 0.5,
 ) -> Report:
-    """Compare the detections of each picture with its annotation.
+    """Compare the detections of each image with its annotation.
 
-    Within a class detections come by score. One hits the object of its picture and class that it overlaps most, if by
+    Within a class detections come by score. One hits the object of its image and class that it overlaps most, if by
     more than the threshold. A hit on a difficult object does not count at all, one on an object already hit is a
     false alarm.
 
     Args:
-        detections: per picture, boxes in pixels.
-        annotations: per picture, in the same order.
+        detections: per image, boxes in pixels.
+        annotations: per image, in the same order.
         class_names: BACKGROUND first.
         iou_threshold: overlap to be exceeded.
     """
     if len(detections) != len(annotations):
-        raise ValueError(f"{len(detections)} pictures with detections, but {len(annotations)} annotations")
+        raise ValueError(f"{len(detections)} images with detections, but {len(annotations)} annotations")
     results = []
     for label, name in enumerate(class_names[1:], start=1):
         objects = sum(int((~a.difficult[a.labels == label]).sum()) for a in annotations)
@@ -101,9 +101,9 @@ def evaluate(
 def _hits_of_class(
     detections: Sequence[Detections], annotations: Sequence[Annotation], label: int, iou_threshold: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Give scores and, for each, 1 for a hit, 0 for a false alarm, nan for what does not count.
+    """Return scores and, for each, 1 for a hit, 0 for a false alarm, nan for what does not count.
 
-    An object is hit once in the order of scores; pictures do not touch each other, so each is settled alone.
+    An object is hit once in the order of scores; images do not touch each other, so each is settled alone.
     """
     all_scores, all_hits = [np.zeros(0)], [np.zeros(0)]
     for found, annotation in zip(detections, annotations, strict=True):

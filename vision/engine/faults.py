@@ -105,7 +105,7 @@ def reduced_settings(err: BaseException, settings: LoaderSettings) -> LoaderSett
 
 
 def is_out_of_memory(err: BaseException) -> bool:
-    """Tell whether memory of the device or of the computer ran out."""
+    """Whether memory of the device or of the computer ran out."""
     if isinstance(err, (MemoryError, torch.cuda.OutOfMemoryError)):
         return True
     if isinstance(err, OSError):
@@ -114,5 +114,5 @@ def is_out_of_memory(err: BaseException) -> bool:
 
 
 def is_dead_worker(err: BaseException) -> bool:
-    """Tell whether a loader's process died."""
+    """Whether a loader's process died."""
     return isinstance(err, RuntimeError) and "DataLoader worker" in str(err)

@@ -114,7 +114,7 @@ class ScheduleOptions:
     warmup_factor: float | None = None
 
     def warmup(self, steps_per_epoch: int) -> int:
-        """Give the number of iterations in which rates rise."""
+        """Return the number of iterations in which rates rise."""
         if self.warmup_epochs is not None:
             return round(self.warmup_epochs * steps_per_epoch)
         if self.warmup_iters is not None:
@@ -129,7 +129,7 @@ def freeze_net_layers(net: nn.Module) -> None:
 
 
 def parts(net: SSD) -> dict[str, list[nn.Module]]:
-    """Name the three parts that have learning rates of their own."""
+    """Modules of the three parts that have learning rates of their own."""
     return {
         "base_net": [net.base_net],
         "extra_layers": [net.source_layer_add_ons, net.extras],
@@ -138,7 +138,7 @@ def parts(net: SSD) -> dict[str, list[nn.Module]]:
 
 
 def trained_parts(net: SSD, options: OptimOptions) -> dict[str, float]:
-    """Name the parts that are trained, with their rates; freezing is being absent here."""
+    """Rates of the parts that are trained; freezing is being absent here."""
     rates = {"heads": options.lr}
     if not options.freeze_net:
         rates["extra_layers"] = options.lr if options.extra_layers_lr is None else options.extra_layers_lr
@@ -161,7 +161,7 @@ def freeze(net: SSD, options: OptimOptions) -> list[nn.Module]:
 
 
 def param_groups(net: SSD, options: OptimOptions) -> list[dict[str, Any]]:
-    """Give the parameter groups for an optimizer: name, params, lr, weight_decay and, for the schedule, initial_lr."""
+    """Parameter groups for an optimizer: name, params, lr, weight_decay and, for the schedule, initial_lr."""
     modules = parts(net)
     groups = []
     for name, rate in trained_parts(net, options).items():
@@ -272,7 +272,7 @@ class WeightAverage:
             mine[key].copy_(theirs[key])
 
     def state_dict(self) -> dict[str, Any]:
-        """Give what a resumed run needs."""
+        """Return what a resumed run needs."""
         return {"weights": self.net.state_dict(), "updates": self.updates}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

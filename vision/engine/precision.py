@@ -27,7 +27,7 @@ def kernel_exceeds_map(
     dilation: int | Sequence[int] = 1,
     groups: int = 1,
 ) -> bool:
-    """Tell whether a 2-d convolution's kernel, dilation included, is wider or higher than the map it goes over.
+    """Whether a 2-d convolution's kernel, dilation included, is wider or higher than the map it goes over.
 
     Some of its weights then see nothing but padding. Arguments are those of `torch.nn.functional.conv2d`.
     """
@@ -70,7 +70,7 @@ class Precision:
 
     @contextmanager
     def autocast(self) -> Iterator[None]:
-        """Give a context for the forward pass; one that does nothing for float32: not every device knows autocast."""
+        """Return a context for the forward pass; one that does nothing for float32: not every device knows autocast."""
         if self.dtype is None:
             yield
         elif self.device_type != "cpu":

@@ -91,7 +91,7 @@ def fetch_imagenet(net: str, folder: Path, progress: ProgressBar) -> Path:
 
 
 def imagenet_path(net: str, folder: Path) -> Path:
-    """Name the file of torchvision's weights for a net's backbone.
+    """Path of the file of torchvision's weights for a net's backbone.
 
     Raises:
         DataError: torchvision has none.
@@ -155,7 +155,7 @@ class StartingFiles(NamedTuple):
 
 
 def initialise(net: SSD, files: StartingFiles) -> None:
-    """Give a new net its starting weights: of a backbone, of a whole SSD less its heads, or from scratch.
+    """Return a new net its starting weights: of a backbone, of a whole SSD less its heads, or from scratch.
 
     The normalisation that the weights were trained with comes along.
 
@@ -191,7 +191,7 @@ def initialise(net: SSD, files: StartingFiles) -> None:
 
 
 def take_normalisation(net: SSD, description: dict) -> None:
-    """Give a net the normalisation of its input that a file of weights was trained with, where the file says it."""
+    """Return a net the normalisation of its input that a file of weights was trained with, where the file says it."""
     if description["config"] is not None:
         trained = SSDConfig.from_dict(description["config"])
         net.config = replace(net.config, image_mean=trained.image_mean, image_std=trained.image_std)
@@ -310,7 +310,7 @@ def take_classes(net: SSD, weights: dict, names: Sequence[str]) -> list[str]:
 
 
 def _keys_of_last_layers(net: SSD) -> Iterator[str]:
-    """Name the weights of the layers that give each class its score."""
+    """Names of the weights of the layers that give each class its score."""
     for index, head in enumerate(net.classification_headers):
         place = f".{len(head) - 1}" if isinstance(head, nn.Sequential) else ""
         yield from (f"classification_headers.{index}{place}.{name}" for name in ("weight", "bias"))

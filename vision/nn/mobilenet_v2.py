@@ -80,7 +80,7 @@ class MobileNetV2(nn.Module):
 
     Args:
         n_class: classes.
-        input_size: side of the pictures it is meant for, a multiple of 32.
+        input_size: side of the images it is meant for, a multiple of 32.
         width_mult: scales the channels, truncated to whole numbers.
         dropout_ratio: before the classifier.
         use_batch_norm: normalise in all feature modules; the first does so always.

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from vision.boxes.matching import hard_negative_mining
 
-#: A picture without objects weighs as much as one with this many matched priors: it keeps
+#: An image without objects weighs as much as one with this many matched priors: it keeps
 #: `neg_pos_ratio` times as many of its hardest negatives, and adds as much to the normaliser.
 VIRTUAL_POSITIVES = 4
 
@@ -30,7 +30,7 @@ class Losses(NamedTuple):
 class MultiboxLoss(nn.Module):
     """Smooth L1 over the positives' locations plus cross-entropy over positives and hard negatives.
 
-    Both sums are divided by the number of positives of the batch, where a picture without any counts
+    Both sums are divided by the number of positives of the batch, where an image without any counts
     `VIRTUAL_POSITIVES`.
 
     Args:
@@ -56,9 +56,9 @@ class MultiboxLoss(nn.Module):
 
     @staticmethod
     def normaliser(labels: Tensor) -> Tensor:
-        """Give by what the sums over a batch are divided: a scalar that matched labels (B, P) alone decide."""
-        per_picture = (labels > 0).sum(dim=1)
-        return torch.where(per_picture > 0, per_picture, VIRTUAL_POSITIVES).sum()
+        """Return by what the sums over a batch are divided: a scalar that matched labels (B, P) alone decide."""
+        per_image = (labels > 0).sum(dim=1)
+        return torch.where(per_image > 0, per_image, VIRTUAL_POSITIVES).sum()
 
     def forward(
         self,

@@ -1,4 +1,4 @@
-"""One picture that shows what is in a dataset: how many of each class, how large, and what it looks like."""
+"""One image that shows what is in a dataset: how many of each class, how large, and what it looks like."""
 
 from __future__ import annotations
 
@@ -64,10 +64,10 @@ def draw_audit(
     labels: np.ndarray,
     prior_sides: np.ndarray,
     network_size: tuple[int, int],
-    pictures: Sequence[tuple[np.ndarray, Annotation]],
+    images: Sequence[tuple[np.ndarray, Annotation]],
     class_names: Sequence[str],
 ) -> None:
-    """Write the picture.
+    """Write the image.
 
     Args:
         path: of a .png to write.
@@ -76,7 +76,7 @@ def draw_audit(
         labels: (N,) of these boxes.
         prior_sides: (K, 2) likewise, of the shapes of priors.
         network_size: (width, height) in pixels.
-        pictures: for the contact sheet, with their objects.
+        images: for the contact sheet, with their objects.
         class_names: BACKGROUND first.
 
     Raises:
@@ -92,8 +92,8 @@ def draw_audit(
     _draw_counts(figure.add_subplot(grid[0, 0]), objects_per_class, class_names[1:])
     _draw_sizes(figure.add_subplot(grid[0, 1]), sides, labels, prior_sides, network_size, class_names)
     sheet = figure.add_subplot(grid[1, :])
-    sheet.set_title("training pictures with their boxes")
-    thumbnails = [_smaller(image, annotation) for image, annotation in pictures]
+    sheet.set_title("training images with their boxes")
+    thumbnails = [_smaller(image, annotation) for image, annotation in images]
     sheet.imshow(contact_sheet([draw_annotation(*thumbnail, class_names) for thumbnail in thumbnails]))
     sheet.set_axis_off()
     with replacing(path) as temporary:
@@ -129,7 +129,7 @@ def _draw_sizes(axes, sides, labels, prior_sides, network_size, class_names) -> 
 
 
 def _smaller(image: np.ndarray, annotation: Annotation) -> tuple[np.ndarray, Annotation]:
-    """Shrink a picture with its objects to a thumbnail."""
+    """Shrink an image with its objects to a thumbnail."""
     height, width = image.shape[:2]
     scale = _THUMBNAIL / max(height, width)
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
@@ -139,7 +139,7 @@ def _smaller(image: np.ndarray, annotation: Annotation) -> tuple[np.ndarray, Ann
 
 
 def contact_sheet(images: Sequence[np.ndarray]) -> np.ndarray:
-    """Lay pictures (H, W, 3) uint8, all at most `_THUMBNAIL` pixels wide and high, out on one, on white."""
+    """Lay images (H, W, 3) uint8, all at most `_THUMBNAIL` pixels wide and high, out on one, on white."""
     rows = -(-len(images) // SHEET_COLUMNS)
     sheet = np.full((max(rows, 1) * _THUMBNAIL, SHEET_COLUMNS * _THUMBNAIL, 3), 255, np.uint8)
     for number, image in enumerate(images):

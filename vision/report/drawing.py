@@ -1,4 +1,4 @@
-"""Boxes with names and scores, drawn on pictures."""
+"""Boxes with names and scores, drawn on images."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _GOLDEN_RATIO = 0.618033988749895
 
 
 def color_of(label: int) -> tuple[int, int, int]:
-    """Give a class a bright RGB colour of its own; neighbours in the list differ much."""
+    """Return a class a bright RGB colour of its own; neighbours in the list differ much."""
     red, green, blue = colorsys.hsv_to_rgb((label * _GOLDEN_RATIO) % 1.0, 0.85, 1.0)
     return round(red * 255), round(green * 255), round(blue * 255)
 
@@ -29,7 +29,7 @@ def draw_detections(rgb_image: np.ndarray, detections: Detections, class_names: 
         class_names: BACKGROUND first.
 
     Returns:
-        a picture of the same size.
+        an image of the same size.
     """
     order = detections.scores.argsort()  # the best last: they lie on top
     labels = detections.labels[order].tolist()
@@ -39,7 +39,7 @@ def draw_detections(rgb_image: np.ndarray, detections: Detections, class_names: 
 
 
 def draw_annotation(rgb_image: np.ndarray, annotation: Annotation, class_names: Sequence[str]) -> np.ndarray:
-    """Draw the objects of a picture with their names; arguments as above."""
+    """Draw the objects of an image with their names; arguments as above."""
     labels = annotation.labels.tolist()
     return draw_boxes(rgb_image, annotation.boxes, labels, [class_names[label] for label in labels])
 
@@ -54,7 +54,7 @@ def draw_boxes(rgb_image: np.ndarray, boxes: np.ndarray, labels: Sequence[int], 
         captions: N texts.
 
     Returns:
-        a picture of the same size.
+        an image of the same size.
     """
     canvas = np.ascontiguousarray(rgb_image).copy()
     height, width = canvas.shape[:2]

@@ -51,7 +51,7 @@ def scalars_of(result: EpochResult) -> dict[str, float]:
 
 
 def row_of(result: EpochResult, seconds: float) -> dict[str, float]:
-    """Give an epoch's row of `results.csv`."""
+    """Return an epoch's row of `results.csv`."""
     return {
         "epoch": result.epoch,
         "seconds": round(seconds, 3),
@@ -80,12 +80,12 @@ def log_dry_run(found: DryRunResult, epochs: int, validation_epochs: int) -> Non
     whole = found.training_seconds * epochs + found.validation_seconds * -(-epochs // validation_epochs)
     logger.info(
         "%.3f s a step: about %s an epoch and %s a validation, %s for %d epochs",
-        *(found.seconds_per_step, in_words(found.training_seconds), in_words(found.validation_seconds)),
-        *(in_words(whole), epochs),
+        *(found.seconds_per_step, format_duration(found.training_seconds), format_duration(found.validation_seconds)),
+        *(format_duration(whole), epochs),
     )
 
 
-def in_words(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """Write a time for people: 40 s, 12 min, 3.5 h."""
     if seconds < 100:
         return f"{seconds:.0f} s"

@@ -1,4 +1,4 @@
-"""From pictures to what the net sees: with augmentation, without, and without annotation.
+"""From images to what the net sees: with augmentation, without, and without annotation.
 
 Pixels stay uint8 until the very end, so that our own training can ship them small and normalise on the device.
 """
@@ -20,7 +20,7 @@ from vision.transforms.transforms import (
     RandomSampleCrop,
     Window,
     generator_or_global,
-    whole_picture,
+    whole_image,
 )
 
 Mean = float | Sequence[float]
@@ -58,7 +58,7 @@ class Normaliser(torch.nn.Module):
 
 
 class TestTransform:
-    """Resizes and normalises a picture with its objects.
+    """Resizes and normalises an image with its objects.
 
     Args:
         size: the network's input, one number or (width, height).
@@ -76,7 +76,7 @@ class TestTransform:
     def resample(
         self, image: np.ndarray, boxes: np.ndarray, labels: np.ndarray, rng: np.random.Generator | None = None
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Bring a picture to the network's size, and its boxes to relative form.
+        """Bring an image to the network's size, and its boxes to relative form.
 
         Args:
             image: (H, W, 3) uint8 RGB.
@@ -85,7 +85,7 @@ class TestTransform:
             rng: not used here, see `TrainAugmentation`.
 
         Returns:
-            the picture, uint8 at the network's size; relative boxes (N, 4); labels (N,).
+            the image, uint8 at the network's size; relative boxes (N, 4); labels (N,).
         """
         height, width = image.shape[:2]
         return cv2.resize(image, self.size, interpolation=cv2.INTER_LINEAR), *_to_relative(boxes, labels, width, height)
@@ -110,7 +110,7 @@ class TrainAugmentation(TestTransform):
 
     Args:
         size: the network's input, one number or (width, height).
-        mean: per channel or one number, for RGB pixels in 0 ... 255; also fills the canvas around expanded pictures.
+        mean: per channel or one number, for RGB pixels in 0 ... 255; also fills the canvas around expanded images.
         std: divides after the mean is subtracted.
         kind: "ssd" for all of it; "light" for crop and mirror, which suits small nets and short runs; "none".
     """
@@ -129,7 +129,7 @@ class TrainAugmentation(TestTransform):
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Do as the parent does, at random; `rng` makes it repeatable."""
         rng = generator_or_global(rng)
-        window = whole_picture(image)
+        window = whole_image(image)
         for transform in self.geometry:
             width, height = window.size
             step: Window = transform.plan((int(width), int(height)), boxes, rng)
@@ -144,7 +144,7 @@ class TrainAugmentation(TestTransform):
 
 
 class PredictionTransform:
-    """Resizes (bilinearly, on uint8) and normalises a picture to a (3, H, W) float32 tensor; arguments as above."""
+    """Resizes (bilinearly, on uint8) and normalises an image to a (3, H, W) float32 tensor; arguments as above."""
 
     def __init__(self, size: Size, mean: Mean = 0.0, std: float = 1.0) -> None:
         self.size = as_width_height(size)
@@ -152,5 +152,5 @@ class PredictionTransform:
         self.std = std
 
     def __call__(self, image: np.ndarray) -> Tensor:
-        """Prepare an RGB picture (H, W, 3) uint8."""
+        """Prepare an RGB image (H, W, 3) uint8."""
         return normalise(cv2.resize(image, self.size, interpolation=cv2.INTER_LINEAR), self.mean, self.std)

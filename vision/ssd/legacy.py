@@ -21,7 +21,7 @@ _current: dict[str, SSDConfig] = {name: family.at(BASE_SIZE) for name, family in
 
 
 def current(family: str) -> SSDConfig:
-    """Give a family's config at the size last chosen, 300 at first."""
+    """Return a family's config at the size last chosen, 300 at first."""
     return _current[family]
 
 

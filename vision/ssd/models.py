@@ -317,12 +317,12 @@ def _width_of(weights: Mapping[str, Tensor]) -> float:
 
 
 def _last_weight(net: SSD) -> str:
-    """Name the weight in a (not last) classification head whose first dimension is its output channels."""
+    """Name of the weight in a (not last) classification head whose first dimension is its output channels."""
     return [key for key in net.classification_headers[1].state_dict() if key.endswith("weight")][-1]
 
 
 def identify_base_net(weights: Mapping[str, Tensor]) -> str | None:
-    """Name the first net of the table whose `base_net` has these keys and shapes."""
+    """Return the name of the first net of the table whose `base_net` has these keys and shapes."""
     layout = {f"base_net.{key}": shape for key, shape in _layout(weights).items()}
     for net in _candidates({f"base_net.{key}": value for key, value in weights.items()}):
         if layout == _layout(net.state_dict(), ("base_net.",)):

@@ -1,4 +1,4 @@
-"""From one picture to its detections."""
+"""From one image to its detections."""
 
 from __future__ import annotations
 
@@ -22,26 +22,26 @@ from vision.ssd.ssd import SSD, evaluating
 from vision.structures import Detections
 
 
-def detections_in_pixels(scores: Tensor, boxes: Tensor, picture_size: tuple[int, int], **nms_options) -> Detections:
-    """Pick detections among a net's answers for one picture, and scale them to it.
+def detections_in_pixels(scores: Tensor, boxes: Tensor, image_size: tuple[int, int], **nms_options) -> Detections:
+    """Pick detections among a net's answers for one image, and scale them to it.
 
     Args:
         scores: (P, C) after softmax.
         boxes: (P, 4) corner form, relative.
-        picture_size: (width, height) in pixels.
+        image_size: (width, height) in pixels.
         nms_options: see `vision.boxes.nms.multiclass_nms`.
 
     Returns:
         detections on the CPU; boxes in pixels, not clipped.
     """
     found_boxes, labels, found_scores = multiclass_nms(scores, boxes, **nms_options)
-    width, height = picture_size
+    width, height = image_size
     scale = found_boxes.new_tensor([width, height, width, height])
     return Detections((found_boxes * scale).cpu(), labels.cpu(), found_scores.cpu())
 
 
 class Predictor:
-    """Runs a net on pictures. Holds the net itself, so weights loaded into it later count.
+    """Runs a net on images. Holds the net itself, so weights loaded into it later count.
 
     Args:
         net: an `SSD`; it is put into test mode for the call and back after it.
@@ -81,7 +81,7 @@ class Predictor:
             net.to(device)
 
     def predict(self, rgb_image: np.ndarray, top_k: int = -1, prob_threshold: float | None = None) -> Detections:
-        """Detect objects in a picture.
+        """Detect objects in an image.
 
         Args:
             rgb_image: (H, W, 3) uint8, RGB.

@@ -293,7 +293,7 @@ def load_strictly(module: nn.Module, weights: dict[str, Tensor], source: str) ->
 
 
 class MatchPrior:
-    """Turn the objects of a picture into targets per prior, as a dataset's `target_transform`.
+    """Turn the objects of an image into targets per prior, as a dataset's `target_transform`.
 
     Args:
         center_form_priors: (P, 4) relative.

@@ -4,8 +4,8 @@ Images are RGB arrays (H, W, 3), uint8 or float32 in 0 ... 255; boxes are (N, 4)
 otherwise; inputs are never written to. Random transforms take a generator `rng`; without one they draw from
 NumPy's global state, so that a script's `numpy.random.seed` counts.
 
-Geometric transforms decide on a `Window` of the picture's plane without touching pixels (`plan`). Calling one applies
-it alone; a pipeline composes the windows of several and resamples the picture once (`render`).
+Geometric transforms decide on a `Window` of the image's plane without touching pixels (`plan`). Calling one applies
+it alone; a pipeline composes the windows of several and resamples the image once (`render`).
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ MAX_EXPANSION = 4.0
 CROP_TRIALS = 50
 CROP_SIDES = (0.3, 1.0)
 CROP_RATIOS = (0.5, 2.0)
-#: "whole" keeps the picture; a number is the overlap that at least one object must have with the crop.
+#: "whole" keeps the image; a number is the overlap that at least one object must have with the crop.
 CROP_MODES: tuple[str | float, ...] = ("whole", 0.1, 0.3, 0.5, 0.7, 0.9, 0.0)
 
 
 def generator_or_global(rng: np.random.Generator | None) -> np.random.Generator:
-    """Give the generator, or a new one seeded from NumPy's global state."""
+    """Return the generator, or a new one seeded from NumPy's global state."""
     return np.random.default_rng(np.random.randint(2**31)) if rng is None else rng
 
 
@@ -61,7 +61,7 @@ def jaccard_numpy(boxes: np.ndarray, box: np.ndarray) -> np.ndarray:
 
 
 class Window(NamedTuple):
-    """The part of a picture's plane that becomes the new picture: pixels of the old one, maybe beyond its rim."""
+    """The part of an image's plane that becomes the new image: pixels of the old one, maybe beyond its rim."""
 
     left: float
     top: float
@@ -75,7 +75,7 @@ class Window(NamedTuple):
         return self.right - self.left, self.bottom - self.top
 
     def then(self, inner: Window) -> Window:
-        """Look through `inner`, which is in the coordinates of this window's picture."""
+        """Look through `inner`, which is in the coordinates of this window's image."""
         left, right = inner.left, inner.right
         if self.mirrored:
             width = self.size[0]
@@ -91,7 +91,7 @@ class Window(NamedTuple):
     def map_boxes(
         self, boxes: np.ndarray | None, labels: np.ndarray | None
     ) -> tuple[np.ndarray | None, np.ndarray | None]:
-        """Move pixel boxes (N, 4) into the window's picture, clip them to it, drop those whose centre is outside."""
+        """Move pixel boxes (N, 4) into the window's image, clip them to it, drop those whose centre is outside."""
         if boxes is None or len(boxes) == 0:
             return boxes, labels
         centers = (boxes[:, :2] + boxes[:, 2:]) / 2
@@ -110,7 +110,7 @@ class Window(NamedTuple):
         Args:
             image: (H, W, 3).
             size: (width, height) of the result; the window's own if None.
-            fill: per channel, beyond the picture's rim.
+            fill: per channel, beyond the image's rim.
 
         Returns:
             (height, width, 3) of the image's type.
@@ -137,8 +137,8 @@ class Window(NamedTuple):
         return cv2.flip(out, 1) if self.mirrored else out
 
 
-def whole_picture(image: np.ndarray) -> Window:
-    """The window that shows a picture as it is."""
+def whole_image(image: np.ndarray) -> Window:
+    """The window that shows an image as it is."""
     return Window(0, 0, image.shape[1], image.shape[0])
 
 
@@ -300,7 +300,7 @@ class SwapChannels:
         self.swaps = list(swaps)
 
     def __call__(self, image: np.ndarray) -> np.ndarray:
-        """Give the image with its channels in the new order."""
+        """Return the image with its channels in the new order."""
         return np.ascontiguousarray(image[..., self.swaps])
 
 
@@ -370,24 +370,24 @@ class PhotometricDistort:
 
 
 class _Geometric(ABC):
-    """A transform that looks at another window of the picture's plane."""
+    """A transform that looks at another window of the image's plane."""
 
     fill: Sequence[float] = (0.0, 0.0, 0.0)
 
     @abstractmethod
     def plan(self, size: tuple[int, int], boxes: np.ndarray | None, rng: np.random.Generator) -> Window:
-        """Decide for a picture of (width, height) with pixel boxes (N, 4); no pixel is touched."""
+        """Decide for an image of (width, height) with pixel boxes (N, 4); no pixel is touched."""
 
     def __call__(self, image, boxes=None, labels=None, rng=None) -> Triple:
         """Draw, and apply this transform alone."""
         window = self.plan((image.shape[1], image.shape[0]), boxes, generator_or_global(rng))
-        if window == whole_picture(image):
+        if window == whole_image(image):
             return image, boxes, labels
         return window.render(image, None, self.fill), *window.map_boxes(boxes, labels)
 
 
 class Expand(_Geometric):
-    """Puts the picture somewhere on a canvas of up to four times its sides, in half of the cases."""
+    """Puts the image somewhere on a canvas of up to four times its sides, in half of the cases."""
 
     def __init__(self, mean: Sequence[float]) -> None:
         self.fill = np.broadcast_to(np.asarray(mean, dtype=np.float32), 3)
@@ -406,8 +406,8 @@ class Expand(_Geometric):
 class RandomSampleCrop(_Geometric):
     """Cuts out a part that at least one object overlaps as much as a random mode asks (Caffe's rule).
 
-    Objects stay whose centre is inside; at least one must. A picture without objects is cropped freely. When no trial
-    succeeds, the picture stays whole.
+    Objects stay whose centre is inside; at least one must. An image without objects is cropped freely. When no trial
+    succeeds, the image stays whole.
     """
 
     def plan(self, size: tuple[int, int], boxes: np.ndarray | None, rng: np.random.Generator) -> Window:

@@ -91,7 +91,7 @@ class Fetcher:
             path: to write; an older file of that name stays until the new one is whole.
             resume: continue what an earlier call or process left, if the server still has the same file. Else what
                 is left of a failed download is removed.
-            check: given the temporary name, says what is wrong with the file ("is no picture"), None if nothing.
+            check: given the temporary name, says what is wrong with the file ("is no image"), None if nothing.
             progress: given chunks, a title and how many there will be (None if nobody knows), shows a bar.
             note: how to log a line about a repetition; called like `logger.warning`.
 
@@ -252,7 +252,7 @@ class _Part:
             self.path, self.validator = self._path_of(validator), validator
 
     def is_continued_by(self, response: http.client.HTTPResponse, offset: int) -> bool:
-        """Tell whether a partial response begins at this byte of this very file."""
+        """Whether a partial response begins at this byte of this very file."""
         same = self.validator in (response.headers.get("ETag"), response.headers.get("Last-Modified"))
         place = re.match(r"bytes (\d+)-", response.headers.get("Content-Range", ""))
         return same and place is not None and int(place[1]) == offset

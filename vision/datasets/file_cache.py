@@ -1,6 +1,6 @@
 """What was read from files, remembered between runs.
 
-Reading 20,000 pictures' headers and as many XML files takes most of a start. What came out is kept outside the dataset,
+Reading 20,000 images' headers and as many XML files takes most of a start. What came out is kept outside the dataset,
 in the user's cache folder, and taken again as long as a file's size and times are the same.
 """
 
@@ -30,12 +30,12 @@ _SETTLED_NS = 2_000_000_000
 
 
 def cache_folder() -> Path:
-    """Name the folder of the user for things that can be made again (XDG base directories)."""
+    """Folder of the user for things that can be made again (XDG base directories)."""
     base = os.environ.get("XDG_CACHE_HOME")
     return (Path(base) if base else Path.home() / ".cache") / "ssd-retrain"
 
 
-class FileFacts:
+class FileCache:
     """Facts about files, which must be plain JSON values.
 
     Args:
@@ -51,7 +51,7 @@ class FileFacts:
             self._load(path)
 
     @classmethod
-    def of_folder(cls, root: Path) -> FileFacts:
+    def of_folder(cls, root: Path) -> FileCache:
         """Open the facts that are kept about a dataset's folder."""
         name = hashlib.blake2b(str(root.resolve()).encode(), digest_size=12).hexdigest()
         return cls(cache_folder() / f"{name}.json")
@@ -67,7 +67,7 @@ class FileFacts:
             logger.debug("%s: not readable, every file is read anew (%s)", path, err)
 
     def get(self, kind: str, path: Path, read: Callable[[Path], Any]) -> Any:
-        """Give what `read(path)` gives, without calling it if the file is as it was.
+        """Return what `read(path)` gives, without calling it if the file is as it was.
 
         Args:
             kind: of fact; names `read`.
@@ -90,7 +90,7 @@ class FileFacts:
         return fact
 
     def known(self, kind: str, path: Path) -> Any:
-        """Give a fact only if it is kept and the file is as it was, else None."""
+        """Return a fact only if it is kept and the file is as it was, else None."""
         key = f"{kind}:{path}"
         if key not in self._used and key not in self._kept:
             return None

@@ -5,9 +5,8 @@ import os
 
 import pytest
 
-from vision.datasets import ReadingOptions, open_splits
-from vision.datasets import facts as facts_module
-from vision.datasets.facts import FileFacts
+from vision.datasets import ReadingOptions, file_cache, open_splits
+from vision.datasets.file_cache import FileCache
 
 
 @pytest.fixture
@@ -20,7 +19,7 @@ def file(tmp_path):
 @pytest.fixture
 def settled(monkeypatch):
     """Let files count as settled at once."""
-    monkeypatch.setattr(facts_module, "_SETTLED_NS", -(10**12))
+    monkeypatch.setattr(file_cache, "_SETTLED_NS", -(10**12))
 
 
 class Reader:
@@ -33,19 +32,19 @@ class Reader:
 
 
 def test_a_fact_is_read_once_in_a_run(file):
-    facts, read = FileFacts(), Reader()
-    assert [facts.get("text", file, read) for _ in range(3)] == ["one"] * 3
+    cache, read = FileCache(), Reader()
+    assert [cache.get("text", file, read) for _ in range(3)] == ["one"] * 3
     assert read.calls == 1
-    assert facts.get("other kind", file, read) == "one"
+    assert cache.get("other kind", file, read) == "one"
     assert read.calls == 2
 
 
 def test_a_fact_is_taken_again_by_the_next_run(file, tmp_path, settled):
     read = Reader()
     for _ in range(3):
-        facts = FileFacts(tmp_path / "kept" / "facts.json")
-        assert facts.get("text", file, read) == "one"
-        facts.save()
+        cache = FileCache(tmp_path / "kept" / "cache.json")
+        assert cache.get("text", file, read) == "one"
+        cache.save()
     assert read.calls == 1
 
 
@@ -70,63 +69,63 @@ def replace_by_one_as_old(file):
 @pytest.mark.parametrize("change", [change_content, change_within_its_size, replace_by_one_as_old])
 def test_a_changed_file_is_read_again(file, tmp_path, settled, change):
     read = Reader()
-    facts = FileFacts(tmp_path / "facts.json")
-    facts.get("text", file, read)
-    facts.save()
+    cache = FileCache(tmp_path / "cache.json")
+    cache.get("text", file, read)
+    cache.save()
     change(file)
-    assert FileFacts(tmp_path / "facts.json").get("text", file, read) == file.read_text()
+    assert FileCache(tmp_path / "cache.json").get("text", file, read) == file.read_text()
     assert read.calls == 2
 
 
 def test_a_file_that_has_just_changed_is_not_believed_yet(file, tmp_path):
     read = Reader()
     for _ in range(2):
-        facts = FileFacts(tmp_path / "facts.json")
-        facts.get("text", file, read)
-        facts.save()
+        cache = FileCache(tmp_path / "cache.json")
+        cache.get("text", file, read)
+        cache.save()
     assert read.calls == 2
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"version": -1, "files": {}}', '{"files": 3}'])
 def test_what_cannot_be_read_is_forgotten(file, tmp_path, settled, content):
-    path = tmp_path / "facts.json"
+    path = tmp_path / "cache.json"
     path.write_text(content)
-    facts = FileFacts(path)
-    assert facts.get("text", file, Reader()) == "one"
-    facts.save()
+    cache = FileCache(path)
+    assert cache.get("text", file, Reader()) == "one"
+    cache.save()
     assert json.loads(path.read_text())["files"]
 
 
 def test_a_cache_that_cannot_be_written_stops_nothing(file, tmp_path):
     (tmp_path / "blocked").write_text("a file where a folder should be")
-    facts = FileFacts(tmp_path / "blocked" / "facts.json")
-    facts.get("text", file, Reader())
-    facts.save()
+    cache = FileCache(tmp_path / "blocked" / "cache.json")
+    cache.get("text", file, Reader())
+    cache.save()
 
 
 def test_facts_of_files_that_are_gone_are_dropped_and_of_others_kept(file, tmp_path, settled):
     gone, other = tmp_path / "gone.txt", tmp_path / "other.txt"
     for path in (gone, other):
         path.write_text("x")
-    facts = FileFacts(tmp_path / "facts.json")
+    cache = FileCache(tmp_path / "cache.json")
     for path in (file, gone, other):
-        facts.get("text", path, Reader())
-    facts.save()
+        cache.get("text", path, Reader())
+    cache.save()
     gone.unlink()
-    again = FileFacts(tmp_path / "facts.json")
+    again = FileCache(tmp_path / "cache.json")
     change_content(file)
     again.get("text", file, Reader())
     again.save()
-    kept = json.loads((tmp_path / "facts.json").read_text())["files"]
+    kept = json.loads((tmp_path / "cache.json").read_text())["files"]
     assert sorted(kept) == [f"text:{file}", f"text:{other}"]
 
 
 def test_known_reads_nothing(file):
-    facts = FileFacts()
-    assert facts.known("text", file) is None
-    assert facts.known("text", file.with_name("none")) is None
-    facts.get("text", file, Reader())
-    assert facts.known("text", file) == "one"
+    cache = FileCache()
+    assert cache.known("text", file) is None
+    assert cache.known("text", file.with_name("none")) is None
+    cache.get("text", file, Reader())
+    assert cache.known("text", file) == "one"
 
 
 def test_the_second_start_reads_no_file_again(own_voc, monkeypatch, settled):
@@ -144,7 +143,7 @@ def test_the_second_start_reads_no_file_again(own_voc, monkeypatch, settled):
     def refuse(path):
         raise AssertionError(f"{path} is read again")
 
-    monkeypatch.setattr(folder, "picture_facts", refuse)
+    monkeypatch.setattr(folder, "read_image_info", refuse)
     monkeypatch.setattr(voc_dataset, "_parse", refuse)
     assert snapshot() == first
     with pytest.raises(AssertionError, match="is read again"):

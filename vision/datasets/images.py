@@ -1,4 +1,4 @@
-"""Pictures on disk: finding them by name, what their files are, and decoding them."""
+"""Images on disk: finding them by name, what their files are, and decoding them."""
 
 from __future__ import annotations
 
@@ -44,15 +44,15 @@ _FORMATS = {
 #: Bytes that are read at three places of a file to tell it from others.
 _SAMPLE = 1 << 14
 
-#: Suffixes of pictures that Pillow decodes: OpenCV turns some of these by their tags whatever it is told.
+#: Suffixes of images that Pillow decodes: OpenCV turns some of these by their tags whatever it is told.
 _LEFT_TO_PILLOW = (".tif", ".tiff")
 
 #: How the two usual formats end; a file that ends so was written to its end.
 _ENDINGS = {"JPEG": b"\xff\xd9", "MPO": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}
 
 
-class PictureFacts(NamedTuple):
-    """What a picture's file says of itself.
+class ImageInfo(NamedTuple):
+    """What an image's file says of itself.
 
     Attributes:
         width: in pixels, as stored, before EXIF's orientation.
@@ -81,31 +81,31 @@ class PictureFacts(NamedTuple):
         return (self.height, self.width) if swap else (self.width, self.height)
 
     def suffix_fits(self, path: Path) -> bool:
-        """Tell whether the file's name promises what the file is."""
+        """Whether the file's name promises what the file is."""
         return self.format in _FORMATS.get(path.suffix.lower(), (self.format,))
 
 
-def picture_facts(path: Path) -> PictureFacts:
-    """Read a picture's header, and look whether the file was written to its end; a bad file becomes an `error`.
+def read_image_info(path: Path) -> ImageInfo:
+    """Read an image's header, and look whether the file was written to its end; a bad file becomes an `error`.
 
     Raises:
         OSError: the system could not read the file, which says nothing about what is in it.
     """
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # large pictures, odd EXIF: not what is asked here
+            warnings.simplefilter("ignore")  # large images, odd EXIF: not what is asked here
             with Image.open(path) as image:
-                facts = PictureFacts(
+                info = ImageInfo(
                     *image.size, _orientation(image), image.format or "", image.mode, _bits(image), None, _digest(path)
                 )
                 if image.mode == "F":
-                    return facts._replace(error="has floating-point pixels, whose range nobody knows")
-                ending = _ENDINGS.get(facts.format)
+                    return info._replace(error="has floating-point pixels, whose range nobody knows")
+                ending = _ENDINGS.get(info.format)
                 if ending is None or not _ends_with(path, ending):
                     image.load()
     except Exception as err:  # decoders of damaged files may stumble over anything
-        return PictureFacts(0, 0, 1, "", "", 0, _what_is_wrong(path, err))
-    return facts
+        return ImageInfo(0, 0, 1, "", "", 0, _what_is_wrong(path, err))
+    return info
 
 
 def _orientation(image: Image.Image) -> int:
@@ -157,12 +157,12 @@ def _what_is_wrong(path: Path, err: Exception) -> str:
     if "truncated" in str(err):
         return f"truncated after {size} bytes"
     if isinstance(err, Image.UnidentifiedImageError):
-        return f"not a picture of any known format ({size} bytes)"
+        return f"not an image of any known format ({size} bytes)"
     return f"cannot be decoded ({' '.join(str(err).split())})"
 
 
 def decoding_error(path: Path) -> str | None:
-    """Decode a picture whole, both with Pillow, which notices damage, and as training does; say what is wrong.
+    """Decode an image whole, both with Pillow, which notices damage, and as training does; say what is wrong.
 
     Raises:
         OSError: the system could not read the file.
@@ -179,13 +179,13 @@ def decoding_error(path: Path) -> str | None:
 
 
 def read_image(path: Path, orientation: int = 1) -> np.ndarray:
-    """Decode a picture to (H, W, 3) uint8 RGB.
+    """Decode an image to (H, W, 3) uint8 RGB.
 
-    OpenCV's builds differ in which formats' EXIF they heed, so it is told to heed none and we turn by ourselves.
+    OpenCV's builds differ in which formats' EXIF they apply, so it is told to ignore EXIF and we turn by ourselves.
 
     Args:
         path: of the file.
-        orientation: EXIF's, 1 to 8, by which to turn it upright; see `PictureFacts`.
+        orientation: EXIF's, 1 to 8, by which to turn it upright; see `ImageInfo`.
 
     Raises:
         DataError: it does not decode.
@@ -211,7 +211,7 @@ def _read_with_pillow(path: Path) -> np.ndarray:
                     return np.repeat(grey[..., None], 3, axis=2)
                 return np.array(upright.convert("RGB"))
     except FileNotFoundError as err:
-        raise DataError(f"{path}: no such picture") from err
+        raise DataError(f"{path}: no such image") from err
     except Exception as err:  # decoders of damaged files may stumble over anything
         try:
             what = _what_is_wrong(path, err)
@@ -221,7 +221,7 @@ def _read_with_pillow(path: Path) -> np.ndarray:
 
 
 def turn(image: np.ndarray, orientation: int) -> np.ndarray:
-    """Turn a picture (H, W, 3) upright, as its EXIF orientation says."""
+    """Turn an image (H, W, 3) upright, as its EXIF orientation says."""
     swap, mirror, flip = _TURNS[orientation]
     if swap:
         image = image.transpose(1, 0, 2)
@@ -229,7 +229,7 @@ def turn(image: np.ndarray, orientation: int) -> np.ndarray:
 
 
 def turn_boxes(boxes: np.ndarray, orientation: int, upright_size: tuple[int, int]) -> np.ndarray:
-    """Turn boxes (N, 4), corner form in pixels of the stored picture, as `turn` turns its pixels."""
+    """Turn boxes (N, 4), corner form in pixels of the stored image, as `turn` turns its pixels."""
     swap, mirror, flip = _TURNS[orientation]
     width, height = upright_size
     x1, y1, x2, y2 = boxes.T[[1, 0, 3, 2]] if swap else boxes.T
@@ -241,7 +241,7 @@ def turn_boxes(boxes: np.ndarray, orientation: int, upright_size: tuple[int, int
 
 
 def files_below(folder: Path, suffixes: Iterable[str]) -> Iterator[str]:
-    """Give paths relative to a folder, with / between, of files with these suffixes; sorted, nothing hidden.
+    """Return paths relative to a folder, with / between, of files with these suffixes; sorted, nothing hidden.
 
     Links to folders are followed, each folder once.
     """
@@ -353,7 +353,7 @@ def _common_end(one: list[str], other: list[str]) -> int:
 
 
 def _stem(name: str) -> str:
-    """Take off a suffix that pictures or annotations have; other dots belong to the name."""
+    """Take off a suffix that images or annotations have; other dots belong to the name."""
     stem, dot, suffix = name.rpartition(".")
     return stem if stem and dot + suffix.lower() in (*IMAGE_SUFFIXES, ".xml", ".txt") else name
 
@@ -363,6 +363,6 @@ def _fold(name: str) -> str:
 
 
 def other_suffixes(folder: Path, suffixes: Iterable[str] = IMAGE_SUFFIXES) -> list[str]:
-    """List the suffixes of files below a folder that are not looked for: a hint why a picture is missing."""
+    """List the suffixes of files below a folder that are not looked for: a hint why an image is missing."""
     found = {Path(path).suffix.lower() for path in files_below(folder, ("",))}
     return sorted(found - set(suffixes) - {"", ".xml", ".txt", ".json", ".csv", ".yaml", ".yml"})
