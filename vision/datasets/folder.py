@@ -87,7 +87,7 @@ class Folder:
 
     Args:
         root: its folder.
-        info: what is known about files.
+        cache: what is known about files from earlier starts.
         options: how to read.
 
     Raises:
