@@ -30,6 +30,7 @@ SMALL = (
     "--net=mb1-ssd-lite",
     "--resolution=96",
     "--device=cpu",
+    "--amp=off",
     "--workers=0",
     "--pretrained-ssd=none",
     "--seed=1",

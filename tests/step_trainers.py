@@ -7,11 +7,15 @@ import torch
 from vision.datasets import open_splits
 from vision.datasets.loading import EpochBatches, make_loader
 from vision.engine import optim
+from vision.engine.precision import Precision
 from vision.engine.step import NetWithLoss, StepTrainer
 from vision.nn.multibox_loss import MultiboxLoss
 from vision.ssd.data_preprocessing import Normaliser, TestTransform
 from vision.ssd.models import MODELS
 from vision.structures import Batch
+
+#: Those that a CPU knows, by their --amp.
+PRECISIONS = {"off": Precision("cpu"), "bf16": Precision("cpu", torch.bfloat16)}
 
 
 def step_trainer_on(data: Path, batch_size: int = 3, make=StepTrainer, **options) -> tuple[StepTrainer, list[Batch]]:

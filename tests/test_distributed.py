@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import ROOT, assert_refused, train_argv, write_small_voc
-from step_trainers import freeze_norms, join_batches, step_trainer_on
+from step_trainers import PRECISIONS, freeze_norms, join_batches, step_trainer_on
 
 import train_ssd
 from vision.datasets import synthetic
@@ -25,7 +25,9 @@ from vision.ssd.weights import digest_of, read_weights
 from vision.structures import Batch, DataError
 
 #: Of a net without batch norm, and of samples without augmentation: images in one batch or in two are the same.
-WORDS = ("--net=sq-ssd-lite", "--augmentation=none", "--debug-steps=1", "--epochs=2")
+ARGV = ("--net=sq-ssd-lite", "--resolution=64", "--augmentation=none", "--debug-steps=1", "--epochs=2")
+#: How near one process comes to two, relative, of losses and of weights: in 16 bits gradients of halves are rounded.
+NEARNESS = {"off": (1e-4, 1e-3), "bf16": (3e-2, 1e-1)}
 #: What torchrun itself says; its table of failures is the last of it.
 TORCHRUNS = re.compile(r"^([WE]\d{4} .*|\*+|)$")
 
@@ -54,7 +56,7 @@ def run(script, *argv) -> tuple[int, str]:
 
 
 def train(data, folder, *more) -> tuple[int, str]:
-    return run(ROOT / "train_ssd.py", *train_argv(data, folder, *WORDS, *more))
+    return run(ROOT / "train_ssd.py", *train_argv(data, folder, *ARGV, *more))
 
 
 def losses_of(out: str) -> list[tuple[str, float]]:
@@ -76,43 +78,50 @@ def process_of_rank(parent: int, rank: int) -> int:
 
 def train_alone(data, folder, *more) -> str:
     """Train in one process, of one thread like each of several."""
-    argv = [sys.executable, ROOT / "train_ssd.py", *train_argv(data, folder, *WORDS, *more)]
+    argv = [sys.executable, ROOT / "train_ssd.py", *train_argv(data, folder, *ARGV, *more)]
     return subprocess.run(argv, capture_output=True, text=True, check=True, env=ONE_THREAD).stdout
 
 
+@pytest.fixture(scope="module", params=NEARNESS)
+def amp(request) -> str:
+    """Each precision that a CPU knows, whichever is fast on this one."""
+    return request.param
+
+
 @pytest.fixture(scope="module")
-def alone(data, tmp_path_factory) -> tuple[str, Path]:
+def alone(data, amp, tmp_path_factory) -> tuple[str, Path]:
     """What one process says and leaves, with batches of six."""
     folder = tmp_path_factory.mktemp("alone")
-    return train_alone(data, folder, "--batch-size=6"), folder
+    return train_alone(data, folder, "--batch-size=6", f"--amp={amp}"), folder
 
 
 @pytest.fixture(scope="module")
-def together(data, tmp_path_factory) -> tuple[str, Path]:
+def together(data, amp, tmp_path_factory) -> tuple[str, Path]:
     """What two processes say and leave, with batches of three each."""
     folder = tmp_path_factory.mktemp("together")
-    code, out = train(data, folder, "--batch-size=3")
+    code, out = train(data, folder, "--batch-size=3", f"--amp={amp}")
     assert code == 0, out
     return out, folder
 
 
-def assert_close(one: list[tuple[str, float]], other: list[tuple[str, float]]) -> None:
+def assert_close(one: list[tuple[str, float]], other: list[tuple[str, float]], amp: str) -> None:
     assert [step for step, _ in one] == [step for step, _ in other]
-    assert [loss for _, loss in one] == pytest.approx([loss for _, loss in other], rel=1e-4)
+    assert [loss for _, loss in one] == pytest.approx([loss for _, loss in other], rel=NEARNESS[amp][0])
 
 
-def test_two_processes_take_the_steps_of_one(alone, together):
+def test_two_processes_take_the_steps_of_one(alone, together, amp):
     one, other = losses_of(alone[0]), losses_of(together[0])
     assert len(one) == 22
-    assert_close(one, other)
+    assert_close(one, other, amp)
+    of_losses, of_weights = NEARNESS[amp]
     for mine, theirs in zip(rows_of(alone[1]), rows_of(together[1]), strict=True):
         assert mine.keys() == theirs.keys()
         for column in mine.keys() - {"seconds"}:
-            slack = 2e-3 if "Precision" in column else 1e-5  # a detection may change its place among equals
-            assert float(mine[column]) == pytest.approx(float(theirs[column]), rel=1e-4, abs=slack, nan_ok=True)
+            slack = 20 * of_losses if "Precision" in column else of_losses / 10  # detections may change places
+            assert float(mine[column]) == pytest.approx(float(theirs[column]), rel=of_losses, abs=slack, nan_ok=True)
     weights = read_weights(together[1] / "last.pth")
     for key, value in read_weights(alone[1] / "last.pth").items():
-        torch.testing.assert_close(weights[key], value, rtol=1e-3, atol=1e-5)
+        torch.testing.assert_close(weights[key], value, rtol=of_weights, atol=of_weights / 100)
 
 
 def test_the_first_process_alone_speaks_and_writes(alone, together):
@@ -133,9 +142,18 @@ def test_the_first_process_alone_speaks_and_writes(alone, together):
     assert json.loads((alone[1] / "args.json").read_text())["processes"] == 1
 
 
-def test_another_number_of_processes_goes_on_and_measures_the_same(data, together, tmp_path):
+def test_another_number_of_processes_goes_on_and_measures_the_same(data, together, amp, tmp_path):
     """With rates of zero both measure the same weights on the same batches; no image may lack or count twice."""
-    more = ("--batch-size=3", "--epochs=3", "--lr=0", "--base-net-lr=0", "--weight-decay=0", "--momentum=0", "--resume")
+    more = (
+        "--batch-size=3",
+        "--epochs=3",
+        "--lr=0",
+        "--base-net-lr=0",
+        "--weight-decay=0",
+        "--momentum=0",
+        "--resume",
+        f"--amp={amp}",
+    )
     for folder in ("one", "two"):
         shutil.copytree(together[1], tmp_path / folder)
     told = train_alone(data, tmp_path / "one", *more)
@@ -153,8 +171,8 @@ def test_another_number_of_processes_goes_on_and_measures_the_same(data, togethe
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="finds processes in /proc")
-def test_a_signal_to_one_stops_all_at_the_same_step_and_one_process_goes_on(script, data, alone, tmp_path):
-    argv = train_argv(data, tmp_path, *WORDS)
+def test_a_signal_to_one_stops_all_at_the_same_step_and_one_process_goes_on(script, data, alone, amp, tmp_path):
+    argv = train_argv(data, tmp_path, *ARGV, f"--amp={amp}")
     with start(ROOT / "train_ssd.py", *argv, "--batch-size=3") as process:
         first = []
         for line in process.stdout:
@@ -171,12 +189,12 @@ def test_a_signal_to_one_stops_all_at_the_same_step_and_one_process_goes_on(scri
     done = script(train_ssd.main, *argv, "--batch-size=6", "--resume")
     assert done.code == 0, done.err
     assert f"Resume: epoch 0 goes on after step {steps}" in done.out
-    assert_close(losses_of(alone[0]), losses_of(out) + losses_of(done.out))
+    assert_close(losses_of(alone[0]), losses_of(out) + losses_of(done.out), amp)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="finds processes in /proc")
-def test_a_process_that_is_killed_ends_the_other_which_saves(data, tmp_path):
-    with start(ROOT / "train_ssd.py", *train_argv(data, tmp_path, *WORDS, "--epochs=500")) as process:
+def test_a_process_that_is_killed_ends_the_other_which_saves(data, amp, tmp_path):
+    with start(ROOT / "train_ssd.py", *train_argv(data, tmp_path, *ARGV, "--epochs=500", f"--amp={amp}")) as process:
         for line in process.stdout:
             if "Step: 4/" in line:
                 os.kill(process_of_rank(process.pid, 1), signal.SIGKILL)
@@ -188,14 +206,14 @@ def test_a_process_that_is_killed_ends_the_other_which_saves(data, tmp_path):
     assert re.search(r"Saved \S+last\.state; go on with: torchrun --nproc_per_node=2 ", out)
     state = checkpoint.load_state(tmp_path / "last.state")
     assert state.progress["step"] >= 4
-    assert all(torch.isfinite(value).all() for value in state.step_trainer["weights"].values())
+    assert all(torch.isfinite(value).all() for value in state.training["weights"].values())
 
 
 @pytest.fixture(scope="module")
-def found(data, tmp_path_factory) -> dict:
+def found(data, amp, tmp_path_factory) -> dict:
     """What two_processes.py found."""
     result = tmp_path_factory.mktemp("found") / "found.pt"
-    code, out = run(ROOT / "tests" / "two_processes.py", data, result)
+    code, out = run(ROOT / "tests" / "two_processes.py", data, result, amp)
     assert code == 0, out
     return torch.load(result, weights_only=True)
 
@@ -208,25 +226,27 @@ def test_what_processes_tell_each_other(found):
 
 
 @pytest.mark.parametrize(("case", "batches"), [("one each", 2), ("two each", 4)])
-def test_a_step_together_is_a_step_on_all_batches(data, found, case, batches):
-    step_trainer, all_batches = step_trainer_on(data, 2, clip_grad=1.0)
+def test_a_step_together_is_a_step_on_all_batches(data, found, amp, case, batches):
+    step_trainer, all_batches = step_trainer_on(data, 2, clip_grad=1.0, precision=PRECISIONS[amp])
     step_trainer.train()
     freeze_norms(step_trainer)
     losses = step_trainer.step([join_batches(all_batches[:batches])], 5, 3)
     for of_process in found[case]:
-        assert of_process["losses"] == pytest.approx([part.item() for part in losses], rel=1e-5)
+        assert of_process["losses"] == pytest.approx([part.item() for part in losses], rel=NEARNESS[amp][0] / 10)
         for key, value in step_trainer.net.state_dict().items():
-            torch.testing.assert_close(of_process["weights"][key], value, rtol=1e-4, atol=1e-6)
+            torch.testing.assert_close(
+                of_process["weights"][key], value, rtol=NEARNESS[amp][1] / 10, atol=1e-6 if amp == "off" else 1e-4
+            )
 
 
 def test_a_loss_that_is_not_finite_in_one_process_leaves_the_step_out_in_all(found):
     assert all(of_process["refused"] for case in ("one each", "two each", "norms") for of_process in found[case])
 
 
-def test_batch_norms_statistics_are_averaged(data, found):
+def test_batch_norms_statistics_are_averaged(data, found, amp):
     states = []
     for place in range(2):
-        step_trainer, batches = step_trainer_on(data, 2)
+        step_trainer, batches = step_trainer_on(data, 2, precision=PRECISIONS[amp])
         step_trainer.train()
         step_trainer.step([batches[place]], 5, 3)
         states.append(step_trainer.net.state_dict())
@@ -268,7 +288,7 @@ def test_what_one_process_stumbles_over_ends_all_and_is_said(data, tmp_path):
         "cli.run(train_ssd.main, [*sys.argv[1:], os.environ['WORD' + os.environ['RANK']]])\n"
     )
     synthetic.write_voc(tmp_path / "other", {"train": synthetic.drawings(4, 7), "test": synthetic.drawings(2, 8)})
-    argv = train_argv(data, tmp_path / "m", *WORDS)
+    argv = train_argv(data, tmp_path / "m", *ARGV)
     for first, second, expected in (
         (f"--data={data}", f"--data={tmp_path / 'none'}", f"{tmp_path / 'none'}: no such folder"),
         (f"--data={data}", f"--data={tmp_path / 'other'}", " reads other images than the first; give every machine"),

@@ -182,7 +182,7 @@ def put_yolo(root, text="0 0.5 0.5 0.2 0.4\n", image="images/train/a.jpg", confi
         ("images/train/a.jpg", "names: [cat, dog]\n", "train"),
         ("train/images/a.jpg", "names:\n  1: dog\n  0: cat\ntrain: ../train/images\n", "train"),
         ("valid/images/a.jpg", "names: [cat, dog]\nval: ../valid/images\n", "test"),
-        ("images/images/a.jpg", "path: /elsewhere\nnames: [cat, dog]\ntest: images/images\n", "test"),
+        ("photos/images/a.jpg", "path: /elsewhere\nnames: [cat, dog]\ntest: photos/images\n", "test"),
         ("images/val/deep/a.jpg", "names: [cat, dog]\nval: images/val\n", "test"),
     ],
 )

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from step_trainers import PRECISIONS
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -9,7 +10,6 @@ from vision.engine.precision import Precision, kernel_exceeds_map
 from vision.ssd.models import MODELS, NET_NAMES
 from vision.ssd.ssd import place
 
-PRECISIONS = {"off": Precision("cpu"), "bf16": Precision("cpu", torch.bfloat16)}
 #: At the first sizes maps are 1x1 before the last layers are reached; the last is the published size.
 SIZES = (96, 128, 144, 160, 300)
 

@@ -1,6 +1,6 @@
 """What torchrun starts twice for test_distributed.py; the first process writes what was found.
 
-torchrun --nproc_per_node=2 tests/two_processes.py DATA RESULT
+torchrun --nproc_per_node=2 tests/two_processes.py DATA RESULT AMP
 """
 
 import sys
@@ -11,15 +11,17 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from step_trainers import freeze_norms, step_trainer_on  # noqa: E402
+from step_trainers import PRECISIONS, freeze_norms, step_trainer_on  # noqa: E402
 
 from vision.engine.launch import current_process  # noqa: E402
 from vision.engine.process import SingleProcess  # noqa: E402
 
 
-def step(process: SingleProcess, data: Path, batches: list[int], frozen: bool) -> dict:
+def step(process: SingleProcess, data: Path, amp: str, batches: list[int], frozen: bool) -> dict:
     """Take one step on some of the folder's batches of two, and give what came of it in each process."""
-    step_trainer, all_batches = step_trainer_on(data, 2, process.make_step_trainer, clip_grad=1.0)
+    step_trainer, all_batches = step_trainer_on(
+        data, 2, process.make_step_trainer, clip_grad=1.0, precision=PRECISIONS[amp]
+    )
     step_trainer.train()
     if frozen:
         freeze_norms(step_trainer)
@@ -36,7 +38,7 @@ def step(process: SingleProcess, data: Path, batches: list[int], frozen: bool) -
     }
 
 
-def main(data: Path, result: Path) -> None:
+def main(data: Path, result: Path, amp: str) -> None:
     """Try what processes do together."""
     with current_process() as process:
         rank, trace = process.rank, result.with_suffix(".trace")
@@ -56,13 +58,13 @@ def main(data: Path, result: Path) -> None:
             "launcher": process.launcher,
             "first": process.all_gather(process.broadcast_from_main(lambda: rank)),
             "turns": process.all_gather(look_in_turn()),
-            "one each": process.all_gather(step(process, data, [rank], frozen=True)),
-            "two each": process.all_gather(step(process, data, [rank, 2 + rank], frozen=True)),
-            "norms": process.all_gather(step(process, data, [rank], frozen=False)),
+            "one each": process.all_gather(step(process, data, amp, [rank], frozen=True)),
+            "two each": process.all_gather(step(process, data, amp, [rank, 2 + rank], frozen=True)),
+            "norms": process.all_gather(step(process, data, amp, [rank], frozen=False)),
         }
         if process.is_main_process:
             torch.save(found, result)
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    main(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3])
