@@ -35,11 +35,23 @@ def command(data: Path, folder: Path, workers: int, processes: int) -> list[str]
         [] if processes == 1 else ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
     )
     return [
-        *(sys.executable, *(torchrun if processes > 1 else []), str(ROOT / "train_ssd.py")),
-        *("--dataset-type=voc", f"--data={data}", f"--model-dir={folder}"),
-        *("--net=mb1-ssd-lite", "--resolution=96", "--pretrained-ssd=none", "--seed=1", "--device=cpu"),
-        *(f"--epochs={EPOCHS}", f"--batch-size={4 // processes}", "--checkpoint-steps=2", "--keep-checkpoints=2"),
-        *("--auto-resume", f"--workers={workers}"),
+        sys.executable,
+        *(torchrun if processes > 1 else []),
+        str(ROOT / "train_ssd.py"),
+        "--dataset-type=voc",
+        f"--data={data}",
+        f"--model-dir={folder}",
+        "--net=mb1-ssd-lite",
+        "--resolution=96",
+        "--pretrained-ssd=none",
+        "--seed=1",
+        "--device=cpu",
+        f"--epochs={EPOCHS}",
+        f"--batch-size={4 // processes}",
+        "--checkpoint-steps=2",
+        "--keep-checkpoints=2",
+        "--auto-resume",
+        f"--workers={workers}",
     ]
 
 

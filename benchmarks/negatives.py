@@ -39,9 +39,19 @@ def train(data: Path, folder: Path, epochs: int, *more: str) -> None:
     """Train as the demo does."""
     train_ssd.main(
         [
-            *("--dataset-type=voc", f"--data={data}", f"--model-dir={folder}", f"--epochs={epochs}"),
-            *("--resolution=144", "--augmentation=none", "--batch-size=8", "--lr=0.01", "--base-net-lr=0.05"),
-            *("--pretrained-ssd=none", "--seed=1", "--debug-steps=100", *more),
+            "--dataset-type=voc",
+            f"--data={data}",
+            f"--model-dir={folder}",
+            f"--epochs={epochs}",
+            "--resolution=144",
+            "--augmentation=none",
+            "--batch-size=8",
+            "--lr=0.01",
+            "--base-net-lr=0.05",
+            "--pretrained-ssd=none",
+            "--seed=1",
+            "--debug-steps=100",
+            *more,
         ]
     )
 

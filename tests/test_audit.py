@@ -735,8 +735,13 @@ def test_a_dry_run_downloads_nothing(voc, script, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     done = script(
         train_ssd.main,
-        *("--dry-run", "--dataset-type=voc", f"--data={voc}", f"--model-dir={tmp_path / 'm'}"),
-        *("--resolution=96", "--workers=0", "--device=cpu"),
+        "--dry-run",
+        "--dataset-type=voc",
+        f"--data={voc}",
+        f"--model-dir={tmp_path / 'm'}",
+        "--resolution=96",
+        "--workers=0",
+        "--device=cpu",
     )
     assert done.code == 0
     assert "is missing: training would download it, the dry run goes on without" in done.out

@@ -112,7 +112,7 @@ def test_states_survive(net, tmp_path):
     checkpoint.save_state(tmp_path / "last.state", state_of(net, 4))
     again = checkpoint.load_state(tmp_path / "last.state")
     assert (again.progress, again.seed, again.best, again.validations_since_best) == ({"epoch": 4}, 7, {"loss": 0.5}, 2)
-    assert all(torch.equal(value, again.step_trainer["weights"][key]) for key, value in net.state_dict().items())
+    assert all(torch.equal(value, again.training["weights"][key]) for key, value in net.state_dict().items())
     (tmp_path / "cut.state").write_bytes((tmp_path / "last.state").read_bytes()[:1000])
     with pytest.raises(DataError, match="cut.state: cannot be read as the state of a run"):
         checkpoint.load_state(tmp_path / "cut.state")

@@ -605,7 +605,11 @@ def test_file_names_that_are_no_unicode(voc, script, tmp_path):
         os.rename(os.fsencode(source), os.fsencode(voc / folder) + b"/caf\xe9" + suffix.encode())
     done = script(
         train_ssd.main,
-        *("--dataset-type=voc", f"--data={voc}", f"--model-dir={tmp_path / 'm'}", *SMALL, "--epochs=1"),
+        "--dataset-type=voc",
+        f"--data={voc}",
+        f"--model-dir={tmp_path / 'm'}",
+        *SMALL,
+        "--epochs=1",
     )
     assert done.code == 0, done.err
     assert json.loads((tmp_path / "m/audit.json").read_text())["train"]["images_listed"] == 6

@@ -33,8 +33,12 @@ from vision.ssd.weights import read_weights
 
 #: Small, as 16 bits are slow where they are emulated.
 ARGV = (
-    *("--resolution=64", "--batch-size=3", "--no-validation-mean-ap", "--epochs=3"),
-    *("--checkpoint-steps=1", "--debug-steps=1"),
+    "--resolution=64",
+    "--batch-size=3",
+    "--no-validation-mean-ap",
+    "--epochs=3",
+    "--checkpoint-steps=1",
+    "--debug-steps=1",
 )
 
 
@@ -426,12 +430,12 @@ def test_the_average_is_validated_saved_and_resumed(script, data, tmp_path):
     state = checkpoint.load_state(tmp_path / "last.state")
     saved = read_weights(tmp_path / "last.pth")
     key = "extras.0.0.weight"
-    assert torch.equal(saved[key], state.step_trainer["average"]["weights"][key])
-    assert not torch.equal(saved[key], state.step_trainer["weights"][key])
-    assert state.step_trainer["average"]["updates"] == 9
+    assert torch.equal(saved[key], state.training["average"]["weights"][key])
+    assert not torch.equal(saved[key], state.training["weights"][key])
+    assert state.training["average"]["updates"] == 9
     done = script(train_ssd.main, *argv, "--epochs=4", "--resume")
     assert done.code == 0
-    assert checkpoint.load_state(tmp_path / "last.state").step_trainer["average"]["updates"] == 12
+    assert checkpoint.load_state(tmp_path / "last.state").training["average"]["updates"] == 12
 
 
 def test_the_average_follows_the_formula():

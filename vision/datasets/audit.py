@@ -99,15 +99,27 @@ class Audit:
             logger.info("%s: %s", name, split.title)
             logger.info(
                 "%s: %d of %d images used (%d without objects), %d of %d objects used (%d difficult): %s",
-                *(name, split.images, split.images_listed, split.negatives),
-                *(split.objects, split.objects_written, split.difficult, classes),
+                name,
+                split.images,
+                split.images_listed,
+                split.negatives,
+                split.objects,
+                split.objects_written,
+                split.difficult,
+                classes,
             )
         boxes = self.boxes
         width, height = boxes.network_size
         logger.info(
             "boxes at %dx%d: %d of %d have a side below %g pixels; %d are reached by no prior at IoU %g, "
             "best possible recall %.3f (%s)",
-            *(width, height, boxes.small, boxes.boxes, SMALL_SIDE, boxes.unreached, MATCHING_THRESHOLD),
+            width,
+            height,
+            boxes.small,
+            boxes.boxes,
+            SMALL_SIDE,
+            boxes.unreached,
+            MATCHING_THRESHOLD,
             boxes.best_possible_recall,
             ", ".join(f"{name} {recall:.3f}" for name, recall in boxes.recall_per_class.items()),
         )

@@ -70,7 +70,10 @@ def load_weights(net: SSD, source: Path, state: checkpoint.RunState | None) -> b
         dropped = [name for name in names[1:] if name not in kept]
         logger.warning(
             "Resume from %s: other classes, so weights only, starting at epoch 0; kept %s, new %s, dropped %s",
-            *(source, kept, new, dropped),
+            source,
+            kept,
+            new,
+            dropped,
         )
         return False
     load_strictly(net, weights, str(source))

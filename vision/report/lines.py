@@ -17,14 +17,20 @@ def log_result(result: StepResult | EpochResult) -> None:
             return
         logger.info(
             "Epoch: %d, Step: %d/%d, Avg Loss: %.4f, Avg Regression Loss %.4f, Avg Classification Loss: %.4f",
-            *(result.epoch, result.step, result.steps, result.losses.total, *result.losses),
+            result.epoch,
+            result.step,
+            result.steps,
+            result.losses.total,
+            *result.losses,
         )
         return
     for kind, losses in (("Training", result.losses), ("Validation", result.validation)):
         if losses is not None:
             logger.info(
                 f"Epoch: %d, {kind} Loss: %.4f, {kind} Regression Loss %.4f, {kind} Classification Loss: %.4f",
-                *(result.epoch, losses.total, *losses),
+                result.epoch,
+                losses.total,
+                *losses,
             )
     if result.unreadable:
         logger.warning("Epoch: %d, %d images could not be read, others stood for them", result.epoch, result.unreadable)
@@ -80,8 +86,11 @@ def log_dry_run(found: DryRunResult, epochs: int, validation_epochs: int) -> Non
     whole = found.training_seconds * epochs + found.validation_seconds * -(-epochs // validation_epochs)
     logger.info(
         "%.3f s a step: about %s an epoch and %s a validation, %s for %d epochs",
-        *(found.seconds_per_step, format_duration(found.training_seconds), format_duration(found.validation_seconds)),
-        *(format_duration(whole), epochs),
+        found.seconds_per_step,
+        format_duration(found.training_seconds),
+        format_duration(found.validation_seconds),
+        format_duration(whole),
+        epochs,
     )
 
 
