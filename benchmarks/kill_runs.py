@@ -26,17 +26,15 @@ from vision.datasets import synthetic  # noqa: E402
 from vision.engine import checkpoint  # noqa: E402
 from vision.ssd.weights import read_weights  # noqa: E402
 
-EPOCHS, IMAGES = 30, 24
+IMAGES = 24
 
 
-def command(data: Path, folder: Path, workers: int, processes: int) -> list[str]:
+def command(data: Path, folder: Path, args: argparse.Namespace) -> list[str]:
     """Return the command of a small run that saves its state every other step."""
-    torchrun = (
-        [] if processes == 1 else ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
-    )
+    torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={args.processes}"]
     return [
         sys.executable,
-        *(torchrun if processes > 1 else []),
+        *(torchrun if args.processes > 1 else []),
         str(ROOT / "train_ssd.py"),
         "--dataset-type=voc",
         f"--data={data}",
@@ -46,12 +44,13 @@ def command(data: Path, folder: Path, workers: int, processes: int) -> list[str]
         "--pretrained-ssd=none",
         "--seed=1",
         "--device=cpu",
-        f"--epochs={EPOCHS}",
-        f"--batch-size={4 // processes}",
+        f"--amp={args.amp}",
+        f"--epochs={args.epochs}",
+        f"--batch-size={4 // args.processes}",
         "--checkpoint-steps=2",
         "--keep-checkpoints=2",
         "--auto-resume",
-        f"--workers={workers}",
+        f"--workers={args.workers}",
     ]
 
 
@@ -76,6 +75,8 @@ def main() -> None:
     parser.add_argument(
         "--processes", type=int, default=1, choices=(1, 2), help="2: by torchrun, of which one is killed"
     )
+    parser.add_argument("--amp", default="off", choices=("off", "bf16"))
+    parser.add_argument("--epochs", type=int, default=30)
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     args = parser.parse_args()
     rng = random.Random(args.seed)
@@ -86,13 +87,13 @@ def main() -> None:
         synthetic.write_voc(root / "data", splits)
         whole, folder = root / "whole", root / "killed"
         began = time.monotonic()
-        subprocess.run(command(root / "data", whole, args.workers, args.processes), check=True, capture_output=True)
+        subprocess.run(command(root / "data", whole, args), check=True, capture_output=True)
         duration = time.monotonic() - began
         print(f"undisturbed: {duration:.1f} s")
         kills = finished = equal = unloadable = 0
         codes: dict[int, int] = {}
         while kills < args.kills or (folder / checkpoint.STATE).exists():
-            argv = command(root / "data", folder, args.workers, args.processes)
+            argv = command(root / "data", folder, args)
             process = subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
             moment = rng.uniform(0, duration / 2) if kills < args.kills else 10 * duration
             try:

@@ -46,7 +46,7 @@ def step_seconds(net_name: str, resolution: int, batch_size: int, memory_format:
     net = spec.build(4, config=spec.config_at(resolution)).to(memory_format=memory_format)
     config = net.config
     net_with_loss = NetWithLoss(net, Normaliser(config.image_mean, config.image_std), MultiboxLoss()).train()
-    optimizer = optim.sgd(net, optim.OptimOptions(lr=1e-4, base_net_lr=1e-4))
+    optimizer = optim.make_optimizer(net, optim.OptimOptions(lr=1e-4, base_net_lr=1e-4))
     images = torch.randint(0, 256, (batch_size, 3, resolution, resolution), dtype=torch.uint8)
     boxes = torch.tensor([[0.2, 0.2, 0.6, 0.6]]).expand(batch_size, 1, 4)
     batch = Batch(images, boxes, torch.ones(batch_size, 1, dtype=torch.int64))
