@@ -7,9 +7,8 @@ VENV ?= .venv
 RUN := $(VENV)/bin/python
 
 DEMO := demo
-# Chosen for a few minutes on two cores; with images and hours of your own, leave these at their defaults.
-DEMO_TRAINING := --resolution=144 --augmentation=none --batch-size=8 --epochs=3 --lr=0.01 --base-net-lr=0.05 \
-	--pretrained-ssd=none --seed=1
+# Chosen for a few minutes on two cores, from scratch; with images and hours of your own, leave these at their defaults.
+DEMO_TRAINING := --pretrained-ssd=none --base-net-lr=0.05 --augmentation=none --epochs=2 --seed=1
 
 .PHONY: demo test clean
 
@@ -22,13 +21,19 @@ demo: $(VENV)/installed
 	rm -rf $(DEMO)
 	$(RUN) -m vision.datasets.synthetic $(DEMO)/data
 	$(RUN) train_ssd.py --dataset-type=voc --data=$(DEMO)/data --model-dir=$(DEMO)/model $(DEMO_TRAINING)
-	$(RUN) eval_ssd.py --model=$(DEMO)/model --data=$(DEMO)/data --eval-dir=$(DEMO)/eval_results
+	$(RUN) eval_ssd.py --model=$(DEMO)/model --data=$(DEMO)/data --eval-dir=$(DEMO)/eval_results >$(DEMO)/evaluation.txt
+	cat $(DEMO)/evaluation.txt
 	$(RUN) onnx_export.py --model-dir=$(DEMO)/model
-	$(RUN) detect.py --model=$(DEMO)/model/ssd-mobilenet.onnx --input="$(DEMO)/data/JPEGImages/test*.jpg" --output=$(DEMO)/detections \
-		--threshold=0.3
+	$(RUN) detect.py --model=$(DEMO)/model/ssd-mobilenet.onnx --input="$(DEMO)/data/JPEGImages/test*.jpg" \
+		--output=$(DEMO)/detections --sheet
 	@echo
-	@echo "The images with boxes, which the net had never seen, are in $(DEMO)/detections,"
-	@echo "the model, its labels and its ONNX file in $(DEMO)/model."
+	@echo "On held-out images:"
+	@sed -n '/^class /,$$p' $(DEMO)/evaluation.txt
+	@echo
+	@echo "Worth a look:"
+	@echo "  $(DEMO)/detections/sheet.png          16 of these images, with boxes, class names and scores"
+	@echo "  $(DEMO)/model/results.csv             losses and mAP of each epoch"
+	@echo "  $(DEMO)/model/ssd-mobilenet.onnx      the net for detectnet, with labels.txt beside it"
 
 test: $(VENV)/installed
 	$(RUN) -m ruff check .

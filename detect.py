@@ -19,6 +19,7 @@ import cv2
 from vision import cli
 from vision.deploy.media import Frame, Sink, Source
 from vision.report.drawing import draw_detections
+from vision.report.sheet import MOST_CELLS, Sheet
 from vision.structures import DataError, Detections
 from vision.utils.files import write_text
 from vision.utils.timer import Timer
@@ -26,6 +27,7 @@ from vision.utils.timer import Timer
 logger = logging.getLogger(__name__)
 
 WINDOW = "detections (q ends)"
+SHEET_NAME = "sheet.png"
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -53,6 +55,9 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--save-txt", action="store_true", help="write <image>.txt, a line `class score x1 y1 x2 y2` each"
     )
+    parser.add_argument(
+        "--sheet", action="store_true", help=f"write {SHEET_NAME}, too: up to {MOST_CELLS} drawn images in a grid"
+    )
     parser.add_argument("--show", action="store_true", help="show a window, too")
     cli.add_device_options(parser)
     cli.add_resolution_option(parser, None, " (default: as trained)")
@@ -69,7 +74,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     cli.check_writable(args.output if not args.output.suffix else args.output.parent, "--output")
 
     entries, counts, seconds, timer = [], Counter(), 0.0, Timer()
-    with Sink(args.output, source) as sink:
+    sink = Sink(args.output, source)
+    sheet_file = sheet_path(sink, source) if args.sheet else None
+    sheet = Sheet(class_names)
+    with sink:
         try:
             for frame in cli.progress(source, "Detecting", source.total):
                 timer.start()
@@ -85,6 +93,8 @@ def main(argv: Sequence[str] | None = None) -> None:
                 counts.update(class_names[label] for label in found.labels.tolist())
                 drawn = draw_detections(frame.image, found, class_names)
                 sink.write(frame, drawn)
+                if sheet_file:
+                    sheet.add(frame.image, found)
                 entries.append(entry(frame, found, class_names))
                 if args.save_txt:
                     write_text(text_path(sink, frame, source), text_lines(found, class_names))
@@ -94,6 +104,9 @@ def main(argv: Sequence[str] | None = None) -> None:
             logger.info("interrupted; what was found so far is kept")
         if args.save_json:
             write_text(sink.folder / "detections.json", json.dumps(entries, indent=1) + "\n")
+        if sheet_file and entries:
+            sheet.write(sheet_file)
+            logger.info("Saved %s", sheet_file)
         summary = ", ".join(f"{name} {count}" for name, count in counts.most_common()) or "nothing"
         logger.info(
             "%d images, found: %s; %.1f ms an image",
@@ -157,6 +170,19 @@ def text_path(sink: Sink, frame: Frame, source: Source) -> Path:
     path = sink.path_of(frame)
     stem = f"{path.stem}_{frame.name.rpartition('#')[2]}" if source.is_video else path.stem
     return sink.folder / f"{stem}.txt"
+
+
+def sheet_path(sink: Sink, source: Source) -> Path:
+    """Say where the sheet goes.
+
+    Raises:
+        DataError: an image that is read or written has that name.
+    """
+    path = sink.folder / SHEET_NAME
+    images = [] if source.is_video else [*source.paths, *sink.image_paths.values()]
+    if path.resolve() in {image.resolve() for image in images}:
+        raise DataError(f"--sheet: {path} is one of the images; give that image another name, or leave --sheet out")
+    return path
 
 
 def shown(drawn) -> bool:

@@ -180,3 +180,52 @@ def test_images_of_one_name_do_not_meet(script, sure_model, voc_root, tmp_path):
     assert done.code == 0
     written = sorted(path.name for path in (tmp_path / "o").iterdir())
     assert written == ["detections.json", "x.jpg", "x.txt", "x_2.jpg", "x_2.txt", "x_3.png", "x_3.txt"]
+
+
+def test_the_sheet_shows_the_drawn_images(script, sure_model, voc_root, tmp_path):
+    argv = (f"--model={sure_model}", f"--input={voc_root}/JPEGImages/test*.jpg", f"--output={tmp_path}")
+    assert script(detect.main, *argv).code == 0
+    assert not (tmp_path / "sheet.png").exists()
+    done = script(detect.main, *argv, "--sheet", "--threshold=0.2")
+    assert (done.code, done.err) == (0, "")
+    assert f"Saved {tmp_path}/sheet.png" in done.out
+    with_boxes = cv2.imread(str(tmp_path / "sheet.png"))
+    assert with_boxes.shape[1] == 3 * with_boxes.shape[0]
+    assert script(detect.main, *argv, "--sheet", "--threshold=1").code == 0
+    without = cv2.imread(str(tmp_path / "sheet.png"))
+    assert all((a != b).any() for a, b in zip(np.hsplit(with_boxes, 3), np.hsplit(without, 3), strict=True))
+
+
+def test_the_sheet_of_a_video_lies_beside_it(script, sure_model, video, tmp_path):
+    done = script(
+        detect.main, f"--model={sure_model}", f"--input={video}", f"--output={tmp_path / 'o' / 'drawn.avi'}", "--sheet"
+    )
+    assert (done.code, done.err) == (0, "")
+    height, width, _ = cv2.imread(str(tmp_path / "o" / "sheet.png")).shape
+    assert width == 2 * height  # six frames: four and two
+
+
+def test_without_images_there_is_no_sheet(script, sure_model, voc_root, tmp_path, monkeypatch):
+    (tmp_path / "none").mkdir()
+    argv = (f"--model={sure_model}", f"--output={tmp_path / 'o'}", "--sheet")
+    assert_refused(script(detect.main, *argv, f"--input={tmp_path / 'none'}"), "holds no image")
+    assert not (tmp_path / "o").exists()
+
+    def interrupted(source):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Source, "__iter__", interrupted)
+    assert script(detect.main, *argv, f"--input={voc_root}/JPEGImages").code == 0
+    assert [path.name for path in (tmp_path / "o").iterdir()] == ["detections.json"]
+
+
+def test_the_sheet_replaces_no_image(script, sure_model, voc_root, tmp_path):
+    original = tmp_path / "in" / "sheet.png"
+    original.parent.mkdir()
+    cv2.imwrite(str(original), cv2.imread(str(voc_root / "JPEGImages/test_00000.jpg")))
+    before = original.read_bytes()
+    for output in (tmp_path / "o", tmp_path / "in" / "drawn.png"):
+        done = script(detect.main, f"--model={sure_model}", f"--input={original}", f"--output={output}", "--sheet")
+        assert_refused(done, "--sheet: ", "sheet.png is one of the images", "another name")
+    assert original.read_bytes() == before
+    assert [path.name for path in original.parent.iterdir()] == ["sheet.png"]

@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 #: Images of the contact sheet, side by side and one above another, and the longer side of each in pixels.
 SHEET_COLUMNS, SHEET_ROWS = 4, 3
-_THUMBNAIL = 360
+THUMBNAIL = 360
 
 #: More classes than that are left out of the legend, and bars have no names.
 _MOST_NAMES = 40
@@ -131,7 +131,7 @@ def _draw_sizes(axes, sides, labels, prior_sides, network_size, class_names) -> 
 def _smaller(image: np.ndarray, annotation: Annotation) -> tuple[np.ndarray, Annotation]:
     """Shrink an image with its objects to a thumbnail."""
     height, width = image.shape[:2]
-    scale = _THUMBNAIL / max(height, width)
+    scale = THUMBNAIL / max(height, width)
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     resized = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
     boxes = (annotation.boxes * np.float32([size[0] / width, size[1] / height] * 2)).astype(np.float32)
@@ -139,13 +139,13 @@ def _smaller(image: np.ndarray, annotation: Annotation) -> tuple[np.ndarray, Ann
 
 
 def contact_sheet(images: Sequence[np.ndarray]) -> np.ndarray:
-    """Lay images (H, W, 3) uint8, all at most `_THUMBNAIL` pixels wide and high, out on one, on white."""
-    rows = -(-len(images) // SHEET_COLUMNS)
-    sheet = np.full((max(rows, 1) * _THUMBNAIL, SHEET_COLUMNS * _THUMBNAIL, 3), 255, np.uint8)
+    """Lay images (H, W, 3) uint8, all at most `THUMBNAIL` pixels wide and high, out on one, on white."""
+    rows, columns = -(-len(images) // SHEET_COLUMNS), min(len(images), SHEET_COLUMNS)
+    sheet = np.full((max(rows, 1) * THUMBNAIL, max(columns, 1) * THUMBNAIL, 3), 255, np.uint8)
     for number, image in enumerate(images):
         row, column = divmod(number, SHEET_COLUMNS)
         height, width = image.shape[:2]
-        top = row * _THUMBNAIL + (_THUMBNAIL - height) // 2
-        left = column * _THUMBNAIL + (_THUMBNAIL - width) // 2
+        top = row * THUMBNAIL + (THUMBNAIL - height) // 2
+        left = column * THUMBNAIL + (THUMBNAIL - width) // 2
         sheet[top : top + height, left : left + width] = image
     return sheet
