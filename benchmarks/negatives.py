@@ -36,7 +36,7 @@ def draw(count: int, seed: int, negative: bool) -> list[synthetic.Drawing]:
 
 
 def train(data: Path, folder: Path, epochs: int, *more: str) -> None:
-    """Train as the demo does."""
+    """Train from scratch, at a size and for as long as two cores can in minutes."""
     train_ssd.main(
         [
             "--dataset-type=voc",
