@@ -354,6 +354,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             device = choose_device(options, process)
             source, state = process.broadcast_from_main(lambda: open_model_dir(options, stack))
             seed = process.broadcast_from_main(lambda: choose_seed(options.run, state))
+            torch.manual_seed(seed)
+            logger.info("seed: %d", seed)
 
             config = options.net.config()
             train_set, val_set, audit = read_data(options, config, seed, process)
@@ -424,8 +426,6 @@ def read_data(
     options: Options, config: SSDConfig, seed: int, process: SingleProcess
 ) -> tuple[DetectionDataset, DetectionDataset, Audit]:
     """Read the datasets, and say and write down what is wrong with them."""
-    torch.manual_seed(seed)
-    logger.info("seed: %d", seed)
     data, run = options.data, options.run
     with process.main_process_first():
         train_set, val_set = open_splits(data.dataset_type, data.roots, data.reading, cli.progress)
@@ -448,7 +448,7 @@ def read_data(
 def load_starting_weights(
     net: SSD, options: Options, source: Path | None, state: checkpoint.RunState | None, process: SingleProcess
 ) -> checkpoint.RunState | None:
-    """Return a net its weights: --resume's, else those of the starting files; returns the state to go on with."""
+    """Fill a net with --resume's weights, else with those of the starting files; returns the state to go on with."""
     if source is None:
         with process.main_process_first():
             files = find_starting_files(options.net, downloads=not options.run.dry_run, progress_bar=cli.progress)

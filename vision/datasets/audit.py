@@ -256,7 +256,7 @@ def _look_at_boxes(
 
 
 def box_sides(dataset: DetectionDataset, network_size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """Return width and height (N, 2) of all boxes of a dataset in pixels at the network's size, and labels (N,)."""
+    """Widths and heights (N, 2) of all boxes of a dataset in pixels at the network's size, and labels (N,)."""
     sides, labels = [np.zeros((0, 2), np.float32)], [np.zeros(0, np.int64)]
     for index in range(len(dataset)):
         annotation = dataset.annotation(index)

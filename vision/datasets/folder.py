@@ -231,7 +231,7 @@ class Folder:
                 pass
 
     def _once(self, listing: Listing) -> tuple[list[RawImage], list[Defect]]:
-        """Return each image once, and name what is there again: names in a list, or annotations of one image."""
+        """Images of a listing, each once, and what is there again: names in a list, or annotations of one image."""
         by_path: dict[Path, RawImage] = {}
         by_source: dict[Path, RawImage] = {}
         images: list[RawImage] = []

@@ -106,7 +106,7 @@ class Source:
 
 
 def _distinct_paths(folder: Path, sources: list[Path]) -> dict[str, Path]:
-    """Return every image a path of its own stem in a folder, also images of one name from several folders."""
+    """Paths in a folder, of a stem of its own for each image, also of images of one name from several folders."""
     paths, taken = {}, set()
     for source in sources:
         stem, number = source.stem, 1

@@ -70,7 +70,7 @@ class Precision:
 
     @contextmanager
     def autocast(self) -> Iterator[None]:
-        """Return a context for the forward pass; one that does nothing for float32: not every device knows autocast."""
+        """Context for the forward pass; one that does nothing for float32: not every device knows autocast."""
         if self.dtype is None:
             yield
         elif self.device_type != "cpu":

@@ -155,7 +155,7 @@ class StartingFiles(NamedTuple):
 
 
 def initialise(net: SSD, files: StartingFiles) -> None:
-    """Return a new net its starting weights: of a backbone, of a whole SSD less its heads, or from scratch.
+    """Fill a new net with its starting weights: of a backbone, of a whole SSD less its heads, or from scratch.
 
     The normalisation that the weights were trained with comes along.
 
@@ -191,7 +191,7 @@ def initialise(net: SSD, files: StartingFiles) -> None:
 
 
 def take_normalisation(net: SSD, description: dict) -> None:
-    """Return a net the normalisation of its input that a file of weights was trained with, where the file says it."""
+    """Set the normalisation of a net's input to that which a file of weights was trained with, if it says so."""
     if description["config"] is not None:
         trained = SSDConfig.from_dict(description["config"])
         net.config = replace(net.config, image_mean=trained.image_mean, image_std=trained.image_std)

@@ -56,7 +56,7 @@ class MultiboxLoss(nn.Module):
 
     @staticmethod
     def normaliser(labels: Tensor) -> Tensor:
-        """Return by what the sums over a batch are divided: a scalar that matched labels (B, P) alone decide."""
+        """Scalar by which the sums over a batch are divided; matched labels (B, P) alone decide it."""
         per_image = (labels > 0).sum(dim=1)
         return torch.where(per_image > 0, per_image, VIRTUAL_POSITIVES).sum()
 

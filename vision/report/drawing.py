@@ -15,7 +15,7 @@ _GOLDEN_RATIO = 0.618033988749895
 
 
 def color_of(label: int) -> tuple[int, int, int]:
-    """Return a class a bright RGB colour of its own; neighbours in the list differ much."""
+    """Bright RGB colour of a class, (red, green, blue) in 0 ... 255; neighbours in the list differ much."""
     red, green, blue = colorsys.hsv_to_rgb((label * _GOLDEN_RATIO) % 1.0, 0.85, 1.0)
     return round(red * 255), round(green * 255), round(blue * 255)
 

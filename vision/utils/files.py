@@ -19,7 +19,7 @@ _HARDLY_ANY = 1 << 20
 
 @contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
-    """Return a temporary name beside `path`; rename it to `path` if the block succeeds, else remove it."""
+    """Context that gives a temporary name beside `path`; rename it to `path` if the block succeeds, else remove it."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=PART, dir=path.parent)
