@@ -55,7 +55,9 @@ class SSDConfig:
                 tuple(float(value) for value in config.image_mean),
                 _number_or_three(config.image_std),
                 levels,
-                *(getattr(config, name) for name in ("iou_threshold", "center_variance", "size_variance")),
+                iou_threshold=config.iou_threshold,
+                center_variance=config.center_variance,
+                size_variance=config.size_variance,
             )
             return made if torch.equal(made.priors, config.priors) else None
         except (AttributeError, TypeError):
