@@ -637,7 +637,7 @@ def test_what_a_killed_run_left_half_is_removed(script, data, tmp_path):
     (tmp_path / ".last.state.x1y2z3w4.part").write_bytes(b"half")
     done = script(train_ssd.main, *train_argv(data, tmp_path, "--epochs=1"))
     assert "removed 1 temporary files of a run that was killed" in done.out
-    assert not list(tmp_path.glob(".*"))
+    assert not list(tmp_path.glob(".*.part"))
 
 
 def test_interrupting_twice_ends_at_once(data, tmp_path):
