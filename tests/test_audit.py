@@ -706,7 +706,7 @@ def test_a_dry_run_says_everything_and_trains_nothing(voc, script, tmp_path):
         r"Dry run done: nothing was trained",
     ):
         assert re.search(pattern, done.out), pattern
-    assert sorted(path.name for path in (tmp_path / "m").iterdir()) == ["audit.json", "audit.png"]
+    assert sorted(path.name for path in (tmp_path / "m").glob("[!.]*")) == ["audit.json", "audit.png"]
     with Image.open(tmp_path / "m" / "audit.png") as image:
         assert min(image.size) > 1000
         colors = len(np.unique(np.asarray(image.convert("RGB").resize((100, 100))).reshape(-1, 3), axis=0))
