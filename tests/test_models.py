@@ -25,7 +25,7 @@ STATE_DICTS = golden_json("state_dicts.json")
 WIDTHS = (0.35, 0.5, 0.75, 1.0, 1.25, 1.3, 1.4)
 
 
-@pytest.mark.parametrize("name", NET_NAMES)
+@pytest.mark.parametrize("name", STATE_DICTS)
 def test_golden_state_dict(name):
     net = MODELS[name].build(4)
     own = [(key, list(value.shape)) for key, value in net.state_dict().items()]
@@ -34,7 +34,7 @@ def test_golden_state_dict(name):
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-5), (torch.float32, 2e-3)])
-@pytest.mark.parametrize("name", NET_NAMES)
+@pytest.mark.parametrize("name", STATE_DICTS)
 def test_golden_forward(name, dtype, tolerance):
     net = golden_net(name).to(dtype)
     image = np.random.default_rng(0).uniform(-1, 1, (1, 3, 300, 300)).astype(np.float32)
