@@ -113,7 +113,7 @@ def test_states_of_version_0_1_0_are_read(script, voc_root, tmp_path):
     former = {
         "learner": values.pop("training"),
         "position": {**progress, "of_epoch": progress.pop("epoch_losses"), "since_last": progress.pop("logged_losses")},
-        "course": {**order, "images": order.pop("images"), "images a step": order.pop("images a step")},
+        "course": {**order, "pictures": order.pop("images"), "pictures a step": order.pop("images a step")},
         "waited": values.pop("validations_since_best"),
         "choices": values.pop("compute"),
         **values,

@@ -152,8 +152,8 @@ _FORMER_KEYS = {
     "of_epoch": "epoch_losses",
     "since_last": "logged_losses",
     "course": "data_order",
-    "images": "images",
-    "images a step": "images a step",
+    "pictures": "images",
+    "pictures a step": "images a step",
     "waited": "validations_since_best",
     "choices": "compute",
 }
