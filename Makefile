@@ -1,20 +1,31 @@
 # make demo   a detector from nothing: data, training, evaluation, export, images with boxes
 # make test   every check there is
-# Both make the virtual environment when it is missing or its requirements changed.
+# make test-oldest PYTHON=python3.11   the tests with the oldest versions allowed, which install on Python 3.10 and 3.11
+# Each makes its virtual environment when it is missing or its requirements changed.
 
 PYTHON ?= python3
 VENV ?= .venv
 RUN := $(VENV)/bin/python
+OLDEST := .venv-oldest
+PYTEST := -m pytest -n auto --maxprocesses=4 --dist=loadfile
 
 DEMO := demo
 # Chosen for a few minutes on two cores, from scratch; with images and hours of your own, leave these at their defaults.
 DEMO_TRAINING := --pretrained-ssd=none --base-net-lr=0.05 --augmentation=none --epochs=2 --seed=1
 
-.PHONY: demo test clean
+.PHONY: demo test test-oldest clean
 
 $(VENV)/installed: requirements.txt requirements-dev.txt
 	$(PYTHON) -m venv $(VENV)
 	$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	touch $@
+
+# The bounds themselves are the pins, so the two cannot differ.
+$(OLDEST)/installed: requirements.txt requirements-dev.txt requirements-oldest.txt
+	$(PYTHON) -m venv --clear $(OLDEST)
+	sed -n 's/>=/==/p' requirements.txt requirements-dev.txt > $(OLDEST)/bounds.txt
+	$(OLDEST)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt \
+		-c $(OLDEST)/bounds.txt -c requirements-oldest.txt
 	touch $@
 
 demo: $(VENV)/installed
@@ -38,7 +49,10 @@ demo: $(VENV)/installed
 test: $(VENV)/installed
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
-	OMP_NUM_THREADS=1 $(RUN) -m pytest -n auto --maxprocesses=4 --dist=loadfile
+	OMP_NUM_THREADS=1 $(RUN) $(PYTEST)
+
+test-oldest: $(OLDEST)/installed
+	OMP_NUM_THREADS=1 $(OLDEST)/bin/python $(PYTEST)
 
 clean:
-	rm -rf $(VENV) $(DEMO)
+	rm -rf $(VENV) $(OLDEST) $(DEMO)

@@ -249,7 +249,7 @@ def _look_at_boxes(
             unreached += 1
             message = f"{what} overlaps no prior by {MATCHING_THRESHOLD:g}, the best by {best:.2f}"
             defects.append(Defect("box-unreached", record.source, message))
-    names = np.array([name for _, _, name in places])
+    names = np.array([name for _, _, name in places], dtype=str)
     reached = overlaps.numpy() >= MATCHING_THRESHOLD
     recalls = {name: float(reached[names == name].mean()) for name in dataset.class_names[1:] if (names == name).any()}
     return BoxSummary(network_size, len(places), small, unreached, recalls), defects

@@ -13,6 +13,7 @@ import inspect
 import itertools
 import os
 import socket
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 from typing import Any, NamedTuple, TypeVar
@@ -72,6 +73,8 @@ class DistributedProcess(SingleProcess):
         self._object_group: torch.distributed.ProcessGroup | None = None
 
     def __enter__(self) -> DistributedProcess:
+        # PyTorch 2.4 warns of a call of its own whenever tensors come from another process.
+        warnings.filterwarnings("ignore", "You are using `torch.load`", FutureWarning, r"torch\.storage")
         torch.distributed.init_process_group("gloo", timeout=_SETUP_TIMEOUT)
         return self
 
@@ -118,7 +121,9 @@ class DistributedProcess(SingleProcess):
             SystemExit: a rank has failed.
         """
         values: list[Any] = [None] * self.world_size
-        with peer_loss_detected():
+        # Validation exchanges from within inference mode, where gloo's threads are not; PyTorch 2.4 does not let them
+        # write tensors made there.
+        with peer_loss_detected(), torch.inference_mode(False):
             torch.distributed.all_gather_object(values, value, group=self._object_group)
         if any(isinstance(other, _Failed) for other in values) and not isinstance(value, _Failed):
             self._exit_after_the_failed_rank()
