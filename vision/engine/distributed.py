@@ -80,7 +80,14 @@ class DistributedProcess(SingleProcess):
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is None:  # else others may be gone, and would be waited for
+            # PyTorch 2.4 ends a group without letting go of Python's lock, for which gloo's threads may be waiting: for
+            # ever. As the last to know the group's backend, this handle ends it instead, and lets go.
+            group = torch.distributed.group.WORLD if self._object_group is None else self._object_group
+            backend = group._get_backend(torch.device("cpu"))
+            del group
             torch.distributed.destroy_process_group()
+            self._object_group = None
+            del backend
 
     def select_device(self, device: torch.device) -> torch.device:
         """Device of this rank's own.
