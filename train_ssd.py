@@ -68,9 +68,9 @@ class Options:
         optim: optimizer and rates.
         schedule: of the rates.
         run: how training goes about, and its files.
-        device: as typed.
-        use_cuda: likewise.
-        log_level: likewise.
+        device: --device, by name.
+        use_cuda: whether a GPU may be used.
+        log_level: of the log, by name.
         typed: every option with its value, for the record.
         argv: the arguments themselves.
     """
@@ -352,12 +352,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         logger.info("%s", argparse.Namespace(**options.typed))
         with process.failing_together():
             device = choose_device(options, process)
-            source, state = process.broadcast_from_main(lambda: open_model_dir(options, stack))
+            config = options.net.config()
+            if process.is_main_process:
+                cli.check_writable(options.run.model_dir, "--model-dir")
+                stack.enter_context(locked(options.run.model_dir, options.argv))
+            source, state = process.broadcast_from_main(lambda: find_run(options.run))
             seed = process.broadcast_from_main(lambda: choose_seed(options.run, state))
             torch.manual_seed(seed)
             logger.info("seed: %d", seed)
 
-            config = options.net.config()
             train_set, val_set, audit = read_data(options, config, seed, process)
 
             net = options.net.build(train_set.class_names, config)
@@ -366,12 +369,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
             loaders = make_loaders(options, net, frozen, train_set, val_set, seed, process)
             trainer = make_trainer(options, net, frozen, loaders, device, state, process)
+            goes_on_here = state is not None and source.parent.samefile(options.run.model_dir)
             if process.is_main_process and options.run.dry_run:
                 save_audit_page(
                     options.run.model_dir / "audit.png", train_set, audit, config.width_height, config.priors
                 )
             elif process.is_main_process:
-                write_records(options, trainer, loaders, device)
+                write_records(options, trainer, loaders, device, replaces=not goes_on_here)
         if options.run.dry_run:
             log_dry_run(trainer.dry_run(), options.schedule.epochs, options.run.validation_epochs)
             logger.info("Dry run done: nothing was trained; %s has all of the audit", options.run.model_dir / AUDIT)
@@ -395,24 +399,12 @@ def choose_device(options: Options, process: SingleProcess) -> torch.device:
     return device
 
 
-def open_model_dir(options: Options, stack: ExitStack) -> tuple[Path | None, checkpoint.RunState | None]:
-    """Make the model folder ready to be written to, and find the run to go on with; see `resume.find_run`.
-
-    Args:
-        options: of the command line.
-        stack: lets go of the folder when it is left.
-    """
-    run = options.run
-    cli.check_writable(run.model_dir, "--model-dir")
-    stack.enter_context(locked(run.model_dir, options.argv))
+def find_run(run: RunOptions) -> tuple[Path | None, checkpoint.RunState | None]:
+    """Find the run to go on with, see `resume.find_run`, and remove what a killed one left half written."""
     if not run.dry_run and (stray := remove_parts(run.model_dir)):
         logger.info("%s: removed %d temporary files of a run that was killed", run.model_dir, stray)
     resumes_own = run.auto_resume and checkpoint.can_resume(run.model_dir)
-    source, state = resume.find_run("" if resumes_own else run.resume, run.model_dir)
-    if source is None and not run.dry_run:
-        for line in describe_previous_run(run.model_dir):
-            logger.warning("%s", line)
-    return source, state
+    return resume.find_run("" if resumes_own else run.resume, run.model_dir)
 
 
 def choose_seed(run: RunOptions, state: checkpoint.RunState | None) -> int:
@@ -496,6 +488,16 @@ def make_trainer(
     """Put the run together, at its beginning or where its state left it."""
     run = options.run
     images_per_step = run.images_per_step(process.world_size)
+    if options.optim.auto_lr:
+        logger.info(
+            "--auto-lr: rates times %g = %d images a step (batch %d x %d accumulated x %d processes) / %d",
+            images_per_step / options.optim.auto_lr,
+            images_per_step,
+            run.batch_size,
+            run.accumulate,
+            process.world_size,
+            options.optim.auto_lr,
+        )
     measures_memory_format = run.seed is None and not run.dry_run
     compute = choose_compute(
         net,
@@ -545,9 +547,13 @@ def make_trainer(
     )
 
 
-def write_records(options: Options, trainer: Trainer, loaders: Loaders, device: torch.device) -> None:
-    """Write `labels.txt` and `args.json`."""
+def write_records(
+    options: Options, trainer: Trainer, loaders: Loaders, device: torch.device, *, replaces: bool
+) -> None:
+    """Write `labels.txt` and `args.json`; says first what of another run in the folder will be replaced."""
     folder = options.run.model_dir
+    for line in describe_previous_run(folder, options.run.keep_checkpoints) if replaces else ():
+        logger.warning("%s", line)
     labels.store_labels(folder / "labels.txt", loaders.train_set.class_names)
     facts = {
         "seed": loaders.seed,

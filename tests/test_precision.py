@@ -1,9 +1,12 @@
 """Mixed precision gives the gradients that it should, whatever lay in memory before."""
 
+from contextlib import nullcontext
+
 import pytest
 import torch
 from step_trainers import PRECISIONS
 from torch import nn
+from torch.overrides import _get_current_function_mode_stack
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from vision.engine.precision import Precision, kernel_exceeds_map
@@ -120,8 +123,23 @@ def test_when_a_kernel_exceeds_its_map(side, kernel, dilation, exceeds):
     assert kernel_exceeds_map(images, weight, dilation=dilation) == exceeds
 
 
-def test_float32_and_other_devices_are_left_as_they_are():
-    """A GPU's 16-bit kernels are right; the context there is autocast alone."""
+def test_arguments_may_be_named():
+    conv = nn.Conv2d(2, 2, 3, padding=1)
+    with PRECISIONS["bf16"].autocast():
+        found = nn.functional.conv2d(input=torch.ones(1, 2, 1, 1), weight=conv.weight, bias=conv.bias, padding=1)
+    torch.testing.assert_close(found, conv(torch.ones(1, 2, 1, 1)))
+
+
+def test_a_gpu_has_autocast_alone(monkeypatch):
+    """Its 16-bit kernels are right."""
+    entered = []
+    monkeypatch.setattr(torch, "autocast", lambda *args, **options: entered.append((args, options)) or nullcontext())
+    with Precision("cuda", torch.float16).autocast():
+        assert not _get_current_function_mode_stack()
+    assert entered == [(("cuda",), {"dtype": torch.float16})]
+
+
+def test_float32_is_left_as_it_is():
     conv = nn.Conv2d(2, 2, 3, padding=1)
     with PRECISIONS["off"].autocast():
         assert conv(torch.zeros(1, 2, 1, 1)).dtype == torch.float32

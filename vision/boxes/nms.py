@@ -40,12 +40,12 @@ def hard_nms(
         (K, 5) rows of the input by falling score.
     """
     candidates = _best(box_scores, candidate_size)
-    suppresses = (iou_of(candidates[:, None, :4], candidates[None, :, :4]) > iou_threshold).triu(diagonal=1)
-    dropped = torch.zeros(len(candidates), dtype=torch.bool, device=candidates.device)
+    suppresses = (iou_of(candidates[:, None, :4], candidates[None, :, :4]) > iou_threshold).triu(diagonal=1).cpu()
+    dropped = torch.zeros(len(candidates), dtype=torch.bool)
     for index, overlapping in enumerate(suppresses):
         if not dropped[index]:
             dropped |= overlapping
-    kept = candidates[~dropped]
+    kept = candidates[~dropped.to(candidates.device)]
     return kept[:top_k] if top_k > 0 else kept
 
 

@@ -81,7 +81,8 @@ class DistributedProcess(SingleProcess):
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is None:  # else others may be gone, and would be waited for
             # PyTorch 2.4 ends a group without letting go of Python's lock, for which gloo's threads may be waiting: for
-            # ever. As the last to know the group's backend, this handle ends it instead, and lets go.
+            # ever. Only the group of `all_gather_object` can have threads that hold Python objects; as the last to know
+            # its backend, this handle ends it instead, and lets go.
             group = torch.distributed.group.WORLD if self._object_group is None else self._object_group
             backend = group._get_backend(torch.device("cpu"))
             del group

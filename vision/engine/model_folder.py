@@ -12,12 +12,12 @@ import sys
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import TextIO
 
 from vision.engine import checkpoint
 from vision.ssd.models import describe_weights
 from vision.ssd.weights import read_weights
 from vision.structures import DataError
+from vision.utils.errors import error_line
 
 logger = logging.getLogger(__name__)
 
@@ -27,7 +27,7 @@ LOCK = ".run.lock"
 
 @contextlib.contextmanager
 def locked(folder: Path, argv: Sequence[str]) -> Iterator[None]:
-    """Context in which no other run can use a model folder; the system unlocks it when this process ends.
+    """Context in which no other process can run in a model folder; the system unlocks it when this process ends.
 
     Args:
         folder: that is there and can be written to.
@@ -42,50 +42,61 @@ def locked(folder: Path, argv: Sequence[str]) -> Iterator[None]:
     except ImportError:  # Windows
         yield
         return
-    with open(os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o666), "r+", encoding="utf-8") as file:
+    try:
+        lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
+    except OSError as err:  # another user's
+        logger.warning("%s: a second run there would not be noticed (%s)", folder, error_line(err))
+        yield
+        return
+    try:
         try:
-            lockf(file, LOCK_EX | LOCK_NB)
+            lockf(lock, LOCK_EX | LOCK_NB)
         except (BlockingIOError, PermissionError) as err:
             raise DataError(
-                f"--model-dir={folder}: in use by {_holder(file.read())}; wait for it, stop it, or name another folder"
+                f"--model-dir={folder}: in use by {_holder(lock)}; wait for it, stop it, or name another folder"
             ) from err
         except OSError as err:  # file systems without locks
             logger.warning("%s: cannot be locked (%s), so a second run there would not be noticed", folder, err)
         command = shlex.join([Path(sys.argv[0]).name, *argv])
         since = datetime.now().strftime("%Y-%m-%d %H:%M:%S")
-        _rewrite(file, f"process {os.getpid()} on {socket.gethostname()} since {since} ({command})")
+        _write(lock, f"process {os.getpid()} on {socket.gethostname()} since {since} ({command})")
         try:
             yield
         finally:
-            _rewrite(file, "")  # the file stays: to remove it could take another run's lock away
+            _write(lock, "")  # the file stays: to remove it could take another run's lock away
+    finally:
+        os.close(lock)
 
 
-def _rewrite(file: TextIO, text: str) -> None:
-    file.seek(0)
-    file.truncate()
-    file.write(text)
-    file.flush()
+def _write(lock: int, text: str) -> None:
+    """Write for others who holds the lock; on a full disk they are told without."""
+    with contextlib.suppress(OSError):
+        os.ftruncate(lock, 0)
+        os.pwrite(lock, text.encode(errors="backslashreplace"), 0)
 
 
-def _holder(text: str) -> str:
+def _holder(lock: int) -> str:
+    text = os.pread(lock, 1 << 16, 0).decode(errors="replace")
     return f"another run, {text}" if text else "another run"  # without text it has begun this very moment
 
 
-def describe_previous_run(folder: Path) -> list[str]:
+def describe_previous_run(folder: Path, keep_checkpoints: int | None = None) -> list[str]:
     """Lines that say what a new run in a folder will replace; none where no run has been.
 
     Args:
         folder: the model folder.
+        keep_checkpoints: how many checkpoints of epochs the new run keeps, None for all.
     """
-    names = (checkpoint.BEST, checkpoint.LAST, checkpoint.STATE, "results.csv")
+    names = (checkpoint.BEST, checkpoint.LAST, checkpoint.STATE, "results.csv", "labels.txt")
     replaced = [name for name in names if (folder / name).is_file()]
-    if not replaced:
+    epochs = sum(checkpoint.parse_name(path.name) is not None for path in folder.glob("*.pth"))
+    if not epochs and replaced in ([], ["labels.txt"]):  # a user may have put the list there
         return []
     began = _command_of(folder / "args.json")
-    lines = [f"{folder}: holds another run{began}; this one will replace its {', '.join(replaced)}"]
-    kept = sum(checkpoint.parse_name(path.name) is not None for path in folder.glob("*.pth"))
-    if kept:
-        lines.append(f"{folder}: its {kept} checkpoints of epochs stay, --resume would go on with it")
+    lines = [f"{folder}: holds another run{began}; this one will replace its {', '.join(replaced) or 'files'}"]
+    if epochs:
+        become = "stay" if keep_checkpoints is None else "will be removed in time, as --keep-checkpoints says"
+        lines.append(f"{folder}: its {epochs} checkpoints of epochs {become}")
     if (folder / checkpoint.BEST).is_file():
         found = _results_of(folder / checkpoint.BEST)
         lines.append(f"{folder / checkpoint.BEST}: is that of the other run{found} until the first validation of this")
@@ -95,7 +106,7 @@ def describe_previous_run(folder: Path) -> list[str]:
 def _command_of(path: Path) -> str:
     try:
         return f" ({json.loads(path.read_text(encoding='utf-8'))['command']})"
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError):
         return ""
 
 
@@ -105,5 +116,5 @@ def _results_of(path: Path) -> str:
     except DataError:
         return ""
     results = {key: value for key, value in description.get("results", {}).items() if key in ("epoch", "mean_ap")}
-    facts = [description["net"], *(f"{key.replace('_', ' ')} {value:.4g}" for key, value in results.items())]
-    return f" ({', '.join(facts)})"
+    parts = [description["net"], *(f"{key.replace('_', ' ')} {value:.4g}" for key, value in results.items())]
+    return f" ({', '.join(parts)})"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import logging
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -14,8 +13,6 @@ from torch import nn
 
 from vision.ssd.ssd import HEADS, SSD
 from vision.structures import DataError
-
-logger = logging.getLogger(__name__)
 
 SCHEDULERS = ("cosine", "multi-step")
 OPTIMIZERS = ("sgd", "adam", "adamw")
@@ -78,7 +75,6 @@ class OptimOptions:
         if self.auto_lr is None:
             return self
         scale = images_per_step / self.auto_lr
-        logger.info("--auto-lr: rates times %g = %d images a step / %d", scale, images_per_step, self.auto_lr)
         extra_layers_lr = None if self.extra_layers_lr is None else self.extra_layers_lr * scale
         return replace(
             self,

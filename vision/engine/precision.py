@@ -19,7 +19,7 @@ _CPU_FLAGS = ("avx512_bf16", "amx_bf16", "bf16")
 
 
 def kernel_exceeds_map(
-    images: Tensor,
+    input: Tensor,
     weight: Tensor,
     bias: Tensor | None = None,
     stride: int | Sequence[int] = 1,
@@ -34,7 +34,7 @@ def kernel_exceeds_map(
     dilations = (dilation, dilation) if isinstance(dilation, int) else dilation
     return any(
         1 + (kernel - 1) * step > side
-        for kernel, step, side in zip(weight.shape[-2:], dilations, images.shape[-2:], strict=True)
+        for kernel, step, side in zip(weight.shape[-2:], dilations, input.shape[-2:], strict=True)
     )
 
 
@@ -51,9 +51,12 @@ class _SmallMapsInFloat32(TorchFunctionMode):
         kwargs = kwargs or {}
         if function is not torch.conv2d or not kernel_exceeds_map(*args, **kwargs):
             return function(*args, **kwargs)
-        images, *rest = args
-        with torch.autocast(images.device.type, enabled=False):
-            return function(images.float(), *rest, **kwargs)
+
+        def in_float32(input: Tensor, *rest: Any, **options: Any) -> Tensor:
+            with torch.autocast("cpu", enabled=False):
+                return function(input.float(), *rest, **options)
+
+        return in_float32(*args, **kwargs)
 
 
 @dataclass(frozen=True)

@@ -84,7 +84,7 @@ def find_starting_files(
 
 def _find_pretrained_ssd(options: NetOptions, downloads: bool, progress_bar: ProgressBar) -> str | None:
     spec = MODELS[options.name]
-    path = options.pretrained_ssd or spec.published_weights
+    path = spec.published_weights if options.pretrained_ssd is None else options.pretrained_ssd
     if path is None:
         logger.warning(
             "no published checkpoint of %s is known: starting from scratch, which needs far more images", spec.name
@@ -93,7 +93,7 @@ def _find_pretrained_ssd(options: NetOptions, downloads: bool, progress_bar: Pro
     if path.lower() == "none":
         return None
     if not Path(path).exists():
-        if not downloads and options.pretrained_ssd is None:
+        if not downloads and Path(path).as_posix() in pretrained.PUBLISHED:
             logger.warning("%s is missing: training would download it, the dry run goes on without", path)
             return None
         pretrained.fetch(Path(path), progress_bar)

@@ -89,8 +89,11 @@ class Recorder(Protocol):
 
     def __exit__(self, *_: object) -> None: ...
 
-    def record(self, result: StepResult | EpochResult) -> None:
-        """Log a result, and write it where results are kept."""
+    def log(self, result: StepResult | EpochResult) -> None:
+        """Log a result."""
+
+    def write(self, result: EpochResult) -> None:
+        """Write an epoch's results where they are kept; its checkpoint is there."""
 
 
 #: (batch size, workers, whether to pin memory) -> context of the loaders of training and validation images.
@@ -108,7 +111,7 @@ class Trainer:
         options: see `RunOptions`.
         checkpointer: writes the checkpoints.
         data_order: see `checkpoint.RunState`.
-        compute: likewise.
+        compute: precision and memory format, see `Compute.as_values`.
         progress: where to begin; is kept up to date.
         process: this one; the main process alone writes.
         recorder: of results; None where another process has it.
@@ -204,7 +207,7 @@ class Trainer:
         """
         for result in results:
             if self.recorder is not None:
-                self.recorder.record(result)
+                self.recorder.log(result)
             if isinstance(result, StepResult):
                 # The state at the end of an epoch is saved with its results.
                 every = self.options.checkpoint_steps
@@ -212,6 +215,8 @@ class Trainer:
                     self.save_state()
             else:
                 self._save_checkpoint(result)
+                if self.recorder is not None:
+                    self.recorder.write(result)
                 self.save_state()
                 without_better = self.checkpointer.validations_since_best
                 if self.options.patience and without_better >= self.options.patience:

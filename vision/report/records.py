@@ -40,6 +40,9 @@ class ResultsTable:
         if first_epoch and path.is_file():
             with open(path, newline="", encoding="utf-8") as file:
                 rows = list(csv.DictReader(file))
+            for row in rows:  # as version 0.1.0 called it
+                if "unreadable pictures" in row:
+                    row["unreadable images"] = row.pop("unreadable pictures")
             self.rows = [
                 row for row in rows if (row.get("epoch") or "").isdecimal() and int(row["epoch"]) < first_epoch
             ]
@@ -119,19 +122,21 @@ class RunRecorder:
     def __init__(self, folder: Path, first_epoch: int = 0) -> None:
         self._table = ResultsTable(folder / "results.csv", first_epoch)
         self._scalars = Scalars(folder / "tensorboard")
-        self._epoch_began = time.monotonic()
 
     def __enter__(self) -> RunRecorder:
         self._scalars.__enter__()
+        self._epoch_began = time.monotonic()
         return self
 
     def __exit__(self, *exception: object) -> None:
         self._scalars.__exit__(*exception)
 
-    def record(self, result: StepResult | EpochResult) -> None:
-        """Log a result; write it if it is an epoch's."""
+    def log(self, result: StepResult | EpochResult) -> None:
+        """Log a result."""
         log_result(result)
-        if isinstance(result, EpochResult):
-            self._scalars.write(result.epoch, scalars_of(result))
-            self._table.add(row_of(result, time.monotonic() - self._epoch_began))
-            self._epoch_began = time.monotonic()
+
+    def write(self, result: EpochResult) -> None:
+        """Write an epoch's results; its time includes validation and checkpoint."""
+        self._scalars.write(result.epoch, scalars_of(result))
+        self._table.add(row_of(result, time.monotonic() - self._epoch_began))
+        self._epoch_began = time.monotonic()
