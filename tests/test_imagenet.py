@@ -66,7 +66,7 @@ def test_a_net_sees_what_torchvisions_sees_borders_included(written_models, name
     """Each with its own normalisation of the same pixels; sides as in test_backbones."""
     folder, models = written_models
     net = MODELS[name].build(2)
-    pretrained.initialise(net, base_net=None, pretrained_ssd=None, imagenet=pretrained.imagenet_path(name, folder))
+    pretrained.initialise(net, pretrained.StartingFiles(imagenet=pretrained.imagenet_path(name, folder)))
     images = torch.randint(0, 256, (1, 3, side, side), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
     normalised = torchvision.transforms.functional.normalize(images / 255, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
     with torch.inference_mode():
