@@ -76,7 +76,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     entries, counts, seconds, timer = [], Counter(), 0.0, Timer()
     sink = Sink(args.output, source)
     sheet_file = sheet_path(sink, source) if args.sheet else None
-    sheet = Sheet(class_names)
+    sheet = Sheet(class_names) if args.sheet else None
     with sink:
         try:
             for frame in cli.progress(source, "Detecting", source.total):
@@ -93,7 +93,7 @@ def main(argv: Sequence[str] | None = None) -> None:
                 counts.update(class_names[label] for label in found.labels.tolist())
                 drawn = draw_detections(frame.image, found, class_names)
                 sink.write(frame, drawn)
-                if sheet_file:
+                if sheet is not None:
                     sheet.add(frame.image, found)
                 entries.append(entry(frame, found, class_names))
                 if args.save_txt:
@@ -104,7 +104,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             logger.info("interrupted; what was found so far is kept")
         if args.save_json:
             write_text(sink.folder / "detections.json", json.dumps(entries, indent=1) + "\n")
-        if sheet_file and entries:
+        if sheet is not None and entries:
             sheet.write(sheet_file)
             logger.info("Saved %s", sheet_file)
         summary = ", ".join(f"{name} {count}" for name, count in counts.most_common()) or "nothing"

@@ -76,7 +76,7 @@ class Handler(http.server.SimpleHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(self.image)
 
-    def log_message(self, *argv: object) -> None:
+    def log_message(self, *args: object) -> None:
         """Say nothing."""
 
 
@@ -112,8 +112,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             rows = write_source(source, args.megabytes * 1_000_000, boxes_per_image, wanted)
             print(f"{title}: {args.megabytes} MB, {rows} rows", flush=True)
 
-            def handler(*argv, source=source):
-                return Handler(*argv, directory=str(source))
+            def handler(*args, source=source):
+                return Handler(*args, directory=str(source))
 
             with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
                 threading.Thread(target=server.serve_forever, daemon=True).start()

@@ -115,7 +115,7 @@ def script(capsys):
 
     def run(main, *argv) -> SimpleNamespace:
         with pytest.raises(SystemExit) as stop:
-            cli.run(main, [str(word) for word in argv])
+            cli.run(main, [str(argument) for argument in argv])
         out, err = capsys.readouterr()
         return SimpleNamespace(code=stop.value.code, out=out, err=err)
 

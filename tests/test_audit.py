@@ -192,7 +192,7 @@ def turned(root):
         image.transpose(Image.Transpose.ROTATE_90).save(image_path(root), exif=exif)
 
 
-def turned_unheeded(root):
+def turned_ignored(root):
     """An image stored lying, whose annotation was made for how it is stored."""
     with Image.open(image_path(root)) as image:
         exif = image.getexif()
@@ -282,7 +282,7 @@ CASES = {
         0,
     ),
     "box-outside": (first_box(-5, 9, 97, 30), r"object 1 'ball' mended: its box \[-5, 9, 97, 30\] is cut", 0, 0),
-    "box-turned": (turned_unheeded, r"boxes turned with image .*: they were made for 96x80, without its EXIF", 0, 0),
+    "box-turned": (turned_ignored, r"boxes turned with image .*: they were made for 96x80, without its EXIF", 0, 0),
     "box-from-zero": (first_box(0, 0, 30, 40), r"object 1 'ball' has 0 in its box \[0, 0, 30, 40\]", 0, 0),
     "box-fraction": (first_box(1.5, 2.25, 30, 40), r"has fractions of pixels in its boxes: object 1", 0, 0),
     "difficult-missing": (
@@ -371,7 +371,7 @@ def test_it_is_named_trained_through_and_counted(kind, voc, train, unspoilt):
     assert run.audit["train"]["objects_written"] - run.audit["train"]["objects_left_out"] == run.objects_trained
 
 
-def test_annotation_and_pixels_agree_whichever_way_exif_was_heeded(templates, tmp_path):
+def test_annotation_and_pixels_agree_whichever_way_exif_was_applied(templates, tmp_path):
     expected = None
     for number, spoil in enumerate((lambda root: None, turned)):
         root = tmp_path / str(number)
@@ -381,9 +381,9 @@ def test_annotation_and_pixels_agree_whichever_way_exif_was_heeded(templates, tm
         expected = dataset.annotation(0).boxes if expected is None else expected
         assert dataset.get_image(0).shape == (80, 96, 3)
         np.testing.assert_array_equal(dataset.annotation(0).boxes, expected)
-    root = tmp_path / "unheeded"
+    root = tmp_path / "ignored"
     shutil.copytree(templates["voc"], root)
-    turned_unheeded(root)
+    turned_ignored(root)
     dataset, _ = open_splits("voc", [root])
     assert dataset.get_image(0).shape == (96, 80, 3), "a quarter turn clockwise"
     x1, y1, x2, y2 = expected.T
@@ -653,7 +653,7 @@ def test_negatives_are_kept_unless_refused(voc, train):
 # What becomes unreadable after the start.
 
 
-def test_a_image_that_goes_bad_while_training_is_named_and_stood_in_for(voc, train, monkeypatch):
+def test_an_image_that_goes_bad_while_training_is_named_and_stood_in_for(voc, train, monkeypatch):
     real = trainer.fit
 
     def spoil_then_fit(*args, **options):

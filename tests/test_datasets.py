@@ -389,7 +389,7 @@ def test_images_are_turned_upright_as_exif_says(tmp_path, orientation, suffix):
     assert upright[y, x, 1:].max() < 100
 
 
-def test_a_image_that_vanished_is_named(tmp_path):
+def test_an_image_that_vanished_is_named(tmp_path):
     with pytest.raises(DataError, match="no such image"):
         read_image(tmp_path / "gone.jpg")
 

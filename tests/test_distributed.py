@@ -285,7 +285,7 @@ def test_what_one_process_stumbles_over_ends_all_and_is_said(data, tmp_path):
     program.write_text(
         f"import os, sys; sys.path.insert(0, {str(ROOT)!r})\n"
         "import train_ssd; from vision import cli\n"
-        "cli.run(train_ssd.main, [*sys.argv[1:], os.environ['WORD' + os.environ['RANK']]])\n"
+        "cli.run(train_ssd.main, [*sys.argv[1:], os.environ['ARGUMENT' + os.environ['RANK']]])\n"
     )
     synthetic.write_voc(tmp_path / "other", {"train": synthetic.drawings(4, 7), "test": synthetic.drawings(2, 8)})
     argv = train_argv(data, tmp_path / "m", *ARGV)
@@ -294,7 +294,7 @@ def test_what_one_process_stumbles_over_ends_all_and_is_said(data, tmp_path):
         (f"--data={data}", f"--data={tmp_path / 'other'}", " reads other images than the first; give every machine"),
         ("--pretrained-ssd=none", "--pretrained-ssd=none.pth", "none.pth: no such file"),
     ):
-        with start(program, *argv, env={**ONE_THREAD, "WORD0": first, "WORD1": second}) as process:
+        with start(program, *argv, env={**ONE_THREAD, "ARGUMENT0": first, "ARGUMENT1": second}) as process:
             out = process.stdout.read()
         assert process.returncode == 1
         (line,) = errors_of(out)
@@ -302,7 +302,7 @@ def test_what_one_process_stumbles_over_ends_all_and_is_said(data, tmp_path):
         assert expected in line
 
 
-def test_a_rehearsal_of_several_ends_and_needs_no_batch_for_each(data, tmp_path):
+def test_a_dry_run_of_several_ends_and_needs_no_batch_for_each(data, tmp_path):
     root = tmp_path / "few"
     synthetic.write_voc(root, {"train": synthetic.drawings(12, 7), "test": synthetic.drawings(2, 8)})
     code, out = train(root, tmp_path / "m", "--dry-run", "--workers=1", "--batch-size=3")

@@ -194,7 +194,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if self.command == "GET":
             self.wfile.write(body)
 
-    def log_message(self, *argv):
+    def log_message(self, *args):
         pass
 
 
@@ -237,7 +237,7 @@ def server(monkeypatch):
         thread.join()
 
 
-def argv(server, root, *more):
+def download_argv(server, root, *more):
     """A command line; later options win."""
     urls = f"--annotations-url={server.address}/a", f"--images-url={server.address}/i"
     return ["--class-names=Apple,Orange", f"--data={root}", *urls, "--num-workers=4", "--retry=3", *map(str, more)]
@@ -250,7 +250,7 @@ def run(server, tmp_path, capsys, monkeypatch):
 
     def run(*more, root=tmp_path / "data") -> SimpleNamespace:
         with pytest.raises(SystemExit) as stop:
-            cli.run(downloader.main, argv(server, root, *more))
+            cli.run(downloader.main, download_argv(server, root, *more))
         out, err = capsys.readouterr()
         assert err.count("\n") <= 1
         return SimpleNamespace(code=stop.value.code, out=out, err=err, root=root)
@@ -645,7 +645,7 @@ def test_ids_with_letters_of_other_alphabets(run, server):
         (half_unsized, "what came is only the beginning of a JPEG", "1 failed"),
     ],
 )
-def test_a_image_that_does_not_come_is_named_and_its_boxes_left_out(run, server, fault, reason, advice):
+def test_an_image_that_does_not_come_is_named_and_its_boxes_left_out(run, server, fault, reason, advice):
     path = f"/i/train/{A}.jpg"
     server.fail(path, fault)
     done = run()
@@ -813,7 +813,7 @@ def test_a_half_image_that_cannot_be_mended_is_not_trusted(run, server, tmp_path
     assert ids_of(done.root)["train"] == FRUIT["train"] - {A}
 
 
-def test_a_image_that_ends_in_zeros_is_whole(run, server, tmp_path):
+def test_an_image_that_ends_in_zeros_is_whole(run, server, tmp_path):
     path = tmp_path / "data" / "train" / f"{A}.jpg"
     path.parent.mkdir(parents=True)
     path.write_bytes(jpeg(A) + bytes(100))
@@ -891,7 +891,7 @@ def test_two_runs_do_not_share_a_folder(run, tmp_path):
 
 
 def start(server, root, *more) -> subprocess.Popen:
-    command = [sys.executable, ROOT / "open_images_downloader.py", *argv(server, root, *more)]
+    command = [sys.executable, ROOT / "open_images_downloader.py", *download_argv(server, root, *more)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
@@ -978,7 +978,7 @@ def test_a_full_disk_is_named(run, server, name, most):
         f"resource.setrlimit(resource.RLIMIT_FSIZE, ({most}, {most}));"
         "script.cli.run(script.main, sys.argv[1:])"
     )
-    command = [sys.executable, "-c", code, *argv(server, root)]
+    command = [sys.executable, "-c", code, *download_argv(server, root)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 2
     assert f"error: {root}{name}" in done.stderr and done.stderr.count("\n") == 1, done.stderr
@@ -1176,7 +1176,7 @@ def test_pauses_grow_up_to_a_bound_and_each_is_said(big, tmp_path):
     fetcher._stopped.wait = pauses.append
     big.fail("/big", status(500))
     with pytest.raises(DownloadError) as caught:
-        fetcher.fetch(f"{big.address}/big", tmp_path / "big", note=lambda text, *argv: notes.append(text % argv))
+        fetcher.fetch(f"{big.address}/big", tmp_path / "big", note=lambda text, *args: notes.append(text % args))
     assert pauses == [1, 2, 4, 6, 6]
     assert notes[1] == f"{caught.value}; trying again in 2 s (2 of 5)"
     assert caught.value.status == 500 and not caught.value.permanent
@@ -1190,7 +1190,7 @@ def test_stopping_ends_pauses_and_transfers(big, tmp_path):
 
     def work():
         try:
-            fetcher.fetch(f"{big.address}/big", tmp_path / "big", note=lambda *argv: paused.set())
+            fetcher.fetch(f"{big.address}/big", tmp_path / "big", note=lambda *args: paused.set())
         except DownloadError as err:
             errors.append(str(err))
 

@@ -109,7 +109,7 @@ def test_the_normalisation_stays_with_the_run(script, models_folder, voc_root, t
     assert len(config_of(tmp_path / "m/last.pth").image_std) == 3
     assert script(train_ssd.main, *argv[:-1], "--epochs=2", "--resume").code == 0
     assert config_of(tmp_path / "m/last.pth").image_mean == mean
-    other = [word for word in argv if not word.startswith("--model-dir")]
+    other = [argument for argument in argv if not argument.startswith("--model-dir")]
     last = tmp_path / "m/last.pth"
     assert script(train_ssd.main, *other, f"--model-dir={tmp_path / 'n'}", f"--pretrained-ssd={last}").code == 0
     assert config_of(tmp_path / "n/last.pth").image_mean == mean

@@ -173,7 +173,7 @@ def test_mining_keeps_positives_and_the_hardest_negatives_of_each_image():
     assert torch.equal(loss, before), "inputs are not written to"
 
 
-def test_mining_of_a_image_without_positives():
+def test_mining_of_an_image_without_positives():
     loss, labels = torch.tensor([[0.3, 0.1, 0.2]]), torch.zeros(1, 3, dtype=torch.int64)
     assert hard_negative_mining(loss, labels, 3).sum() == 0
     assert hard_negative_mining(loss, labels, 3, negatives_when_empty=2).tolist() == [[True, False, True]]

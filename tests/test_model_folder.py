@@ -1,5 +1,6 @@
 """One run, one folder: a second is refused, and a new one says what it replaces."""
 
+import contextlib
 import os
 import re
 import signal
@@ -23,11 +24,11 @@ def start_run(data, folder) -> subprocess.Popen:
 
 
 def test_a_second_run_is_refused_and_a_killed_one_leaves_no_lock(script, voc_root, tmp_path):
-    with start_run(voc_root, tmp_path) as process:
+    with start_run(voc_root, tmp_path) as process, contextlib.ExitStack() as stack:
+        stack.callback(process.kill)
         for line in process.stdout:
             if "Step: " in line:
                 break
-        files = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
         for more in ((), ("--dry-run",), ("--auto-resume",)):
             done = script(train_ssd.main, *train_argv(voc_root, tmp_path, *more))
             assert_refused(
@@ -36,21 +37,54 @@ def test_a_second_run_is_refused_and_a_killed_one_leaves_no_lock(script, voc_roo
                 "--epochs=500",
                 "wait for it, stop it, or name another folder",
             )
-        assert files.keys() <= set(tmp_path.iterdir()), "the first run's files are left alone"
+        assert "--epochs=500" in (tmp_path / "args.json").read_text(), "the first run's files are left alone"
         process.send_signal(signal.SIGKILL)
         process.stdout.read()
     done = script(train_ssd.main, *train_argv(voc_root, tmp_path, "--epochs=1"))
     assert done.code == 0, done.err
 
 
+def is_locked(folder) -> bool:
+    """Whether another process finds a folder locked; a lock does not keep out its own process."""
+    code = "import fcntl, sys; fcntl.lockf(open(sys.argv[1], 'r+'), fcntl.LOCK_EX | fcntl.LOCK_NB)"
+    found = subprocess.run([sys.executable, "-c", code, folder / model_folder.LOCK], stderr=subprocess.PIPE, text=True)
+    assert found.returncode == 0 or "BlockingIOError" in found.stderr
+    return found.returncode != 0
+
+
 def test_the_lock_is_let_go_of_with_its_context(tmp_path):
     for _ in range(2):
         with locked(tmp_path, ["--data=a b"]):
+            assert is_locked(tmp_path)
             assert re.fullmatch(
                 rf"process {os.getpid()} on \S+ since [\d: -]+ \(\S+ '--data=a b'\)",
                 (tmp_path / model_folder.LOCK).read_text(),
             )
+        assert not is_locked(tmp_path)
         assert (tmp_path / model_folder.LOCK).read_text() == ""
+
+
+def test_a_lock_of_another_user_is_said_and_does_not_end_the_run(tmp_path, monkeypatch, caplog):
+    def refuse(path, *_):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", refuse)
+        with locked(tmp_path, []):
+            pass
+    assert "a second run there would not be noticed" in caplog.text
+
+
+def test_what_is_no_utf_8_and_a_full_disk_do_not_end_the_run(tmp_path, monkeypatch):
+    with locked(tmp_path, ["--data=\udcff"]):
+        assert r"\udcff" in (tmp_path / model_folder.LOCK).read_text()
+
+    def pwrite(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "pwrite", pwrite)
+    with locked(tmp_path, []):
+        assert is_locked(tmp_path)
 
 
 def test_a_folder_that_cannot_be_locked_is_used_with_a_warning(tmp_path, monkeypatch, caplog):
@@ -79,25 +113,40 @@ def test_a_new_run_says_what_it_replaces(script, model_dir, voc_root, tmp_path):
     assert done.code == 0, done.err
     assert re.search(
         rf"{folder}: holds another run \(.*--epochs=2 .*\); this one will replace its best.pth, last.pth, last.state, "
-        "results.csv",
+        "results.csv, labels.txt",
         done.out,
     )
-    assert f"{folder}: its 2 checkpoints of epochs stay, --resume would go on with it" in done.out
+    assert f"{folder}: its 2 checkpoints of epochs will be removed in time, as --keep-checkpoints says" in done.out
     assert re.search(
         r"best.pth: is that of the other run \(mb1-ssd-lite, epoch \d, mean ap [\d.e-]+\) until the first validation",
         done.out,
     )
     left = [checkpoint.parse_name(path.name).epoch for path in folder.glob("*Epoch*.pth")]
     assert left == [0], "the newest is kept, not the one of the highest epoch"
-    assert "holds another run" not in script(train_ssd.main, *train_argv(voc_root, folder, "--resume")).out
+    assert (
+        "holds another run" not in script(train_ssd.main, *train_argv(voc_root, folder, "--epochs=1", "--resume")).out
+    )
+    elsewhere = script(train_ssd.main, *train_argv(voc_root, folder, "--epochs=1", f"--resume={model_dir}"))
+    assert "holds another run" in elsewhere.out, "a run of another folder goes on here, over this one's files"
+
+
+def test_a_run_that_is_refused_announces_nothing(script, model_dir, voc_root, tmp_path):
+    done = script(train_ssd.main, *train_argv(tmp_path / "none", model_dir))
+    assert done.code == 2
+    assert "holds another run" not in done.out
+    done = script(train_ssd.main, *train_argv(voc_root, tmp_path / "m", "--net=vgg16-ssd", "--resolution=100"))
+    assert_refused(done, "too small for this net")
+    assert not (tmp_path / "m").exists()
 
 
 def test_what_cannot_be_read_of_another_run_is_left_out(tmp_path):
     assert describe_previous_run(tmp_path) == []
     (tmp_path / "best.pth").write_bytes(b"no weights")
-    (tmp_path / "args.json").write_text("{}")
+    (tmp_path / "args.json").write_text("[]")
+    (tmp_path / "mb1-ssd-Epoch-3-Loss-1.5.pth").touch()
     assert describe_previous_run(tmp_path) == [
         f"{tmp_path}: holds another run; this one will replace its best.pth",
+        f"{tmp_path}: its 1 checkpoints of epochs stay",
         f"{tmp_path / 'best.pth'}: is that of the other run until the first validation of this",
     ]
 

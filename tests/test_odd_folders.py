@@ -514,7 +514,7 @@ def test_names_in_several_folders_of_yolo(yolo):
     assert list(map(len, open_splits("yolo", [yolo]))) == [4, 1]
 
 
-def test_texts_without_a_image_and_images_without_a_text(yolo):
+def test_texts_without_an_image_and_images_without_a_text(yolo):
     path = yolo / "images/train/train_00000.jpg"
     path.rename(path.with_suffix(".heic"))
     (yolo / "labels/train/train_00001.txt").unlink()
@@ -527,7 +527,7 @@ def test_texts_without_a_image_and_images_without_a_text(yolo):
     assert train_set.objects_written == sum(len(r.names) for r in train_set.records) + missing.objects
 
 
-def test_settings_are_heeded_and_typos_in_them_named(yolo):
+def test_settings_are_applied_and_typos_in_them_named(yolo):
     (yolo / "data.yaml").write_text("names: [ball, board, cone, star]\ntrain: [images/test]\nval: [images/train]\n")
     assert list(map(len, open_splits("yolo", [yolo]))) == [2, 5]
     (yolo / "data.yaml").write_text("names: [ball, board, cone, star]\ntrain: pics/tarin\n")

@@ -5,9 +5,8 @@ import numpy as np
 import pytest
 import torch
 
-from vision.report.audit_page import SHEET_COLUMNS, THUMBNAIL
 from vision.report.drawing import color_of
-from vision.report.sheet import MOST_CELLS, Sheet
+from vision.report.sheet import MOST_CELLS, SHEET_COLUMNS, THUMBNAIL, Sheet
 from vision.structures import Detections
 
 NAMES = ["BACKGROUND", "ball"]
@@ -60,7 +59,7 @@ def test_images_of_any_size_fill_their_cells_and_boxes_follow():
     side = height_width[0][0]
     assert 0.95 * THUMBNAIL < side < THUMBNAIL
     assert height_width == [(side, side), (side // 2, side), (side, side // 2), (1, side)]
-    for cell, (height, width) in list(zip((square, wide, high), height_width, strict=False)):
+    for cell, (height, width) in zip((square, wide, high), height_width[:3], strict=True):
         colored = np.argwhere((cell == color_of(1)).all(axis=2)) - (THUMBNAIL - np.array([height, width])) // 2
         assert colored.max(axis=0) == pytest.approx((0.75 * height, 0.75 * width), abs=2)
 

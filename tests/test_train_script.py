@@ -14,8 +14,11 @@ from conftest import CLASSES, ROOT, assert_refused, train_argv
 
 import train_ssd
 from vision import cli
-from vision.datasets import synthetic
+from vision.datasets import DataOptions, synthetic
 from vision.engine import checkpoint, pretrained, trainer
+from vision.engine.optim import OptimOptions, ScheduleOptions
+from vision.engine.start import NetOptions
+from vision.engine.trainer import RunOptions
 from vision.ssd.models import MODELS
 from vision.ssd.weights import read_weights
 
@@ -260,6 +263,15 @@ def test_defaults(net, dataset_type, epochs):
     assert (args.net, args.dataset_type, args.data, args.resolution) == (net, dataset_type, ["data"], 300)
     assert (args.epochs, args.workers, args.model_dir, args.log_level) == (epochs, 2, Path("models"), "info")
     assert train_ssd.parse_args(["--checkpoint-folder=x"]).model_dir == Path("x")
+
+
+def test_defaults_of_options_and_of_the_command_line_are_the_same():
+    options = train_ssd.parse_options([])
+    assert options.net == NetOptions()
+    assert options.optim == OptimOptions()
+    assert options.schedule == ScheduleOptions()
+    assert options.run == RunOptions()
+    assert options.data == DataOptions("open_images", ("data",))
 
 
 def test_log_level(script, voc_root, tmp_path):

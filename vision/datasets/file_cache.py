@@ -36,7 +36,7 @@ def cache_folder() -> Path:
 
 
 class FileCache:
-    """Facts about files, which must be plain JSON values.
+    """Cache of what was read from files, which must be plain JSON values.
 
     Args:
         path: where they are kept between runs; None keeps them for this run only.
@@ -52,7 +52,7 @@ class FileCache:
 
     @classmethod
     def of_folder(cls, root: Path) -> FileCache:
-        """Open the facts that are kept about a dataset's folder."""
+        """The cache of a dataset's folder."""
         name = hashlib.blake2b(str(root.resolve()).encode(), digest_size=12).hexdigest()
         return cls(cache_folder() / f"{name}.json")
 

@@ -106,7 +106,7 @@ class Source:
 
 
 def _distinct_paths(folder: Path, sources: list[Path]) -> dict[str, Path]:
-    """Paths in a folder, of a stem of its own for each image, also of images of one name from several folders."""
+    """Path in a folder for each image; those of one name from several folders are numbered."""
     paths, taken = {}, set()
     for source in sources:
         stem, number = source.stem, 1

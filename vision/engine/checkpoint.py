@@ -39,7 +39,7 @@ class NamedCheckpoint(NamedTuple):
 
 
 def file_name(net: str, epoch: int, loss: float) -> str:
-    """Name a checkpoint; `parse_name` reads it back."""
+    """File name of a checkpoint; `parse_name` reads it back."""
     return f"{net}-Epoch-{epoch}-Loss-{loss}.pth"
 
 

@@ -186,7 +186,7 @@ class DistributedProcess(SingleProcess):
 
     def make_step_trainer(self, *args: Any, **options: Any) -> StepTrainer:
         """Make a `StepTrainer` whose steps all processes take together."""
-        self.all_gather(None)  # from here on errors of one cannot be told
+        self.all_gather(None)  # an error of one rank cannot be exchanged from here on
         self._object_group = torch.distributed.new_group(backend="gloo")  # with the time-out of a step
         return DistributedStepTrainer(*args, process=self, **options)
 

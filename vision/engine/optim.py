@@ -217,7 +217,7 @@ def restore(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
 
 
 def lr_factor(iteration: int, steps_per_epoch: int, options: ScheduleOptions) -> float:
-    """Say by what the initial rates are multiplied in an iteration (counted from 0 over the whole run).
+    """Factor of the initial rates in an iteration (counted from 0 over the whole run).
 
     Linear warm-up, times cosine (SGDR, arXiv 1608.03983, equation 5, without restarts) or steps.
     """

@@ -87,7 +87,7 @@ class SingleProcess:
         """Let batch norm see the images of all processes.
 
         Raises:
-            DataError: there is one process, or PyTorch has it not for this device.
+            DataError: there is one process, or PyTorch has none for this device.
         """
         raise DataError("--sync-bn: this is one process; start several with torchrun, or leave it out")
 

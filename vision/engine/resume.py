@@ -90,7 +90,7 @@ def load_weights(net: SSD, source: Path, state: checkpoint.RunState | None) -> b
 def restore(
     step_trainer: StepTrainer, state: checkpoint.RunState | None, data_order: dict[str, Any], epochs: int
 ) -> TrainProgress:
-    """Put a step trainer where a state left it, and give the progress to go on from.
+    """Put a step trainer where a state left it; returns the progress to go on from.
 
     Args:
         step_trainer: of the run.

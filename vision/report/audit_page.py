@@ -6,7 +6,6 @@ import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 from torch import Tensor
@@ -14,14 +13,14 @@ from torch import Tensor
 from vision.datasets import DetectionDataset
 from vision.datasets.audit import Audit, box_sides
 from vision.report.drawing import color_of, draw_annotation
+from vision.report.sheet import SHEET_COLUMNS, THUMBNAIL, contact_sheet, thumbnail
 from vision.structures import Annotation
 from vision.utils.files import replacing
 
 logger = logging.getLogger(__name__)
 
-#: Images of the contact sheet, side by side and one above another, and the longer side of each in pixels.
-SHEET_COLUMNS, SHEET_ROWS = 4, 3
-THUMBNAIL = 360
+#: Rows of the contact sheet.
+_SHEET_ROWS = 3
 
 #: More classes than that are left out of the legend, and bars have no names.
 _MOST_NAMES = 40
@@ -39,7 +38,7 @@ def save_audit_page(
         network_size: (width, height) in pixels.
         center_form_priors: (P, 4) relative, of which the shapes are shown.
     """
-    chosen = np.unique(np.linspace(0, len(train_set) - 1, SHEET_COLUMNS * SHEET_ROWS).astype(int)).tolist()
+    chosen = np.unique(np.linspace(0, len(train_set) - 1, SHEET_COLUMNS * _SHEET_ROWS).astype(int)).tolist()
     shapes = torch.unique(center_form_priors[:, 2:], dim=0).numpy() * np.float32(network_size)
     try:
         draw_audit(
@@ -130,22 +129,7 @@ def _draw_sizes(axes, sides, labels, prior_sides, network_size, class_names) -> 
 
 def _smaller(image: np.ndarray, annotation: Annotation) -> tuple[np.ndarray, Annotation]:
     """Shrink an image with its objects to a thumbnail."""
-    height, width = image.shape[:2]
-    scale = THUMBNAIL / max(height, width)
-    size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    resized = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
-    boxes = (annotation.boxes * np.float32([size[0] / width, size[1] / height] * 2)).astype(np.float32)
-    return resized, Annotation(boxes, annotation.labels, annotation.difficult, size)
-
-
-def contact_sheet(images: Sequence[np.ndarray]) -> np.ndarray:
-    """Lay images (H, W, 3) uint8, all at most `THUMBNAIL` pixels wide and high, out on one, on white."""
-    rows, columns = -(-len(images) // SHEET_COLUMNS), min(len(images), SHEET_COLUMNS)
-    sheet = np.full((max(rows, 1) * THUMBNAIL, max(columns, 1) * THUMBNAIL, 3), 255, np.uint8)
-    for number, image in enumerate(images):
-        row, column = divmod(number, SHEET_COLUMNS)
-        height, width = image.shape[:2]
-        top = row * THUMBNAIL + (THUMBNAIL - height) // 2
-        left = column * THUMBNAIL + (THUMBNAIL - width) // 2
-        sheet[top : top + height, left : left + width] = image
-    return sheet
+    resized, scale = thumbnail(image, THUMBNAIL)
+    height, width = resized.shape[:2]
+    boxes = (annotation.boxes * np.tile(scale, 2)).astype(np.float32)
+    return resized, Annotation(boxes, annotation.labels, annotation.difficult, (width, height))

@@ -43,7 +43,7 @@ def log_result(result: StepResult | EpochResult) -> None:
 
 
 def scalars_of(result: EpochResult) -> dict[str, float]:
-    """Name an epoch's numbers as TensorBoard and `results.csv` show them."""
+    """An epoch's numbers by name, as TensorBoard and `results.csv` show them."""
     values = {}
     for kind, losses in (("train", result.losses), ("val", result.validation)):
         if losses is not None:

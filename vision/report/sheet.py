@@ -1,4 +1,4 @@
-"""One image that shows detections at a glance: a grid of images with their boxes, names and scores."""
+"""Contact sheets: a grid of images on one, and the one that shows detections at a glance."""
 
 from __future__ import annotations
 
@@ -8,16 +8,40 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from vision.report.audit_page import SHEET_COLUMNS, THUMBNAIL, contact_sheet
 from vision.report.drawing import draw_detections
 from vision.structures import Detections
 from vision.utils.files import replacing
 
-#: Images on a sheet at the most.
+#: Images side by side on a sheet, and the longer side of each in pixels.
+SHEET_COLUMNS, THUMBNAIL = 4, 360
+
+#: Images on a sheet of detections at the most.
 MOST_CELLS = 4 * SHEET_COLUMNS
 
 #: White between images, in pixels.
 _GAP = 8
+
+
+def thumbnail(image: np.ndarray, longer_side: int) -> tuple[np.ndarray, np.ndarray]:
+    """Resize an image (H, W, 3) uint8 to a longer side in pixels; returns the scale (2,) in x and y, too."""
+    height, width = image.shape[:2]
+    scale = longer_side / max(height, width)
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    resized = cv2.resize(image, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+    return resized, np.float32([size[0] / width, size[1] / height])
+
+
+def contact_sheet(images: Sequence[np.ndarray]) -> np.ndarray:
+    """Lay images (H, W, 3) uint8, all at most `THUMBNAIL` pixels wide and high, out on one, on white."""
+    rows, columns = -(-len(images) // SHEET_COLUMNS), min(len(images), SHEET_COLUMNS)
+    sheet = np.full((max(rows, 1) * THUMBNAIL, max(columns, 1) * THUMBNAIL, 3), 255, np.uint8)
+    for number, image in enumerate(images):
+        row, column = divmod(number, SHEET_COLUMNS)
+        height, width = image.shape[:2]
+        top = row * THUMBNAIL + (THUMBNAIL - height) // 2
+        left = column * THUMBNAIL + (THUMBNAIL - width) // 2
+        sheet[top : top + height, left : left + width] = image
+    return sheet
 
 
 class Sheet:
@@ -60,9 +84,6 @@ class Sheet:
 
     def _cell(self, rgb_image: np.ndarray, detections: Detections) -> np.ndarray:
         """Bring an image to the cell's size before drawing: captions are as large on each."""
-        height, width = rgb_image.shape[:2]
-        scale = (THUMBNAIL - _GAP) / max(height, width)
-        size = max(1, round(width * scale)), max(1, round(height * scale))
-        resized = cv2.resize(rgb_image, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
-        factors = detections.boxes.new_tensor([size[0] / width, size[1] / height] * 2)
-        return draw_detections(resized, detections._replace(boxes=detections.boxes * factors), self.class_names)
+        resized, scale = thumbnail(rgb_image, THUMBNAIL - _GAP)
+        boxes = detections.boxes * detections.boxes.new_tensor(np.tile(scale, 2))
+        return draw_detections(resized, detections._replace(boxes=boxes), self.class_names)
