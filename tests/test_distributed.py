@@ -21,6 +21,7 @@ from vision.datasets.loading import EpochBatches
 from vision.engine import checkpoint
 from vision.engine.distributed import DistributedProcess, DistributedStopSignal, peer_loss_detected
 from vision.engine.faults import PeerProcessLost, StopRequested
+from vision.engine.model_folder import LOCK, locked
 from vision.ssd.weights import digest_of, read_weights
 from vision.structures import Batch, DataError
 
@@ -277,6 +278,15 @@ def test_what_all_processes_stumble_over_is_said_once(data, tmp_path):
         code, out = train(*argv)
         assert code == 1
         assert errors_of(out) == [f"train_ssd.py: error: {expected}"], out
+
+
+def test_a_folder_that_another_run_uses_is_refused_once(data, tmp_path):
+    with locked(tmp_path, ["--the-other"]):
+        code, out = train(data, tmp_path)
+    assert code == 1
+    (line,) = errors_of(out)
+    assert re.match(rf"train_ssd.py: error: --model-dir={tmp_path}: in use by another run, process .*--the-other", line)
+    assert {path.name for path in tmp_path.iterdir()} == {LOCK}
 
 
 def test_what_one_process_stumbles_over_ends_all_and_is_said(data, tmp_path):
