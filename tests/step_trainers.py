@@ -14,6 +14,9 @@ from vision.ssd.data_preprocessing import Normaliser, TestTransform
 from vision.ssd.models import MODELS
 from vision.structures import Batch
 
+#: Of the input, in pixels: small, as 16 bits are slow where they are emulated.
+SIZE = 64
+
 #: Those that a CPU knows, by their --amp.
 PRECISIONS = {"off": Precision("cpu"), "bf16": Precision("cpu", torch.bfloat16)}
 
@@ -23,11 +26,11 @@ def step_trainer_on(data: Path, batch_size: int = 3, make=StepTrainer, **options
     torch.manual_seed(4)
     train_set, _ = open_splits("voc", [data])
     spec = MODELS["mb1-ssd-lite"]
-    config = spec.config_at(96)
+    config = spec.config_at(SIZE)
     net = spec.build(len(train_set.class_names), config=config)
     net.init()
     order = EpochBatches(len(train_set), batch_size, shuffle=False)
-    batches = list(make_loader(train_set, TestTransform(96), order, 0))
+    batches = list(make_loader(train_set, TestTransform(SIZE), order, 0))
     net_with_loss = NetWithLoss(net, Normaliser(127, 128.0), MultiboxLoss(), options.pop("precision", None))
     made = optim.make_optimizer(net, options.pop("optim", optim.OptimOptions()))
     return make(net_with_loss, made, options.pop("schedule", optim.ScheduleOptions(epochs=4)), **options), batches

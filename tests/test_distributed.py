@@ -26,7 +26,7 @@ from vision.ssd.weights import digest_of, read_weights
 from vision.structures import Batch, DataError
 
 #: Of a net without batch norm, and of samples without augmentation: images in one batch or in two are the same.
-ARGV = ("--net=sq-ssd-lite", "--resolution=64", "--augmentation=none", "--debug-steps=1", "--epochs=2")
+ARGV = ("--net=sq-ssd-lite", "--resolution=32", "--augmentation=none", "--debug-steps=1", "--epochs=2")
 #: How near one process comes to two, relative, of losses and of weights: in 16 bits gradients of halves are rounded.
 NEARNESS = {"off": (1e-4, 1e-3), "bf16": (3e-2, 1e-1)}
 #: What torchrun itself says; its table of failures is the last of it.
@@ -39,8 +39,8 @@ ONE_THREAD = {**os.environ, "OMP_NUM_THREADS": "1"}
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory) -> Path:
-    """Images for ten steps of six and one of two, thirteen to validate."""
-    return write_small_voc(tmp_path_factory.mktemp("images"), 62, 13)
+    """Images for five steps of six and one of two, seven to validate."""
+    return write_small_voc(tmp_path_factory.mktemp("images"), 32, 7)
 
 
 def start(script, *argv, **options) -> subprocess.Popen:
@@ -112,7 +112,7 @@ def assert_close(one: list[tuple[str, float]], other: list[tuple[str, float]], a
 
 def test_two_processes_take_the_steps_of_one(alone, together, amp):
     one, other = losses_of(alone[0]), losses_of(together[0])
-    assert len(one) == 22
+    assert len(one) == 12
     assert_close(one, other, amp)
     of_losses, of_weights = NEARNESS[amp]
     for mine, theirs in zip(rows_of(alone[1]), rows_of(together[1]), strict=True):
@@ -132,7 +132,7 @@ def test_the_first_process_alone_speaks_and_writes(alone, together):
     told = [line.partition(" - ")[2] for line in lines]
     assert "2 processes: batches of 3 in each, 6 images a step (--auto-lr scales the rates to that)" in told
     steps = [line for line in told if "Step: " in line]
-    assert len(steps) == len(set(steps)) == 22
+    assert len(steps) == len(set(steps)) == 12
     assert {re.sub("Loss-.*", "", path.name) for path in folder.rglob("*")} >= {
         re.sub("Loss-.*", "", path.name)
         for path in alone[1].rglob("*")
@@ -178,14 +178,14 @@ def test_a_signal_to_one_stops_all_at_the_same_step_and_one_process_goes_on(scri
         first = []
         for line in process.stdout:
             first.append(line)
-            if "Step: 4/11" in line:
+            if "Step: 2/6" in line:
                 os.kill(process_of_rank(process.pid, 1), signal.SIGTERM)
                 break
         first += process.stdout.readlines()
     out = "".join(first)
     assert re.search(r"go on with: torchrun --nproc_per_node=2 train_ssd\.py .* --resume\n", out), out
     steps = len(losses_of(out))
-    assert 4 <= steps < 11
+    assert 2 <= steps < 6
     assert checkpoint.load_state(tmp_path / "last.state").progress["step"] == steps
     done = script(train_ssd.main, *argv, "--batch-size=6", "--resume")
     assert done.code == 0, done.err

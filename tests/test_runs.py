@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import CLASSES, ROOT, assert_refused, train_argv, write_small_voc
-from step_trainers import freeze_norms, join_batches, step_trainer_on
+from step_trainers import SIZE, freeze_norms, join_batches, step_trainer_on
 
 import train_ssd
 from vision.datasets.loading import EpochBatches, make_loader
@@ -33,7 +33,7 @@ from vision.ssd.weights import read_weights
 
 #: Small, as 16 bits are slow where they are emulated.
 ARGV = (
-    "--resolution=64",
+    "--resolution=48",
     "--batch-size=3",
     "--no-validation-mean-ap",
     "--epochs=3",
@@ -184,8 +184,8 @@ def start(data, folder, *more):
 
 
 @pytest.mark.parametrize("number", ["SIGKILL", "SIGTERM"])
-def test_a_run_killed_three_times_ends_with_the_same_bits(data, amp, whole, tmp_path, number):
-    for step in ("Epoch: 0, Step: 2", "Epoch: 1, Step: 1", "Epoch: 2, Step: 2"):
+def test_a_run_killed_twice_ends_with_the_same_bits(data, amp, whole, tmp_path, number):
+    for step in ("Epoch: 0, Step: 2", "Epoch: 2, Step: 1"):
         with start(data, tmp_path, amp, "--auto-resume") as process:
             for line in process.stdout:
                 if step in line:
@@ -366,9 +366,9 @@ def test_an_average_that_begins_on_resume_begins_with_the_weights(data, caplog):
 def test_a_dry_run_ends_by_the_clocks_of_all(data, seconds_of_the_other, steps):
     """All processes must take as many steps; else they would wait for each other for ever."""
     step_trainer, batches = step_trainer_on(data)
-    loader = make_loader(VOCDataset(data), TestTransform(96), EpochBatches(9, 3), 0)
+    loader = make_loader(VOCDataset(data), TestTransform(SIZE), EpochBatches(9, 3), 0)
     annotations = [VOCDataset(data, is_test=True).annotation(index) for index in range(2)]
-    validation = make_loader(VOCDataset(data, is_test=True), TestTransform(96), EpochBatches(2, 2, shuffle=False), 0)
+    validation = make_loader(VOCDataset(data, is_test=True), TestTransform(SIZE), EpochBatches(2, 2, shuffle=False), 0)
 
     def all_gather(value):
         return [value, seconds_of_the_other] if isinstance(value, float) else [value]
@@ -478,7 +478,7 @@ def test_precision_choices(monkeypatch):
 
 
 def test_amp_reaches_the_loop_and_a_resumed_run_keeps_it(script, data, tmp_path):
-    argv = train_argv(data, tmp_path, "--resolution=64")
+    argv = train_argv(data, tmp_path, "--resolution=48")
     assert script(train_ssd.main, *argv, "--epochs=1", "--amp=bf16").code == 0
     assert checkpoint.load_state(tmp_path / "last.state").compute["amp"] == "bf16"
     done = script(train_ssd.main, *argv, "--epochs=2", "--amp=auto", "--resume")

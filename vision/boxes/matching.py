@@ -17,9 +17,6 @@ FORCED_OVERLAP = 2.0
 #: Twice as many took up to three times as long on a busy CPU; fewer are no faster there, and cost a GPU launches.
 PAIRS_AT_ONCE = 1 << 18
 
-#: Priors compared at once at the least, however many objects a batch has.
-_LEAST_PRIORS = 64
-
 
 def _coordinate_planes(boxes: Tensor) -> Tensor:
     """Return equal boxes (..., 4) whose memory holds one coordinate of all boxes after the other.
@@ -52,7 +49,7 @@ def _best_matches(
     overlap_of_object = torch.full(present.shape, -torch.inf, dtype=dtype, device=objects.device)
     prior_of_object = torch.zeros_like(present, dtype=torch.int64)
     start = 0
-    for priors in _coordinate_planes(corner_form_priors).split(max(_LEAST_PRIORS, PAIRS_AT_ONCE // present.numel())):
+    for priors in _coordinate_planes(corner_form_priors).split(max(1, PAIRS_AT_ONCE // present.numel())):
         stop = start + len(priors)
         overlaps = iou_of(objects, priors).sub_(absent)  # (B, M, stop - start)
         overlap_of_prior[:, start:stop], object_of_prior[:, start:stop] = overlaps.max(dim=1)
