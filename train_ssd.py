@@ -369,13 +369,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
             loaders = make_loaders(options, net, frozen, train_set, val_set, seed, process)
             trainer = make_trainer(options, net, frozen, loaders, device, state, process)
-            goes_on_here = state is not None and source.parent.samefile(options.run.model_dir)
             if process.is_main_process and options.run.dry_run:
                 save_audit_page(
                     options.run.model_dir / "audit.png", train_set, audit, config.width_height, config.priors
                 )
             elif process.is_main_process:
-                write_records(options, trainer, loaders, device, replaces=not goes_on_here)
+                write_records(options, trainer, loaders, device, source if state else None)
         if options.run.dry_run:
             log_dry_run(trainer.dry_run(), options.schedule.epochs, options.run.validation_epochs)
             logger.info("Dry run done: nothing was trained; %s has all of the audit", options.run.model_dir / AUDIT)
@@ -548,12 +547,21 @@ def make_trainer(
 
 
 def write_records(
-    options: Options, trainer: Trainer, loaders: Loaders, device: torch.device, *, replaces: bool
+    options: Options, trainer: Trainer, loaders: Loaders, device: torch.device, source: Path | None
 ) -> None:
-    """Write `labels.txt` and `args.json`; says first what of another run in the folder will be replaced."""
+    """Write `labels.txt` and `args.json`; says first what of another run in the folder will be replaced.
+
+    Args:
+        options: of the command line.
+        trainer: of the run.
+        loaders: likewise.
+        device: likewise.
+        source: file of the run that goes on, None for one that begins.
+    """
     folder = options.run.model_dir
-    for line in describe_previous_run(folder, options.run.keep_checkpoints) if replaces else ():
-        logger.warning("%s", line)
+    if source is None or not source.parent.samefile(folder):
+        for line in describe_previous_run(folder, options.run.keep_checkpoints):
+            logger.warning("%s", line)
     labels.store_labels(folder / "labels.txt", loaders.train_set.class_names)
     facts = {
         "seed": loaders.seed,
