@@ -442,6 +442,19 @@ def test_a_signal_to_this_one_waits_for_the_others_to_know():
     assert stop.exit_code == 130
 
 
+def test_what_ends_the_others_does_not_cut_off_the_message_of_a_lost_process():
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        with pytest.raises(PeerProcessLost), DistributedStopSignal(Scripted()):
+            raise PeerProcessLost
+        assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    with pytest.raises(StopRequested), DistributedStopSignal(Scripted()):
+        raise StopRequested
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
 def test_other_errors_are_not_taken_for_a_lost_process():
     with pytest.raises(PeerProcessLost, match="Connection closed by peer"), peer_loss_detected():
         raise RuntimeError("[pair.cc:534] Connection closed by peer [127.0.0.1]:5")

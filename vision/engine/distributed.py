@@ -12,6 +12,7 @@ import contextlib
 import inspect
 import itertools
 import os
+import signal
 import socket
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -249,6 +250,12 @@ class DistributedStopSignal(StopSignal):
         super().__init__()
         self._process = process
         self._agreed: int | None = None
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None and issubclass(kind, PeerProcessLost):
+            # torchrun ends all that are left of the run; this one is ending, and has yet to say why.
+            self._previous_handlers[signal.SIGTERM] = signal.SIG_IGN
+        super().__exit__()
 
     @property
     def effective(self) -> int | None:
