@@ -27,6 +27,19 @@ def net_for(name: str, size=None):
     return net
 
 
+def assert_doubles_only(model: onnx.ModelProto) -> None:
+    """Every Resize is the one that TensorRT has taken since 7: nearest, by constant whole factors."""
+    constants = {node.output[0]: node.attribute[0].t for node in model.graph.node if node.op_type == "Constant"}
+    constants |= {tensor.name: tensor for tensor in model.graph.initializer}
+    for node in model.graph.node:
+        if node.op_type == "Resize":
+            attributes = {attribute.name: attribute.s for attribute in node.attribute}
+            assert attributes["mode"] == b"nearest"
+            assert attributes["coordinate_transformation_mode"] == b"asymmetric"
+            assert attributes["nearest_mode"] == b"floor"
+            assert onnx.numpy_helper.to_array(constants[node.input[2]]).tolist() == [1, 1, 2, 2]
+
+
 @pytest.mark.parametrize("name", NET_NAMES)
 def test_every_net_exports_and_agrees_with_pytorch(name, tmp_path):
     net = net_for(name)

@@ -21,6 +21,15 @@ def as_width_height(size: Size) -> tuple[int, int]:
     return size, size
 
 
+class CellPrior(NamedTuple):
+    """One of a cell's priors: its sides in pixels, and how far its centre is from the cell's, in cells."""
+
+    width: float
+    height: float
+    offset_x: float = 0.0
+    offset_y: float = 0.0
+
+
 class SSDBoxSizes(NamedTuple):
     """Sides in pixels of a level's small square, and of the next level's."""
 
@@ -45,19 +54,37 @@ class PriorLevel(NamedTuple):
         """How many priors each cell has."""
         return 2 + 2 * len(self.aspect_ratios)
 
-    def shapes(self) -> list[tuple[float, float]]:
-        """The (width, height) in pixels of each of a cell's priors, in the order of the heads' channels."""
+    @property
+    def cell_priors(self) -> tuple[CellPrior, ...]:
+        """A cell's priors, in the order of the heads' channels."""
         small, large = self.box_sizes
         middle = math.sqrt(small * large)
-        shapes = [(small, small), (middle, middle)]
+        priors = [CellPrior(small, small), CellPrior(middle, middle)]
         for ratio in self.aspect_ratios:
             root = math.sqrt(ratio)
-            shapes += [(small * root, small / root), (small / root, small * root)]
-        return shapes
+            priors += [CellPrior(small * root, small / root), CellPrior(small / root, small * root)]
+        return tuple(priors)
 
 
-def generate_ssd_priors(specs: Iterable[PriorLevel], image_size: Size, clamp: bool = True) -> Tensor:
-    """Lay out the priors of all levels: level by level, rows outside, columns inside, shapes innermost.
+class FreePriorLevel(NamedTuple):
+    """The priors of one feature map, each of any size and place within the cell."""
+
+    feature_map_size: Size  # cells: one number, or (columns, rows)
+    shrinkage: Size  # pixels from cell to cell: one number, or (horizontal, vertical)
+    cell_priors: tuple[CellPrior, ...]
+
+    @property
+    def boxes_per_location(self) -> int:
+        """How many priors each cell has."""
+        return len(self.cell_priors)
+
+
+#: Either way to say what priors a feature map has.
+Level = PriorLevel | FreePriorLevel
+
+
+def generate_ssd_priors(specs: Iterable[Level], image_size: Size, clamp: bool = True) -> Tensor:
+    """Lay out the priors of all levels: level by level, rows outside, columns inside, a cell's priors innermost.
 
     Args:
         specs: the levels, sizes in pixels of the network's input.
@@ -73,13 +100,11 @@ def generate_ssd_priors(specs: Iterable[PriorLevel], image_size: Size, clamp: bo
         columns, rows = as_width_height(level.feature_map_size)
         step_x, step_y = as_width_height(level.shrinkage)
         # In double and rounded once at the end: the published priors were made so.
-        center_x = (torch.arange(columns, dtype=torch.float64) + 0.5) * step_x / width
-        center_y = (torch.arange(rows, dtype=torch.float64) + 0.5) * step_y / height
-        sides = torch.tensor(level.shapes(), dtype=torch.float64) / torch.tensor([width, height])
-        grid = torch.empty(rows, columns, len(sides), 4, dtype=torch.float64)
-        grid[..., 0] = center_x[None, :, None]
-        grid[..., 1] = center_y[:, None, None]
-        grid[..., 2:] = sides
+        of_cell = torch.tensor(level.cell_priors, dtype=torch.float64)
+        grid = torch.empty(rows, columns, len(of_cell), 4, dtype=torch.float64)
+        grid[..., 0] = (torch.arange(columns)[:, None] + 0.5 + of_cell[:, 2]) * step_x / width
+        grid[..., 1] = (torch.arange(rows)[:, None, None] + 0.5 + of_cell[:, 3]) * step_y / height
+        grid[..., 2:] = of_cell[:, :2] / torch.tensor([width, height])
         priors.append(grid.reshape(-1, 4))
     center_form_priors = torch.cat(priors).float()
     return center_form_priors.clamp(0.0, 1.0) if clamp else center_form_priors

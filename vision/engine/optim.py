@@ -45,7 +45,7 @@ class OptimOptions:
     Attributes:
         lr: of the prediction heads.
         base_net_lr: of the backbone.
-        extra_layers_lr: of add-ons and extras; None for `lr`.
+        extra_layers_lr: of add-ons, pyramid and extras; None for `lr`.
         optimizer: one of `OPTIMIZERS`.
         momentum: of SGD; Adam's first.
         weight_decay: in Adam part of the gradient, in AdamW apart from it.
@@ -128,7 +128,9 @@ def parts(net: SSD) -> dict[str, list[nn.Module]]:
     """Modules of the three parts that have learning rates of their own."""
     return {
         "base_net": [net.base_net],
-        "extra_layers": [net.source_layer_add_ons, net.extras],
+        "extra_layers": [
+            part for part in (net.source_layer_add_ons, net.pyramid, net.extras) if part is not None
+        ],
         "heads": [getattr(net, name) for name in HEADS],
     }
 

@@ -15,9 +15,10 @@ from vision.boxes.priors import Size
 from vision.nn.layers import full_extra, lite_extra, separable_conv
 from vision.nn.mobilenet import MobileNetV1
 from vision.nn.mobilenet_v2 import GROUPS, LAST_CHANNELS, InvertedResidual, MobileNetV2, last_channels
+from vision.nn.pyramid import FeaturePyramid, separable_conv_norm
 from vision.nn.squeezenet import SqueezeNet
 from vision.nn.vgg import vgg16_reduced
-from vision.ssd.config import BASE_SIZE, MOBILENETV1, SQUEEZENET, VGG, ConfigFamily, SSDConfig
+from vision.ssd.config import BASE_SIZE, FPNLITE, MOBILENETV1, SQUEEZENET, VGG, ConfigFamily, SSDConfig
 from vision.ssd.predictor import Predictor
 from vision.ssd.ssd import HEADS, SSD, GraphPath
 from vision.ssd.weights import description_of
@@ -46,6 +47,10 @@ def _separable_norm_head(in_channels: int, out_channels: int) -> nn.Module:
 
 def _inverted_residual_extra(in_channels: int, hidden: int, out_channels: int, stride: int, padding: int) -> nn.Module:
     return InvertedResidual(in_channels, out_channels, stride, expand_ratio=1, hidden=hidden)
+
+
+def _pyramid_extra(in_channels: int, hidden: int, out_channels: int, stride: int, padding: int) -> nn.Module:
+    return separable_conv_norm(in_channels, out_channels, stride)
 
 
 def _mobilenet_v1(width_mult: float, **options: bool) -> nn.Sequential:
@@ -80,6 +85,7 @@ class ModelSpec:
         extras: hidden, out, stride and padding of each.
         head: makes a head from (in, out).
         last_head: the same for the last map.
+        pyramid_channels: of the feature pyramid between backbone and heads; None for none.
         has_width: whether the width can be chosen.
         published_weights: where a public checkpoint of the whole net is looked for, if there is one.
     """
@@ -95,6 +101,7 @@ class ModelSpec:
     extras: tuple[tuple[int, int, int, int], ...]
     head: Callable[[int, int], nn.Module]
     last_head: Callable[[int, int], nn.Module]
+    pyramid_channels: int | None = None
     has_width: bool = False
     published_weights: str | None = None
 
@@ -134,12 +141,17 @@ class ModelSpec:
         """
         options = {"use_batch_norm": use_batch_norm, "onnx_compatible": onnx_compatible}
         if not self.has_width and (width_mult != 1.0 or not use_batch_norm or onnx_compatible):
-            raise ValueError(f"{self.name} has no width multiplier or batch-norm option, only mb2-ssd-lite has")
+            having = " and ".join(row.name for row in _ROWS if row.has_width)
+            raise ValueError(f"{self.name} has no width multiplier or batch-norm option, only {having} have")
         if not WIDTH_RANGE[0] <= width_mult <= WIDTH_RANGE[1]:
             raise ValueError(f"width multiplier {width_mult} is outside {WIDTH_RANGE[0]} ... {WIDTH_RANGE[1]}")
         config = self.config_at() if config is None else config
-        channels = list(self.tap_channels(width_mult))
-        extras, in_channels = [], self.last_channels(width_mult)
+        channels, in_channels = list(self.tap_channels(width_mult)), self.last_channels(width_mult)
+        pyramid = None
+        if self.pyramid_channels is not None:
+            pyramid = FeaturePyramid(channels, self.pyramid_channels)
+            channels, in_channels = [self.pyramid_channels] * len(channels), self.pyramid_channels
+        extras = []
         for hidden, out_channels, stride, padding in self.extras:
             extras.append(self.extra(in_channels, hidden, out_channels, stride, padding))
             channels.append(out_channels)
@@ -157,6 +169,7 @@ class ModelSpec:
             **heads,
             is_test=is_test,
             config=config,
+            pyramid=pyramid,
         )
         net.architecture = {"net": self.name, "width_mult": float(width_mult), **options}
         return net
@@ -175,6 +188,9 @@ class ModelSpec:
 
 
 _MOBILE_EXTRAS = ((256, 512, 2, 1), (128, 256, 2, 1), (128, 256, 2, 1), (128, 256, 2, 1))
+
+#: Maps at 1/64 and 1/128 after a pyramid's three.
+_PYRAMID_EXTRAS = ((128, 128, 2, 1), (128, 128, 2, 1))
 
 _ROWS = (
     ModelSpec(
@@ -243,6 +259,37 @@ _ROWS = (
         extras=((256, 512, 2, 1), (128, 256, 2, 1), (128, 256, 1, 0), (128, 256, 1, 0)),
         head=_conv3_head,
         last_head=_conv3_head,
+    ),
+    # After ssd_mobilenet_v1_fpn and ssd_mobilenet_v2_fpnlite of TensorFlow's model zoo: the same taps and channels,
+    # one separable layer a head where those have four that levels share.
+    ModelSpec(
+        name="mb1-ssd-fpnlite",
+        aliases=(),
+        family=FPNLITE,
+        backbone=_mobilenet_v1,
+        taps=lambda: (6, 12, 14),
+        tap_channels=lambda width: (256, 512, 1024),
+        last_channels=lambda width: 1024,
+        extra=_pyramid_extra,
+        extras=_PYRAMID_EXTRAS,
+        head=_separable_norm_head,
+        last_head=_separable_norm_head,
+        pyramid_channels=128,
+    ),
+    ModelSpec(
+        name="mb2-ssd-fpnlite",
+        aliases=(),
+        family=FPNLITE,
+        backbone=_mobilenet_v2,
+        taps=lambda: (7, 14, 19),
+        tap_channels=lambda width: (int(32 * width), int(96 * width), last_channels(width)),
+        last_channels=last_channels,
+        extra=_pyramid_extra,
+        extras=_PYRAMID_EXTRAS,
+        head=_separable_norm_head,
+        last_head=_separable_norm_head,
+        pyramid_channels=128,
+        has_width=True,
     ),
 )
 

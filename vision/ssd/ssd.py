@@ -66,6 +66,7 @@ class SSD(nn.Module):
         is_test: see `forward`; may be switched at any time.
         config: priors and normalisation; needed for `is_test`.
         device: where to go, if given; else the net stays where it was made.
+        pyramid: mixes the tapped maps before heads and extras see them; None where these see them as they are.
 
     Attributes:
         architecture: how the table of nets builds this net, empty for one composed by hand.
@@ -83,6 +84,7 @@ class SSD(nn.Module):
         is_test: bool = False,
         config: SSDConfig | None = None,
         device: torch.device | str | None = None,
+        pyramid: nn.Module | None = None,
     ) -> None:
         super().__init__()
         self.num_classes = num_classes
@@ -90,6 +92,7 @@ class SSD(nn.Module):
         self.extras = extras
         self.classification_headers = classification_headers
         self.regression_headers = regression_headers
+        self.pyramid = pyramid
         self._taps = [_as_tap(index) for index in source_layer_indexes]
         self.source_layer_add_ons = nn.ModuleList(
             [index[1] for index, tap in zip(source_layer_indexes, self._taps, strict=True) if tap.has_norm]
@@ -120,6 +123,9 @@ class SSD(nn.Module):
                 tapped = x
             maps.append(next(norms)(tapped) if tap.has_norm else tapped)
         x = _run(self.base_net, x, done, len(self.base_net))
+        if self.pyramid is not None:
+            maps = self.pyramid(maps)
+            x = maps[-1]
         for extra in self.extras:
             x = extra(x)
             maps.append(x)
@@ -189,8 +195,9 @@ class SSD(nn.Module):
             weights: what it holds, where it was read already.
         """
         load_strictly(self.base_net, read_weights(path) if weights is None else weights, path)
-        for part in (self.source_layer_add_ons, self.extras, *self._heads()):
-            part.apply(_xavier)
+        for name, part in self.named_children():
+            if name != "base_net":
+                part.apply(_xavier)
 
     def init_from_pretrained_ssd(self, path: str, weights: dict[str, Tensor] | None = None) -> None:
         """Take all but the heads from an SSD's file of any number of classes; Xavier for the heads.

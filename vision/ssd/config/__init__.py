@@ -7,15 +7,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from vision.boxes.priors import PriorLevel, Size, SSDBoxSizes, as_width_height, generate_ssd_priors
+from vision.boxes.priors import (
+    CellPrior,
+    FreePriorLevel,
+    Level,
+    PriorLevel,
+    Size,
+    SSDBoxSizes,
+    as_width_height,
+    generate_ssd_priors,
+)
 
 #: The size that published checkpoints were trained at, and their priors drawn for.
 BASE_SIZE = 300
@@ -38,7 +47,7 @@ class SSDConfig:
     image_size: Size
     image_mean: tuple[float, float, float]
     image_std: float | tuple[float, float, float]
-    specs: tuple[PriorLevel, ...]
+    specs: tuple[Level, ...]
     iou_threshold: float = 0.45
     center_variance: float = 0.1
     size_variance: float = 0.2
@@ -76,15 +85,7 @@ class SSDConfig:
     def to_dict(self) -> dict[str, Any]:
         """Spell the config in plain values, fit for a checkpoint or JSON; see `from_dict`."""
         plain = asdict(self)
-        plain["specs"] = [
-            {
-                "feature_map_size": list(as_width_height(level.feature_map_size)),
-                "shrinkage": list(as_width_height(level.shrinkage)),
-                "box_sizes": list(level.box_sizes),
-                "aspect_ratios": list(level.aspect_ratios),
-            }
-            for level in self.specs
-        ]
+        plain["specs"] = [level_to_dict(level) for level in self.specs]
         plain["image_size"] = list(self.width_height)
         plain["image_mean"] = list(self.image_mean)
         return plain
@@ -96,18 +97,33 @@ class SSDConfig:
         Raises:
             KeyError, TypeError, ValueError: the values are not such a spelling.
         """
-        levels = tuple(
-            PriorLevel(
-                _square_as_number(level["feature_map_size"]),
-                _square_as_number(level["shrinkage"]),
-                SSDBoxSizes(*level["box_sizes"]),
-                tuple(level["aspect_ratios"]),
-            )
-            for level in plain["specs"]
-        )
+        levels = tuple(map(level_from_dict, plain["specs"]))
         rest = {key: plain[key] for key in ("iou_threshold", "center_variance", "size_variance")}
         size, mean = _square_as_number(plain["image_size"]), tuple(plain["image_mean"])
         return SSDConfig(size, mean, _number_or_three(plain["image_std"]), levels, **rest)
+
+
+def level_to_dict(level: Level) -> dict[str, Any]:
+    """Spell a level in plain values; see `level_from_dict`."""
+    plain = {
+        "feature_map_size": list(as_width_height(level.feature_map_size)),
+        "shrinkage": list(as_width_height(level.shrinkage)),
+    }
+    if isinstance(level, FreePriorLevel):
+        return {**plain, "cell_priors": [list(prior) for prior in level.cell_priors]}
+    return {**plain, "box_sizes": list(level.box_sizes), "aspect_ratios": list(level.aspect_ratios)}
+
+
+def level_from_dict(plain: dict[str, Any]) -> Level:
+    """Make the level that `level_to_dict` spelt.
+
+    Raises:
+        KeyError, TypeError, ValueError: the values are not such a spelling.
+    """
+    place = (_square_as_number(plain["feature_map_size"]), _square_as_number(plain["shrinkage"]))
+    if "cell_priors" in plain:
+        return FreePriorLevel(*place, tuple(CellPrior(*prior) for prior in plain["cell_priors"]))
+    return PriorLevel(*place, SSDBoxSizes(*plain["box_sizes"]), tuple(plain["aspect_ratios"]))
 
 
 def _number_or_three(std: Any) -> float | tuple[float, ...]:
@@ -120,6 +136,18 @@ def _square_as_number(size: Size) -> Size:
     return width if width == height else (width, height)
 
 
+class PublishedSizes(NamedTuple):
+    """The table of a net's published checkpoints, at 300 x 300.
+
+    Attributes:
+        edges: box sizes in pixels; level i goes from edge i to edge i + 1.
+        shrinkage: pixels from cell to cell, per level.
+    """
+
+    edges: tuple[float, ...]
+    shrinkage: tuple[int, ...]
+
+
 @dataclass(frozen=True)
 class ConfigFamily:
     """One row of numbers per kind of net, from which a config of any size follows.
@@ -128,24 +156,24 @@ class ConfigFamily:
         name: of the family.
         image_mean: see `SSDConfig`.
         image_std: see `SSDConfig`.
-        edges: box sizes at 300 pixels; level i goes from edge i to edge i + 1.
-        shrinkage: pixels from cell to cell at 300 pixels, per level.
         aspect_ratios: per level.
         map_sides: cells per axis of each level for an input side in pixels.
         minimum_side: the least input side in pixels.
+        coco_percents: edges of box sizes that suit objects as various as COCO's, in percent of the shorter side.
+        published: where there are published checkpoints; else the priors are those of `coco_percents`.
     """
 
     name: str
     image_mean: tuple[float, float, float]
     image_std: float
-    edges: tuple[float, ...]
-    shrinkage: tuple[int, ...]
     aspect_ratios: tuple[tuple[float, ...], ...]
     map_sides: Callable[[int], list[int]]
     minimum_side: int
+    coco_percents: tuple[float, ...]
+    published: PublishedSizes | None = None
 
     def at(self, size: Size, min_ratio: int = 20, max_ratio: int = 90) -> SSDConfig:
-        """Make the config for an input size.
+        """Make the config for an input size, with the priors of published checkpoints where there are any.
 
         At 300 x 300 these are the published priors. Elsewhere the steps follow from the feature maps, and box
         sizes from the shorter side: 10 %, then evenly from `min_ratio` to beyond `max_ratio` percent. A square
@@ -159,6 +187,21 @@ class ConfigFamily:
         Raises:
             ValueError: a side is below what the net can take.
         """
+        if self.published is None:
+            return self._make(size, self.coco_percents)
+        levels = len(self.aspect_ratios)
+        spread = (max_ratio - min_ratio) // (levels - 2)
+        return self._make(size, [10] + [min_ratio + spread * level for level in range(levels)], self.published)
+
+    def with_coco_sizes(self, size: Size) -> SSDConfig:
+        """Make the config for an input size, with priors for objects as various as COCO's.
+
+        Raises:
+            ValueError: a side is below what the net can take.
+        """
+        return self._make(size, self.coco_percents)
+
+    def _make(self, size: Size, percents: Sequence[float], at_base_size: PublishedSizes | None = None) -> SSDConfig:
         width, height = as_width_height(size)
         if min(width, height) < self.minimum_side:
             raise ValueError(
@@ -166,17 +209,13 @@ class ConfigFamily:
                 f"{self.minimum_side} pixels"
             )
         columns, rows = self.map_sides(width), self.map_sides(height)
-        if (width, height) == (BASE_SIZE, BASE_SIZE):
-            steps: list[Size] = list(self.shrinkage)
-            edges = list(self.edges)
+        if at_base_size is not None and (width, height) == (BASE_SIZE, BASE_SIZE):
+            edges, steps = at_base_size
         else:
             steps = [
                 _square_as_number((math.ceil(width / column), math.ceil(height / row)))
                 for column, row in zip(columns, rows, strict=True)
             ]
-            levels = len(self.shrinkage)
-            spread = (max_ratio - min_ratio) // (levels - 2)
-            percents = [10] + [min_ratio + spread * level for level in range(levels)]
             edges = [min(width, height) * percent / 100 for percent in percents]
         specs = tuple(
             PriorLevel(_square_as_number(cells), step, SSDBoxSizes(edges[level], edges[level + 1]), ratios)
@@ -195,6 +234,14 @@ def _mobilenet_map_sides(side: int) -> list[int]:
     """Six maps, each of half the side of the one before, rounded up; the first is a sixteenth."""
     sides = [math.ceil(side / 16)]
     for _ in range(5):
+        sides.append(_halve(sides[-1]))
+    return sides
+
+
+def _pyramid_map_sides(side: int) -> list[int]:
+    """Five maps from an eighth down, each of half the side of the one before, rounded up."""
+    sides = [math.ceil(side / 8)]
+    for _ in range(4):
         sides.append(_halve(sides[-1]))
     return sides
 
@@ -219,33 +266,48 @@ def _vgg_map_sides(side: int) -> list[int]:
     return [first, second, third, fourth, fourth - 2, fourth - 4]
 
 
+#: Of torchvision's SSD for COCO: six levels from 7 to 105 percent.
+_COCO_PERCENTS = (7, 15, 33, 51, 69, 87, 105)
+
+_MOBILE_SIZES = PublishedSizes((60, 105, 150, 195, 240, 285, 330), (16, 32, 64, 100, 150, 300))
+
 MOBILENETV1 = ConfigFamily(
     name="mobilenetv1",
     image_mean=(127.0, 127.0, 127.0),
     image_std=128.0,
-    edges=(60, 105, 150, 195, 240, 285, 330),
-    shrinkage=(16, 32, 64, 100, 150, 300),
     aspect_ratios=((2, 3),) * 6,
     map_sides=_mobilenet_map_sides,
     minimum_side=32,
+    coco_percents=_COCO_PERCENTS,
+    published=_MOBILE_SIZES,
 )
 SQUEEZENET = ConfigFamily(
     name="squeezenet",
     image_mean=(127.0, 127.0, 127.0),
     image_std=128.0,
-    edges=(60, 105, 150, 195, 240, 285, 330),
-    shrinkage=(16, 32, 64, 100, 150, 300),
     aspect_ratios=((2, 3),) * 6,
     map_sides=_squeezenet_map_sides,
     minimum_side=32,
+    coco_percents=_COCO_PERCENTS,
+    published=_MOBILE_SIZES,
 )
 VGG = ConfigFamily(
     name="vgg",
     image_mean=(123.0, 117.0, 104.0),
     image_std=1.0,
-    edges=(30, 60, 111, 162, 213, 264, 315),
-    shrinkage=(8, 16, 32, 64, 100, 300),
     aspect_ratios=((2,), (2, 3), (2, 3), (2, 3), (2,), (2,)),
     map_sides=_vgg_map_sides,
     minimum_side=268,
+    coco_percents=_COCO_PERCENTS,
+    published=PublishedSizes((30, 60, 111, 162, 213, 264, 315), (8, 16, 32, 64, 100, 300)),
+)
+FPNLITE = ConfigFamily(
+    name="fpnlite",
+    image_mean=(127.0, 127.0, 127.0),
+    image_std=128.0,
+    aspect_ratios=((2,),) * 5,
+    map_sides=_pyramid_map_sides,
+    minimum_side=32,
+    # From three cells of a level to six, as far as the image goes.
+    coco_percents=(8, 16, 32, 56, 80, 105),
 )
