@@ -14,7 +14,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,15 @@ from torch import nn
 from vision import cli
 from vision.boxes.forms import center_form_to_corner_form
 from vision.datasets import DataOptions, DetectionDataset, labels, open_splits
-from vision.datasets.audit import LINES_PER_KIND, Audit, fingerprint, make_audit, require_objects
+from vision.datasets.audit import (
+    LINES_PER_KIND,
+    Audit,
+    best_possible_recall,
+    box_sides,
+    fingerprint,
+    make_audit,
+    require_objects,
+)
 from vision.datasets.loading import Loaders
 from vision.engine import checkpoint, optim, pretrained, resume
 from vision.engine.batch_norm import check_batch_size, trains_batch_norm
@@ -42,6 +50,7 @@ from vision.report.records import RunRecorder, write_arguments
 from vision.ssd.config import SSDConfig
 from vision.ssd.data_preprocessing import AUGMENTATIONS, TestTransform, TrainAugmentation
 from vision.ssd.models import DEFAULT_NET
+from vision.ssd.prior_choice import UPSTREAM, write_priors
 from vision.ssd.ssd import SSD
 from vision.ssd.weights import digest_of
 from vision.utils.files import remove_parts, write_text
@@ -52,8 +61,8 @@ logger = logging.getLogger(__name__)
 #: Boxes that are compared with all priors at every start; a dry run compares all.
 BOXES_AT_START = 5000
 
-#: File of the audit in the model folder.
-AUDIT = "audit.json"
+#: Files of the audit and of the priors in the model folder.
+AUDIT, PRIORS = "audit.json", "priors.json"
 
 LOG_LEVELS = ("debug", "info", "warning", "error", "critical")
 
@@ -138,6 +147,12 @@ def add_net_options(parser: argparse.ArgumentParser) -> None:
     net = parser.add_argument_group("net")
     cli.add_net_options(net, DEFAULT_NET)
     cli.add_resolution_option(net, 300)
+    net.add_argument(
+        "--priors",
+        type=cli.priors,
+        help="auto: fitted to the boxes to train on; upstream: those of published checkpoints; coco: for objects of "
+        "all sizes; or a priors.json (default: those of the run that goes on, else auto)",
+    )
     net.add_argument("--freeze-base-net", action="store_true", help="the backbone and its batch norm stand still")
     net.add_argument("--freeze-net", action="store_true", help="all but the prediction heads stands still")
     start = parser.add_argument_group("starting weights (--resume over --base-net over --pretrained-ssd)")
@@ -293,6 +308,7 @@ def parse_options(argv: Sequence[str]) -> Options:
             width_mult=args.mb2_width_mult,
             base_net=args.base_net,
             pretrained_ssd=args.pretrained_ssd,
+            priors=args.priors,
         ),
         optim=optim.OptimOptions(
             lr=args.lr,
@@ -352,7 +368,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         logger.info("%s", argparse.Namespace(**options.typed))
         with process.failing_together():
             device = choose_device(options, process)
-            config = options.net.config()
+            options.net.config()  # says at once what cannot be had
             if process.is_main_process:
                 cli.check_writable(options.run.model_dir, "--model-dir")
                 stack.enter_context(locked(options.run.model_dir, options.argv))
@@ -361,7 +377,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             torch.manual_seed(seed)
             logger.info("seed: %d", seed)
 
-            train_set, val_set, audit = read_data(options, config, seed, process)
+            train_set, val_set = open_datasets(options.data, process)
+            config = process.broadcast_from_main(lambda: choose_config(options.net, train_set, source, state))
+            audit = audit_data(options, config, train_set, val_set, process)
+            select_images(options.data, train_set, seed)
 
             net = options.net.build(train_set.class_names, config)
             state = load_starting_weights(net, options, source, state, process)
@@ -413,27 +432,66 @@ def choose_seed(run: RunOptions, state: checkpoint.RunState | None) -> int:
     return secrets.randbelow(2**31) if state is None else state.seed
 
 
-def read_data(
-    options: Options, config: SSDConfig, seed: int, process: SingleProcess
-) -> tuple[DetectionDataset, DetectionDataset, Audit]:
-    """Read the datasets, and say and write down what is wrong with them."""
-    data, run = options.data, options.run
+def open_datasets(data: DataOptions, process: SingleProcess) -> tuple[DetectionDataset, DetectionDataset]:
+    """Read what the datasets hold, the same in all processes."""
     with process.main_process_first():
         train_set, val_set = open_splits(data.dataset_type, data.roots, data.reading, cli.progress)
+    process.check_same("reads other images", lambda: (fingerprint(train_set), fingerprint(val_set)))
+    return train_set, val_set
+
+
+def choose_config(
+    options: NetOptions, train_set: DetectionDataset, source: Path | None, state: checkpoint.RunState | None
+) -> SSDConfig:
+    """The net's input size, normalisation and priors; says what fitted priors are worth."""
+    if options.priors is None and source is not None:
+        trained = resume.config_of_run(source, state)
+        at_size = replace(options, priors=UPSTREAM).config()
+        is_same = trained is not None and trained.width_height == at_size.width_height
+        return replace(at_size, specs=trained.specs) if is_same else at_size
+    general = options.config()
+    config = options.fitted_config(general, *box_sides(train_set, general.width_height))
+    if config != general:
+        recalls = [
+            best_possible_recall(train_set, center_form_to_corner_form(priors), BOXES_AT_START)
+            for priors in (replace(options, priors=UPSTREAM).config().priors, config.priors)
+        ]
+        logger.info(
+            "priors: %d, fitted to the boxes; best possible recall %.3f, with --priors=%s %.3f",
+            len(config.priors),
+            recalls[1],
+            UPSTREAM,
+            recalls[0],
+        )
+    return config
+
+
+def audit_data(
+    options: Options,
+    config: SSDConfig,
+    train_set: DetectionDataset,
+    val_set: DetectionDataset,
+    process: SingleProcess,
+) -> Audit:
+    """Say and write down what is wrong with the data."""
+    run = options.run
     priors = center_form_to_corner_form(config.priors)
     audit = make_audit(train_set, val_set, config.width_height, priors, None if run.dry_run else BOXES_AT_START)
     if process.is_main_process:
         audit.log(None if run.dry_run else LINES_PER_KIND)
         write_text(run.model_dir / AUDIT, json.dumps(audit.as_json(), indent=1) + "\n")
-    require_objects(train_set, data.roots)
-    if data.strict:
+    require_objects(train_set, options.data.roots)
+    if options.data.strict:
         audit.require_flawless()
-    process.check_same("reads other images", lambda: (fingerprint(train_set), fingerprint(val_set)))
+    return audit
+
+
+def select_images(data: DataOptions, train_set: DetectionDataset, seed: int) -> None:
+    """Leave out the training images that the options say."""
     if not data.negatives:
         train_set.drop_negatives()
     if data.balance:
         train_set.balance(np.random.default_rng(seed))
-    return train_set, val_set, audit
 
 
 def load_starting_weights(
@@ -562,6 +620,7 @@ def write_records(
     if source is None or not source.parent.samefile(folder):
         for line in describe_previous_run(folder, options.run.keep_checkpoints):
             logger.warning("%s", line)
+    write_priors(folder / PRIORS, trainer.step_trainer.net.config)
     labels.store_labels(folder / "labels.txt", loaders.train_set.class_names)
     facts = {
         "seed": loaders.seed,

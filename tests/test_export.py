@@ -51,8 +51,9 @@ def test_every_net_exports_and_agrees_with_pytorch(name, tmp_path):
     assert [value.name for value in model.graph.input] == ["input_0"]
     assert [value.name for value in model.graph.output] == ["scores", "boxes"]
     assert [path.name for path in tmp_path.iterdir()] == ["net.onnx"], "one file"
-    forbidden = {"Shape", "Gather", "Loop", "If", "NonZero", "Resize"}
+    forbidden = {"Shape", "Gather", "Loop", "If", "NonZero"}
     assert not forbidden & {node.op_type for node in model.graph.node}
+    assert_doubles_only(model)
 
     session = OnnxSession(tmp_path / "net.onnx")
     assert session.class_names == net.class_names

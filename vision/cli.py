@@ -32,6 +32,7 @@ from vision.datasets.folder import VAL_SPLIT
 from vision.deploy.session import Session, TorchSession, open_session
 from vision.engine import checkpoint
 from vision.ssd.models import MODELS, WIDTH_RANGE, spec_of
+from vision.ssd.prior_choice import PRIOR_CHOICES
 from vision.structures import DataError
 
 logger = logging.getLogger(__name__)
@@ -57,6 +58,14 @@ def resolution(text: str) -> Size:
         raise ValueError(f"{text!r} is no resolution, expected N or WxH in pixels, such as 300 or 512x288")
     width, height = int(sides[0]), int(sides[-1])
     return width if width == height else (width, height)
+
+
+@checked
+def priors(text: str) -> str:
+    """Read a choice of priors; whatever is none of the known ones must be a file."""
+    if text in PRIOR_CHOICES or Path(text).is_file():
+        return text
+    raise ValueError(f"{text!r} is no file; choose from {', '.join(PRIOR_CHOICES)}, or name a priors.json")
 
 
 @checked

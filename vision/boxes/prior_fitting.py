@@ -30,7 +30,7 @@ CELLS_ALONG = 3.0
 
 #: Along a side of fewer cells than this, two priors half a cell apart stand for one, so that an object between two
 #: cells is overlapped enough by either.
-CELLS_FOR_ONE = 2.5
+CELLS_FOR_ONE = 2.0
 
 #: Of a level's priors so many stay beside the fitted ones, for objects unlike those of the dataset, unless a fitted one
 #: overlaps them by so much.
@@ -38,6 +38,9 @@ KEPT_PRIORS = 4
 SAME_OVERLAP = 0.8
 
 _ITERATIONS = 50
+
+#: Boxes among which clusters may start; how far apart (1 - IoU) boxes are that are the same but for rounding.
+_CANDIDATES, _ALIKE = 300, 1e-6
 
 
 def shape_iou(sides: np.ndarray, others: np.ndarray) -> np.ndarray:
@@ -66,7 +69,7 @@ def fair_weights(sides: np.ndarray, labels: np.ndarray) -> np.ndarray:
 def cluster_sides(sides: np.ndarray, weights: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
     """Find the sides that boxes gather around: k-means with 1 - IoU for a distance.
 
-    Starts from the weighted median, then from the box that is farthest from all so far, by weight.
+    Starts from those boxes, one after the other, that bring all boxes nearest to one of them.
 
     Args:
         sides: (N, 2) in pixels, N at least 1.
@@ -76,14 +79,14 @@ def cluster_sides(sides: np.ndarray, weights: np.ndarray, count: int) -> tuple[n
     Returns:
         the clusters' sides (K, 2), and the cluster of each box (N,).
     """
-    order = np.argsort(sides.prod(axis=1), kind="stable")
-    middle = order[np.searchsorted(weights[order].cumsum(), weights.sum() / 2)]
-    centers = sides[middle : middle + 1]
-    while len(centers) < count:
-        distances = (1 - shape_iou(sides, centers).max(axis=1)) * weights
-        if distances.max() <= 0:
-            break
-        centers = np.concatenate([centers, sides[[distances.argmax()]]])
+    candidates = _evenly(sides, _CANDIDATES)
+    distances = 1 - shape_iou(sides, sides[candidates])
+    nearest, chosen = np.ones(len(sides)), []
+    while len(chosen) < count and nearest.max() > _ALIKE:
+        best = (weights @ np.minimum(nearest[:, None], distances)).argmin()
+        chosen.append(candidates[best])
+        nearest = np.minimum(nearest, distances[:, best])
+    centers = sides[chosen]
     for _ in range(_ITERATIONS):
         previous, owners = centers, shape_iou(sides, centers).argmax(axis=1)
         of_cluster = [owners == index for index in np.unique(owners)]
@@ -92,6 +95,12 @@ def cluster_sides(sides: np.ndarray, weights: np.ndarray, count: int) -> tuple[n
         if len(centers) == len(previous) and np.allclose(centers, previous):
             break
     return centers, shape_iou(sides, centers).argmax(axis=1)
+
+
+def _evenly(sides: np.ndarray, most: int) -> np.ndarray:
+    """Indices of at most so many boxes of sides (N, 2), of all areas evenly."""
+    by_area = np.argsort(sides.prod(axis=1), kind="stable")
+    return by_area[np.linspace(0, len(sides) - 1, min(most, len(sides))).astype(int)]
 
 
 def fit_sides(sides: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -105,10 +114,8 @@ def fit_sides(sides: np.ndarray, labels: np.ndarray) -> np.ndarray:
     sides, labels = np.float64(sides[seen]), labels[seen]
     if not len(sides):
         return np.zeros((0, 2))
-    if len(sides) > MOST_BOXES:
-        by_area = np.argsort(sides.prod(axis=1), kind="stable")
-        chosen = by_area[np.linspace(0, len(sides) - 1, MOST_BOXES).astype(int)]
-        sides, labels = sides[chosen], labels[chosen]
+    chosen = _evenly(sides, MOST_BOXES)
+    sides, labels = sides[chosen], labels[chosen]
     weights = fair_weights(sides, labels)
     best, _ = cluster_sides(sides, weights, 1)
     for count in range(2, MOST_CLUSTERS + 1):
@@ -121,7 +128,9 @@ def fit_sides(sides: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return best[np.argsort(best.prod(axis=1), kind="stable")]
 
 
-def fit_priors(sides: np.ndarray, labels: np.ndarray, levels: Sequence[Level], trained_levels: int) -> tuple[Level, ...]:
+def fit_priors(
+    sides: np.ndarray, labels: np.ndarray, levels: Sequence[Level], trained_levels: int
+) -> tuple[Level, ...]:
     """Fit the priors of a net's levels to boxes; levels that no box calls for stay as they are.
 
     Args:
@@ -138,7 +147,7 @@ def fit_priors(sides: np.ndarray, labels: np.ndarray, levels: Sequence[Level], t
         index = max((i for i, along in enumerate(cells) if along >= CELLS_ALONG), default=0)
         step_x, step_y = steps[index]
         fitted[index] += [
-            CellPrior(round(width, 2), round(height, 2), offset_x, offset_y)
+            CellPrior(round(float(width), 2), round(float(height), 2), offset_x, offset_y)
             for offset_y in _offsets(height / step_y)
             for offset_x in _offsets(width / step_x)
         ]

@@ -255,6 +255,17 @@ def _look_at_boxes(
     return BoxSummary(network_size, len(places), small, unreached, recalls), defects
 
 
+def best_possible_recall(dataset: DetectionDataset, corner_form_priors: torch.Tensor, most_boxes: int | None) -> float:
+    """Share of a dataset's boxes that some prior overlaps by `MATCHING_THRESHOLD`; nan without boxes.
+
+    Args:
+        dataset: with the run's class list.
+        corner_form_priors: (P, 4) relative.
+        most_boxes: look at no more than that, evenly picked; None for all.
+    """
+    return _look_at_boxes(dataset, (1, 1), corner_form_priors, most_boxes)[0].best_possible_recall
+
+
 def box_sides(dataset: DetectionDataset, network_size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
     """Widths and heights (N, 2) of all boxes of a dataset in pixels at the network's size, and labels (N,)."""
     sides, labels = [np.zeros((0, 2), np.float32)], [np.zeros(0, np.int64)]

@@ -180,19 +180,15 @@ def load_net(
 
 
 def _config_for(description: Mapping[str, Any], resolution: Size, path: str | Path) -> SSDConfig:
-    config = spec_of(description["net"]).config_at(resolution)
-    if description["config"] is not None:
-        trained = SSDConfig.from_dict(description["config"])
-        if trained.width_height != config.width_height:
-            width, height = trained.width_height
-            logger.warning(
-                "%s: was trained at %dx%d, is run at another resolution: expect less of it",
-                path,
-                width,
-                height,
-            )
-        else:
-            return trained
+    spec = spec_of(description["net"])
+    if description["config"] is None:
+        return spec.config_at(resolution)
+    trained = SSDConfig.from_dict(description["config"])
+    config = spec.config_like(trained, resolution)
+    if config.width_height != trained.width_height:
+        logger.warning(
+            "%s: was trained at %dx%d, is run at another resolution: expect less of it", path, *trained.width_height
+        )
     return config
 
 

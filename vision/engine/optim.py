@@ -128,9 +128,7 @@ def parts(net: SSD) -> dict[str, list[nn.Module]]:
     """Modules of the three parts that have learning rates of their own."""
     return {
         "base_net": [net.base_net],
-        "extra_layers": [
-            part for part in (net.source_layer_add_ons, net.pyramid, net.extras) if part is not None
-        ],
+        "extra_layers": [part for part in (net.source_layer_add_ons, net.pyramid, net.extras) if part is not None],
         "heads": [getattr(net, name) for name in HEADS],
     }
 

@@ -37,6 +37,17 @@ def find_run(resume: str | None, model_dir: Path) -> tuple[Path | None, checkpoi
     return source, checkpoint.load_state(state_path) if state_path else None
 
 
+def config_of_run(source: Path, state: checkpoint.RunState | None) -> SSDConfig | None:
+    """Read the config that a run was trained with; None where its file does not say, as upstream's do not.
+
+    Args:
+        source: a file of weights, or of the state.
+        state: of the run, where there is one.
+    """
+    description = state.description if state else describe_weights(read_weights(source), str(source))
+    return None if description["config"] is None else SSDConfig.from_dict(description["config"])
+
+
 def load_weights(net: SSD, source: Path, state: checkpoint.RunState | None) -> bool:
     """Load the weights to go on with, after checking that they are of this net.
 
@@ -60,9 +71,13 @@ def load_weights(net: SSD, source: Path, state: checkpoint.RunState | None) -> b
             f"{source}: was trained on {description['num_classes']} classes whose names it does not know, the data "
             f"have {list(net.class_names)}; resume with the same classes, or start anew from it with --pretrained-ssd"
         )
-    if description["config"] is not None and SSDConfig.from_dict(description["config"]).specs != net.config.specs:
-        width, height = SSDConfig.from_dict(description["config"]).width_height
-        raise DataError(f"{source}: was trained at {width}x{height}; add --resolution={width}x{height}")
+    if description["config"] is not None:
+        trained = SSDConfig.from_dict(description["config"])
+        width, height = trained.width_height
+        if trained.width_height != net.config.width_height:
+            raise DataError(f"{source}: was trained at {width}x{height}; add --resolution={width}x{height}")
+        if trained.specs != net.config.specs:
+            raise DataError(f"{source}: was trained with other priors than --priors asks for; leave --priors out")
     if names is not None and tuple(names) != net.class_names:
         kept = pretrained.take_classes(net, weights, names)
         pretrained.take_normalisation(net, description)

@@ -7,10 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from vision.boxes.priors import Size
 from vision.engine import pretrained
 from vision.ssd.config import SSDConfig
 from vision.ssd.models import DEFAULT_NET, MODELS
+from vision.ssd.prior_choice import AUTO, config_with_priors, with_fitted_priors
 from vision.ssd.ssd import SSD
 from vision.structures import DataError
 from vision.utils.progress import ProgressBar, no_progress
@@ -28,6 +31,8 @@ class NetOptions:
         width_mult: of MobileNetV2; None for 1.
         base_net: file of backbone weights, or `pretrained.IMAGENET`.
         pretrained_ssd: file of a whole SSD, "none" for scratch; None for the published one where there is one.
+        priors: one of `vision.ssd.prior_choice.PRIOR_CHOICES` or a file; None for those of the run that goes on, and
+            `AUTO` where none does.
     """
 
     name: str = DEFAULT_NET
@@ -35,14 +40,28 @@ class NetOptions:
     width_mult: float | None = None
     base_net: str | None = None
     pretrained_ssd: str | None = None
+    priors: str | None = None
 
     def config(self) -> SSDConfig:
-        """Priors and normalisation.
+        """Normalisation, and priors that do not depend on the data.
 
         Raises:
+            DataError: the file of priors cannot be read, or is of another net.
             ValueError: the size is too small for the net.
         """
-        return MODELS[self.name].config_at(self.size)
+        return config_with_priors(MODELS[self.name], self.size, self.priors or AUTO)
+
+    def fitted_config(self, config: SSDConfig, sides: np.ndarray, labels: np.ndarray) -> SSDConfig:
+        """Fit the priors to boxes to train on, where that is asked for.
+
+        Args:
+            config: see `config`.
+            sides: (N, 2) of the boxes in pixels at the network's size.
+            labels: (N,).
+        """
+        if self.priors not in (None, AUTO):
+            return config
+        return with_fitted_priors(MODELS[self.name], config, sides, labels)
 
     def build(self, class_names: Sequence[str], config: SSDConfig) -> SSD:
         """The net with PyTorch's default weights.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -115,6 +115,21 @@ class ModelSpec:
             return self.family.at(size)
         except ValueError as err:
             raise ValueError(f"{self.name}: {err}") from err
+
+    def config_like(self, trained: SSDConfig, size: Size) -> SSDConfig:
+        """Make the config for another size than a net of this row was trained at, with its normalisation.
+
+        Published priors follow the published rule, others grow with the image.
+
+        Raises:
+            ValueError: the size is too small for this net, or the config is of another.
+        """
+        here = self.config_at(size)
+        if trained.width_height == here.width_height:
+            return trained
+        if trained.specs == self.config_at(trained.image_size).specs:
+            return replace(trained, image_size=here.image_size, specs=here.specs)
+        return trained.resized(here)
 
     def build(
         self,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -81,6 +81,31 @@ class SSDConfig:
     def priors(self) -> Tensor:
         """(P, 4) float32, centre form, relative."""
         return generate_ssd_priors(self.specs, self.image_size)
+
+    def resized(self, published: SSDConfig) -> SSDConfig:
+        """Make the config for another size, with priors that cover the same shares of the image.
+
+        Args:
+            published: the net's own config at that size.
+
+        Raises:
+            ValueError: it is of a net with other maps.
+        """
+        if len(self.specs) != len(published.specs):
+            raise ValueError(f"there are priors for {len(self.specs)} maps, the net has {len(published.specs)}")
+        (width, height), (new_width, new_height) = self.width_height, published.width_height
+        levels = tuple(
+            FreePriorLevel(
+                new.feature_map_size,
+                new.shrinkage,
+                tuple(
+                    prior._replace(width=prior.width * new_width / width, height=prior.height * new_height / height)
+                    for prior in old.cell_priors
+                ),
+            )
+            for old, new in zip(self.specs, published.specs, strict=True)
+        )
+        return replace(self, image_size=published.image_size, specs=levels)
 
     def to_dict(self) -> dict[str, Any]:
         """Spell the config in plain values, fit for a checkpoint or JSON; see `from_dict`."""

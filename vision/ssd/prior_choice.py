@@ -1,0 +1,81 @@
+"""Which priors a run has: published ones, general ones, those of a file, or ones fitted to its boxes."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vision.boxes.prior_fitting import fit_priors
+from vision.boxes.priors import Size
+from vision.ssd.config import SSDConfig, level_from_dict, level_to_dict
+from vision.ssd.models import ModelSpec
+from vision.structures import DataError
+from vision.utils.files import write_text
+
+#: Fitted to the boxes to train on; those of published checkpoints; for objects as various as COCO's.
+AUTO, UPSTREAM, COCO = "auto", "upstream", "coco"
+PRIOR_CHOICES = (AUTO, UPSTREAM, COCO)
+
+
+def config_with_priors(spec: ModelSpec, size: Size, choice: str) -> SSDConfig:
+    """Make a net's config with priors that do not depend on the data.
+
+    Args:
+        spec: of the net.
+        size: of its input in pixels, one number or (width, height).
+        choice: one of `PRIOR_CHOICES`, where `AUTO` gives what fitted priors will stand beside; or a file.
+
+    Raises:
+        DataError: the file cannot be read, or is of another net.
+        ValueError: the size is too small for the net.
+    """
+    if choice == UPSTREAM:
+        return spec.config_at(size)
+    if choice in (AUTO, COCO):
+        return spec.family.with_coco_sizes(size)
+    return _read_priors(Path(choice), spec, size)
+
+
+def with_fitted_priors(spec: ModelSpec, config: SSDConfig, sides: np.ndarray, labels: np.ndarray) -> SSDConfig:
+    """Fit a config's priors to boxes, see `fit_priors`.
+
+    Args:
+        spec: of the net.
+        config: with general-purpose priors.
+        sides: (N, 2) of the boxes in pixels at the network's size.
+        labels: (N,).
+    """
+    return replace(config, specs=fit_priors(sides, labels, config.specs, trained_levels=len(spec.taps())))
+
+
+def write_priors(path: Path, config: SSDConfig) -> None:
+    """Write the priors of a config as JSON, fit for `--priors`."""
+    plain: dict[str, Any] = {"image_size": config.width_height, "levels": [level_to_dict(x) for x in config.specs]}
+    write_text(path, json.dumps(plain, indent=1) + "\n")
+
+
+def _read_priors(path: Path, spec: ModelSpec, size: Size) -> SSDConfig:
+    here = spec.config_at(size)
+    try:
+        plain = json.loads(path.read_text())
+        width, height = plain["image_size"]
+        levels = tuple(map(level_from_dict, plain["levels"]))
+        written = replace(here, image_size=(width, height), specs=levels)
+        config = written.resized(here)
+        if not all(len(level.cell_priors) for level in levels) or not (config.priors[:, 2:] > 0).all():
+            raise ValueError("each map needs a prior, and each prior two sides above 0")
+        return config
+    except OSError as err:
+        raise DataError(
+            f"--priors: cannot read {path} ({err.strerror}); choose from {', '.join(PRIOR_CHOICES)}, or name a "
+            "priors.json of a model folder"
+        ) from err
+    except (ValueError, KeyError, TypeError, AttributeError) as err:
+        raise DataError(
+            f"{path}: holds no priors for {spec.name} ({type(err).__name__}: {err}); expected a priors.json as a model "
+            "folder of this net has"
+        ) from err
