@@ -12,7 +12,7 @@ import logging
 import secrets
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -42,7 +42,7 @@ from vision.engine.launch import current_process
 from vision.engine.model_folder import describe_previous_run, locked
 from vision.engine.precision import AMP_CHOICES
 from vision.engine.process import SingleProcess
-from vision.engine.start import NetOptions, find_starting_files
+from vision.engine.start import NetOptions, better_for_small_objects, find_starting_files
 from vision.engine.trainer import RunOptions, Trainer, build_step_trainer
 from vision.report.audit_page import save_audit_page
 from vision.report.lines import log_dry_run
@@ -63,6 +63,12 @@ BOXES_AT_START = 5000
 
 #: Files of the audit and of the priors in the model folder.
 AUDIT, PRIORS = "audit.json", "priors.json"
+
+#: Defaults that belong together; options typed besides have their own say.
+RECIPES: Mapping[str, Mapping[str, Any]] = {
+    "default": {},
+    "upstream": {"priors": UPSTREAM, "augmentation": "ssd", "ema": False},
+}
 
 LOG_LEVELS = ("debug", "info", "warning", "error", "critical")
 
@@ -104,6 +110,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add_optimisation_options(parser)
     add_run_options(parser)
     preset, _ = parser.parse_known_args(argv)
+    parser.set_defaults(**RECIPES[preset.recipe])
     if preset.schedule:
         parser.set_defaults(**optim.SCHEDULES[preset.schedule])
     args = parser.parse_args(argv)
@@ -137,8 +144,8 @@ def add_data_options(parser: argparse.ArgumentParser) -> None:
     data.add_argument(
         "--augmentation",
         type=cli.one_of("augmentation", AUGMENTATIONS),
-        default="ssd",
-        help="ssd as in the paper; light: crop and mirror only, for small nets and short runs; none",
+        default="light",
+        help="light: crop and mirror; ssd: with the paper's expansion and colours; none",
     )
 
 
@@ -180,6 +187,12 @@ def add_optimisation_options(parser: argparse.ArgumentParser) -> None:
     """Add what decides optimizer and rates."""
     rates = parser.add_argument_group("optimisation")
     rate = cli.number(float, 0)
+    rates.add_argument(
+        "--recipe",
+        type=cli.one_of("recipe", tuple(RECIPES)),
+        default="default",
+        help="upstream: its priors and augmentation, no average of weights; options given besides have their own say",
+    )
     rates.add_argument(
         "--optimizer", type=cli.one_of("optimizer", optim.OPTIMIZERS), default="sgd", help=", ".join(optim.OPTIMIZERS)
     )
@@ -229,7 +242,12 @@ def add_optimisation_options(parser: argparse.ArgumentParser) -> None:
     )
     rates.add_argument("--clip-grad", type=cli.number(float, 0, above=True), help="largest norm of all gradients")
     rates.add_argument("--accumulate", type=cli.count, default=1, help="batches that make one step")
-    rates.add_argument("--ema", action="store_true", help="validate and save an exponential average of the weights")
+    rates.add_argument(
+        "--ema",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="validate and save an exponential average of the weights",
+    )
 
 
 def add_run_options(parser: argparse.ArgumentParser) -> None:
@@ -450,7 +468,10 @@ def choose_config(
         is_same = trained is not None and trained.width_height == at_size.width_height
         return replace(at_size, specs=trained.specs) if is_same else at_size
     general = options.config()
-    config = options.fitted_config(general, *box_sides(train_set, general.width_height))
+    sides, of_classes = box_sides(train_set, general.width_height)
+    if advice := better_for_small_objects(options, general, sides):
+        logger.info("%s", advice)
+    config = options.fitted_config(general, sides, of_classes)
     if config != general:
         recalls = [
             best_possible_recall(train_set, center_form_to_corner_form(priors), BOXES_AT_START)

@@ -1,5 +1,6 @@
 """Bad input to the scripts: one line that names the thing and the way out, exit code 2."""
 
+import json
 import shutil
 
 import pytest
@@ -52,6 +53,8 @@ def test_data_that_is_not_there(script, tmp_path):
         ("--device=gpu", ("--device", "'gpu'", "cuda")),
         ("--log-level=loud", ("--log-level", "debug")),
         ("--momentum=2", ("--momentum", "at most 1")),
+        ("--priors=tight", ("--priors", "'tight'", "auto", "upstream", "priors.json")),
+        ("--recipe=old", ("--recipe", "'old'", "upstream")),
         ("--no-such-option", ("--no-such-option",)),
         ("--base-net=x.pth", ("--base-net and --pretrained-ssd", "leave one out")),
     ],
@@ -83,6 +86,23 @@ def test_weights_that_are_none(script, voc_root, tmp_path, option, content, frag
     assert_refused(script(train_ssd.main, *argv, f"{option}={path}"), str(path), fragment)
 
 
+def test_files_that_hold_no_priors_for_the_net(script, voc_root, model_dir, tmp_path):
+    argv = train_argv(voc_root, tmp_path / "m")
+    of_run = json.loads((model_dir / "priors.json").read_text())
+    empty = {**of_run, "levels": [{**of_run["levels"][0], "cell_priors": []}, *of_run["levels"][1:]]}
+    flat = {**empty, "levels": [{**empty["levels"][0], "cell_priors": [[0, 5]]}, *of_run["levels"][1:]]}
+    for text, net in (
+        ("[", "mb1-ssd-lite"),
+        ("{}", "mb1-ssd-lite"),
+        (json.dumps(empty), "mb1-ssd-lite"),
+        (json.dumps(flat), "mb1-ssd-lite"),
+        (json.dumps(of_run), "mb1-ssd-fpnlite"),
+    ):
+        (tmp_path / "priors.json").write_text(text)
+        done = script(train_ssd.main, *argv, f"--priors={tmp_path / 'priors.json'}", f"--net={net}")
+        assert_refused(done, f"priors.json: holds no priors for {net}", "expected a priors.json")
+
+
 def test_weights_of_another_net_or_other_classes(script, voc_root, model_dir, tmp_path):
     MODELS["sq-ssd-lite"].build(5).save(str(tmp_path / "sq.pth"))
     MODELS["mb1-ssd-lite"].build(9).save(str(tmp_path / "nine.pth"))
@@ -94,6 +114,8 @@ def test_weights_of_another_net_or_other_classes(script, voc_root, model_dir, tm
     assert_refused(done, "nine.pth: was trained on 9 classes", "--pretrained-ssd")
     done = script(train_ssd.main, *argv, f"--resume={model_dir}", "--resolution=128")
     assert_refused(done, "was trained at 96x96", "add --resolution=96x96")
+    done = script(train_ssd.main, *argv, f"--resume={model_dir}", "--priors=upstream")
+    assert_refused(done, "was trained with other priors", "leave --priors out")
     for main, extra in (
         (eval_ssd.main, (f"--data={voc_root}",)),
         (detect.main, (f"--input={voc_root}/JPEGImages",)),

@@ -14,7 +14,9 @@ from conftest import CLASSES, ROOT, assert_refused, train_argv
 
 import train_ssd
 from vision import cli
+from vision.boxes.priors import FreePriorLevel
 from vision.datasets import DataOptions, synthetic
+from vision.deploy.session import load_net
 from vision.engine import checkpoint, pretrained, trainer
 from vision.engine.optim import OptimOptions, ScheduleOptions
 from vision.engine.start import NetOptions
@@ -51,6 +53,7 @@ def test_training_writes_the_documented_lines_and_files(script, voc_root, tmp_pa
             "last.pth",
             "last.state",
             "labels.txt",
+            "priors.json",
             "tensorboard",
         ]
     )
@@ -257,6 +260,53 @@ def test_seeds_decide(reached):
     assert one.train_loader.dataset.seed == 5
 
 
+def test_priors_reach_the_net_and_are_written_down(reached, script, voc_root, tmp_path):
+    spec = MODELS["mb1-ssd-lite"]
+    assert reached("--priors=upstream").net.config == spec.config_at(96)
+    assert reached("--priors=coco").net.config == spec.coco_config_at(96)
+    fitted = reached().net.config
+    assert fitted == reached("--priors=auto").net.config
+    assert any(isinstance(level, FreePriorLevel) for level in fitted.specs)
+    written = tmp_path / "model" / "priors.json"
+    shutil.copy(written, tmp_path / "mine.json")
+    again = reached(f"--priors={tmp_path / 'mine.json'}").net.config
+    assert torch.equal(again.priors, fitted.priors)
+    larger = reached(f"--priors={tmp_path / 'mine.json'}", "--resolution=192").net.config
+    assert larger.specs[0].cell_priors[0].width == 2 * fitted.specs[0].cell_priors[0].width
+
+
+def test_a_recipe_is_defaults_that_belong_together(reached):
+    seen = reached("--recipe=upstream")
+    assert seen.net.config == MODELS["mb1-ssd-lite"].config_at(96)
+    assert seen.train_loader.dataset.transform.photometry is not None
+    assert seen.step_trainer.average is None
+    seen = reached("--recipe=upstream", "--augmentation=none", "--ema")
+    assert seen.train_loader.dataset.transform.geometry == ()
+    assert seen.step_trainer.average is not None
+    seen = reached()
+    assert [type(step).__name__ for step in seen.train_loader.dataset.transform.geometry][:1] == ["RandomSampleCrop"]
+    assert seen.step_trainer.average is not None
+    assert reached("--no-ema").step_trainer.average is None
+
+
+def test_recall_of_fitted_priors_is_said(script, voc_root, tmp_path):
+    done = script(train_ssd.main, *train_argv(voc_root, tmp_path, "--epochs=1", "--no-validation-mean-ap"))
+    found = re.search(r"priors: (\d+), fitted .* recall (\S+), with --priors=upstream (\S+)\n", done.out)
+    assert int(found[1]) == len(load_net(tmp_path / "last.pth").priors)
+    assert float(found[2]) > float(found[3])
+    assert f"best possible recall {found[2]} (" in done.out, "the audit looks at the same priors"
+
+
+@pytest.mark.parametrize(("sizes", "is_said"), [((0.05, 0.08), True), ((0.6, 0.8), False)])
+def test_small_objects_call_for_a_finer_net(reached, capsys, tmp_path, sizes, is_said):
+    drawn = synthetic.drawings(4, 1, size=(480, 480), class_names=("ball",), objects=(1, 1), size_range=sizes)
+    synthetic.write_voc(tmp_path / "data", {"train": drawn, "test": drawn})
+    reached(data=tmp_path / "data")
+    lines = capsys.readouterr().out.splitlines()
+    ways = "100% of the boxes are smaller .* --net=mb1-ssd-fpnlite or --resolution=192x192 will find more of them"
+    assert [bool(re.search(ways, line)) for line in lines if "of the boxes are" in line] == [True] * is_said
+
+
 @pytest.mark.parametrize(("net", "dataset_type", "epochs"), [("mb1-ssd", "open_images", 30)])
 def test_defaults(net, dataset_type, epochs):
     args = train_ssd.parse_args([])
@@ -277,7 +327,7 @@ def test_defaults_of_options_and_of_the_command_line_are_the_same():
 def test_log_level(script, voc_root, tmp_path):
     done = script(
         train_ssd.main,
-        *train_argv(voc_root, tmp_path, "--epochs=1", "--no-validation-mean-ap", "--log-level=warning"),
+        *train_argv(voc_root, tmp_path, "--epochs=1", "--no-validation-mean-ap", "--log-level=error"),
     )
     assert (done.code, done.out) == (0, "")
 

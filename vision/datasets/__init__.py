@@ -58,7 +58,7 @@ class DataOptions:
     dataset_type: str
     roots: tuple[str, ...]
     reading: ReadingOptions = ReadingOptions()
-    augmentation: str = "ssd"
+    augmentation: str = "light"
     negatives: bool = True
     balance: bool = False
     strict: bool = False

@@ -187,7 +187,12 @@ def initialise(net: SSD, files: StartingFiles) -> None:
         _report(f"pretrained ssd {pretrained_ssd}", net, _trained(weights) - heads, heads)
     else:
         net.init()
-        logger.info("Init from scratch")
+        better = f"--base-net={IMAGENET}" if net.architecture.get("net") in TORCHVISION else "--base-net=FILE"
+        logger.warning(
+            "STARTING FROM RANDOM WEIGHTS: that takes thousands of images and many epochs; %s starts from a backbone "
+            "that has seen a million images, --pretrained-ssd=FILE from a whole detector",
+            better,
+        )
 
 
 def take_normalisation(net: SSD, description: dict) -> None:

@@ -9,16 +9,20 @@ from pathlib import Path
 
 import numpy as np
 
-from vision.boxes.priors import Size
+from vision.boxes.priors import Size, as_width_height
 from vision.engine import pretrained
 from vision.ssd.config import SSDConfig
-from vision.ssd.models import DEFAULT_NET, MODELS
+from vision.ssd.models import DEFAULT_NET, MODELS, NET_NAMES
 from vision.ssd.prior_choice import AUTO, config_with_priors, with_fitted_priors
 from vision.ssd.ssd import SSD
 from vision.structures import DataError
 from vision.utils.progress import ProgressBar, no_progress
 
 logger = logging.getLogger(__name__)
+
+#: Objects below so many of the finest cells in width and height are hard to find; fewer than this share are no reason
+#: for another net.
+CELLS_OF_A_SMALL_OBJECT, FEW_SMALL_OBJECTS = 2.0, 0.05
 
 
 @dataclass(frozen=True)
@@ -75,6 +79,32 @@ class NetOptions:
         return net
 
 
+def better_for_small_objects(options: NetOptions, config: SSDConfig, sides: np.ndarray) -> str | None:
+    """Name the net or the resolution that suits boxes which are small for this one's finest cells; None if few are.
+
+    Args:
+        options: see `NetOptions`.
+        config: of the net.
+        sides: (N, 2) of the boxes in pixels at the network's size.
+    """
+    cell = np.array(as_width_height(config.specs[0].shrinkage))
+    share = float((sides < CELLS_OF_A_SMALL_OBJECT * cell).all(axis=1).mean()) if len(sides) else 0.0
+    if share < FEW_SMALL_OBJECTS:
+        return None
+    backbone = MODELS[options.name].backbone
+    width, height = config.width_height
+    finer = [
+        f"--net={name}"
+        for name in NET_NAMES
+        if MODELS[name].backbone is backbone and MODELS[name].finest_step(options.size) < cell.min()
+    ]
+    ways = " or ".join([*finer, f"--resolution={2 * width}x{2 * height}"])
+    return (
+        f"{share:.0%} of the boxes are smaller than {CELLS_OF_A_SMALL_OBJECT:g} of the finest cells of {options.name} "
+        f"at {width}x{height} ({cell.min()} pixels): {ways} will find more of them"
+    )
+
+
 def find_starting_files(
     options: NetOptions, *, downloads: bool, progress_bar: ProgressBar = no_progress
 ) -> pretrained.StartingFiles:
@@ -105,9 +135,7 @@ def _find_pretrained_ssd(options: NetOptions, downloads: bool, progress_bar: Pro
     spec = MODELS[options.name]
     path = spec.published_weights if options.pretrained_ssd is None else options.pretrained_ssd
     if path is None:
-        logger.warning(
-            "no published checkpoint of %s is known: starting from scratch, which needs far more images", spec.name
-        )
+        logger.info("no published checkpoint of %s is known", spec.name)
         return None
     if path.lower() == "none":
         return None

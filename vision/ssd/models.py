@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vision.boxes.priors import Size
+from vision.boxes.priors import Size, as_width_height
 from vision.nn.layers import full_extra, lite_extra, separable_conv
 from vision.nn.mobilenet import MobileNetV1
 from vision.nn.mobilenet_v2 import GROUPS, LAST_CHANNELS, InvertedResidual, MobileNetV2, last_channels
@@ -106,15 +106,26 @@ class ModelSpec:
     published_weights: str | None = None
 
     def config_at(self, size: Size = BASE_SIZE) -> SSDConfig:
-        """Make the config for an input size, one number or (width, height).
+        """Make the config for an input size, one number or (width, height), with the published priors.
 
         Raises:
             ValueError: the size is too small for this net.
         """
+        return self._named(self.family.at, size)
+
+    def coco_config_at(self, size: Size = BASE_SIZE) -> SSDConfig:
+        """The same with priors for objects as various as COCO's."""
+        return self._named(self.family.with_coco_sizes, size)
+
+    def _named(self, make: Callable[[Size], SSDConfig], size: Size) -> SSDConfig:
         try:
-            return self.family.at(size)
+            return make(size)
         except ValueError as err:
             raise ValueError(f"{self.name}: {err}") from err
+
+    def finest_step(self, size: Size) -> int:
+        """Pixels from cell to cell of the finest map, along the side where they are fewer."""
+        return min(as_width_height(self.config_at(size).specs[0].shrinkage))
 
     def config_like(self, trained: SSDConfig, size: Size) -> SSDConfig:
         """Make the config for another size than a net of this row was trained at, with its normalisation.

@@ -36,7 +36,7 @@ def config_with_priors(spec: ModelSpec, size: Size, choice: str) -> SSDConfig:
     if choice == UPSTREAM:
         return spec.config_at(size)
     if choice in (AUTO, COCO):
-        return spec.family.with_coco_sizes(size)
+        return spec.coco_config_at(size)
     return _read_priors(Path(choice), spec, size)
 
 
