@@ -11,8 +11,10 @@ RUNS/<dataset>/<setting>/seed<k>, each with its log and, when it is done, its fi
 from __future__ import annotations
 
 import argparse
+import contextlib
 import csv
 import importlib.util
+import io
 import json
 import logging
 import math
@@ -180,15 +182,10 @@ def plan(args: argparse.Namespace) -> list[Run]:
     """List the runs that are asked for, dataset by dataset and seed by seed.
 
     Raises:
-        DataError: a dataset cannot be read, a setting sets what this program does, or a folder holds another run.
+        DataError: a dataset cannot be read, a setting has wrong options, or a folder holds another run.
     """
-    defaults = vars(train_ssd.parse_args([]))
     for name, options in args.setting:
-        typed = vars(train_ssd.parse_args([*args.common, *options]))
-        for option in OWN_OPTIONS:
-            if typed[option] != defaults[option]:
-                spelled = "--" + option.replace("_", "-")
-                raise DataError(f"--setting {name}: has {spelled}, which this program sets; leave it out")
+        check_options(name, [*args.common, *options])
     runs = []
     for dataset, data in args.data:
         check_folder(Path(data))
@@ -202,10 +199,24 @@ def plan(args: argparse.Namespace) -> list[Run]:
     return runs
 
 
+def check_options(setting: str, options: Sequence[str]) -> None:
+    """Raise DataError if train_ssd.py refuses a setting's options, or if they say what this program says itself."""
+    with contextlib.redirect_stderr(io.StringIO()) as said:
+        try:
+            typed = train_ssd.parse_args(options)
+        except SystemExit as err:
+            raise DataError(f"--setting {setting}: {said.getvalue().partition('error: ')[2].strip()}") from err
+    defaults = train_ssd.parse_args([])
+    for name in OWN_OPTIONS:
+        if getattr(typed, name) != getattr(defaults, name):
+            option = "--" + name.replace("_", "-")
+            raise DataError(f"--setting {setting}: has {option}, which this program sets; leave it out")
+
+
 def check_same(run: Run) -> None:
-    """Raise DataError if a run's folder holds one that was asked for otherwise."""
+    """Raise DataError if a run's folder holds one that was asked for otherwise; one that was refused left nothing."""
     path = run.folder / ASKED
-    if not path.is_file():
+    if not path.is_file() or not ((run.folder / FIGURES).is_file() or checkpoint.can_resume(run.folder)):
         return
     earlier, now = read_json(path), asdict(run.asked)
     for key, value in now.items():
