@@ -195,6 +195,7 @@ def plan(args: argparse.Namespace) -> list[Run]:
                 asked = Asked(dataset, setting, seed, data, [*args.common, *options], args.exclude_test_images)
                 runs.append(Run(asked, args.runs / dataset / setting / f"seed{seed}", read))
     for run in runs:
+        check_test_images(run)
         check_same(run)
     return runs
 
@@ -211,6 +212,16 @@ def check_options(setting: str, options: Sequence[str]) -> None:
         if getattr(typed, name) != getattr(defaults, name):
             option = "--" + name.replace("_", "-")
             raise DataError(f"--setting {setting}: has {option}, which this program sets; leave it out")
+
+
+def check_test_images(run: Run) -> None:
+    """Raise DataError if --val-split would hold out others than the images that are measured, and train on those."""
+    options = train_ssd.parse_args(run.argv)
+    if options.val_split is not None and open_folder(options.dataset_type, run.data).listing("test") is None:
+        raise DataError(
+            f"{run.data}: has no list of test images, of which --val-split={options.val_split:g} would leave some to "
+            "train on; leave --val-split out, or write a list"
+        )
 
 
 def check_same(run: Run) -> None:

@@ -131,6 +131,13 @@ def test_what_cannot_be_run_is_refused_before_training(options, fragments, train
     assert not (trained / "small" / "fast").exists()
 
 
+def test_training_on_the_images_that_are_measured_is_refused(data, tmp_path, script):
+    shutil.copytree(data, tmp_path / "listless")
+    shutil.rmtree(tmp_path / "listless" / "ImageSets")
+    argv = f"--runs={tmp_path}", "--data", f"one={tmp_path / 'listless'}", "--setting", "held=--val-split=0.5"
+    assert_refused(script(accuracy.main, *argv), "listless", "no list of test images", "leave --val-split out")
+
+
 def test_excluded_images_are_trained_on_no_more(data, tmp_path):
     leaking = open_splits("voc", [data])
     assert set(leaking.validation.ids) < set(leaking.train.ids)
