@@ -67,7 +67,7 @@ AUDIT, PRIORS = "audit.json", "priors.json"
 #: Defaults that belong together; options typed besides have their own say.
 RECIPES: Mapping[str, Mapping[str, Any]] = {
     "default": {},
-    "upstream": {"priors": UPSTREAM, "augmentation": "ssd", "ema": False},
+    "upstream": {"priors": UPSTREAM, "augmentation": "ssd"},
 }
 
 LOG_LEVELS = ("debug", "info", "warning", "error", "critical")
@@ -191,7 +191,7 @@ def add_optimisation_options(parser: argparse.ArgumentParser) -> None:
         "--recipe",
         type=cli.one_of("recipe", tuple(RECIPES)),
         default="default",
-        help="upstream: its priors and augmentation, no average of weights; options given besides have their own say",
+        help="upstream: its priors and augmentation; options given besides have their own say",
     )
     rates.add_argument(
         "--optimizer", type=cli.one_of("optimizer", optim.OPTIMIZERS), default="sgd", help=", ".join(optim.OPTIMIZERS)
@@ -242,12 +242,7 @@ def add_optimisation_options(parser: argparse.ArgumentParser) -> None:
     )
     rates.add_argument("--clip-grad", type=cli.number(float, 0, above=True), help="largest norm of all gradients")
     rates.add_argument("--accumulate", type=cli.count, default=1, help="batches that make one step")
-    rates.add_argument(
-        "--ema",
-        action=argparse.BooleanOptionalAction,
-        default=True,
-        help="validate and save an exponential average of the weights",
-    )
+    rates.add_argument("--ema", action="store_true", help="validate and save an exponential average of the weights")
 
 
 def add_run_options(parser: argparse.ArgumentParser) -> None:

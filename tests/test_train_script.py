@@ -276,17 +276,19 @@ def test_priors_reach_the_net_and_are_written_down(reached, script, voc_root, tm
 
 
 def test_a_recipe_is_defaults_that_belong_together(reached):
+    def steps(seen) -> list[str]:
+        return [type(step).__name__ for step in seen.train_loader.dataset.transform.geometry]
+
+    published = MODELS["mb1-ssd-lite"].config_at(96)
     seen = reached("--recipe=upstream")
-    assert seen.net.config == MODELS["mb1-ssd-lite"].config_at(96)
-    assert seen.train_loader.dataset.transform.photometry is not None
-    assert seen.step_trainer.average is None
-    seen = reached("--recipe=upstream", "--augmentation=none", "--ema")
-    assert seen.train_loader.dataset.transform.geometry == ()
-    assert seen.step_trainer.average is not None
+    assert seen.net.config == published
+    assert steps(seen) == ["Expand", "RandomSampleCrop", "RandomMirror"]
+    seen = reached("--recipe=upstream", "--augmentation=none")
+    assert seen.net.config == published
+    assert steps(seen) == [], "what is typed counts"
     seen = reached()
-    assert [type(step).__name__ for step in seen.train_loader.dataset.transform.geometry][:1] == ["RandomSampleCrop"]
-    assert seen.step_trainer.average is not None
-    assert reached("--no-ema").step_trainer.average is None
+    assert seen.net.config != published
+    assert steps(seen) == ["RandomSampleCrop", "RandomMirror"]
 
 
 def test_recall_of_fitted_priors_is_said(script, voc_root, tmp_path):

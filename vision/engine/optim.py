@@ -67,7 +67,7 @@ class OptimOptions:
     freeze_base_net: bool = False
     freeze_net: bool = False
     clip_grad: float | None = None
-    ema: bool = True
+    ema: bool = False
     auto_lr: int | None = None
 
     def scaled_to(self, images_per_step: int) -> OptimOptions:

@@ -1,0 +1,101 @@
+#!/usr/bin/env python3
+"""Size and speed of the nets side by side: parameters, priors, a training step, and the exported file in onnxruntime.
+
+python3 benchmarks/nets.py --nets mb1-ssd mb1-ssd-fpnlite --resolution=300
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from benchmarks.train_step import seconds_per_call, step_seconds  # noqa: E402
+from vision import cli  # noqa: E402
+from vision.deploy import export  # noqa: E402
+from vision.deploy.session import INPUT  # noqa: E402
+from vision.ssd.models import DEFAULT_NET, MODELS, NET_NAMES  # noqa: E402
+
+#: Rounds in which all nets take turns, so that a busy moment of the machine does not hit one of them.
+ROUNDS = 5
+
+BATCH_SIZE, NUM_CLASSES, RUNS = 4, 4, 10
+
+
+class Cost(NamedTuple):
+    """What a net costs; seconds are the least of the rounds, bytes those of the ONNX file."""
+
+    parameters: int
+    priors: int
+    bytes: int
+    step: float
+    latency: dict[int, float]
+
+
+def onnx_latency(path: Path, threads: int) -> float:
+    """Seconds that onnxruntime takes for an image on so many threads."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    shape = session.get_inputs()[0].shape
+    image = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+    return seconds_per_call(lambda: session.run(None, {INPUT: image}), RUNS)
+
+
+def measure(names: list[str], resolution: int, threads: list[int]) -> dict[str, Cost]:
+    """Export each net and time it, in rounds."""
+    facts, times = {}, {name: [] for name in names}
+    with tempfile.TemporaryDirectory() as folder:
+        for name in names:
+            net = MODELS[name].build(NUM_CLASSES, config=MODELS[name].config_at(resolution)).eval()
+            net.class_names = tuple(f"class {index}" for index in range(NUM_CLASSES))
+            path = Path(folder) / f"{name}.onnx"
+            export.write(net, path)
+            facts[name] = (sum(p.numel() for p in net.parameters()), len(net.priors), path.stat().st_size)
+        for _ in cli.progress(range(ROUNDS), "Rounds", ROUNDS):
+            for name in names:
+                path = Path(folder) / f"{name}.onnx"
+                step = step_seconds(name, resolution, BATCH_SIZE, torch.channels_last)
+                times[name].append((step, *(onnx_latency(path, count) for count in threads)))
+    least = {name: np.min(rounds, axis=0).tolist() for name, rounds in times.items()}
+    return {
+        name: Cost(*facts[name], least[name][0], dict(zip(threads, least[name][1:], strict=True))) for name in names
+    }
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Print the table; times are also given relative to the first net."""
+    parser = cli.Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--nets", nargs="+", type=cli.net_name, default=[DEFAULT_NET, *NET_NAMES[1:]])
+    parser.add_argument("--resolution", type=cli.count, default=300)
+    parser.add_argument("--threads", nargs="+", type=cli.count, default=[1, 2], help="of onnxruntime")
+    args = parser.parse_args(argv)
+    names = [MODELS[name].name for name in args.nets]
+    costs = measure(names, args.resolution, args.threads)
+    first = costs[names[0]]
+    heads = [f"ONNX, {count} threads" if count > 1 else "ONNX, 1 thread" for count in args.threads]
+    print("| net | parameters | priors | ONNX file | training step | " + " | ".join(heads) + " |")
+    print("|---" * (5 + len(heads)) + "|")
+    for name, cost in costs.items():
+        latencies = [
+            f"{1000 * cost.latency[count]:.1f} ms ({cost.latency[count] / first.latency[count]:.2f})"
+            for count in args.threads
+        ]
+        print(
+            f"| {name} | {cost.parameters / 1e6:.2f} M | {cost.priors} | {cost.bytes / 1e6:.1f} MB | "
+            f"{1000 * cost.step:.0f} ms ({cost.step / first.step:.2f}) | {' | '.join(latencies)} |"
+        )
+
+
+if __name__ == "__main__":
+    cli.run(main, sys.argv[1:])
