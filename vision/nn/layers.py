@@ -44,7 +44,7 @@ def conv_norm(
     groups: int = 1,
     activation: type[nn.Module] | None = None,
 ) -> list[nn.Module]:
-    """Make a convolution without bias, padded to keep the map's size but for the stride, batch norm [and activation]."""
+    """Make a convolution without bias, padded by half its kernel, batch norm [and an activation]."""
     return [
         nn.Conv2d(in_channels, out_channels, kernel, stride, kernel // 2, groups=groups, bias=False),
         nn.BatchNorm2d(out_channels, NORM_EPS, NORM_MOMENTUM),

@@ -42,6 +42,7 @@ class SSDConfig:
         iou_threshold: of NMS.
         center_variance: see `vision.boxes.coding`.
         size_variance: see `vision.boxes.coding`.
+        clamps_centers: whether centres of priors beyond the image are moved to its border; sides are cut to it always.
     """
 
     image_size: Size
@@ -51,6 +52,7 @@ class SSDConfig:
     iou_threshold: float = 0.45
     center_variance: float = 0.1
     size_variance: float = 0.2
+    clamps_centers: bool = True
 
     @staticmethod
     def frozen(config: Any) -> SSDConfig | None:
@@ -80,7 +82,9 @@ class SSDConfig:
     @cached_property
     def priors(self) -> Tensor:
         """(P, 4) float32, centre form, relative."""
-        return generate_ssd_priors(self.specs, self.image_size)
+        priors = generate_ssd_priors(self.specs, self.image_size, clamp=self.clamps_centers)
+        priors[:, 2:].clamp_(0, 1)
+        return priors
 
     def resized(self, published: SSDConfig) -> SSDConfig:
         """Make the config for another size, with priors that cover the same shares of the image.
@@ -124,6 +128,7 @@ class SSDConfig:
         """
         levels = tuple(map(level_from_dict, plain["specs"]))
         rest = {key: plain[key] for key in ("iou_threshold", "center_variance", "size_variance")}
+        rest["clamps_centers"] = plain.get("clamps_centers", True)  # older files do not say it
         size, mean = _square_as_number(plain["image_size"]), tuple(plain["image_mean"])
         return SSDConfig(size, mean, _number_or_three(plain["image_std"]), levels, **rest)
 
@@ -187,8 +192,8 @@ class ConfigFamily:
         coco_percents: edges of box sizes that suit objects as various as COCO's, in percent of the shorter side.
         published: where there are published checkpoints; else the priors are those of `coco_percents`.
         base_size: side in pixels of the square that the net was designed for, the default.
-        torchvisions: whether the priors are torchvision's: at every size those of `coco_percents`, with cells that fill
-            the input exactly where `published` does not say otherwise.
+        torchvisions: whether the priors are torchvision's: at every size those of `coco_percents`, with centres that
+            are not clamped, and cells that fill the input exactly where `published` does not say otherwise.
     """
 
     name: str
@@ -254,7 +259,9 @@ class ConfigFamily:
                 zip(zip(columns, rows, strict=True), steps, self.aspect_ratios, strict=True)
             )
         )
-        return SSDConfig(_square_as_number(size), self.image_mean, self.image_std, specs)
+        return SSDConfig(
+            _square_as_number(size), self.image_mean, self.image_std, specs, clamps_centers=not self.torchvisions
+        )
 
 
 def _halve(side: int) -> int:
