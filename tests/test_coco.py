@@ -1,6 +1,7 @@
 """Starting from torchvision's SSDs, which have random weights here, as published ones cannot be fetched in a test."""
 
 import copy
+import functools
 from dataclasses import replace
 
 import cv2
@@ -26,6 +27,7 @@ NETS = tuple(MAKERS)
 BCCD = SHARED / "datasets" / "bccd" / "JPEGImages"
 
 
+@functools.cache
 def random_ssd(net: str) -> nn.Module:
     """Build torchvision's SSD for COCO with random weights and statistics that keep answers moderate."""
     model = torchvision.models.get_model(MAKERS[net], weights=None, weights_backbone=None)
@@ -45,11 +47,6 @@ def random_ssd(net: str) -> nn.Module:
         for module in model.head.regression_head.module_list:
             (module[-1] if isinstance(module, nn.Sequential) else module).weight /= 4
     return model.eval()
-
-
-@pytest.fixture(scope="module")
-def models():
-    return {net: random_ssd(net) for net in NETS}
 
 
 def categories_of(net: str) -> list[str]:
@@ -93,17 +90,17 @@ SOURCES = [
 
 @pytest.mark.parametrize("source", SOURCES)
 @pytest.mark.parametrize("net", NETS)
-def test_every_prior_has_torchvisions_score_and_box(models, net, source):
+def test_every_prior_has_torchvisions_score_and_box(net, source):
     """With torchvision's own classes, in capitals; numbers without a class are left out of its scores."""
     categories = categories_of(net)
     rows = [row for row, name in enumerate(categories) if name != "N/A"]
-    ours = started(models[net], net, ("BACKGROUND", *(categories[row].upper() for row in rows[1:])))
+    ours = started(random_ssd(net), net, ("BACKGROUND", *(categories[row].upper() for row in rows[1:])))
     predictor = MODELS[net].predictor(ours)
     image = image_of(source)
     size = ours.config.width_height
     pixels = torch.from_numpy(cv2.resize(image, size).transpose(2, 0, 1)[None].copy())
     with torch.inference_mode(), evaluating(ours.double()):  # these weights blow roundings of float32 up
-        logits, their_boxes = answers_of(copy.deepcopy(models[net]).double(), pixels.double())
+        logits, their_boxes = answers_of(copy.deepcopy(random_ssd(net)).double(), pixels.double())
         scores, boxes = ours(predictor.transform(image)[None].double())
     assert scores.shape[1] == len(ours.priors) == {"mb3-ssd-lite": 3234, "vgg16-ssd-l2": 8732}[net]
     torch.testing.assert_close(scores, logits[..., rows].softmax(dim=2), rtol=0, atol=1e-4)
@@ -114,8 +111,8 @@ def test_every_prior_has_torchvisions_score_and_box(models, net, source):
 
 
 @pytest.mark.parametrize("net", NETS)
-def test_other_sizes_keep_torchvisions_proportions(models, net):
-    model, config = models[net], MODELS[net].config_at(512)
+def test_other_sizes_keep_torchvisions_proportions(net):
+    model, config = random_ssd(net), MODELS[net].config_at(512)
     maps = [torch.empty(1, 1, level.feature_map_size, level.feature_map_size) for level in config.specs]
     anchors = model.anchor_generator(ImageList(torch.empty(1, 3, 512, 512), [(512, 512)]), maps)[0] / 512
     sizes = anchors[:, 2:] - anchors[:, :2]
@@ -124,8 +121,8 @@ def test_other_sizes_keep_torchvisions_proportions(models, net):
         torch.testing.assert_close(config.priors[:, :2], (anchors[:, :2] + anchors[:, 2:]) / 2, rtol=0, atol=1e-6)
 
 
-def test_classes_of_the_same_names_keep_their_rows_and_others_start_anew(models, caplog):
-    model, net = models["mb3-ssd-lite"], "mb3-ssd-lite"
+def test_classes_of_the_same_names_keep_their_rows_and_others_start_anew(caplog):
+    model, net = random_ssd("mb3-ssd-lite"), "mb3-ssd-lite"
     with caplog.at_level("INFO"):
         ours = started(model, net, ("BACKGROUND", "N/A", "Traffic Light", "gadget"))
     rows = ours.classification_headers[0][-1].weight.reshape(6, 4, -1)
@@ -143,8 +140,8 @@ def test_classes_of_the_same_names_keep_their_rows_and_others_start_anew(models,
     ]
 
 
-def test_other_priors_leave_the_heads_anew(models, caplog):
-    model, row = models["mb3-ssd-lite"], MODELS["mb3-ssd-lite"]
+def test_other_priors_leave_the_heads_anew(caplog):
+    model, row = random_ssd("mb3-ssd-lite"), MODELS["mb3-ssd-lite"]
     config = row.config_at()
     first = config.specs[0]
     fitted = FreePriorLevel(first.feature_map_size, first.shrinkage, first.cell_priors[:4])
@@ -157,12 +154,12 @@ def test_other_priors_leave_the_heads_anew(models, caplog):
     assert caplog.records[-1].getMessage() == "heads know other priors; --priors=upstream keeps them"
 
 
-def test_a_run_starts_from_it_and_its_files_stand_alone(models, script, voc_root, tmp_path, monkeypatch):
+def test_a_run_starts_from_it_and_its_files_stand_alone(script, voc_root, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "models").mkdir()
     path = pretrained.torchvision_path(pretrained.COCO, "mb3-ssd-lite", tmp_path / "models")
     assert path.name == "ssdlite320_mobilenet_v3_large_coco-a79551df.pth"
-    torch.save(models["mb3-ssd-lite"].state_dict(), path)
+    torch.save(random_ssd("mb3-ssd-lite").state_dict(), path)
     small = [word for word in train_argv(voc_root, tmp_path / "m") if not word.startswith(("--net", "--pretrained"))]
     argv = [*small, "--net=mb3-ssd-lite", "--batch-size=3"]
     done = script(train_ssd.main, *argv, "--pretrained-ssd=coco", "--epochs=1")
@@ -189,10 +186,10 @@ def test_a_dry_run_does_not_fetch_it(script, voc_root, tmp_path, monkeypatch, ne
     assert_refused(script(train_ssd.main, *small, f"--net={net}", "--pretrained-ssd=coco", "--dry-run"), fragment)
 
 
-def test_files_that_do_not_fit(models):
+def test_files_that_do_not_fit():
     with pytest.raises(DataError, match="coco.pth: has 71 weights, expected 406 for mb3-ssd-lite; is it another net's"):
-        started(models["vgg16-ssd-l2"], "mb3-ssd-lite", ("BACKGROUND", "a"))
-    weights = models["vgg16-ssd-l2"].state_dict()
+        started(random_ssd("vgg16-ssd-l2"), "mb3-ssd-lite", ("BACKGROUND", "a"))
+    weights = random_ssd("vgg16-ssd-l2").state_dict()
     weights["backbone.features.2.weight"] = torch.zeros(64, 3, 3, 3)
     net = MODELS["vgg16-ssd-l2"].build(2)
     net.class_names = ("BACKGROUND", "a")
