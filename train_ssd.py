@@ -49,7 +49,7 @@ from vision.report.lines import log_dry_run
 from vision.report.records import RunRecorder, write_arguments
 from vision.ssd.config import SSDConfig
 from vision.ssd.data_preprocessing import AUGMENTATIONS, TestTransform, TrainAugmentation
-from vision.ssd.models import DEFAULT_NET
+from vision.ssd.models import DEFAULT_NET, MODELS
 from vision.ssd.prior_choice import UPSTREAM, write_priors
 from vision.ssd.ssd import SSD
 from vision.ssd.weights import digest_of
@@ -110,7 +110,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add_optimisation_options(parser)
     add_run_options(parser)
     preset, _ = parser.parse_known_args(argv)
-    parser.set_defaults(**RECIPES[preset.recipe])
+    parser.set_defaults(resolution=MODELS[preset.net].family.base_size, **RECIPES[preset.recipe])
     if preset.schedule:
         parser.set_defaults(**optim.SCHEDULES[preset.schedule])
     args = parser.parse_args(argv)
@@ -153,22 +153,27 @@ def add_net_options(parser: argparse.ArgumentParser) -> None:
     """Add what decides the net and its starting weights."""
     net = parser.add_argument_group("net")
     cli.add_net_options(net, DEFAULT_NET)
-    cli.add_resolution_option(net, 300)
+    cli.add_resolution_option(net, None, " (default: 300; 320 for mb3-ssd-lite)")
     net.add_argument(
         "--priors",
         type=cli.priors,
         help="auto: fitted to the boxes to train on; upstream: those of published checkpoints; coco: for objects of "
-        "all sizes; or a priors.json (default: those of the run that goes on, else auto)",
+        "all sizes; or a priors.json (default: those of the run that goes on, upstream for "
+        f"--pretrained-ssd={pretrained.COCO}, else auto)",
     )
     net.add_argument("--freeze-base-net", action="store_true", help="the backbone and its batch norm stand still")
     net.add_argument("--freeze-net", action="store_true", help="all but the prediction heads stands still")
     start = parser.add_argument_group("starting weights (--resume over --base-net over --pretrained-ssd)")
     start.add_argument(
-        "--base-net", help="file of backbone weights; imagenet: torchvision's, for " + ", ".join(pretrained.TORCHVISION)
+        "--base-net",
+        help=f"file of backbone weights; {pretrained.IMAGENET}: torchvision's, for "
+        + ", ".join(pretrained.TORCHVISION[pretrained.IMAGENET]),
     )
     start.add_argument(
         "--pretrained-ssd",
-        help="file of a whole SSD, whose heads are dropped; none for scratch (default: the published one)",
+        help=f"file of a whole SSD, whose heads are dropped; {pretrained.COCO}: torchvision's, for "
+        + ", ".join(pretrained.TORCHVISION[pretrained.COCO])
+        + "; none for scratch (default: the published one)",
     )
     start.add_argument(
         "--resume",

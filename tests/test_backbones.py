@@ -6,17 +6,18 @@ import torchvision
 from torch import nn
 
 from vision.nn.mobilenet_v2 import MobileNetV2
+from vision.nn.mobilenet_v3 import mobilenet_v3_large
 from vision.nn.squeezenet import SqueezeNet
 from vision.nn.vgg import vgg16_reduced
 
 
-def torchvision_model(name: str) -> nn.Module:
+def torchvision_model(name: str, **options: bool) -> nn.Module:
     """Build torchvision's classifier with random weights and statistics below `features`; the rest has no numbers.
 
     Made on the meta device, as the unused classifier of VGG alone takes half a gigabyte.
     """
     with torch.device("meta"):
-        model = torchvision.models.get_model(name, weights=None)
+        model = torchvision.models.get_model(name, weights=None, **options)
     model.features.to_empty(device="cpu")
     generator = torch.Generator().manual_seed(3)
     for key, value in model.features.state_dict().items():
@@ -33,6 +34,7 @@ def torchvision_model(name: str) -> nn.Module:
     ("name", "ours", "size"),
     [
         ("mobilenet_v2", lambda: MobileNetV2().features, (96, 129)),
+        ("mobilenet_v3_large", mobilenet_v3_large, (96, 129)),
         # Ours rounds down when it pools, torchvision's up; with these sides there is nothing to round.
         ("squeezenet1_1", lambda: SqueezeNet().features, (63, 127)),
         # Up to the last pooling, which ours does without halving; the sides of the third one are even here.
@@ -40,7 +42,8 @@ def torchvision_model(name: str) -> nn.Module:
     ],
 )
 def test_every_feature_map_is_torchvisions(name, ours, size):
-    theirs = torchvision_model(name).features.double()
+    options = {"reduced_tail": True} if name == "mobilenet_v3_large" else {}
+    theirs = torchvision_model(name, **options).features.double()
     ours = ours().double().eval()
     values = theirs[: len(ours)].state_dict().values()
     ours.load_state_dict(dict(zip(ours.state_dict(), values, strict=True)))

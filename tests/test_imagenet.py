@@ -21,7 +21,16 @@ from vision.ssd.models import MODELS, describe_weights
 from vision.ssd.weights import read_weights
 from vision.structures import DataError
 
-CLASSIFIERS = {"mb2-ssd-lite": "mobilenet_v2", "sq-ssd-lite": "squeezenet1_1", "vgg16-ssd": "vgg16"}
+CLASSIFIERS = {
+    "mb2-ssd-lite": "mobilenet_v2",
+    "mb3-ssd-lite": "mobilenet_v3_large",
+    "sq-ssd-lite": "squeezenet1_1",
+    "vgg16-ssd": "vgg16",
+}
+
+
+def imagenet_path(net: str, folder: Path) -> Path:
+    return pretrained.torchvision_path(pretrained.IMAGENET, net, folder)
 
 
 def state_of(model: torch.nn.Module) -> dict:
@@ -39,7 +48,7 @@ def written_models(tmp_path_factory):
     folder.mkdir()
     models = {net: torchvision_model(name) for net, name in CLASSIFIERS.items()}
     for net, model in models.items():
-        torch.save(state_of(model), pretrained.imagenet_path(net, folder))
+        torch.save(state_of(model), imagenet_path(net, folder))
     return folder, models
 
 
@@ -52,21 +61,26 @@ def models_folder(written_models, monkeypatch):
 
 
 def test_files_are_named_as_ever():
-    assert {net: pretrained.imagenet_path(net, Path("models")).as_posix() for net in pretrained.TORCHVISION} == {
+    assert {
+        net: imagenet_path(net, Path("models")).as_posix() for net in pretrained.TORCHVISION[pretrained.IMAGENET]
+    } == {
         "mb2-ssd-lite": "models/mobilenet_v2-7ebf99e0.pth",
+        "mb3-ssd-lite": "models/mobilenet_v3_large-5c1a4163.pth",
         "sq-ssd-lite": "models/squeezenet1_1-b8a52dc0.pth",
         "vgg16-ssd": "models/vgg16-397923af.pth",
+        "vgg16-ssd-l2": "models/vgg16-397923af.pth",
     }
 
 
 @pytest.mark.parametrize(
-    ("name", "modules", "side"), [("mb2-ssd-lite", 19, 96), ("sq-ssd-lite", 13, 127), ("vgg16-ssd", 30, 64)]
+    ("name", "modules", "side"),
+    [("mb2-ssd-lite", 19, 96), ("mb3-ssd-lite", 13, 96), ("sq-ssd-lite", 13, 127), ("vgg16-ssd", 30, 64)],
 )
 def test_a_net_sees_what_torchvisions_sees_borders_included(written_models, name, modules, side):
     """Each with its own normalisation of the same pixels; sides as in test_backbones."""
     folder, models = written_models
     net = MODELS[name].build(2)
-    pretrained.initialise(net, pretrained.StartingFiles(imagenet=pretrained.imagenet_path(name, folder)))
+    pretrained.initialise(net, pretrained.StartingFiles(imagenet=imagenet_path(name, folder)))
     images = torch.randint(0, 256, (1, 3, side, side), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
     normalised = torchvision.transforms.functional.normalize(images / 255, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
     with torch.inference_mode():
@@ -76,12 +90,19 @@ def test_a_net_sees_what_torchvisions_sees_borders_included(written_models, name
     assert theirs.std() > 1e-3
 
 
-@pytest.mark.parametrize(("name", "left"), [("mb2-ssd-lite", 0), ("sq-ssd-lite", 0), ("vgg16-ssd", 4)])
-def test_what_matched_and_what_did_not_is_said_in_three_lines(written_models, caplog, name, left):
+@pytest.mark.parametrize(
+    ("name", "left", "unused"),
+    [
+        ("mb2-ssd-lite", 0, "2 of classifier"),
+        ("mb3-ssd-lite", 48, "4 of classifier, 48 of features"),  # the projection of module 13 and all that follows
+        ("sq-ssd-lite", 0, "2 of classifier"),
+        ("vgg16-ssd", 4, "6 of classifier"),
+    ],
+)
+def test_what_matched_and_what_did_not_is_said_in_three_lines(written_models, caplog, name, left, unused):
     net = MODELS[name].build(2, config=MODELS[name].config_at(300))
-    folder, models = written_models
-    path = pretrained.imagenet_path(name, folder)
-    classifier = sum(key.startswith("classifier") for key in models[name].state_dict())
+    folder, _ = written_models
+    path = imagenet_path(name, folder)
     with caplog.at_level("INFO"):
         pretrained.initialise(net, pretrained.StartingFiles(imagenet=path))
     counts = Counter(key.partition(".")[0] for key in net.state_dict() if not key.endswith("tracked"))
@@ -91,7 +112,7 @@ def test_what_matched_and_what_did_not_is_said_in_three_lines(written_models, ca
     assert [record.getMessage() for record in caplog.records] == [
         f"Init from {path}, with torchvision's normalisation: {matched} of {matched + sum(counts.values())} weights",
         f"not in the file or of its classes, start anew: {anew}",
-        f"not used of the file: {classifier} of classifier",
+        f"not used of the file: {unused}",
     ]
 
 
@@ -141,23 +162,25 @@ def test_nets_that_torchvision_lacks(script, voc_root, tmp_path):
     assert done.code == 2
     argv = [word for word in train_argv(voc_root, tmp_path / "m") if not word.startswith("--pretrained")]
     done = script(train_ssd.main, *argv, "--base-net=imagenet")
-    assert_refused(done, "torchvision has no backbone of mb1-ssd-lite; use --net=mb2-ssd-lite or sq-ssd-lite")
+    assert_refused(done, "torchvision has no backbone of mb1-ssd-lite; use --net=mb2-ssd-lite or mb3-ssd-lite")
 
 
 @pytest.mark.parametrize("fits", [True, False])
 def test_downloads_are_checked_by_the_hash_in_their_name(models_folder, tmp_path, monkeypatch, fits):
-    content = pretrained.imagenet_path("sq-ssd-lite", models_folder).read_bytes()
+    content = imagenet_path("sq-ssd-lite", models_folder).read_bytes()
     digest = hashlib.sha256(content).hexdigest()[:8] if fits else "00000000"
     source = tmp_path / f"squeezenet1_1-{digest}.pth"
     source.write_bytes(content)
-    monkeypatch.setattr(pretrained, "torchvision_weights", lambda net: SimpleNamespace(url=source.as_uri()))
+    monkeypatch.setattr(pretrained, "torchvision_weights", lambda start, net: SimpleNamespace(url=source.as_uri()))
     folder = tmp_path / "models"
     if fits:
-        path = pretrained.fetch_imagenet("sq-ssd-lite", folder, lambda items, what, total: items)
+        path = pretrained.fetch_torchvision(
+            pretrained.IMAGENET, "sq-ssd-lite", folder, lambda items, what, total: items
+        )
         assert path.read_bytes() == content
     else:
         with pytest.raises(DataError, match="what came is not the published file"):
-            pretrained.fetch_imagenet("sq-ssd-lite", folder, lambda items, what, total: items)
+            pretrained.fetch_torchvision(pretrained.IMAGENET, "sq-ssd-lite", folder, lambda items, what, total: items)
         assert not list(folder.glob("*"))
 
 

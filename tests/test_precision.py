@@ -43,7 +43,7 @@ def net_and_images(name: str, size: int) -> tuple[nn.Module, torch.Tensor]:
 
 def sizes_of(name: str) -> list[int]:
     """The sizes of the test that a net can take."""
-    return [size for size in SIZES if name != "vgg16-ssd" or size >= 268]
+    return [size for size in SIZES if size >= MODELS[name].family.minimum_side]
 
 
 def keep_in_float32(module: nn.Module) -> None:
@@ -94,7 +94,7 @@ class Convolutions(TorchDispatchMode):
 @pytest.mark.parametrize("name", NET_NAMES)
 def test_kernels_larger_than_their_map_compute_in_float32_and_all_others_in_16_bits(name):
     net, images = net_and_images(name, sizes_of(name)[0])
-    if name == "vgg16-ssd":
+    if name.startswith("vgg16"):
         for module in net.base_net[:-5]:  # large maps, slow where 16 bits are emulated
             keep_in_float32(module)
     with Convolutions() as convolutions:

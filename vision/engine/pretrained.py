@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import logging
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from vision.ssd.config import SSDConfig
-from vision.ssd.models import PUBLISHED_MB1, describe_weights, identify, identify_base_net
+from vision.ssd.models import PUBLISHED_MB1, describe_weights, identify, identify_base_net, spec_of
 from vision.ssd.ssd import HEADS, SSD
 from vision.ssd.weights import read_weights
 from vision.structures import DataError
@@ -46,13 +47,27 @@ PUBLISHED = {
     )
 }
 
-#: `--base-net=imagenet`: torchvision's classifiers, by net.
+#: torchvision's classifiers and its whole SSDs: the options that name them, and by net their weights.
 IMAGENET = "imagenet"
+COCO = "coco"
+OPTIONS = {IMAGENET: "--base-net", COCO: "--pretrained-ssd"}
 TORCHVISION = {
-    "mb2-ssd-lite": "MobileNet_V2_Weights.IMAGENET1K_V2",
-    "sq-ssd-lite": "SqueezeNet1_1_Weights.IMAGENET1K_V1",
-    "vgg16-ssd": "VGG16_Weights.IMAGENET1K_V1",
+    IMAGENET: {
+        "mb2-ssd-lite": "MobileNet_V2_Weights.IMAGENET1K_V2",
+        "mb2-ssd-fpnlite": "MobileNet_V2_Weights.IMAGENET1K_V2",
+        "mb3-ssd-lite": "MobileNet_V3_Large_Weights.IMAGENET1K_V2",
+        "sq-ssd-lite": "SqueezeNet1_1_Weights.IMAGENET1K_V1",
+        "vgg16-ssd": "VGG16_Weights.IMAGENET1K_V1",
+        "vgg16-ssd-l2": "VGG16_Weights.IMAGENET1K_V1",
+    },
+    COCO: {
+        "mb3-ssd-lite": "SSDLite320_MobileNet_V3_Large_Weights.COCO_V1",
+        "vgg16-ssd-l2": "SSD300_VGG16_Weights.COCO_V1",
+    },
 }
+
+#: Backbones that end with fewer channels than torchvision's classifier: the first weight that no longer fits.
+NARROWER_FROM = {"mb3-ssd-lite": "13.conv.7.weight"}
 
 WAYS_OUT = (
     "ways out: put the file there yourself, or start from scratch with --pretrained-ssd=none, "
@@ -72,10 +87,11 @@ def fetch(path: Path, progress: ProgressBar) -> None:
     _download(published.url, path, published.sha256, published.size, progress)
 
 
-def fetch_imagenet(net: str, folder: Path, progress: ProgressBar) -> Path:
-    """Download torchvision's weights for a net's backbone, unless they are there.
+def fetch_torchvision(start: str, net: str, folder: Path, progress: ProgressBar) -> Path:
+    """Download torchvision's weights for a net, unless they are there.
 
     Args:
+        start: `IMAGENET` for its backbone, `COCO` for all of it.
         net: canonical name.
         folder: where they are kept.
         progress: shows parts of the file going by.
@@ -83,36 +99,37 @@ def fetch_imagenet(net: str, folder: Path, progress: ProgressBar) -> Path:
     Raises:
         DataError: torchvision has none, or they cannot be had.
     """
-    path = imagenet_path(net, folder)
+    path = torchvision_path(start, net, folder)
     if not path.is_file():
         # The hash in the name is the beginning of the file's sha256.
-        _download(torchvision_weights(net).url, path, path.stem.rpartition("-")[2], None, progress)
+        _download(torchvision_weights(start, net).url, path, path.stem.rpartition("-")[2], None, progress)
     return path
 
 
-def imagenet_path(net: str, folder: Path) -> Path:
-    """Path of the file of torchvision's weights for a net's backbone.
+def torchvision_path(start: str, net: str, folder: Path) -> Path:
+    """Path of the file of torchvision's weights for a net; arguments as above.
 
     Raises:
         DataError: torchvision has none.
     """
-    return folder / torchvision_weights(net).url.rpartition("/")[2]
+    return folder / torchvision_weights(start, net).url.rpartition("/")[2]
 
 
-def torchvision_weights(net: str) -> WeightsEnum:
-    """Look up torchvision's entry of a net's backbone: `url` of its weights, `transforms` they were trained with.
+def torchvision_weights(start: str, net: str) -> WeightsEnum:
+    """Look up torchvision's entry: `url` of its weights, `transforms` of its images, `meta` with its classes.
 
     Raises:
         DataError: torchvision has none.
     """
-    if net not in TORCHVISION:
+    if net not in TORCHVISION[start]:
+        part = "backbone" if start == IMAGENET else "SSD"
         raise DataError(
-            f"--base-net={IMAGENET}: torchvision has no backbone of {net}; use --net={' or '.join(TORCHVISION)}, or "
-            "name a file of weights"
+            f"{OPTIONS[start]}={start}: torchvision has no {part} of {net}; use --net="
+            f"{' or '.join(TORCHVISION[start])}, or name a file of weights"
         )
     from torchvision.models import get_weight  # takes a second or two, which not every command has to wait for
 
-    return get_weight(TORCHVISION[net])
+    return get_weight(TORCHVISION[start][net])
 
 
 def _download(
@@ -145,11 +162,13 @@ class StartingFiles(NamedTuple):
 
     Attributes:
         imagenet: one of torchvision's classifiers.
+        coco: one of torchvision's SSDs.
         base_net: a backbone with our keys.
         pretrained_ssd: a whole SSD, whose heads are dropped.
     """
 
     imagenet: Path | None = None
+    coco: Path | None = None
     base_net: str | None = None
     pretrained_ssd: str | None = None
 
@@ -166,9 +185,11 @@ def initialise(net: SSD, files: StartingFiles) -> None:
     Raises:
         DataError: a file cannot be read, or is of another net.
     """
-    imagenet, base_net, pretrained_ssd = files
+    imagenet, coco, base_net, pretrained_ssd = files
     if imagenet is not None:
         take_imagenet(net, read_weights(imagenet), imagenet)
+    elif coco is not None:
+        take_coco(net, read_weights(coco), coco)
     elif base_net is not None:
         weights = read_weights(base_net)
         try:
@@ -176,7 +197,7 @@ def initialise(net: SSD, files: StartingFiles) -> None:
         except DataError as err:
             raise DataError(_of_another_net(base_net, weights, net) or str(err)) from err
         own = _trained(net.base_net.state_dict())
-        _report(f"base net {base_net}", net, {f"base_net.{key}" for key in own}, _trained(weights) - own)
+        _report(f"base net {base_net}", net, {f"base_net.{key}" for key in own}, _trained(weights).keys() - own.keys())
     elif pretrained_ssd is not None:
         weights = read_weights(pretrained_ssd)
         description = describe_weights(weights, pretrained_ssd)
@@ -184,10 +205,10 @@ def initialise(net: SSD, files: StartingFiles) -> None:
         net.init_from_pretrained_ssd(pretrained_ssd, weights)
         take_normalisation(net, description)
         heads = {key for key in _trained(weights) if key.startswith(HEADS)}
-        _report(f"pretrained ssd {pretrained_ssd}", net, _trained(weights) - heads, heads)
+        _report(f"pretrained ssd {pretrained_ssd}", net, _trained(weights).keys() - heads, heads)
     else:
         net.init()
-        better = f"--base-net={IMAGENET}" if net.architecture.get("net") in TORCHVISION else "--base-net=FILE"
+        better = f"--base-net={IMAGENET}" if net.architecture.get("net") in TORCHVISION[IMAGENET] else "--base-net=FILE"
         logger.warning(
             "STARTING FROM RANDOM WEIGHTS: that takes thousands of images and many epochs; %s starts from a backbone "
             "that has seen a million images, --pretrained-ssd=FILE from a whole detector",
@@ -209,7 +230,7 @@ def take_imagenet(net: SSD, weights: dict, source: Path) -> None:
     normalisation of torchvision: its first layer and its zero padding then see the same numbers as there.
 
     Args:
-        net: of `TORCHVISION`.
+        net: of `TORCHVISION[IMAGENET]`.
         weights: as torchvision publishes them; what is not below `features` is passed over.
         source: of them, for messages.
 
@@ -217,38 +238,92 @@ def take_imagenet(net: SSD, weights: dict, source: Path) -> None:
         DataError: the layers differ.
     """
     net.init()
-    own = {key: value for key, value in net.base_net.state_dict().items() if not key.endswith("num_batches_tracked")}
-    theirs = {
-        key: value
-        for key, value in weights.items()
-        if key.startswith("features.") and not key.endswith("num_batches_tracked")
-    }
-    pairs = list(zip(own.items(), theirs.items(), strict=False))
-    for (key, value), (their_key, their_value) in pairs:
+    name = net.architecture["net"]
+    own = _trained(net.base_net.state_dict())
+    theirs = _trained({key: value for key, value in weights.items() if key.startswith("features.")})
+    most = len(own)
+    if name in NARROWER_FROM:
+        own = dict(itertools.takewhile(lambda item: item[0] != NARROWER_FROM[name], own.items()))
+    pairs = _paired(own, theirs, name, source)
+    if len(theirs) > most or not pairs:
+        raise DataError(f"{source}: has {len(theirs)} weights below `features`, expected at most {most}")
+    for key, value in pairs.items():
+        own[key].copy_(value)
+    # torchvision subtracts from pixels / 255.
+    preset = torchvision_weights(IMAGENET, name).transforms()
+    mean, std = (tuple(255 * value for value in values) for values in (preset.mean, preset.std))
+    net.config = replace(net.config, image_mean=mean, image_std=std)
+    unused = _trained(weights).keys() - list(theirs)[: len(pairs)]
+    _report(f"{source}, with torchvision's normalisation", net, {f"base_net.{key}" for key in pairs}, unused)
+
+
+def take_coco(net: SSD, weights: dict, source: Path) -> None:
+    """Fill a net from torchvision's SSD of the same layers, priors and normalisation.
+
+    Of the layers that give each class its score, only the rows of classes of the same names are taken, whether these
+    are in capitals or not. With other priors the heads start anew.
+
+    Args:
+        net: of `TORCHVISION[COCO]`, with its class names.
+        weights: as torchvision publishes them.
+        source: of them, for messages.
+
+    Raises:
+        DataError: the layers differ.
+    """
+    name = net.architecture["net"]
+    # Numbers that COCO left without a class are N/A there.
+    categories = ["" if word == "N/A" else word for word in torchvision_weights(COCO, name).meta["categories"]]
+    published = spec_of(name).config_at(net.config.image_size)
+    with torch.device("meta"):
+        like = spec_of(name).build(len(categories), config=published)
+    own = _trained(like.state_dict())
+    # The same layers in the same order, but for the add-on, which comes first there.
+    theirs = dict(sorted(_trained(weights).items(), key=lambda item: item[0] == "backbone.scale_weight"))
+    if len(theirs) != len(own):
+        raise DataError(
+            f"{source}: has {len(theirs)} weights, expected {len(own)} for {name}; is it another net's file?"
+        )
+    spelt = {own_name.casefold(): own_name for own_name in net.class_names}
+    names = [net.class_names[0], *(spelt.get(category.casefold(), category) for category in categories[1:])]
+    pairs = _paired(own, theirs, name, source)
+    if is_same := net.config.specs == published.specs:
+        anew = set(_keys_of_last_layers(net))
+    else:
+        anew = {key for key in own if key.startswith(HEADS)}
+        pairs = {key: value for key, value in pairs.items() if key not in anew}
+    kept = take_classes(net, pairs, names)
+    unused = {their_key for key, their_key in zip(own, theirs, strict=True) if key in anew}
+    _report(str(source), net, own.keys() - anew, unused)
+    if is_same:
+        logger.info("of these, the rows of classes of the same names are kept: %s", ", ".join(kept) or "none")
+    else:
+        logger.info("heads know other priors; --priors=upstream keeps them")
+
+
+def _paired(own: dict, theirs: dict, net: str, source: Path) -> dict:
+    """Pair weights of the same layers by their order; returns theirs by our names.
+
+    Raises:
+        DataError: shapes differ.
+    """
+    for (key, value), (their_key, their_value) in zip(own.items(), theirs.items(), strict=False):
         if value.shape != their_value.shape:
             raise DataError(
                 f"{source}: {their_key} is {tuple(their_value.shape)}, expected {tuple(value.shape)} for {key} of "
-                f"{net.architecture['net']}; is it another net's file?"
+                f"{net}; is it another net's file?"
             )
-        value.copy_(their_value)
-    if len(theirs) > len(own) or not pairs:
-        raise DataError(f"{source}: has {len(theirs)} weights below `features`, expected at most {len(own)}")
-    # torchvision subtracts from pixels / 255.
-    preset = torchvision_weights(net.architecture["net"]).transforms()
-    mean, std = (tuple(255 * value for value in values) for values in (preset.mean, preset.std))
-    net.config = replace(net.config, image_mean=mean, image_std=std)
-    matched = {f"base_net.{key}" for (key, _), _ in pairs}
-    _report(f"{source}, with torchvision's normalisation", net, matched, _trained(weights) - theirs.keys())
+    return dict(zip(own, theirs.values(), strict=False))
 
 
-def _trained(names: Iterable[str]) -> set[str]:
+def _trained(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Leave out the counters of batches, which no net needs and not every file has."""
-    return {name for name in names if not name.endswith("num_batches_tracked")}
+    return {name: value for name, value in weights.items() if not name.endswith("num_batches_tracked")}
 
 
 def _report(source: str, net: SSD, matched: set[str], unused: set[str]) -> None:
     """Say in three lines what came from a file, what starts anew, and what of the file is not used."""
-    own = _trained(net.state_dict())
+    own = _trained(net.state_dict()).keys()
     logger.info("Init from %s: %d of %d weights", source, len(matched), len(own))
     logger.info("not in the file or of its classes, start anew: %s", _by_part(own - matched))
     logger.info("not used of the file: %s", _by_part(unused))

@@ -13,7 +13,7 @@ from vision.boxes.priors import Size, as_width_height
 from vision.engine import pretrained
 from vision.ssd.config import SSDConfig
 from vision.ssd.models import DEFAULT_NET, MODELS, NET_NAMES
-from vision.ssd.prior_choice import AUTO, config_with_priors, with_fitted_priors
+from vision.ssd.prior_choice import AUTO, UPSTREAM, config_with_priors, with_fitted_priors
 from vision.ssd.ssd import SSD
 from vision.structures import DataError
 from vision.utils.progress import ProgressBar, no_progress
@@ -34,9 +34,10 @@ class NetOptions:
         size: of its input in pixels, one number or (width, height).
         width_mult: of MobileNetV2; None for 1.
         base_net: file of backbone weights, or `pretrained.IMAGENET`.
-        pretrained_ssd: file of a whole SSD, "none" for scratch; None for the published one where there is one.
+        pretrained_ssd: file of a whole SSD, `pretrained.COCO`, "none" for scratch; None for the published one where
+            there is one.
         priors: one of `vision.ssd.prior_choice.PRIOR_CHOICES` or a file; None for those of the run that goes on, and
-            `AUTO` where none does.
+            `AUTO` where none does (`UPSTREAM` for `pretrained.COCO`, whose heads know these).
     """
 
     name: str = DEFAULT_NET
@@ -46,6 +47,11 @@ class NetOptions:
     pretrained_ssd: str | None = None
     priors: str | None = None
 
+    @property
+    def prior_choice(self) -> str:
+        """Priors of a run that begins."""
+        return self.priors or (UPSTREAM if self.pretrained_ssd == pretrained.COCO else AUTO)
+
     def config(self) -> SSDConfig:
         """Normalisation, and priors that do not depend on the data.
 
@@ -53,7 +59,7 @@ class NetOptions:
             DataError: the file of priors cannot be read, or is of another net.
             ValueError: the size is too small for the net.
         """
-        return config_with_priors(MODELS[self.name], self.size, self.priors or AUTO)
+        return config_with_priors(MODELS[self.name], self.size, self.prior_choice)
 
     def fitted_config(self, config: SSDConfig, sides: np.ndarray, labels: np.ndarray) -> SSDConfig:
         """Fit the priors to boxes to train on, where that is asked for.
@@ -63,7 +69,7 @@ class NetOptions:
             sides: (N, 2) of the boxes in pixels at the network's size.
             labels: (N,).
         """
-        if self.priors not in (None, AUTO):
+        if self.prior_choice != AUTO:
             return config
         return with_fitted_priors(MODELS[self.name], config, sides, labels)
 
@@ -101,7 +107,7 @@ def better_for_small_objects(options: NetOptions, config: SSDConfig, sides: np.n
     ways = " or ".join([*finer, f"--resolution={2 * width}x{2 * height}"])
     return (
         f"{share:.0%} of the boxes are smaller than {CELLS_OF_A_SMALL_OBJECT:g} of the finest cells of {options.name} "
-        f"at {width}x{height} ({cell.min()} pixels): {ways} will find more of them"
+        f"at {width}x{height} ({cell.min():g} pixels): {ways} will find more of them"
     )
 
 
@@ -119,23 +125,34 @@ def find_starting_files(
         DataError: a file is missing and cannot be had.
     """
     if options.base_net == pretrained.IMAGENET:
-        name, folder = MODELS[options.name].name, Path("models")
-        path = pretrained.imagenet_path(name, folder)
-        if not downloads and not path.is_file():
-            raise DataError(
-                f"{path}: missing, training would download it; a dry run needs the file, or --base-net left out"
-            )
-        return pretrained.StartingFiles(imagenet=pretrained.fetch_imagenet(name, folder, progress_bar))
+        path = _find_torchvision(pretrained.IMAGENET, options, downloads, progress_bar)
+        return pretrained.StartingFiles(imagenet=path)
     if options.base_net is not None:
         return pretrained.StartingFiles(base_net=options.base_net)
+    if options.pretrained_ssd == pretrained.COCO:
+        path = _find_torchvision(pretrained.COCO, options, downloads, progress_bar)
+        return pretrained.StartingFiles(coco=path)
     return pretrained.StartingFiles(pretrained_ssd=_find_pretrained_ssd(options, downloads, progress_bar))
+
+
+def _find_torchvision(start: str, options: NetOptions, downloads: bool, progress_bar: ProgressBar) -> Path:
+    name, folder = MODELS[options.name].name, Path("models")
+    path = pretrained.torchvision_path(start, name, folder)
+    if not downloads and not path.is_file():
+        raise DataError(
+            f"{path}: missing, training would download it; a dry run needs the file, or {pretrained.OPTIONS[start]} "
+            "left out"
+        )
+    return pretrained.fetch_torchvision(start, name, folder, progress_bar)
 
 
 def _find_pretrained_ssd(options: NetOptions, downloads: bool, progress_bar: ProgressBar) -> str | None:
     spec = MODELS[options.name]
     path = spec.published_weights if options.pretrained_ssd is None else options.pretrained_ssd
     if path is None:
-        logger.info("no published checkpoint of %s is known", spec.name)
+        has_coco = spec.name in pretrained.TORCHVISION[pretrained.COCO]
+        hint = f"; --pretrained-ssd={pretrained.COCO} starts from torchvision's" if has_coco else ""
+        logger.info("no published checkpoint of %s is known%s", spec.name, hint)
         return None
     if path.lower() == "none":
         return None

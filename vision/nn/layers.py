@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from torch import nn
+import torch
+from torch import Tensor, nn
+
+#: Of batch norm in MobileNetV3 and its SSD, as torchvision trained them.
+NORM_EPS, NORM_MOMENTUM = 0.001, 0.03
 
 
 def separable_conv(
@@ -29,3 +33,59 @@ def lite_extra(in_channels: int, hidden: int, out_channels: int, stride: int, pa
     return nn.Sequential(
         nn.Conv2d(in_channels, hidden, 1), nn.ReLU(), separable_conv(hidden, out_channels, stride, padding)
     )
+
+
+def conv_norm(
+    in_channels: int,
+    out_channels: int,
+    kernel: int = 1,
+    stride: int = 1,
+    *,
+    groups: int = 1,
+    activation: type[nn.Module] | None = None,
+) -> list[nn.Module]:
+    """Make a convolution without bias, padded by half its kernel, batch norm [and an activation]."""
+    return [
+        nn.Conv2d(in_channels, out_channels, kernel, stride, kernel // 2, groups=groups, bias=False),
+        nn.BatchNorm2d(out_channels, NORM_EPS, NORM_MOMENTUM),
+        *([] if activation is None else [activation()]),
+    ]
+
+
+def norm_extra(in_channels: int, hidden: int, out_channels: int, stride: int, padding: int) -> nn.Sequential:
+    """Make a 1x1, a 3x3 depthwise (padding 1) and a 1x1 convolution, each with batch norm and ReLU6."""
+    return nn.Sequential(
+        *conv_norm(in_channels, hidden, activation=nn.ReLU6),
+        *conv_norm(hidden, hidden, 3, stride, groups=hidden, activation=nn.ReLU6),
+        *conv_norm(hidden, out_channels, activation=nn.ReLU6),
+    )
+
+
+def norm_head(in_channels: int, out_channels: int) -> nn.Sequential:
+    """Make a 3x3 depthwise convolution with batch norm and ReLU6, and a 1x1 convolution with bias."""
+    return nn.Sequential(
+        *conv_norm(in_channels, in_channels, 3, groups=in_channels, activation=nn.ReLU6),
+        nn.Conv2d(in_channels, out_channels, 1),
+    )
+
+
+class L2Norm(nn.Module):
+    """Bring each cell's channels to length 1, then scale each channel (SSD paper, section 3.1; arXiv 1506.04579).
+
+    Args:
+        channels: of the map.
+        scale: that training begins with.
+    """
+
+    def __init__(self, channels: int, scale: float = 20.0) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.full((channels,), scale))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Map (B, channels, H, W) to the same shape."""
+        # The largest becomes 1 first: 16 bits could not hold the squares of VGG's. The length does not depend on it,
+        # so no gradient does, and it is at least 1 but for cells that are 0.
+        peaks = features.detach().abs().amax(dim=1, keepdim=True).clamp_min(1e-4)
+        features = features / peaks
+        lengths = torch.linalg.vector_norm(features, dim=1, keepdim=True).clamp_min(1.0)
+        return features / lengths * self.weight.view(1, -1, 1, 1)

@@ -12,13 +12,14 @@ import torch
 from torch import Tensor, nn
 
 from vision.boxes.priors import Size, as_width_height
-from vision.nn.layers import full_extra, lite_extra, separable_conv
+from vision.nn.layers import L2Norm, full_extra, lite_extra, norm_extra, norm_head, separable_conv
 from vision.nn.mobilenet import MobileNetV1
 from vision.nn.mobilenet_v2 import GROUPS, LAST_CHANNELS, InvertedResidual, MobileNetV2, last_channels
+from vision.nn.mobilenet_v3 import mobilenet_v3_large
 from vision.nn.pyramid import FeaturePyramid, separable_conv_norm
 from vision.nn.squeezenet import SqueezeNet
 from vision.nn.vgg import vgg16_reduced
-from vision.ssd.config import BASE_SIZE, FPNLITE, MOBILENETV1, SQUEEZENET, VGG, ConfigFamily, SSDConfig
+from vision.ssd.config import FPNLITE, MOBILENETV1, SQUEEZENET, SSD300, SSDLITE320, VGG, ConfigFamily, SSDConfig
 from vision.ssd.predictor import Predictor
 from vision.ssd.ssd import HEADS, SSD, GraphPath
 from vision.ssd.weights import description_of
@@ -59,6 +60,10 @@ def _mobilenet_v1(width_mult: float, **options: bool) -> nn.Sequential:
 
 def _mobilenet_v2(width_mult: float, **options: bool) -> nn.Sequential:
     return MobileNetV2(width_mult=width_mult, **options).features
+
+
+def _mobilenet_v3(width_mult: float, **options: bool) -> nn.Sequential:
+    return mobilenet_v3_large()
 
 
 def _squeezenet(width_mult: float, **options: bool) -> nn.Sequential:
@@ -105,21 +110,24 @@ class ModelSpec:
     has_width: bool = False
     published_weights: str | None = None
 
-    def config_at(self, size: Size = BASE_SIZE) -> SSDConfig:
+    def config_at(self, size: Size | None = None) -> SSDConfig:
         """Make the config for an input size, one number or (width, height), with the published priors.
+
+        Args:
+            size: the family's base size if left out.
 
         Raises:
             ValueError: the size is too small for this net.
         """
         return self._named(self.family.at, size)
 
-    def coco_config_at(self, size: Size = BASE_SIZE) -> SSDConfig:
+    def coco_config_at(self, size: Size | None = None) -> SSDConfig:
         """The same with priors for objects as various as COCO's."""
         return self._named(self.family.with_coco_sizes, size)
 
-    def _named(self, make: Callable[[Size], SSDConfig], size: Size) -> SSDConfig:
+    def _named(self, make: Callable[[Size], SSDConfig], size: Size | None) -> SSDConfig:
         try:
-            return make(size)
+            return make(self.family.base_size if size is None else size)
         except ValueError as err:
             raise ValueError(f"{self.name}: {err}") from err
 
@@ -156,7 +164,7 @@ class ModelSpec:
 
         Args:
             num_classes: with the background.
-            config: from `config_at`; the 300-pixel one if left out.
+            config: from `config_at`; that of the base size if left out.
             width_mult: of MobileNetV2, from 0.35 to 1.4.
             is_test: see `SSD.forward`.
             use_batch_norm: of MobileNetV2's blocks.
@@ -214,6 +222,7 @@ class ModelSpec:
 
 
 _MOBILE_EXTRAS = ((256, 512, 2, 1), (128, 256, 2, 1), (128, 256, 2, 1), (128, 256, 2, 1))
+_VGG_EXTRAS = ((256, 512, 2, 1), (128, 256, 2, 1), (128, 256, 1, 0), (128, 256, 1, 0))
 
 #: Maps at 1/64 and 1/128 after a pyramid's three.
 _PYRAMID_EXTRAS = ((128, 128, 2, 1), (128, 128, 2, 1))
@@ -261,6 +270,19 @@ _ROWS = (
         has_width=True,
     ),
     ModelSpec(
+        name="mb3-ssd-lite",
+        aliases=(),
+        family=SSDLITE320,
+        backbone=_mobilenet_v3,
+        taps=lambda: (GraphPath(13, "conv", 3), 17),
+        tap_channels=lambda width: (672, 480),
+        last_channels=lambda width: 480,
+        extra=norm_extra,
+        extras=((256, 512, 2, 1), (128, 256, 2, 1), (128, 256, 2, 1), (64, 128, 2, 1)),
+        head=norm_head,
+        last_head=norm_head,
+    ),
+    ModelSpec(
         name="sq-ssd-lite",
         aliases=(),
         family=SQUEEZENET,
@@ -282,7 +304,20 @@ _ROWS = (
         tap_channels=lambda width: (512, 1024),
         last_channels=lambda width: 1024,
         extra=full_extra,
-        extras=((256, 512, 2, 1), (128, 256, 2, 1), (128, 256, 1, 0), (128, 256, 1, 0)),
+        extras=_VGG_EXTRAS,
+        head=_conv3_head,
+        last_head=_conv3_head,
+    ),
+    ModelSpec(
+        name="vgg16-ssd-l2",
+        aliases=(),
+        family=SSD300,
+        backbone=_vgg,
+        taps=lambda: ((23, L2Norm(512)), 35),
+        tap_channels=lambda width: (512, 1024),
+        last_channels=lambda width: 1024,
+        extra=full_extra,
+        extras=_VGG_EXTRAS,
         head=_conv3_head,
         last_head=_conv3_head,
     ),

@@ -42,6 +42,7 @@ class SSDConfig:
         iou_threshold: of NMS.
         center_variance: see `vision.boxes.coding`.
         size_variance: see `vision.boxes.coding`.
+        clamps_centers: whether centres of priors beyond the image are moved to its border; sides are cut to it always.
     """
 
     image_size: Size
@@ -51,6 +52,7 @@ class SSDConfig:
     iou_threshold: float = 0.45
     center_variance: float = 0.1
     size_variance: float = 0.2
+    clamps_centers: bool = True
 
     @staticmethod
     def frozen(config: Any) -> SSDConfig | None:
@@ -80,7 +82,9 @@ class SSDConfig:
     @cached_property
     def priors(self) -> Tensor:
         """(P, 4) float32, centre form, relative."""
-        return generate_ssd_priors(self.specs, self.image_size)
+        priors = generate_ssd_priors(self.specs, self.image_size, clamp=self.clamps_centers)
+        priors[:, 2:].clamp_(0, 1)
+        return priors
 
     def resized(self, published: SSDConfig) -> SSDConfig:
         """Make the config for another size, with priors that cover the same shares of the image.
@@ -124,6 +128,7 @@ class SSDConfig:
         """
         levels = tuple(map(level_from_dict, plain["specs"]))
         rest = {key: plain[key] for key in ("iou_threshold", "center_variance", "size_variance")}
+        rest["clamps_centers"] = plain.get("clamps_centers", True)  # older files do not say it
         size, mean = _square_as_number(plain["image_size"]), tuple(plain["image_mean"])
         return SSDConfig(size, mean, _number_or_three(plain["image_std"]), levels, **rest)
 
@@ -186,6 +191,9 @@ class ConfigFamily:
         minimum_side: the least input side in pixels.
         coco_percents: edges of box sizes that suit objects as various as COCO's, in percent of the shorter side.
         published: where there are published checkpoints; else the priors are those of `coco_percents`.
+        base_size: side in pixels of the square that the net was designed for, the default.
+        torchvisions: whether the priors are torchvision's: at every size those of `coco_percents`, with centres that
+            are not clamped, and cells that fill the input exactly where `published` does not say otherwise.
     """
 
     name: str
@@ -196,6 +204,8 @@ class ConfigFamily:
     minimum_side: int
     coco_percents: tuple[float, ...]
     published: PublishedSizes | None = None
+    base_size: int = BASE_SIZE
+    torchvisions: bool = False
 
     def at(self, size: Size, min_ratio: int = 20, max_ratio: int = 90) -> SSDConfig:
         """Make the config for an input size, with the priors of published checkpoints where there are any.
@@ -212,8 +222,8 @@ class ConfigFamily:
         Raises:
             ValueError: a side is below what the net can take.
         """
-        if self.published is None:
-            return self._make(size, self.coco_percents)
+        if self.published is None or self.torchvisions:
+            return self.with_coco_sizes(size)
         levels = len(self.aspect_ratios)
         spread = (max_ratio - min_ratio) // (levels - 2)
         return self._make(size, [10] + [min_ratio + spread * level for level in range(levels)], self.published)
@@ -224,7 +234,7 @@ class ConfigFamily:
         Raises:
             ValueError: a side is below what the net can take.
         """
-        return self._make(size, self.coco_percents)
+        return self._make(size, self.coco_percents, self.published if self.torchvisions else None)
 
     def _make(self, size: Size, percents: Sequence[float], at_base_size: PublishedSizes | None = None) -> SSDConfig:
         width, height = as_width_height(size)
@@ -237,8 +247,9 @@ class ConfigFamily:
         if at_base_size is not None and (width, height) == (BASE_SIZE, BASE_SIZE):
             edges, steps = at_base_size
         else:
+            rounded = float if self.torchvisions else math.ceil
             steps = [
-                _square_as_number((math.ceil(width / column), math.ceil(height / row)))
+                _square_as_number((rounded(width / column), rounded(height / row)))
                 for column, row in zip(columns, rows, strict=True)
             ]
             edges = [min(width, height) * percent / 100 for percent in percents]
@@ -248,7 +259,9 @@ class ConfigFamily:
                 zip(zip(columns, rows, strict=True), steps, self.aspect_ratios, strict=True)
             )
         )
-        return SSDConfig(_square_as_number(size), self.image_mean, self.image_std, specs)
+        return SSDConfig(
+            _square_as_number(size), self.image_mean, self.image_std, specs, clamps_centers=not self.torchvisions
+        )
 
 
 def _halve(side: int) -> int:
@@ -335,4 +348,28 @@ FPNLITE = ConfigFamily(
     minimum_side=32,
     # From three cells of a level to six, as far as the image goes.
     coco_percents=(8, 16, 32, 56, 80, 105),
+)
+#: Of torchvision's ssdlite320_mobilenet_v3_large.
+SSDLITE320 = ConfigFamily(
+    name="ssdlite320",
+    image_mean=(127.5, 127.5, 127.5),
+    image_std=127.5,
+    aspect_ratios=((2, 3),) * 6,
+    map_sides=_mobilenet_map_sides,
+    minimum_side=32,
+    coco_percents=(20, 35, 50, 65, 80, 95, 100),
+    base_size=320,
+    torchvisions=True,
+)
+#: Of torchvision's ssd300_vgg16.
+SSD300 = ConfigFamily(
+    name="ssd300",
+    image_mean=(255 * 0.48235, 255 * 0.45882, 255 * 0.40784),
+    image_std=1.0,
+    aspect_ratios=VGG.aspect_ratios,
+    map_sides=_vgg_map_sides,
+    minimum_side=268,
+    coco_percents=_COCO_PERCENTS,
+    published=PublishedSizes((21, 45, 99, 153, 207, 261, 315), (8, 16, 32, 64, 100, 300)),
+    torchvisions=True,
 )
