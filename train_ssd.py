@@ -114,6 +114,8 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     if preset.schedule:
         parser.set_defaults(**optim.SCHEDULES[preset.schedule])
     args = parser.parse_args(argv)
+    if args.pretrained_ssd == pretrained.COCO:
+        args.net = pretrained.COCO_FORMS.get(args.net, args.net)
     if args.warmup_epochs is not None and preset.warmup_iters is not None:
         parser.error("--warmup-epochs and --warmup-iters say the same; leave one out")
     if args.auto_resume and args.resume is not None:

@@ -197,3 +197,10 @@ def test_files_that_do_not_fit():
         DataError, match=r"backbone.features.2.weight is \(64, 3, 3, 3\), expected \(64, 64, 3, 3\) for"
     ):
         pretrained.take_coco(net, weights, "coco.pth")
+
+
+def test_vggs_start_from_coco_is_the_form_that_torchvision_trained():
+    argv = ["--net=vgg16-ssd", "--pretrained-ssd=coco"]
+    assert train_ssd.parse_options(argv).net.name == "vgg16-ssd-l2"
+    assert train_ssd.parse_options([*argv, "--resume"]).net.name == "vgg16-ssd-l2"
+    assert train_ssd.parse_options(argv[:1]).net.name == "vgg16-ssd"

@@ -65,6 +65,7 @@ def test_files_are_named_as_ever():
         net: imagenet_path(net, Path("models")).as_posix() for net in pretrained.TORCHVISION[pretrained.IMAGENET]
     } == {
         "mb2-ssd-lite": "models/mobilenet_v2-7ebf99e0.pth",
+        "mb2-ssd-fpnlite": "models/mobilenet_v2-7ebf99e0.pth",
         "mb3-ssd-lite": "models/mobilenet_v3_large-5c1a4163.pth",
         "sq-ssd-lite": "models/squeezenet1_1-b8a52dc0.pth",
         "vgg16-ssd": "models/vgg16-397923af.pth",
@@ -162,7 +163,7 @@ def test_nets_that_torchvision_lacks(script, voc_root, tmp_path):
     assert done.code == 2
     argv = [word for word in train_argv(voc_root, tmp_path / "m") if not word.startswith("--pretrained")]
     done = script(train_ssd.main, *argv, "--base-net=imagenet")
-    assert_refused(done, "torchvision has no backbone of mb1-ssd-lite; use --net=mb2-ssd-lite or mb3-ssd-lite")
+    assert_refused(done, "torchvision has no backbone of mb1-ssd-lite; use --net=mb2-ssd-lite or mb2-ssd-fpnlite or mb3-ssd-lite")
 
 
 @pytest.mark.parametrize("fits", [True, False])

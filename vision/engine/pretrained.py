@@ -66,6 +66,9 @@ TORCHVISION = {
     },
 }
 
+#: Nets of which torchvision's SSD is another form -> that form, which a start from COCO takes for them.
+COCO_FORMS = {"vgg16-ssd": "vgg16-ssd-l2"}
+
 #: Backbones that end with fewer channels than torchvision's classifier: the first weight that no longer fits.
 NARROWER_FROM = {"mb3-ssd-lite": "13.conv.7.weight"}
 
