@@ -94,6 +94,7 @@ def train(script, tmp_path, monkeypatch):
             "--epochs=1",
             "--freeze-base-net",
             "--augmentation=none",
+            "--priors=upstream",  # those that `unspoilt` was looked at with
             "--no-validation-mean-ap",
             *argv,
         )

@@ -103,6 +103,12 @@ def test_files_that_hold_no_priors_for_the_net(script, voc_root, model_dir, tmp_
         assert_refused(done, f"priors.json: holds no priors for {net}", "expected a priors.json")
 
 
+def test_fitted_priors_without_the_description_that_says_which(script, model_dir, voc_root, tmp_path):
+    torch.save(dict(read_weights(model_dir / "best.pth")), tmp_path / "plain.pth")
+    done = script(eval_ssd.main, f"--model={tmp_path / 'plain.pth'}", f"--data={voc_root}")
+    assert_refused(done, "plain.pth: a mb1-ssd-lite with priors of its own", "train_ssd.py wrote it")
+
+
 def test_weights_of_another_net_or_other_classes(script, voc_root, model_dir, tmp_path):
     MODELS["sq-ssd-lite"].build(5).save(str(tmp_path / "sq.pth"))
     MODELS["mb1-ssd-lite"].build(9).save(str(tmp_path / "nine.pth"))

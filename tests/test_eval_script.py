@@ -11,7 +11,7 @@ from conftest import CLASSES, assert_refused
 import detect
 import eval_ssd
 import onnx_export
-from vision.ssd.weights import read_weights
+from vision.ssd.models import MODELS
 
 
 def test_evaluation_prints_both_aps_and_writes_reports(script, model_dir, voc_root, tmp_path):
@@ -86,8 +86,8 @@ def test_a_checkpoint_copied_away_alone_needs_no_options(script, model_dir, voc_
 
 
 def test_a_file_of_upstreams_kind_takes_labels_beside_it_or_named(script, model_dir, voc_root, tmp_path):
-    weights = {key: value for key, value in read_weights(model_dir / "best.pth").items()}
-    torch.save(weights, tmp_path / "plain.pth")
+    net = MODELS["mb1-ssd-lite"].build(5, config=MODELS["mb1-ssd-lite"].config_at(96))
+    torch.save(dict(net.state_dict()), tmp_path / "plain.pth")
     argv = (
         f"--model={tmp_path / 'plain.pth'}",
         f"--data={voc_root}",

@@ -6,7 +6,7 @@ import torch
 
 from vision.boxes.forms import center_form_to_corner_form, iou_of
 from vision.boxes.prior_fitting import MOST_CLUSTERS, cluster_sides, fair_weights, fit_priors, fit_sides
-from vision.boxes.priors import FreePriorLevel, generate_ssd_priors
+from vision.boxes.priors import CellPrior, FreePriorLevel, generate_ssd_priors
 from vision.ssd.config import MOBILENETV1
 from vision.ssd.models import MODELS, NET_NAMES
 from vision.ssd.prior_choice import AUTO, COCO, UPSTREAM, config_with_priors, with_fitted_priors
@@ -72,7 +72,7 @@ def test_the_same_boxes_give_the_same_priors_and_their_number_is_bounded():
 
 
 def test_clusters_go_to_maps_of_the_backbone_whose_cells_suit_them():
-    levels = MOBILENETV1.with_coco_sizes(300).specs
+    levels = MOBILENETV1.at(300).specs
     fitted = fit_priors(*sides_like((100, 20, 24), (100, 100, 120), (100, 280, 280)), levels, trained_levels=2)
     assert [isinstance(level, FreePriorLevel) for level in fitted] == [True, True, False, False, False, False]
     assert fitted[2:] == levels[2:]
@@ -87,12 +87,12 @@ def test_clusters_go_to_maps_of_the_backbone_whose_cells_suit_them():
 
 
 def test_a_general_prior_does_not_stay_beside_a_fitted_one_that_is_like_it():
-    levels = MOBILENETV1.with_coco_sizes(300).specs
-    side = levels[0].cell_priors[1].width
-    fitted = fit_priors(np.full((50, 2), side), np.ones(50, int), levels, trained_levels=2)[0].cell_priors
-    assert [prior.offset_x == 0 for prior in fitted if abs(prior.width - prior.height) < 1] == [False] * 4 + [True]
-    assert levels[0].cell_priors[0] in fitted
-    assert levels[0].cell_priors[1] not in fitted
+    level = MOBILENETV1.at(300).specs[0]
+    square = level.cell_priors[0].width
+    fitted = fit_priors(np.full((50, 2), square), np.ones(50, int), [level], trained_levels=1)[0].cell_priors
+    assert fitted == (CellPrior(square, square), *level.cell_priors[1:])
+    small = fit_priors(np.full((50, 2), 20.0), np.ones(50, int), [level], trained_levels=1)[0].cell_priors
+    assert small[4:] == level.cell_priors, "beside four fitted ones"
 
 
 @pytest.mark.parametrize("size", [300, (512, 288)])
@@ -128,10 +128,7 @@ def test_upstreams_priors_are_the_published_ones_and_cocos_begin_smaller():
 
 
 def test_priors_off_the_middle_of_their_cells():
-    level = FreePriorLevel(2, 50, MOBILENETV1.at(300).specs[0].cell_priors[:1])
-    moved = level._replace(
-        cell_priors=(level.cell_priors[0]._replace(width=20, height=10, offset_x=0.25, offset_y=-0.5),)
-    )
+    moved = FreePriorLevel(2, 50, (CellPrior(20, 10, offset_x=0.25, offset_y=-0.5),))
     priors = generate_ssd_priors([moved], 100)
     torch.testing.assert_close(priors[0], torch.tensor([0.375, 0.0, 0.2, 0.1]))
     torch.testing.assert_close(priors[3], torch.tensor([0.875, 0.5, 0.2, 0.1]))

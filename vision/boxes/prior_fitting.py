@@ -32,9 +32,7 @@ CELLS_ALONG = 3.0
 #: cells is overlapped enough by either.
 CELLS_FOR_ONE = 2.0
 
-#: Of a level's priors so many stay beside the fitted ones, for objects unlike those of the dataset, unless a fitted one
-#: overlaps them by so much.
-KEPT_PRIORS = 4
+#: A general-purpose prior does not stay beside a fitted one in the middle of the cell that overlaps it by so much.
 SAME_OVERLAP = 0.8
 
 _ITERATIONS = 50
@@ -110,8 +108,9 @@ def fit_sides(sides: np.ndarray, labels: np.ndarray) -> np.ndarray:
         sides: (N, 2) in pixels at the network's size.
         labels: (N,).
     """
+    sides = np.asarray(sides, np.float64)
     seen = sides.min(axis=1, initial=np.inf) >= LEAST_SIDE
-    sides, labels = np.float64(sides[seen]), labels[seen]
+    sides, labels = sides[seen], labels[seen]
     if not len(sides):
         return np.zeros((0, 2))
     chosen = _evenly(sides, MOST_BOXES)
@@ -162,7 +161,9 @@ def _offsets(cells: float) -> tuple[float, ...]:
 
 
 def _beside_general(level: Level, fitted: list[CellPrior]) -> FreePriorLevel:
-    general = level.cell_priors[:KEPT_PRIORS]
-    overlaps = shape_iou(np.array(general)[:, :2], np.array(fitted)[:, :2]).max(axis=1)
+    """Add fitted priors to a level's, which stay for objects unlike those of the dataset."""
+    general = level.cell_priors
+    centered = [prior[:2] for prior in fitted if prior.offset_x == prior.offset_y == 0] or [(0.0, 0.0)]
+    overlaps = shape_iou(np.array(general)[:, :2], np.array(centered)).max(axis=1)
     kept = [prior for prior, overlap in zip(general, overlaps, strict=True) if overlap < SAME_OVERLAP]
     return FreePriorLevel(level.feature_map_size, level.shrinkage, (*fitted, *kept))

@@ -392,8 +392,9 @@ def identify(weights: Mapping[str, Tensor]) -> dict[str, Any] | None:
     layout = _layout(weights)
     for net in _candidates(weights):
         if set(weights) == set(net.state_dict()) and layout == _layout(net.state_dict()):
-            channels = weights["classification_headers.1." + _last_weight(net)].shape[0]
-            return {**net.architecture, "num_classes": channels // net.config.specs[1].boxes_per_location}
+            priors = _priors_per_cell(weights, net)
+            channels = weights["classification_headers.0." + _last_weight(net.classification_headers[0])].shape[0]
+            return {**net.architecture, "num_classes": channels // priors[0]}
     return None
 
 
@@ -424,9 +425,17 @@ def _width_of(weights: Mapping[str, Tensor]) -> float:
     return max(widths)
 
 
-def _last_weight(net: SSD) -> str:
-    """Name of the weight in a (not last) classification head whose first dimension is its output channels."""
-    return [key for key in net.classification_headers[1].state_dict() if key.endswith("weight")][-1]
+def _last_weight(head: nn.Module) -> str:
+    """Name of the weight in a head whose first dimension is its output channels."""
+    return [key for key in head.state_dict() if key.endswith("weight")][-1]
+
+
+def _priors_per_cell(weights: Mapping[str, Tensor], net: SSD) -> list[int]:
+    """Priors that each level of an SSD's weights has, by the channels of its regression heads."""
+    return [
+        len(weights[f"regression_headers.{index}.{_last_weight(head)}"]) // 4
+        for index, head in enumerate(net.regression_headers)
+    ]
 
 
 def identify_base_net(weights: Mapping[str, Tensor]) -> str | None:
@@ -455,6 +464,13 @@ def describe_weights(weights: Mapping[str, Tensor], source: str) -> dict[str, An
         base = identify_base_net(weights)
         hint = f"; it holds the weights of {base}'s backbone, which go to --base-net" if base else ""
         raise DataError(f"{source}: not a checkpoint of a net known here ({', '.join(NET_NAMES)}){hint}")
+    with torch.device("meta"):
+        net = build_described({**found, "class_names": None, "config": None})
+    if _priors_per_cell(weights, net) != [level.boxes_per_location for level in net.config.specs]:
+        raise DataError(
+            f"{source}: a {found['net']} with priors of its own, and no description that says which; use the file "
+            "as train_ssd.py wrote it, not a copy of its weights"
+        )
     return {**found, "class_names": None, "config": None}
 
 

@@ -33,9 +33,9 @@ def config_with_priors(spec: ModelSpec, size: Size, choice: str) -> SSDConfig:
         DataError: the file cannot be read, or is of another net.
         ValueError: the size is too small for the net.
     """
-    if choice == UPSTREAM:
+    if choice in (AUTO, UPSTREAM):
         return spec.config_at(size)
-    if choice in (AUTO, COCO):
+    if choice == COCO:
         return spec.coco_config_at(size)
     return _read_priors(Path(choice), spec, size)
 
