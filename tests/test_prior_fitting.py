@@ -96,17 +96,16 @@ def test_a_general_prior_does_not_stay_beside_a_fitted_one_that_is_like_it():
 
 
 @pytest.mark.parametrize("size", [300, (512, 288)])
-@pytest.mark.parametrize("name", [name for name in NET_NAMES if name != "vgg16-ssd"])
+@pytest.mark.parametrize("name", NET_NAMES)
 def test_every_net_finds_more_of_small_and_odd_objects(name, size):
     spec = MODELS[name]
     general = config_with_priors(spec, size, AUTO)
     width, height = general.width_height
     sides, labels = sides_like((200, width / 15, height / 13), (100, width / 1.5, height / 9))
     config = with_fitted_priors(spec, general, sides, labels)
-    net = spec.build(3, config=config).eval()
-    with torch.inference_mode():
-        confidences, _ = net(torch.zeros(1, 3, height, width))
-    assert confidences.shape[1] == len(net.priors) == len(config.priors)
+    net = spec.build(3, config=config).eval().to("meta")  # shapes without numbers
+    confidences, _ = net(torch.empty(1, 3, height, width, device="meta"))
+    assert confidences.shape[1] == len(config.priors)
 
     centers = np.random.default_rng(1).uniform(0.2, 0.8, sides.shape)
     relative = sides / np.float32([width, height])
