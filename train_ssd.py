@@ -67,7 +67,13 @@ AUDIT, PRIORS = "audit.json", "priors.json"
 #: Defaults that belong together; options typed besides have their own say.
 RECIPES: Mapping[str, Mapping[str, Any]] = {
     "default": {},
-    "upstream": {"priors": UPSTREAM, "augmentation": "ssd"},
+    "upstream": {
+        "priors": UPSTREAM,
+        "augmentation": "ssd",
+        "lr": 0.01,
+        "base_net_lr": 0.001,
+        "clip_grad": None,
+    },
 }
 
 LOG_LEVELS = ("debug", "info", "warning", "error", "critical")
@@ -198,18 +204,18 @@ def add_optimisation_options(parser: argparse.ArgumentParser) -> None:
         "--recipe",
         type=cli.one_of("recipe", tuple(RECIPES)),
         default="default",
-        help="upstream: its priors and augmentation; options given besides have their own say",
+        help="upstream: its priors, augmentation and rates; options given besides have their own say",
     )
     rates.add_argument(
         "--optimizer", type=cli.one_of("optimizer", optim.OPTIMIZERS), default="sgd", help=", ".join(optim.OPTIMIZERS)
     )
-    rates.add_argument("--lr", "--learning-rate", type=rate, default=0.01, help="rate of the prediction heads")
+    rates.add_argument("--lr", "--learning-rate", type=rate, default=0.03, help="rate of the prediction heads")
     rates.add_argument("--momentum", type=cli.share, default=0.9, help="of SGD; Adam's first beta")
     rates.add_argument("--weight-decay", type=rate, default=5e-4, help="of all weights")
     rates.add_argument(
         "--no-bias-decay", dest="bias_decay", action="store_false", help="biases and batch norms do not decay"
     )
-    rates.add_argument("--base-net-lr", type=rate, default=0.001, help="rate of the backbone")
+    rates.add_argument("--base-net-lr", type=rate, default=0.01, help="rate of the backbone")
     rates.add_argument("--extra-layers-lr", type=rate, help="rate of add-ons and extra layers (default: --lr)")
     rates.add_argument(
         "--scheduler",
@@ -247,7 +253,9 @@ def add_optimisation_options(parser: argparse.ArgumentParser) -> None:
         help="rates are meant for batches of this size, and scaled to the run's (default without value: "
         f"{optim.REFERENCE_BATCH})",
     )
-    rates.add_argument("--clip-grad", type=cli.number(float, 0, above=True), help="largest norm of all gradients")
+    rates.add_argument(
+        "--clip-grad", type=cli.norm_limit, default=10.0, help="largest norm of all gradients together, or none"
+    )
     rates.add_argument("--accumulate", type=cli.count, default=1, help="batches that make one step")
     rates.add_argument("--ema", action="store_true", help="validate and save an exponential average of the weights")
 

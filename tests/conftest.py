@@ -33,6 +33,8 @@ SMALL = (
     "--amp=off",
     "--workers=0",
     "--pretrained-ssd=none",
+    "--lr=0.01",
+    "--base-net-lr=0.001",
     "--seed=1",
 )
 

@@ -134,7 +134,7 @@ def reached(monkeypatch, voc_root, tmp_path):
 
 
 def test_rates_reach_their_parts(reached):
-    assert reached().rates == {"heads": 0.01, "extra_layers": 0.01, "base_net": 0.001}
+    assert reached("--lr=0.2", "--base-net-lr=0.1").rates == {"heads": 0.2, "extra_layers": 0.2, "base_net": 0.1}
     seen = reached("--lr=0.3", "--base-net-lr=0.1", "--extra-layers-lr=0.2", "--momentum=0.5", "--weight-decay=0.25")
     assert seen.rates == {"heads": 0.3, "extra_layers": 0.2, "base_net": 0.1}
     assert {(group["momentum"], group["weight_decay"]) for group in seen.optimizer.param_groups} == {(0.5, 0.25)}
@@ -286,6 +286,9 @@ def test_a_recipe_is_defaults_that_belong_together(reached):
     seen = reached("--recipe=upstream", "--augmentation=none")
     assert seen.net.config == published
     assert steps(seen) == [], "what is typed counts"
+    rates = train_ssd.parse_options(["--recipe=upstream"]).optim
+    assert (rates.lr, rates.base_net_lr, rates.clip_grad) == (0.01, 0.001, None)
+    assert train_ssd.parse_options(["--recipe=upstream", "--lr=0.5"]).optim.lr == 0.5
     seen = reached()
     assert seen.net.config != published
     assert steps(seen) == ["RandomSampleCrop", "RandomMirror"]

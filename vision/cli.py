@@ -60,6 +60,11 @@ def resolution(text: str) -> Size:
     return width if width == height else (width, height)
 
 
+def norm_limit(text: str) -> float | None:
+    """Read a limit above 0, or `none`."""
+    return None if text.lower() == "none" else number(float, 0, above=True)(text)
+
+
 @checked
 def priors(text: str) -> str:
     """Read a choice of priors; whatever is none of the known ones must be a file."""

@@ -57,8 +57,8 @@ class OptimOptions:
         auto_lr: images a step that the rates are meant for; None if they are meant as they are.
     """
 
-    lr: float = 0.01
-    base_net_lr: float = 0.001
+    lr: float = 0.03
+    base_net_lr: float = 0.01
     extra_layers_lr: float | None = None
     optimizer: str = "sgd"
     momentum: float = 0.9
@@ -66,7 +66,7 @@ class OptimOptions:
     bias_decay: bool = True
     freeze_base_net: bool = False
     freeze_net: bool = False
-    clip_grad: float | None = None
+    clip_grad: float | None = 10.0
     ema: bool = False
     auto_lr: int | None = None
 
