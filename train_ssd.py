@@ -50,7 +50,7 @@ from vision.report.records import RunRecorder, write_arguments
 from vision.ssd.config import SSDConfig
 from vision.ssd.data_preprocessing import AUGMENTATIONS, TestTransform, TrainAugmentation
 from vision.ssd.models import DEFAULT_NET, MODELS
-from vision.ssd.prior_choice import UPSTREAM, write_priors
+from vision.ssd.prior_choice import AUTO, UPSTREAM, write_priors
 from vision.ssd.ssd import SSD
 from vision.ssd.weights import digest_of
 from vision.utils.files import remove_parts, write_text
@@ -120,7 +120,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     if preset.schedule:
         parser.set_defaults(**optim.SCHEDULES[preset.schedule])
     args = parser.parse_args(argv)
-    if args.pretrained_ssd == pretrained.COCO:
+    if args.pretrained_ssd == pretrained.COCO:  # the log begins with the arguments, so the net's name is seen
         args.net = pretrained.COCO_FORMS.get(args.net, args.net)
     if args.warmup_epochs is not None and preset.warmup_iters is not None:
         parser.error("--warmup-epochs and --warmup-iters say the same; leave one out")
@@ -216,7 +216,7 @@ def add_optimisation_options(parser: argparse.ArgumentParser) -> None:
         "--no-bias-decay", dest="bias_decay", action="store_false", help="biases and batch norms do not decay"
     )
     rates.add_argument("--base-net-lr", type=rate, default=0.01, help="rate of the backbone")
-    rates.add_argument("--extra-layers-lr", type=rate, help="rate of add-ons and extra layers (default: --lr)")
+    rates.add_argument("--extra-layers-lr", type=rate, help="rate of add-ons, pyramid and extra layers (default: --lr)")
     rates.add_argument(
         "--scheduler",
         type=cli.one_of("scheduler", optim.SCHEDULERS),
@@ -471,12 +471,16 @@ def open_datasets(data: DataOptions, process: SingleProcess) -> tuple[DetectionD
 def choose_config(
     options: NetOptions, train_set: DetectionDataset, source: Path | None, state: checkpoint.RunState | None
 ) -> SSDConfig:
-    """The net's input size, normalisation and priors; says what fitted priors are worth."""
-    if options.priors is None and source is not None:
-        trained = resume.config_of_run(source, state)
-        at_size = replace(options, priors=UPSTREAM).config()
-        is_same = trained is not None and trained.width_height == at_size.width_height
-        return replace(at_size, specs=trained.specs) if is_same else at_size
+    """The net's input size, normalisation and priors; says what fitted priors are worth.
+
+    A run that goes on keeps its own; where it is of another net or size, the loading of its weights will say so.
+    """
+    if source is not None:
+        published = replace(options, priors=UPSTREAM).config()
+        config = resume.config_of_run(source, state, options.name, published.width_height) or published
+        if options.priors not in (None, AUTO) and not torch.equal(options.config().priors, config.priors):
+            logger.warning("--priors=%s is for new runs: this one goes on with its own priors", options.priors)
+        return config
     general = options.config()
     sides, of_classes = box_sides(train_set, general.width_height)
     if advice := better_for_small_objects(options, general, sides):
@@ -638,7 +642,7 @@ def make_trainer(
 def write_records(
     options: Options, trainer: Trainer, loaders: Loaders, device: torch.device, source: Path | None
 ) -> None:
-    """Write `labels.txt` and `args.json`; says first what of another run in the folder will be replaced.
+    """Write `labels.txt`, `priors.json` and `args.json`; says first what of another run in the folder will be replaced.
 
     Args:
         options: of the command line.

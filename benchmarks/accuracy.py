@@ -79,6 +79,7 @@ class Asked:
         data: the dataset's folder, as typed.
         options: of train_ssd.py, those of all runs first.
         exclude_test_images: whether test images were taken out of the training list.
+        values: of all options by name, those that were not typed included: defaults change with the program.
     """
 
     dataset: str
@@ -87,6 +88,7 @@ class Asked:
     data: str
     options: list[str]
     exclude_test_images: bool
+    values: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -184,15 +186,15 @@ def plan(args: argparse.Namespace) -> list[Run]:
     Raises:
         DataError: a dataset cannot be read, a setting has wrong options, or a folder holds another run.
     """
-    for name, options in args.setting:
-        check_options(name, [*args.common, *options])
+    values = {name: values_of(name, [*args.common, *options]) for name, options in args.setting}
     runs = []
     for dataset, data in args.data:
         check_folder(Path(data))
         read = without_test_images(data, args.runs / VIEWS / dataset) if args.exclude_test_images else Path(data)
         for seed in args.seeds:
             for setting, options in args.setting:
-                asked = Asked(dataset, setting, seed, data, [*args.common, *options], args.exclude_test_images)
+                typed = [*args.common, *options]
+                asked = Asked(dataset, setting, seed, data, typed, args.exclude_test_images, values[setting])
                 runs.append(Run(asked, args.runs / dataset / setting / f"seed{seed}", read))
     for run in runs:
         check_test_images(run)
@@ -200,8 +202,12 @@ def plan(args: argparse.Namespace) -> list[Run]:
     return runs
 
 
-def check_options(setting: str, options: Sequence[str]) -> None:
-    """Raise DataError if train_ssd.py refuses a setting's options, or if they say what this program says itself."""
+def values_of(setting: str, options: Sequence[str]) -> dict[str, str]:
+    """Read a setting's options, and give the values of all that train_ssd.py has.
+
+    Raises:
+        DataError: it refuses them, or they say what this program says itself.
+    """
     with contextlib.redirect_stderr(io.StringIO()) as said:
         try:
             typed = train_ssd.parse_args(options)
@@ -212,6 +218,7 @@ def check_options(setting: str, options: Sequence[str]) -> None:
         if getattr(typed, name) != getattr(defaults, name):
             option = "--" + name.replace("_", "-")
             raise DataError(f"--setting {setting}: has {option}, which this program sets; leave it out")
+    return {name: str(value) for name, value in vars(typed).items() if name not in OWN_OPTIONS}
 
 
 def check_test_images(run: Run) -> None:
@@ -230,9 +237,11 @@ def check_same(run: Run) -> None:
     if not path.is_file() or not ((run.folder / FIGURES).is_file() or checkpoint.can_resume(run.folder)):
         return
     earlier, now = read_json(path), asdict(run.asked)
-    for key, value in now.items():
-        if earlier.get(key) != value:
-            was, is_now = (shlex.join(v) if isinstance(v, list) else v for v in (earlier.get(key), value))
+    before, values = earlier.pop("values", {}), now.pop("values")
+    for key, value in [*now.items(), *values.items()]:
+        earlier.setdefault(key, before.get(key))
+        if earlier[key] != value:
+            was, is_now = (shlex.join(v) if isinstance(v, list) else v for v in (earlier[key], value))
             raise DataError(
                 f"{run.folder}: holds a run with {key.replace('_', ' ')} {was!r}, asked for is {is_now!r}; ask for the "
                 "same, name the setting otherwise, or remove the folder"

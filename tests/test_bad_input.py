@@ -91,7 +91,13 @@ def test_files_that_hold_no_priors_for_the_net(script, voc_root, model_dir, tmp_
     of_run = json.loads((model_dir / "priors.json").read_text())
     empty = {**of_run, "levels": [{**of_run["levels"][0], "cell_priors": []}, *of_run["levels"][1:]]}
     flat = {**empty, "levels": [{**empty["levels"][0], "cell_priors": [[0, 5]]}, *of_run["levels"][1:]]}
+    nowhere = {
+        **empty,
+        "levels": [{**empty["levels"][0], "cell_priors": [[5, 5, float("nan"), 0]]}, *of_run["levels"][1:]],
+    }
     for text, net in (
+        (json.dumps(nowhere), "mb1-ssd-lite"),
+        (json.dumps({**of_run, "image_size": [0, 0]}), "mb1-ssd-lite"),
         ("[", "mb1-ssd-lite"),
         ("{}", "mb1-ssd-lite"),
         (json.dumps(empty), "mb1-ssd-lite"),
@@ -120,8 +126,8 @@ def test_weights_of_another_net_or_other_classes(script, voc_root, model_dir, tm
     assert_refused(done, "nine.pth: was trained on 9 classes", "--pretrained-ssd")
     done = script(train_ssd.main, *argv, f"--resume={model_dir}", "--resolution=128")
     assert_refused(done, "was trained at 96x96", "add --resolution=96x96")
-    done = script(train_ssd.main, *argv, f"--resume={model_dir}", "--priors=upstream")
-    assert_refused(done, "was trained with other priors", "leave --priors out")
+    done = script(train_ssd.main, *argv, f"--resume={model_dir}", "--net=mb1-ssd-fpnlite")
+    assert_refused(done, "is a mb1-ssd-lite checkpoint, --net is mb1-ssd-fpnlite")
     for main, extra in (
         (eval_ssd.main, (f"--data={voc_root}",)),
         (detect.main, (f"--input={voc_root}/JPEGImages",)),

@@ -1,5 +1,7 @@
 """Priors fitted to boxes: which sizes are chosen, where they go, and what stays for objects unlike those."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -131,3 +133,19 @@ def test_priors_off_the_middle_of_their_cells():
     priors = generate_ssd_priors([moved], 100)
     torch.testing.assert_close(priors[0], torch.tensor([0.375, 0.0, 0.2, 0.1]))
     torch.testing.assert_close(priors[3], torch.tensor([0.875, 0.5, 0.2, 0.1]))
+
+
+def test_at_another_size_fitted_priors_cover_the_same_shares_and_others_follow_their_rules():
+    spec = MODELS["mb1-ssd"]
+    fitted = with_fitted_priors(spec, spec.config_at(300), *sides_like((50, 20, 24)))
+    other = spec.config_like(replace(fitted, image_mean=(1.0, 2.0, 3.0)), (600, 300))
+    assert (other.width_height, other.image_mean) == ((600, 300), (1.0, 2.0, 3.0))
+    for old, new in zip(fitted.specs[0].cell_priors, other.specs[0].cell_priors, strict=True):
+        assert (new.width, new.height) == pytest.approx((2 * old.width, old.height))
+        assert (new.offset_x, new.offset_y) == (old.offset_x, old.offset_y)
+    assert [level.feature_map_size for level in other.specs] == [
+        level.feature_map_size for level in spec.config_at((600, 300)).specs
+    ]
+    for rule in (spec.config_at, spec.coco_config_at):
+        assert spec.config_like(rule(300), 512) == rule(512)
+    assert spec.config_like(fitted, 300) is fitted

@@ -92,7 +92,7 @@ def add_net_options(parser: argparse.ArgumentParser, default: str | None) -> Non
         "--mb2-width-mult",
         type=number(float, *WIDTH_RANGE),
         default=None,
-        help=f"width of mb2-ssd-lite, from {WIDTH_RANGE[0]} to {WIDTH_RANGE[1]} (default: as trained, else 1.0)",
+        help=f"width of MobileNetV2, from {WIDTH_RANGE[0]} to {WIDTH_RANGE[1]} (default: as trained, else 1.0)",
     )
 
 

@@ -267,13 +267,14 @@ def best_possible_recall(dataset: DetectionDataset, corner_form_priors: torch.Te
 
 
 def box_sides(dataset: DetectionDataset, network_size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """Widths and heights (N, 2) of all boxes of a dataset in pixels at the network's size, and labels (N,)."""
+    """Widths and heights (N, 2) of a dataset's boxes to train on, in pixels at the network's size, and labels (N,)."""
     sides, labels = [np.zeros((0, 2), np.float32)], [np.zeros(0, np.int64)]
     for index in range(len(dataset)):
         annotation = dataset.annotation(index)
         scale = np.float32(network_size) / np.float32(annotation.size)
-        sides.append((annotation.boxes[:, 2:] - annotation.boxes[:, :2]) * scale)
-        labels.append(annotation.labels)
+        boxes = annotation.boxes[~annotation.difficult]
+        sides.append((boxes[:, 2:] - boxes[:, :2]) * scale)
+        labels.append(annotation.labels[~annotation.difficult])
     return np.concatenate(sides), np.concatenate(labels)
 
 

@@ -203,7 +203,7 @@ def initialise(net: SSD, files: StartingFiles) -> None:
         _report(f"base net {base_net}", net, {f"base_net.{key}" for key in own}, _trained(weights).keys() - own.keys())
     elif pretrained_ssd is not None:
         weights = read_weights(pretrained_ssd)
-        description = describe_weights(weights, pretrained_ssd)
+        description = describe_weights(weights, pretrained_ssd, with_heads=False)
         expect_net(description, net, pretrained_ssd)
         net.init_from_pretrained_ssd(pretrained_ssd, weights)
         take_normalisation(net, description)

@@ -12,7 +12,7 @@ from vision.engine import checkpoint, pretrained
 from vision.engine.loop import TrainProgress
 from vision.engine.step import StepTrainer
 from vision.ssd.config import SSDConfig
-from vision.ssd.models import describe_weights
+from vision.ssd.models import describe_weights, spec_of
 from vision.ssd.ssd import SSD, load_strictly
 from vision.ssd.weights import read_weights
 from vision.structures import DataError
@@ -37,15 +37,25 @@ def find_run(resume: str | None, model_dir: Path) -> tuple[Path | None, checkpoi
     return source, checkpoint.load_state(state_path) if state_path else None
 
 
-def config_of_run(source: Path, state: checkpoint.RunState | None) -> SSDConfig | None:
+def config_of_run(
+    source: Path, state: checkpoint.RunState | None, net: str, width_height: tuple[int, int]
+) -> SSDConfig | None:
     """Read the config that a run was trained with; None where its file does not say, as upstream's do not.
 
     Args:
         source: a file of weights, or of the state.
         state: of the run, where there is one.
+        net: name or alias of the net that is asked for; None for a run of another.
+        width_height: of its input in pixels; None for a run of another size.
+
+    Raises:
+        DataError: the file cannot be read, or is not of a net known here.
     """
     description = state.description if state else describe_weights(read_weights(source), str(source))
-    return None if description["config"] is None else SSDConfig.from_dict(description["config"])
+    if description["net"] != spec_of(net).name or description["config"] is None:
+        return None
+    config = SSDConfig.from_dict(description["config"])
+    return config if config.width_height == width_height else None
 
 
 def load_weights(net: SSD, source: Path, state: checkpoint.RunState | None) -> bool:
@@ -72,12 +82,9 @@ def load_weights(net: SSD, source: Path, state: checkpoint.RunState | None) -> b
             f"have {list(net.class_names)}; resume with the same classes, or start anew from it with --pretrained-ssd"
         )
     if description["config"] is not None:
-        trained = SSDConfig.from_dict(description["config"])
-        width, height = trained.width_height
-        if trained.width_height != net.config.width_height:
+        width, height = SSDConfig.from_dict(description["config"]).width_height
+        if (width, height) != net.config.width_height:
             raise DataError(f"{source}: was trained at {width}x{height}; add --resolution={width}x{height}")
-        if trained.specs != net.config.specs:
-            raise DataError(f"{source}: was trained with other priors than --priors asks for; leave --priors out")
     if names is not None and tuple(names) != net.class_names:
         kept = pretrained.take_classes(net, weights, names)
         pretrained.take_normalisation(net, description)

@@ -107,7 +107,7 @@ def better_for_small_objects(options: NetOptions, config: SSDConfig, sides: np.n
     ways = " or ".join([*finer, f"--resolution={2 * width}x{2 * height}"])
     return (
         f"{share:.0%} of the boxes are smaller than {CELLS_OF_A_SMALL_OBJECT:g} of the finest cells of {options.name} "
-        f"at {width}x{height} ({cell.min():g} pixels): {ways} will find more of them"
+        f"at {width}x{height} ({cell.min():g} pixels): {ways} may find more of them"
     )
 
 

@@ -138,7 +138,7 @@ class ModelSpec:
     def config_like(self, trained: SSDConfig, size: Size) -> SSDConfig:
         """Make the config for another size than a net of this row was trained at, with its normalisation.
 
-        Published priors follow the published rule, others grow with the image.
+        Published and COCO's priors follow their rules, others grow with the image.
 
         Raises:
             ValueError: the size is too small for this net, or the config is of another.
@@ -146,8 +146,9 @@ class ModelSpec:
         here = self.config_at(size)
         if trained.width_height == here.width_height:
             return trained
-        if trained.specs == self.config_at(trained.image_size).specs:
-            return replace(trained, image_size=here.image_size, specs=here.specs)
+        for rule in (self.config_at, self.coco_config_at):
+            if trained.specs == rule(trained.image_size).specs:
+                return replace(trained, image_size=here.image_size, specs=rule(size).specs)
         return trained.resized(here)
 
     def build(
@@ -447,14 +448,19 @@ def identify_base_net(weights: Mapping[str, Tensor]) -> str | None:
     return None
 
 
-def describe_weights(weights: Mapping[str, Tensor], source: str) -> dict[str, Any]:
+def describe_weights(weights: Mapping[str, Tensor], source: str, *, with_heads: bool = True) -> dict[str, Any]:
     """Say what net a state_dict is of: by its own description, else by its keys.
+
+    Args:
+        weights: of a file.
+        source: the file, for messages.
+        with_heads: whether the heads are wanted, too, which are of no use without the priors that belong to them.
 
     Returns:
         the fields of `SSD.description`; `class_names` and `config` are None where the file does not say.
 
     Raises:
-        DataError: it is not an SSD of the table.
+        DataError: it is not an SSD of the table, or has other priors than published and does not say which.
     """
     description = description_of(weights)
     if description and description.get("net") in MODELS:
@@ -464,6 +470,8 @@ def describe_weights(weights: Mapping[str, Tensor], source: str) -> dict[str, An
         base = identify_base_net(weights)
         hint = f"; it holds the weights of {base}'s backbone, which go to --base-net" if base else ""
         raise DataError(f"{source}: not a checkpoint of a net known here ({', '.join(NET_NAMES)}){hint}")
+    if not with_heads:
+        return {**found, "class_names": None, "config": None}
     with torch.device("meta"):
         net = build_described({**found, "class_names": None, "config": None})
     if _priors_per_cell(weights, net) != [level.boxes_per_location for level in net.config.specs]:

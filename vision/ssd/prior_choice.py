@@ -63,18 +63,23 @@ def _read_priors(path: Path, spec: ModelSpec, size: Size) -> SSDConfig:
     try:
         plain = json.loads(path.read_text())
         width, height = plain["image_size"]
-        levels = tuple(map(level_from_dict, plain["levels"]))
-        written = replace(here, image_size=(width, height), specs=levels)
-        config = written.resized(here)
-        if not all(len(level.cell_priors) for level in levels) or not (config.priors[:, 2:] > 0).all():
-            raise ValueError("each map needs a prior, and each prior two sides above 0")
-        return config
+        published = here if (width, height) == here.width_height else spec.config_at((width, height))
+        written = replace(published, specs=tuple(map(level_from_dict, plain["levels"])))
+        found, expected = ([level.feature_map_size for level in config.specs] for config in (written, published))
+        if found != expected:
+            raise ValueError(f"they are for maps of {found} cells, expected {expected}")
+        if not all(len(level.cell_priors) for level in written.specs):
+            raise ValueError("each map needs a prior")
+        priors = written.priors
+        if not (priors.isfinite().all() and (priors[:, 2:] > 0).all()):
+            raise ValueError("each prior needs finite numbers, and sides above 0")
+        return spec.config_like(written, size)
     except OSError as err:
         raise DataError(
             f"--priors: cannot read {path} ({err.strerror}); choose from {', '.join(PRIOR_CHOICES)}, or name a "
             "priors.json of a model folder"
         ) from err
-    except (ValueError, KeyError, TypeError, AttributeError) as err:
+    except (ValueError, KeyError, TypeError, AttributeError, ArithmeticError) as err:
         raise DataError(
             f"{path}: holds no priors for {spec.name} ({type(err).__name__}: {err}); expected a priors.json as a model "
             "folder of this net has"
