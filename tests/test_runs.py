@@ -184,8 +184,9 @@ def start(data, folder, *more):
 
 
 @pytest.mark.parametrize("number", ["SIGKILL", "SIGTERM"])
-def test_a_run_killed_twice_ends_with_the_same_bits(data, amp, whole, tmp_path, number):
-    for step in ("Epoch: 0, Step: 2", "Epoch: 2, Step: 1"):
+def test_a_run_that_is_killed_ends_with_the_same_bits(data, amp, whole, tmp_path, number):
+    """Twice in float32; once in 16 bits, which are slow where they are emulated."""
+    for step in ("Epoch: 0, Step: 2", "Epoch: 2, Step: 1")["bf16" in amp :]:
         with start(data, tmp_path, amp, "--auto-resume") as process:
             for line in process.stdout:
                 if step in line:
