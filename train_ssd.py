@@ -14,7 +14,7 @@ import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -164,7 +164,6 @@ def add_net_options(parser: argparse.ArgumentParser) -> None:
     cli.add_resolution_option(net, None, " (default: 300; 320 for mb3-ssd-lite)")
     net.add_argument(
         "--priors",
-        type=cli.priors,
         help="auto: fitted to the boxes to train on; upstream: those of published checkpoints; coco: for objects of "
         "all sizes; or a priors.json (default: those of the run that goes on, upstream for "
         f"--pretrained-ssd={pretrained.COCO}, else auto)",
@@ -408,6 +407,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             train_set, val_set = open_datasets(options.data, process)
             config = process.broadcast_from_main(lambda: choose_config(options.net, train_set, source, state))
             audit = audit_data(options, config, train_set, val_set, process)
+            if source is None:
+                log_fitted_priors(options, config, train_set, audit)
             select_images(options.data, train_set, seed)
 
             net = options.net.build(train_set.class_names, config)
@@ -471,12 +472,12 @@ def open_datasets(data: DataOptions, process: SingleProcess) -> tuple[DetectionD
 def choose_config(
     options: NetOptions, train_set: DetectionDataset, source: Path | None, state: checkpoint.RunState | None
 ) -> SSDConfig:
-    """The net's input size, normalisation and priors; says what fitted priors are worth.
+    """The net's input size, normalisation and priors.
 
     A run that goes on keeps its own; where it is of another net or size, the loading of its weights will say so.
     """
     if source is not None:
-        published = replace(options, priors=UPSTREAM).config()
+        published = MODELS[options.name].config_at(options.size)
         config = resume.config_of_run(source, state, options.name, published.width_height) or published
         if options.priors not in (None, AUTO) and not torch.equal(options.config().priors, config.priors):
             logger.warning("--priors=%s is for new runs: this one goes on with its own priors", options.priors)
@@ -485,20 +486,7 @@ def choose_config(
     sides, of_classes = box_sides(train_set, general.width_height)
     if advice := better_for_small_objects(options, general, sides):
         logger.info("%s", advice)
-    config = options.fitted_config(general, sides, of_classes)
-    if config != general:
-        recalls = [
-            best_possible_recall(train_set, center_form_to_corner_form(priors), BOXES_AT_START)
-            for priors in (replace(options, priors=UPSTREAM).config().priors, config.priors)
-        ]
-        logger.info(
-            "priors: %d, fitted to the boxes; best possible recall %.3f, with --priors=%s %.3f",
-            len(config.priors),
-            recalls[1],
-            UPSTREAM,
-            recalls[0],
-        )
-    return config
+    return options.fitted_config(general, sides, of_classes)
 
 
 def audit_data(
@@ -519,6 +507,21 @@ def audit_data(
     if options.data.strict:
         audit.require_flawless()
     return audit
+
+
+def log_fitted_priors(options: Options, config: SSDConfig, train_set: DetectionDataset, audit: Audit) -> None:
+    """Say what fitted priors are worth."""
+    published = MODELS[options.net.name].config_at(options.net.size)
+    if options.net.prior_choice != AUTO or config == published:
+        return
+    priors = center_form_to_corner_form(published.priors)
+    logger.info(
+        "priors: %d, fitted to the boxes; best possible recall %.3f, with --priors=%s %.3f",
+        len(config.priors),
+        audit.boxes.best_possible_recall,
+        UPSTREAM,
+        best_possible_recall(train_set, priors, None if options.run.dry_run else BOXES_AT_START),
+    )
 
 
 def select_images(data: DataOptions, train_set: DetectionDataset, seed: int) -> None:

@@ -236,16 +236,19 @@ def check_same(run: Run) -> None:
     path = run.folder / ASKED
     if not path.is_file() or not ((run.folder / FIGURES).is_file() or checkpoint.can_resume(run.folder)):
         return
-    earlier, now = read_json(path), asdict(run.asked)
-    before, values = earlier.pop("values", {}), now.pop("values")
-    for key, value in [*now.items(), *values.items()]:
-        earlier.setdefault(key, before.get(key))
-        if earlier[key] != value:
-            was, is_now = (shlex.join(v) if isinstance(v, list) else v for v in (earlier[key], value))
+    earlier, now = _flat(read_json(path)), _flat(asdict(run.asked))
+    for key, value in now.items():
+        if earlier.get(key) != value:
+            was, is_now = (shlex.join(v) if isinstance(v, list) else v for v in (earlier.get(key), value))
             raise DataError(
                 f"{run.folder}: holds a run with {key.replace('_', ' ')} {was!r}, asked for is {is_now!r}; ask for the "
                 "same, name the setting otherwise, or remove the folder"
             )
+
+
+def _flat(asked: Mapping[str, Any]) -> dict[str, Any]:
+    """Put the values of options beside the rest of what was asked for."""
+    return {key: value for key, value in asked.items() if key != "values"} | asked.get("values", {})
 
 
 def without_test_images(data: str | Path, view: Path) -> Path:

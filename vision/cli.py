@@ -32,7 +32,6 @@ from vision.datasets.folder import VAL_SPLIT
 from vision.deploy.session import Session, TorchSession, open_session
 from vision.engine import checkpoint
 from vision.ssd.models import MODELS, WIDTH_RANGE, spec_of
-from vision.ssd.prior_choice import PRIOR_CHOICES
 from vision.structures import DataError
 
 logger = logging.getLogger(__name__)
@@ -63,14 +62,6 @@ def resolution(text: str) -> Size:
 def norm_limit(text: str) -> float | None:
     """Read a limit above 0, or `none`."""
     return None if text.lower() == "none" else number(float, 0, above=True)(text)
-
-
-@checked
-def priors(text: str) -> str:
-    """Read a choice of priors; whatever is none of the known ones must be a file."""
-    if text in PRIOR_CHOICES or Path(text).is_file():
-        return text
-    raise ValueError(f"{text!r} is no file; choose from {', '.join(PRIOR_CHOICES)}, or name a priors.json")
 
 
 @checked

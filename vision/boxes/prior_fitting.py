@@ -140,7 +140,7 @@ def fit_priors(
             before, and the extra maps behind them have not.
     """
     steps = [as_width_height(level.shrinkage) for level in levels[:trained_levels]]
-    fitted: list[list[CellPrior]] = [[] for _ in steps]
+    fitted: list[list[CellPrior]] = [[] for _ in levels]
     for width, height in fit_sides(sides, labels):
         cells = [max(width / step_x, height / step_y) for step_x, step_y in steps]
         index = max((i for i, along in enumerate(cells) if along >= CELLS_ALONG), default=0)
@@ -151,8 +151,7 @@ def fit_priors(
             for offset_x in _offsets(width / step_x)
         ]
     return tuple(
-        _beside_general(level, priors) if priors else level
-        for level, priors in zip(levels, [*fitted, *[[]] * (len(levels) - trained_levels)], strict=True)
+        _beside_general(level, priors) if priors else level for level, priors in zip(levels, fitted, strict=True)
     )
 
 

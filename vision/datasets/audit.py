@@ -7,7 +7,7 @@ import logging
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -15,7 +15,18 @@ import torch
 from vision.boxes.forms import iou_of
 from vision.boxes.matching import MATCHING_THRESHOLD
 from vision.datasets.base import DetectionDataset
-from vision.datasets.records import KINDS, LEFT_OUT, LINES_PER_KIND, MENDED, NOTED, SUSPECT, Defect, log_defects, some
+from vision.datasets.records import (
+    KINDS,
+    LEFT_OUT,
+    LINES_PER_KIND,
+    MENDED,
+    NOTED,
+    SUSPECT,
+    Defect,
+    Record,
+    log_defects,
+    some,
+)
 from vision.structures import DataError
 
 logger = logging.getLogger(__name__)
@@ -218,24 +229,40 @@ def _summary(dataset: DetectionDataset, defects: Sequence[Defect]) -> SplitSumma
     )
 
 
-def _look_at_boxes(
-    dataset: DetectionDataset, network_size: tuple[int, int], corner_form_priors: torch.Tensor, most: int | None
-) -> tuple[BoxSummary, list[Defect]]:
-    """See boxes as the network will: their sides in its pixels, and the best overlap with a prior."""
+class _Place(NamedTuple):
+    """Where a box is written: what a defect of it is named by."""
+
+    record: Record
+    number: int
+    name: str
+
+
+def _boxes_to_train_on(dataset: DetectionDataset, most: int | None) -> tuple[torch.Tensor, list[_Place]]:
+    """Relative corner-form boxes (N, 4) of known classes that are not difficult, at most so many, evenly picked."""
     relative, places = [], []
     for record in dataset.records:
         for box, name, hard, place in zip(record.boxes, record.names, record.difficult, record.places, strict=True):
             if name in dataset.class_dict and not hard:
                 relative.append(box / np.float32(record.size * 2))
-                places.append((record, place, name))
+                places.append(_Place(record, place, name))
     if most is not None and len(places) > most:
         picked = np.linspace(0, len(places) - 1, most).astype(int).tolist()
         relative, places = [relative[number] for number in picked], [places[number] for number in picked]
-    boxes = torch.from_numpy(np.array(relative, np.float32).reshape(-1, 4))
-    overlaps = torch.cat(
-        [iou_of(chunk[:, None], corner_form_priors).amax(dim=1) for chunk in boxes.split(_CHUNK) if len(chunk)]
-        or [torch.zeros(0)]
-    )
+    return torch.from_numpy(np.array(relative, np.float32).reshape(-1, 4)), places
+
+
+def _best_overlaps(corner_form_boxes: torch.Tensor, corner_form_priors: torch.Tensor) -> torch.Tensor:
+    """Of each box (N, 4) the largest overlap with a prior (P, 4), (N,)."""
+    chunks = [chunk for chunk in corner_form_boxes.split(_CHUNK) if len(chunk)]
+    return torch.cat([iou_of(chunk[:, None], corner_form_priors).amax(dim=1) for chunk in chunks] or [torch.zeros(0)])
+
+
+def _look_at_boxes(
+    dataset: DetectionDataset, network_size: tuple[int, int], corner_form_priors: torch.Tensor, most: int | None
+) -> tuple[BoxSummary, list[Defect]]:
+    """See boxes as the network will: their sides in its pixels, and the best overlap with a prior."""
+    boxes, places = _boxes_to_train_on(dataset, most)
+    overlaps = _best_overlaps(boxes, corner_form_priors)
     sides = ((boxes[:, 2:] - boxes[:, :2]) * torch.tensor(network_size)).numpy()
     defects = []
     small = unreached = 0
@@ -263,7 +290,8 @@ def best_possible_recall(dataset: DetectionDataset, corner_form_priors: torch.Te
         corner_form_priors: (P, 4) relative.
         most_boxes: look at no more than that, evenly picked; None for all.
     """
-    return _look_at_boxes(dataset, (1, 1), corner_form_priors, most_boxes)[0].best_possible_recall
+    boxes, _ = _boxes_to_train_on(dataset, most_boxes)
+    return float((_best_overlaps(boxes, corner_form_priors) >= MATCHING_THRESHOLD).double().mean())
 
 
 def box_sides(dataset: DetectionDataset, network_size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:

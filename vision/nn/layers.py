@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 
-#: Of batch norm in MobileNetV3 and its SSD, as torchvision trained them.
-NORM_EPS, NORM_MOMENTUM = 0.001, 0.03
+#: Batch norm of MobileNetV3 and its SSD, as torchvision trained them.
+SLOW_NORM = partial(nn.BatchNorm2d, eps=0.001, momentum=0.03)
 
 
 def separable_conv(
@@ -42,29 +45,37 @@ def conv_norm(
     stride: int = 1,
     *,
     groups: int = 1,
+    norm: Callable[[int], nn.Module] = nn.BatchNorm2d,
     activation: type[nn.Module] | None = None,
 ) -> list[nn.Module]:
     """Make a convolution without bias, padded by half its kernel, batch norm [and an activation]."""
     return [
         nn.Conv2d(in_channels, out_channels, kernel, stride, kernel // 2, groups=groups, bias=False),
-        nn.BatchNorm2d(out_channels, NORM_EPS, NORM_MOMENTUM),
+        norm(out_channels),
         *([] if activation is None else [activation()]),
     ]
 
 
+def separable_conv_norm(in_channels: int, out_channels: int, stride: int = 1) -> nn.Sequential:
+    """Make a 3x3 depthwise and a 1x1 convolution, each with batch norm and ReLU."""
+    return nn.Sequential(
+        *conv_norm(in_channels, in_channels, 3, stride, groups=in_channels, activation=nn.ReLU),
+        *conv_norm(in_channels, out_channels, activation=nn.ReLU),
+    )
+
+
 def norm_extra(in_channels: int, hidden: int, out_channels: int, stride: int, padding: int) -> nn.Sequential:
     """Make a 1x1, a 3x3 depthwise (padding 1) and a 1x1 convolution, each with batch norm and ReLU6."""
+    make = partial(conv_norm, norm=SLOW_NORM, activation=nn.ReLU6)
     return nn.Sequential(
-        *conv_norm(in_channels, hidden, activation=nn.ReLU6),
-        *conv_norm(hidden, hidden, 3, stride, groups=hidden, activation=nn.ReLU6),
-        *conv_norm(hidden, out_channels, activation=nn.ReLU6),
+        *make(in_channels, hidden), *make(hidden, hidden, 3, stride, groups=hidden), *make(hidden, out_channels)
     )
 
 
 def norm_head(in_channels: int, out_channels: int) -> nn.Sequential:
     """Make a 3x3 depthwise convolution with batch norm and ReLU6, and a 1x1 convolution with bias."""
     return nn.Sequential(
-        *conv_norm(in_channels, in_channels, 3, groups=in_channels, activation=nn.ReLU6),
+        *conv_norm(in_channels, in_channels, 3, groups=in_channels, norm=SLOW_NORM, activation=nn.ReLU6),
         nn.Conv2d(in_channels, out_channels, 1),
     )
 

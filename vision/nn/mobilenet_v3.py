@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from torch import Tensor, nn
 
-from vision.nn.layers import conv_norm
+from vision.nn.layers import SLOW_NORM, conv_norm
+
+_conv_norm = partial(conv_norm, norm=SLOW_NORM)
 
 #: Kernel, hidden, squeezed (0 for no squeeze-and-excitation) and output channels, activation and stride of each block
 #: (paper, table 1). From the last stride on, channels are half of the classifier's (section 6.3); squeezed are a
@@ -70,12 +74,12 @@ class InvertedResidual(nn.Module):
         self, inp: int, kernel: int, hidden: int, squeezed: int, oup: int, activation: type[nn.Module], stride: int
     ) -> None:
         super().__init__()
-        expansion = [] if hidden == inp else conv_norm(inp, hidden, activation=activation)
+        expansion = [] if hidden == inp else _conv_norm(inp, hidden, activation=activation)
         self.conv = nn.Sequential(
             *expansion,
-            *conv_norm(hidden, hidden, kernel, stride, groups=hidden, activation=activation),
+            *_conv_norm(hidden, hidden, kernel, stride, groups=hidden, activation=activation),
             *([SqueezeExcitation(hidden, squeezed)] if squeezed else []),
-            *conv_norm(hidden, oup),
+            *_conv_norm(hidden, oup),
         )
         self.use_res_connect = stride == 1 and inp == oup
 
@@ -87,10 +91,10 @@ class InvertedResidual(nn.Module):
 
 def mobilenet_v3_large() -> nn.Sequential:
     """Make the 17 feature modules; images (B, 3, H, W) become (B, 480, H / 32, W / 32), rounded up."""
-    modules: list[nn.Module] = [nn.Sequential(*conv_norm(3, STEM_CHANNELS, 3, 2, activation=nn.Hardswish))]
+    modules: list[nn.Module] = [nn.Sequential(*_conv_norm(3, STEM_CHANNELS, 3, 2, activation=nn.Hardswish))]
     channels = STEM_CHANNELS
     for kernel, hidden, squeezed, out_channels, activation, stride in BLOCKS:
         modules.append(InvertedResidual(channels, kernel, hidden, squeezed, out_channels, activation, stride))
         channels = out_channels
-    modules.append(nn.Sequential(*conv_norm(channels, LAST_CHANNELS, activation=nn.Hardswish)))
+    modules.append(nn.Sequential(*_conv_norm(channels, LAST_CHANNELS, activation=nn.Hardswish)))
     return nn.Sequential(*modules)

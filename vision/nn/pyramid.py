@@ -7,17 +7,7 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-
-def separable_conv_norm(in_channels: int, out_channels: int, stride: int = 1) -> nn.Sequential:
-    """Make a 3x3 depthwise and a 1x1 convolution, each with batch norm and ReLU."""
-    return nn.Sequential(
-        nn.Conv2d(in_channels, in_channels, 3, stride, 1, groups=in_channels, bias=False),
-        nn.BatchNorm2d(in_channels),
-        nn.ReLU(),
-        nn.Conv2d(in_channels, out_channels, 1, bias=False),
-        nn.BatchNorm2d(out_channels),
-        nn.ReLU(),
-    )
+from vision.nn.layers import conv_norm, separable_conv_norm
 
 
 class FeaturePyramid(nn.Module):
@@ -30,10 +20,7 @@ class FeaturePyramid(nn.Module):
 
     def __init__(self, in_channels: Sequence[int], out_channels: int) -> None:
         super().__init__()
-        self.laterals = nn.ModuleList(
-            nn.Sequential(nn.Conv2d(channels, out_channels, 1, bias=False), nn.BatchNorm2d(out_channels))
-            for channels in in_channels
-        )
+        self.laterals = nn.ModuleList(nn.Sequential(*conv_norm(channels, out_channels)) for channels in in_channels)
         self.outputs = nn.ModuleList(separable_conv_norm(out_channels, out_channels) for _ in in_channels)
 
     def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:

@@ -12,11 +12,19 @@ import torch
 from torch import Tensor, nn
 
 from vision.boxes.priors import Size, as_width_height
-from vision.nn.layers import L2Norm, full_extra, lite_extra, norm_extra, norm_head, separable_conv
+from vision.nn.layers import (
+    L2Norm,
+    full_extra,
+    lite_extra,
+    norm_extra,
+    norm_head,
+    separable_conv,
+    separable_conv_norm,
+)
 from vision.nn.mobilenet import MobileNetV1
 from vision.nn.mobilenet_v2 import GROUPS, LAST_CHANNELS, InvertedResidual, MobileNetV2, last_channels
 from vision.nn.mobilenet_v3 import mobilenet_v3_large
-from vision.nn.pyramid import FeaturePyramid, separable_conv_norm
+from vision.nn.pyramid import FeaturePyramid
 from vision.nn.squeezenet import SqueezeNet
 from vision.nn.vgg import vgg16_reduced
 from vision.ssd.config import FPNLITE, MOBILENETV1, SQUEEZENET, SSD300, SSDLITE320, VGG, ConfigFamily, SSDConfig
@@ -393,9 +401,10 @@ def identify(weights: Mapping[str, Tensor]) -> dict[str, Any] | None:
     layout = _layout(weights)
     for net in _candidates(weights):
         if set(weights) == set(net.state_dict()) and layout == _layout(net.state_dict()):
-            priors = _priors_per_cell(weights, net)
-            channels = weights["classification_headers.0." + _last_weight(net.classification_headers[0])].shape[0]
-            return {**net.architecture, "num_classes": channels // priors[0]}
+            return {
+                **net.architecture,
+                "num_classes": _head_channels(weights, HEADS[0])[0] // _priors_per_cell(weights)[0],
+            }
     return None
 
 
@@ -426,17 +435,19 @@ def _width_of(weights: Mapping[str, Tensor]) -> float:
     return max(widths)
 
 
-def _last_weight(head: nn.Module) -> str:
-    """Name of the weight in a head whose first dimension is its output channels."""
-    return [key for key in head.state_dict() if key.endswith("weight")][-1]
+def _head_channels(weights: Mapping[str, Tensor], name: str) -> list[int]:
+    """Output channels of each level's head, one of `HEADS`: those of the last weight that it lists."""
+    found = {}
+    for key, value in weights.items():
+        part, _, place = key.partition(".")
+        if part == name and key.endswith("weight"):
+            found[place.partition(".")[0]] = len(value)
+    return list(found.values())
 
 
-def _priors_per_cell(weights: Mapping[str, Tensor], net: SSD) -> list[int]:
-    """Priors that each level of an SSD's weights has, by the channels of its regression heads."""
-    return [
-        len(weights[f"regression_headers.{index}.{_last_weight(head)}"]) // 4
-        for index, head in enumerate(net.regression_headers)
-    ]
+def _priors_per_cell(weights: Mapping[str, Tensor]) -> list[int]:
+    """Priors that each level of an SSD's weights has."""
+    return [channels // 4 for channels in _head_channels(weights, HEADS[1])]
 
 
 def identify_base_net(weights: Mapping[str, Tensor]) -> str | None:
@@ -470,11 +481,8 @@ def describe_weights(weights: Mapping[str, Tensor], source: str, *, with_heads: 
         base = identify_base_net(weights)
         hint = f"; it holds the weights of {base}'s backbone, which go to --base-net" if base else ""
         raise DataError(f"{source}: not a checkpoint of a net known here ({', '.join(NET_NAMES)}){hint}")
-    if not with_heads:
-        return {**found, "class_names": None, "config": None}
-    with torch.device("meta"):
-        net = build_described({**found, "class_names": None, "config": None})
-    if _priors_per_cell(weights, net) != [level.boxes_per_location for level in net.config.specs]:
+    published = [level.boxes_per_location for level in spec_of(found["net"]).config_at().specs]
+    if with_heads and _priors_per_cell(weights) != published:
         raise DataError(
             f"{source}: a {found['net']} with priors of its own, and no description that says which; use the file "
             "as train_ssd.py wrote it, not a copy of its weights"

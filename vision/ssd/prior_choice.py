@@ -76,8 +76,8 @@ def _read_priors(path: Path, spec: ModelSpec, size: Size) -> SSDConfig:
         return spec.config_like(written, size)
     except OSError as err:
         raise DataError(
-            f"--priors: cannot read {path} ({err.strerror}); choose from {', '.join(PRIOR_CHOICES)}, or name a "
-            "priors.json of a model folder"
+            f"--priors: {str(path)!r} cannot be read ({err.strerror}); choose from {', '.join(PRIOR_CHOICES)}, or name "
+            "a priors.json of a model folder"
         ) from err
     except (ValueError, KeyError, TypeError, AttributeError, ArithmeticError) as err:
         raise DataError(

@@ -268,20 +268,20 @@ def _halve(side: int) -> int:
     return math.ceil(side / 2)
 
 
-def _mobilenet_map_sides(side: int) -> list[int]:
-    """Six maps, each of half the side of the one before, rounded up; the first is a sixteenth."""
-    sides = [math.ceil(side / 16)]
-    for _ in range(5):
+def _halvings(first: int, count: int) -> list[int]:
+    """Sides of so many maps, each of half the side of the one before, rounded up."""
+    sides = [first]
+    while len(sides) < count:
         sides.append(_halve(sides[-1]))
     return sides
+
+
+def _mobilenet_map_sides(side: int) -> list[int]:
+    return _halvings(math.ceil(side / 16), 6)
 
 
 def _pyramid_map_sides(side: int) -> list[int]:
-    """Five maps from an eighth down, each of half the side of the one before, rounded up."""
-    sides = [math.ceil(side / 8)]
-    for _ in range(4):
-        sides.append(_halve(sides[-1]))
-    return sides
+    return _halvings(math.ceil(side / 8), 5)
 
 
 def _squeezenet_map_sides(side: int) -> list[int]:
@@ -289,10 +289,7 @@ def _squeezenet_map_sides(side: int) -> list[int]:
     first = side
     for _ in range(4):
         first = (first - 3) // 2 + 1
-    sides = [first, (first + 1) // 2 + 1]
-    for _ in range(4):
-        sides.append(_halve(sides[-1]))
-    return sides
+    return [first, *_halvings((first + 1) // 2 + 1, 5)]
 
 
 def _vgg_map_sides(side: int) -> list[int]:
