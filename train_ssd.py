@@ -178,7 +178,7 @@ def add_net_options(parser: argparse.ArgumentParser) -> None:
     )
     start.add_argument(
         "--pretrained-ssd",
-        help=f"file of a whole SSD, whose heads are dropped; {pretrained.COCO}: torchvision's, for "
+        help=f"file of a whole SSD with the same backbone, whose heads are dropped; {pretrained.COCO}: torchvision's, for "
         + ", ".join(pretrained.TORCHVISION[pretrained.COCO])
         + "; none for scratch (default: the published one)",
     )

@@ -1,6 +1,7 @@
 """File names, the best of a folder, and states of runs."""
 
 import os
+from dataclasses import replace
 
 import pytest
 import torch
@@ -229,16 +230,84 @@ def test_a_bad_download_leaves_nothing_and_names_the_ways_out(tmp_path, monkeypa
     assert list(target.parent.iterdir()) == []
 
 
-def test_weights_of_another_net_are_called_so(net, tmp_path):
+def test_weights_of_another_backbone_are_called_so(net, tmp_path):
     net.save(str(tmp_path / "lite.pth"))
-    other = MODELS["mb1-ssd"].build(3)
-    with pytest.raises(DataError, match="is a mb1-ssd-lite checkpoint, --net is mb1-ssd; use --net=mb1-ssd-lite"):
-        pretrained.initialise(other, pretrained.StartingFiles(pretrained_ssd=str(tmp_path / "lite.pth")))
-    MODELS["mb2-ssd-lite"].build(3, width_mult=0.5).save(str(tmp_path / "half.pth"))
-    with pytest.raises(DataError, match="has width 0.5, --mb2-width-mult is 1"):
+    others = "--net=mb1-ssd or mb1-ssd-lite or mb1-ssd-fpnlite, or another file"
+    message = f"is a mb1-ssd-lite checkpoint, --net is sq-ssd-lite with another backbone; use {others}"
+    with pytest.raises(DataError, match=message):
         pretrained.initialise(
-            MODELS["mb2-ssd-lite"].build(3), pretrained.StartingFiles(pretrained_ssd=str(tmp_path / "half.pth"))
+            MODELS["sq-ssd-lite"].build(3), pretrained.StartingFiles(pretrained_ssd=str(tmp_path / "lite.pth"))
         )
+    MODELS["mb2-ssd-lite"].build(3, width_mult=0.5).save(str(tmp_path / "half.pth"))
+    for name in ("mb2-ssd-lite", "mb2-ssd-fpnlite"):
+        with pytest.raises(DataError, match="has width 0.5, --mb2-width-mult is 1; use --mb2-width-mult=0.5"):
+            pretrained.initialise(
+                MODELS[name].build(3), pretrained.StartingFiles(pretrained_ssd=str(tmp_path / "half.pth"))
+            )
+    weights = net.state_dict()
+    del weights["base_net.0.0.weight"]
+    torch.save(weights, tmp_path / "damaged.pth")
+    with pytest.raises(
+        DataError, match=r"damaged.pth: does not fit the net: 1 weights are missing \(first: 0.0.weight"
+    ):
+        pretrained.initialise(
+            MODELS["mb1-ssd"].build(3), pretrained.StartingFiles(pretrained_ssd=str(tmp_path / "damaged.pth"))
+        )
+
+
+@pytest.mark.parametrize(
+    ("trained", "wanted", "further"),
+    [
+        ("mb1-ssd", "mb1-ssd-fpnlite", set()),
+        ("mb1-ssd-fpnlite", "mb1-ssd", set()),
+        ("mb2-ssd-lite", "mb2-ssd-fpnlite", set()),
+        ("vgg16-ssd", "vgg16-ssd-l2", {"extras"}),
+    ],
+)
+def test_a_net_of_the_same_backbone_gives_what_fits(trained, wanted, further, tmp_path, caplog):
+    torch.manual_seed(3)
+    start, net = MODELS[trained].build(4), MODELS[wanted].build(3)
+    for buffer in start.buffers():
+        if buffer.dtype == torch.float32:
+            buffer.add_(0.5)  # what training would have left in batch norm
+    start.config = replace(start.config, image_mean=(1.0, 2.0, 3.0))
+    start.save(str(tmp_path / "start.pth"))
+    before = {key: value.clone() for key, value in net.state_dict().items()}
+    with caplog.at_level("INFO"):
+        pretrained.initialise(net, pretrained.StartingFiles(pretrained_ssd=str(tmp_path / "start.pth")))
+    for key, value in net.state_dict().items():
+        part = key.partition(".")[0]
+        same = start.state_dict().get(key)
+        if part == "base_net" or part in further:
+            assert torch.equal(value, same), key
+        elif value.dim() == 4:  # convolutions start anew
+            assert not torch.equal(value, before[key]), key
+            assert same is None or value.shape != same.shape or not torch.equal(value, same), key
+    assert net.config.image_mean == (1.0, 2.0, 3.0)
+    assert net.config.specs == MODELS[wanted].config_at().specs
+    first, anew, unused = caplog.messages[-3:]
+    taken = sum(not key.endswith("tracked") for key in before if key.partition(".")[0] in {"base_net", *further})
+    total = sum(not key.endswith("tracked") for key in before)
+    assert first == f"Init from pretrained ssd {tmp_path / 'start.pth'}: {taken} of {total} weights"
+    assert "base_net" not in anew
+    assert "classification_headers" in anew
+    assert "classification_headers" in unused
+
+
+def test_a_pyramid_goes_to_a_pyramid_and_layers_of_another_shape_start_anew(tmp_path):
+    """Nets to come may have other widths: what differs is left, layer by layer."""
+    torch.manual_seed(3)
+    start, net = MODELS["mb1-ssd-fpnlite"].build(4), MODELS["mb1-ssd-fpnlite"].build(3)
+    weights = start.state_dict()
+    weights["extras.1.0.weight"] = weights["extras.1.0.weight"][:64]
+    description = start.description() | {"net": "mb1-ssd"}  # of another net with this backbone
+    matched = pretrained.take_layers(net, weights, description, "start.pth")
+    parts = {key.rpartition(".")[0].partition(".")[0] for key in matched}
+    assert parts == {"base_net", "pyramid", "extras"}
+    assert {key for key in matched if key.startswith("extras.0.")}
+    assert not {key for key in matched if key.startswith("extras.1.")}
+    for key in matched:
+        assert torch.equal(net.state_dict()[key], weights[key]), key
 
 
 def test_backbones_of_another_net_are_called_so(net, tmp_path):

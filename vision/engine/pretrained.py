@@ -5,17 +5,18 @@ from __future__ import annotations
 import hashlib
 import itertools
 import logging
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from vision.ssd.config import SSDConfig
-from vision.ssd.models import PUBLISHED_MB1, describe_weights, identify, identify_base_net, spec_of
+from vision.ssd.models import NET_NAMES, PUBLISHED_MB1, describe_weights, identify, identify_base_net, spec_of
 from vision.ssd.ssd import HEADS, SSD
 from vision.ssd.weights import read_weights
 from vision.structures import DataError
@@ -71,6 +72,9 @@ COCO_FORMS = {"vgg16-ssd": "vgg16-ssd-l2"}
 
 #: Backbones that end with fewer channels than torchvision's classifier: the first weight that no longer fits.
 NARROWER_FROM = {"mb3-ssd-lite": "13.conv.7.weight"}
+
+#: A name of a weight up to the number of its layer, as in extras.0 and pyramid.laterals.2.
+_LAYER = re.compile(r"\D+\d+")
 
 WAYS_OUT = (
     "ways out: put the file there yourself, or start from scratch with --pretrained-ssd=none, "
@@ -167,7 +171,7 @@ class StartingFiles(NamedTuple):
         imagenet: one of torchvision's classifiers.
         coco: one of torchvision's SSDs.
         base_net: a backbone with our keys.
-        pretrained_ssd: a whole SSD, whose heads are dropped.
+        pretrained_ssd: a whole SSD with the same backbone, whose heads are dropped.
     """
 
     imagenet: Path | None = None
@@ -204,11 +208,9 @@ def initialise(net: SSD, files: StartingFiles) -> None:
     elif pretrained_ssd is not None:
         weights = read_weights(pretrained_ssd)
         description = describe_weights(weights, pretrained_ssd, with_heads=False)
-        expect_net(description, net, pretrained_ssd)
-        net.init_from_pretrained_ssd(pretrained_ssd, weights)
+        matched = take_layers(net, weights, description, pretrained_ssd)
         take_normalisation(net, description)
-        heads = {key for key in _trained(weights) if key.startswith(HEADS)}
-        _report(f"pretrained ssd {pretrained_ssd}", net, _trained(weights).keys() - heads, heads)
+        _report(f"pretrained ssd {pretrained_ssd}", net, matched, _trained(weights).keys() - matched)
     else:
         net.init()
         better = f"--base-net={IMAGENET}" if net.architecture.get("net") in TORCHVISION[IMAGENET] else "--base-net=FILE"
@@ -217,6 +219,51 @@ def initialise(net: SSD, files: StartingFiles) -> None:
             "that has seen a million images, --pretrained-ssd=FILE from a whole detector",
             better,
         )
+
+
+def take_layers(net: SSD, weights: dict[str, Tensor], description: Mapping[str, Any], source: str) -> set[str]:
+    """Take all but the heads from the same net; from another with this backbone, that and what else fits.
+
+    A layer is one module of the pyramid, of the extras or of the taps' add-ons. It fits where the other net has one in
+    its place whose weights have the same names and shapes. The rest starts as `init` does.
+
+    Args:
+        net: to fill.
+        weights: of a whole SSD.
+        description: of them, see `describe_weights`.
+        source: of them, for messages.
+
+    Returns:
+        names of the weights that were taken.
+
+    Raises:
+        DataError: the backbones differ, or the weights are not what the description says.
+    """
+    expect_backbone(description, net, source)
+    if description["net"] == net.architecture["net"]:
+        net.init_from_pretrained_ssd(source, weights)
+        return {key for key in _trained(weights) if not key.startswith(HEADS)}
+    prefix = "base_net."
+    backbone = {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}
+    net.init_from_base_net(source, backbone)
+    own, theirs = _layers(net.state_dict()), _layers(weights)
+    matched = {prefix + key for key in _trained(backbone)}
+    for name, layer in own.items():
+        other = theirs.get(name, {})
+        if {key: value.shape for key, value in layer.items()} == {key: value.shape for key, value in other.items()}:
+            for key, value in layer.items():
+                value.copy_(other[key])
+            matched |= _trained(layer).keys()
+    return matched
+
+
+def _layers(weights: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+    """Group weights by their layers; backbone and heads are left out."""
+    layers: dict[str, dict[str, Tensor]] = {}
+    for key, value in weights.items():
+        if not key.startswith(("base_net.", *HEADS)):
+            layers.setdefault(_LAYER.match(key)[0], {})[key] = value
+    return layers
 
 
 def take_normalisation(net: SSD, description: dict) -> None:
@@ -347,18 +394,34 @@ def _of_another_net(path: str, weights: dict, net: SSD) -> str | None:
     return None
 
 
-def expect_net(description: dict, net: SSD, source: str | Path) -> None:
+def expect_net(description: Mapping[str, Any], net: SSD, source: str | Path) -> None:
     """Raise DataError if a file of weights is of another net than this one, naming both."""
-    wanted = net.architecture
-    if description["net"] != wanted["net"]:
+    wanted = net.architecture["net"]
+    if description["net"] != wanted:
         raise DataError(
-            f"{source}: is a {description['net']} checkpoint, --net is {wanted['net']}; "
-            f"use --net={description['net']} or another file"
+            f"{source}: is a {description['net']} checkpoint, --net is {wanted}; use --net={description['net']} or "
+            "another file"
         )
-    if description["width_mult"] != wanted["width_mult"]:
+    _expect_width(description, net, source)
+
+
+def expect_backbone(description: Mapping[str, Any], net: SSD, source: str | Path) -> None:
+    """Raise DataError if a file of weights is of a net with another backbone than this one, naming both."""
+    wanted, spec = net.architecture["net"], spec_of(description["net"])
+    if not spec.shares_backbone(spec_of(wanted)):
+        fitting = [name for name in NET_NAMES if spec_of(name).shares_backbone(spec)]
         raise DataError(
-            f"{source}: has width {description['width_mult']:g}, --mb2-width-mult is {wanted['width_mult']:g}; "
-            f"use --mb2-width-mult={description['width_mult']:g} or another file"
+            f"{source}: is a {description['net']} checkpoint, --net is {wanted} with another backbone; use --net="
+            f"{' or '.join(fitting)}, or another file"
+        )
+    _expect_width(description, net, source)
+
+
+def _expect_width(description: Mapping[str, Any], net: SSD, source: str | Path) -> None:
+    if description["width_mult"] != net.architecture["width_mult"]:
+        raise DataError(
+            f"{source}: has width {description['width_mult']:g}, --mb2-width-mult is "
+            f"{net.architecture['width_mult']:g}; use --mb2-width-mult={description['width_mult']:g} or another file"
         )
 
 

@@ -97,12 +97,12 @@ def better_for_small_objects(options: NetOptions, config: SSDConfig, sides: np.n
     share = float((sides < CELLS_OF_A_SMALL_OBJECT * cell).all(axis=1).mean()) if len(sides) else 0.0
     if share < FEW_SMALL_OBJECTS:
         return None
-    backbone = MODELS[options.name].backbone
+    spec = MODELS[options.name]
     width, height = config.width_height
     finer = [
         f"--net={name}"
         for name in NET_NAMES
-        if MODELS[name].backbone is backbone and MODELS[name].finest_step(options.size) < cell.min()
+        if MODELS[name].shares_backbone(spec) and MODELS[name].finest_step(options.size) < cell.min()
     ]
     ways = " or ".join([*finer, f"--resolution={2 * width}x{2 * height}"])
     return (

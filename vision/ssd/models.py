@@ -139,6 +139,10 @@ class ModelSpec:
         except ValueError as err:
             raise ValueError(f"{self.name}: {err}") from err
 
+    def shares_backbone(self, other: ModelSpec) -> bool:
+        """Whether another net's backbone has the same layers, at the same width."""
+        return self.backbone is other.backbone
+
     def finest_step(self, size: Size) -> int:
         """Pixels from cell to cell of the finest map, along the side where they are fewer."""
         return min(as_width_height(self.config_at(size).specs[0].shrinkage))
