@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -60,6 +60,9 @@ logger = logging.getLogger(__name__)
 
 #: Boxes that are compared with all priors at every start; a dry run compares all.
 BOXES_AT_START = 5000
+
+#: Best possible recall that is given up for heads that know the classes.
+RECALL_FOR_HEADS = 0.01
 
 #: Files of the audit and of the priors in the model folder.
 AUDIT, PRIORS = "audit.json", "priors.json"
@@ -108,6 +111,18 @@ class Options:
     argv: Sequence[str]
 
 
+class ChosenConfig(NamedTuple):
+    """A net's config.
+
+    Attributes:
+        config: input size, normalisation and priors.
+        why: where the priors come from, for the log; None for priors that were not chosen by the data.
+    """
+
+    config: SSDConfig
+    why: str | None = None
+
+
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = cli.Parser(description="Retrain an SSD detector.")
@@ -128,6 +143,8 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         parser.error("--auto-resume and --resume contradict each other; leave one out")
     if args.base_net and args.pretrained_ssd and args.resume is None:
         parser.error("--base-net and --pretrained-ssd both name starting weights; leave one out")
+    if args.new_heads and (args.pretrained_ssd or pretrained.SCRATCH).lower() == pretrained.SCRATCH:
+        parser.error("--new-heads is about the heads of --pretrained-ssd=FILE; name that, or leave --new-heads out")
     return args
 
 
@@ -165,8 +182,8 @@ def add_net_options(parser: argparse.ArgumentParser) -> None:
     net.add_argument(
         "--priors",
         help="auto: fitted to the boxes to train on; upstream: those of published checkpoints; coco: for objects of "
-        "all sizes; or a priors.json (default: those of the run that goes on, upstream for "
-        f"--pretrained-ssd={pretrained.COCO}, else auto)",
+        "all sizes; or a priors.json (default: those of the run that goes on, or of heads that know the classes, "
+        "else auto)",
     )
     net.add_argument("--freeze-base-net", action="store_true", help="the backbone and its batch norm stand still")
     net.add_argument("--freeze-net", action="store_true", help="all but the prediction heads stands still")
@@ -178,9 +195,13 @@ def add_net_options(parser: argparse.ArgumentParser) -> None:
     )
     start.add_argument(
         "--pretrained-ssd",
-        help=f"file of a whole SSD with the same backbone, whose heads are dropped; {pretrained.COCO}: torchvision's, for "
+        help="file of a whole SSD with the same backbone; of the heads, rows of classes of the same names are kept; "
+        f"{pretrained.COCO}: torchvision's, for "
         + ", ".join(pretrained.TORCHVISION[pretrained.COCO])
         + "; none for scratch (default: the published one)",
+    )
+    start.add_argument(
+        "--new-heads", action="store_true", help="of --pretrained-ssd take no heads, whatever classes they know"
     )
     start.add_argument(
         "--resume",
@@ -336,6 +357,7 @@ def parse_options(argv: Sequence[str]) -> Options:
             base_net=args.base_net,
             pretrained_ssd=args.pretrained_ssd,
             priors=args.priors,
+            new_heads=args.new_heads,
         ),
         optim=optim.OptimOptions(
             lr=args.lr,
@@ -405,10 +427,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             logger.info("seed: %d", seed)
 
             train_set, val_set = open_datasets(options.data, process)
-            config = process.broadcast_from_main(lambda: choose_config(options.net, train_set, source, state))
+            chosen = process.broadcast_from_main(lambda: choose_config(options.net, train_set, source, state))
+            config = chosen.config
             audit = audit_data(options, config, train_set, val_set, process)
-            if source is None:
-                log_fitted_priors(options, config, train_set, audit)
+            log_priors(options, chosen, train_set, audit)
             select_images(options.data, train_set, seed)
 
             net = options.net.build(train_set.class_names, config)
@@ -471,22 +493,32 @@ def open_datasets(data: DataOptions, process: SingleProcess) -> tuple[DetectionD
 
 def choose_config(
     options: NetOptions, train_set: DetectionDataset, source: Path | None, state: checkpoint.RunState | None
-) -> SSDConfig:
+) -> ChosenConfig:
     """The net's input size, normalisation and priors.
 
-    A run that goes on keeps its own; where it is of another net or size, the loading of its weights will say so.
+    A run that goes on keeps its own; where it is of another net or size, the loading of its weights will say so. One
+    that begins keeps the priors of heads that know its classes, unless others would reach more of its boxes.
     """
     if source is not None:
         published = MODELS[options.name].config_at(options.size)
         config = resume.config_of_run(source, state, options.name, published.width_height) or published
         if options.priors not in (None, AUTO) and not torch.equal(options.config().priors, config.priors):
             logger.warning("--priors=%s is for new runs: this one goes on with its own priors", options.priors)
-        return config
+        return ChosenConfig(config)
     general = options.config()
     sides, of_classes = box_sides(train_set, general.width_height)
     if advice := better_for_small_objects(options, general, sides):
         logger.info("%s", advice)
-    return options.fitted_config(general, sides, of_classes)
+    fitted = options.fitted_config(general, sides, of_classes)
+    known = options.known_config(train_set.class_names)
+    if known is not None:
+        of_known, of_fitted = (
+            best_possible_recall(train_set, center_form_to_corner_form(config.priors), BOXES_AT_START)
+            for config in (known, fitted)
+        )
+        if of_known >= of_fitted - RECALL_FOR_HEADS:
+            return ChosenConfig(known, f"of {options.pretrained_ssd}, whose heads know them")
+    return ChosenConfig(fitted, "fitted to the boxes" if fitted != general else None)
 
 
 def audit_data(
@@ -509,15 +541,16 @@ def audit_data(
     return audit
 
 
-def log_fitted_priors(options: Options, config: SSDConfig, train_set: DetectionDataset, audit: Audit) -> None:
-    """Say what fitted priors are worth."""
-    published = MODELS[options.net.name].config_at(options.net.size)
-    if options.net.prior_choice != AUTO or config == published:
+def log_priors(options: Options, chosen: ChosenConfig, train_set: DetectionDataset, audit: Audit) -> None:
+    """Say what priors that were chosen for the data are worth."""
+    if chosen.why is None:
         return
+    published = MODELS[options.net.name].config_at(options.net.size)
     priors = center_form_to_corner_form(published.priors)
     logger.info(
-        "priors: %d, fitted to the boxes; best possible recall %.3f, with --priors=%s %.3f",
-        len(config.priors),
+        "priors: %d, %s; best possible recall %.3f, with --priors=%s %.3f",
+        len(chosen.config.priors),
+        chosen.why,
         audit.boxes.best_possible_recall,
         UPSTREAM,
         best_possible_recall(train_set, priors, None if options.run.dry_run else BOXES_AT_START),
@@ -539,7 +572,7 @@ def load_starting_weights(
     if source is None:
         with process.main_process_first():
             files = find_starting_files(options.net, downloads=not options.run.dry_run, progress_bar=cli.progress)
-        pretrained.initialise(net, files)
+        pretrained.initialise(net, files, new_heads=options.net.new_heads)
     elif not resume.load_weights(net, source, state):
         state = None
     process.check_same("starts from other weights", lambda: digest_of(net.state_dict()))

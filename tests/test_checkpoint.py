@@ -294,6 +294,31 @@ def test_a_net_of_the_same_backbone_gives_what_fits(trained, wanted, further, tm
     assert "classification_headers" in unused
 
 
+@pytest.mark.parametrize("names", [("cat", "dog", "owl"), ("dog",), ("owl", "dog", "cat"), ("fox", "dog")])
+def test_classes_of_the_same_names_keep_their_rows_of_the_heads(names, tmp_path, caplog):
+    torch.manual_seed(3)
+    start = MODELS["mb1-ssd-lite"].build(3, config=MODELS["mb1-ssd-lite"].config_at(96))
+    start.class_names = ("BACKGROUND", "cat", "dog")
+    start.save(str(tmp_path / "start.pth"))
+    files = pretrained.StartingFiles(pretrained_ssd=str(tmp_path / "start.pth"))
+    net = MODELS["mb1-ssd-lite"].build(1 + len(names), config=start.config)
+    net.class_names = ("BACKGROUND", *names)
+    image = torch.rand(1, 3, 96, 96)
+    with caplog.at_level("INFO"), torch.no_grad():
+        pretrained.initialise(net, files)
+        (of_start, start_boxes), (of_net, net_boxes) = start.eval()(image), net.eval()(image)
+    kept = [name for name in names if name in start.class_names]
+    assert caplog.messages[-1] == f"of these, the rows of classes of the same names are kept: {', '.join(kept)}"
+    assert torch.equal(start_boxes, net_boxes)
+    for name in ("BACKGROUND", *kept):
+        ours, theirs = of_net[..., net.class_names.index(name)], of_start[..., start.class_names.index(name)]
+        torch.testing.assert_close(ours, theirs)
+    with caplog.at_level("INFO"), torch.no_grad():
+        pretrained.initialise(net, files, new_heads=True)
+        assert not torch.equal(start_boxes, net(image)[1])
+    assert "classification_headers" in caplog.messages[-1]
+
+
 def test_a_pyramid_goes_to_a_pyramid_and_layers_of_another_shape_start_anew(tmp_path):
     """Nets to come may have other widths: what differs is left, layer by layer."""
     torch.manual_seed(3)

@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,7 +15,7 @@ from conftest import CLASSES, ROOT, assert_refused, train_argv
 
 import train_ssd
 from vision import cli
-from vision.boxes.priors import FreePriorLevel
+from vision.boxes.priors import CellPrior, FreePriorLevel
 from vision.datasets import DataOptions, synthetic
 from vision.deploy.session import load_net
 from vision.engine import checkpoint, pretrained, trainer
@@ -462,7 +463,7 @@ def test_the_tutorials_commands_run_as_printed(stand_in, images, more):
 
 def test_what_came_from_a_file_and_what_did_not_is_said_in_three_lines(script, voc_root, model_dir, tmp_path):
     argv = [word for word in train_argv(voc_root, tmp_path / "m", "--dry-run") if not word.startswith("--pretrained")]
-    done = script(train_ssd.main, *argv, f"--pretrained-ssd={model_dir / 'best.pth'}")
+    done = script(train_ssd.main, *argv, f"--pretrained-ssd={model_dir / 'best.pth'}", "--new-heads")
     assert done.code == 0, done.err
     lines = [line.partition(" - ")[2] for line in done.out.splitlines()]
     net = read_weights(model_dir / "best.pth")
@@ -483,6 +484,37 @@ def test_what_came_from_a_file_and_what_did_not_is_said_in_three_lines(script, v
     assert f"Init from base net {tmp_path / 'base.pth'}: {came} of {len(trained)} weights\n" in done.out
     assert f"start anew: {heads[0]} of classification_headers, " in done.out
     assert "not used of the file: nothing\n" in done.out
+
+
+def test_heads_that_know_the_classes_keep_their_rows_and_priors(script, voc_root, model_dir, tmp_path):
+    argv = [word for word in train_argv(voc_root, tmp_path / "m", "--dry-run") if not word.startswith("--pretrained")]
+    best = model_dir / "best.pth"
+    done = script(train_ssd.main, *argv, f"--pretrained-ssd={best}")
+    assert done.code == 0, done.err
+    total = sum(not key.endswith("tracked") for key in read_weights(best))
+    assert f"Init from pretrained ssd {best}: {total} of {total} weights\n" in done.out
+    assert "of these, the rows of classes of the same names are kept: ball, board, cone, star\n" in done.out
+    assert f"of {best}, whose heads know them; best possible recall" in done.out
+    # Priors that are asked for are not those of the heads.
+    done = script(train_ssd.main, *argv, f"--pretrained-ssd={best}", "--priors=coco")
+    assert "its heads know other priors, so they start anew\n" in done.out
+    assert "rows of classes" not in done.out
+
+
+def test_priors_of_known_heads_go_where_they_miss_boxes_that_others_would_reach(script, own_voc, tmp_path):
+    argv = [word for word in train_argv(own_voc, tmp_path / "m", "--dry-run") if not word.startswith("--pretrained")]
+    net = MODELS["mb1-ssd-lite"].build(5, config=MODELS["mb1-ssd-lite"].config_at(96))
+    net.class_names = ("BACKGROUND", "ball", "board", "cone", "star")
+    huge = tuple(
+        FreePriorLevel(level.feature_map_size, level.shrinkage, (CellPrior(90.0, 90.0),) * level.boxes_per_location)
+        for level in net.config.specs
+    )
+    net.config = replace(net.config, specs=huge)
+    net.save(str(tmp_path / "huge.pth"))
+    done = script(train_ssd.main, *argv, f"--pretrained-ssd={tmp_path / 'huge.pth'}")
+    assert done.code == 0, done.err
+    assert "fitted to the boxes; best possible recall" in done.out
+    assert "its heads know other priors, so they start anew\n" in done.out
 
 
 # Resume.

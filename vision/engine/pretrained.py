@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from vision.boxes.priors import Size
 from vision.ssd.config import SSDConfig
 from vision.ssd.models import NET_NAMES, PUBLISHED_MB1, describe_weights, identify, identify_base_net, spec_of
 from vision.ssd.ssd import HEADS, SSD
@@ -47,6 +48,9 @@ PUBLISHED = {
         "58694cafa60456eeab4e81ae50ff49a01c46ab387bfea5200f047143ecd973a9",
     )
 }
+
+#: What --pretrained-ssd says for random weights.
+SCRATCH = "none"
 
 #: torchvision's classifiers and its whole SSDs: the options that name them, and by net their weights.
 IMAGENET = "imagenet"
@@ -171,7 +175,7 @@ class StartingFiles(NamedTuple):
         imagenet: one of torchvision's classifiers.
         coco: one of torchvision's SSDs.
         base_net: a backbone with our keys.
-        pretrained_ssd: a whole SSD with the same backbone, whose heads are dropped.
+        pretrained_ssd: a whole SSD with the same backbone.
     """
 
     imagenet: Path | None = None
@@ -180,14 +184,16 @@ class StartingFiles(NamedTuple):
     pretrained_ssd: str | None = None
 
 
-def initialise(net: SSD, files: StartingFiles) -> None:
-    """Fill a new net with its starting weights: of a backbone, of a whole SSD less its heads, or from scratch.
+def initialise(net: SSD, files: StartingFiles, *, new_heads: bool = False) -> None:
+    """Fill a new net with its starting weights: of a backbone, of a whole SSD, or from scratch.
 
-    The normalisation that the weights were trained with comes along.
+    The normalisation that the weights were trained with comes along. Heads come along from the same net with the same
+    priors if it has classes of the net's names; these keep their rows.
 
     Args:
-        net: to fill.
+        net: to fill, with its class names.
         files: see `StartingFiles`.
+        new_heads: whether heads start anew whatever they know.
 
     Raises:
         DataError: a file cannot be read, or is of another net.
@@ -196,7 +202,7 @@ def initialise(net: SSD, files: StartingFiles) -> None:
     if imagenet is not None:
         take_imagenet(net, read_weights(imagenet), imagenet)
     elif coco is not None:
-        take_coco(net, read_weights(coco), coco)
+        take_coco(net, read_weights(coco), coco, new_heads=new_heads)
     elif base_net is not None:
         weights = read_weights(base_net)
         try:
@@ -209,8 +215,18 @@ def initialise(net: SSD, files: StartingFiles) -> None:
         weights = read_weights(pretrained_ssd)
         description = describe_weights(weights, pretrained_ssd, with_heads=False)
         matched = take_layers(net, weights, description, pretrained_ssd)
+        names = net.class_names or ()
+        known = config_of_known_heads(description, net.architecture["net"], names, net.config.image_size)
+        keeps_heads = known is not None and known.specs == net.config.specs and not new_heads
+        if keeps_heads:
+            kept = take_classes(net, weights, description["class_names"])
+            matched = set(_trained(weights))
         take_normalisation(net, description)
         _report(f"pretrained ssd {pretrained_ssd}", net, matched, _trained(weights).keys() - matched)
+        if keeps_heads:
+            _report_classes(kept)
+        elif known is not None and not new_heads:
+            logger.info("its heads know other priors, so they start anew")
     else:
         net.init()
         better = f"--base-net={IMAGENET}" if net.architecture.get("net") in TORCHVISION[IMAGENET] else "--base-net=FILE"
@@ -219,6 +235,26 @@ def initialise(net: SSD, files: StartingFiles) -> None:
             "that has seen a million images, --pretrained-ssd=FILE from a whole detector",
             better,
         )
+
+
+def config_of_known_heads(
+    description: Mapping[str, Any], net: str, class_names: Sequence[str], size: Size
+) -> SSDConfig | None:
+    """Make the config, for an input size, of weights whose heads know classes of a run.
+
+    Args:
+        description: of the weights, see `describe_weights`.
+        net: canonical name of the run's.
+        class_names: of the run, BACKGROUND first.
+        size: of its input in pixels, one number or (width, height).
+
+    Returns:
+        the config, with the priors of these heads; None for weights of another net, or of other or unnamed classes.
+    """
+    known = set(description["class_names"] or ()) & set(class_names[1:])
+    if description["net"] != net or description["config"] is None or not known:
+        return None
+    return spec_of(net).config_like(SSDConfig.from_dict(description["config"]), size)
 
 
 def take_layers(net: SSD, weights: dict[str, Tensor], description: Mapping[str, Any], source: str) -> set[str]:
@@ -307,7 +343,7 @@ def take_imagenet(net: SSD, weights: dict, source: Path) -> None:
     _report(f"{source}, with torchvision's normalisation", net, {f"base_net.{key}" for key in pairs}, unused)
 
 
-def take_coco(net: SSD, weights: dict, source: Path) -> None:
+def take_coco(net: SSD, weights: dict, source: Path, *, new_heads: bool = False) -> None:
     """Fill a net from torchvision's SSD of the same layers, priors and normalisation.
 
     Of the layers that give each class its score, only the rows of classes of the same names are taken, whether these
@@ -317,6 +353,7 @@ def take_coco(net: SSD, weights: dict, source: Path) -> None:
         net: of `TORCHVISION[COCO]`, with its class names.
         weights: as torchvision publishes them.
         source: of them, for messages.
+        new_heads: whether heads start anew whatever they know.
 
     Raises:
         DataError: the layers differ.
@@ -337,7 +374,8 @@ def take_coco(net: SSD, weights: dict, source: Path) -> None:
     spelt = {own_name.casefold(): own_name for own_name in net.class_names}
     names = [net.class_names[0], *(spelt.get(category.casefold(), category) for category in categories[1:])]
     pairs = _paired(own, theirs, name, source)
-    if is_same := net.config.specs == published.specs:
+    is_same = net.config.specs == published.specs
+    if keeps_heads := is_same and not new_heads:
         anew = set(_keys_of_last_layers(net))
     else:
         anew = {key for key in own if key.startswith(HEADS)}
@@ -345,9 +383,9 @@ def take_coco(net: SSD, weights: dict, source: Path) -> None:
     kept = take_classes(net, pairs, names)
     unused = {their_key for key, their_key in zip(own, theirs, strict=True) if key in anew}
     _report(str(source), net, own.keys() - anew, unused)
-    if is_same:
-        logger.info("of these, the rows of classes of the same names are kept: %s", ", ".join(kept) or "none")
-    else:
+    if keeps_heads:
+        _report_classes(kept)
+    elif not is_same:
         logger.info("heads know other priors; --priors=upstream keeps them")
 
 
@@ -377,6 +415,10 @@ def _report(source: str, net: SSD, matched: set[str], unused: set[str]) -> None:
     logger.info("Init from %s: %d of %d weights", source, len(matched), len(own))
     logger.info("not in the file or of its classes, start anew: %s", _by_part(own - matched))
     logger.info("not used of the file: %s", _by_part(unused))
+
+
+def _report_classes(kept: Sequence[str]) -> None:
+    logger.info("of these, the rows of classes of the same names are kept: %s", ", ".join(kept) or "none")
 
 
 def _by_part(names: set[str]) -> str:

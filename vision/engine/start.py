@@ -12,9 +12,10 @@ import numpy as np
 from vision.boxes.priors import Size, as_width_height
 from vision.engine import pretrained
 from vision.ssd.config import SSDConfig
-from vision.ssd.models import DEFAULT_NET, MODELS, NET_NAMES
+from vision.ssd.models import DEFAULT_NET, MODELS, NET_NAMES, describe_weights
 from vision.ssd.prior_choice import AUTO, UPSTREAM, config_with_priors, with_fitted_priors
 from vision.ssd.ssd import SSD
+from vision.ssd.weights import read_weights
 from vision.structures import DataError
 from vision.utils.progress import ProgressBar, no_progress
 
@@ -34,10 +35,11 @@ class NetOptions:
         size: of its input in pixels, one number or (width, height).
         width_mult: of MobileNetV2; None for 1.
         base_net: file of backbone weights, or `pretrained.IMAGENET`.
-        pretrained_ssd: file of a whole SSD, `pretrained.COCO`, "none" for scratch; None for the published one where
+        pretrained_ssd: file of a whole SSD, `pretrained.COCO` or `SCRATCH`; None for the published one where
             there is one.
-        priors: one of `vision.ssd.prior_choice.PRIOR_CHOICES` or a file; None for those of the run that goes on, and
-            `AUTO` where none does (`UPSTREAM` for `pretrained.COCO`, whose heads know these).
+        priors: one of `vision.ssd.prior_choice.PRIOR_CHOICES` or a file; None for those of the run that goes on, those
+            that heads to start from know, or `AUTO`.
+        new_heads: whether heads start anew, even of classes that `pretrained_ssd` knows.
     """
 
     name: str = DEFAULT_NET
@@ -46,11 +48,13 @@ class NetOptions:
     base_net: str | None = None
     pretrained_ssd: str | None = None
     priors: str | None = None
+    new_heads: bool = False
 
     @property
     def prior_choice(self) -> str:
         """Priors of a run that begins."""
-        return self.priors or (UPSTREAM if self.pretrained_ssd == pretrained.COCO else AUTO)
+        keeps_heads = self.pretrained_ssd == pretrained.COCO and not self.new_heads
+        return self.priors or (UPSTREAM if keeps_heads else AUTO)
 
     def config(self) -> SSDConfig:
         """Normalisation, and priors that do not depend on the data.
@@ -72,6 +76,23 @@ class NetOptions:
         if self.prior_choice != AUTO:
             return config
         return with_fitted_priors(MODELS[self.name], config, sides, labels)
+
+    def known_config(self, class_names: Sequence[str]) -> SSDConfig | None:
+        """Read the config, for this size, of `pretrained_ssd`, if its heads know classes of the run and may stay.
+
+        Args:
+            class_names: BACKGROUND first.
+
+        Raises:
+            DataError: the file cannot be read, or is not of a net known here.
+        """
+        path = self.pretrained_ssd
+        if path is None or self.base_net is not None or self.priors is not None or self.new_heads:
+            return None
+        if not Path(path).is_file():  # a word, or a file that is still to come
+            return None
+        description = describe_weights(read_weights(path), path, with_heads=False)
+        return pretrained.config_of_known_heads(description, MODELS[self.name].name, class_names, self.size)
 
     def build(self, class_names: Sequence[str], config: SSDConfig) -> SSD:
         """The net with PyTorch's default weights.
@@ -154,7 +175,7 @@ def _find_pretrained_ssd(options: NetOptions, downloads: bool, progress_bar: Pro
         hint = f"; --pretrained-ssd={pretrained.COCO} starts from torchvision's" if has_coco else ""
         logger.info("no published checkpoint of %s is known%s", spec.name, hint)
         return None
-    if path.lower() == "none":
+    if path.lower() == pretrained.SCRATCH:
         return None
     if not Path(path).exists():
         if not downloads and Path(path).as_posix() in pretrained.PUBLISHED:
