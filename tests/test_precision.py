@@ -9,7 +9,7 @@ from torch import nn
 from torch.overrides import _get_current_function_mode_stack
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from vision.engine.precision import Precision, kernel_exceeds_map
+from vision.engine.precision import Precision, is_depthwise, kernel_exceeds_map
 from vision.ssd.models import MODELS, NET_NAMES
 from vision.ssd.ssd import place
 
@@ -78,7 +78,7 @@ def test_gradients_do_not_depend_on_what_lay_in_memory(name, size, amp):
 
 
 class Convolutions(TorchDispatchMode):
-    """Takes down of each convolution, forward and backward, whether it is in 16 bits and exceeds its map."""
+    """Takes down of each convolution, forward and backward, whether it is in 16 bits, and should be in float32."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -89,14 +89,13 @@ class Convolutions(TorchDispatchMode):
         if name in ("convolution", "convolution_backward"):
             images, weight = args[:2] if name == "convolution" else args[1:3]
             dilation = args[5] if name == "convolution" else args[6]
-            self.seen.append(
-                (name, images.dtype != torch.float32, kernel_exceeds_map(images, weight, dilation=dilation))
-            )
+            slow_or_wrong = is_depthwise(images, weight) or kernel_exceeds_map(images, weight, dilation=dilation)
+            self.seen.append((name, images.dtype != torch.float32, slow_or_wrong))
         return function(*args, **(kwargs or {}))
 
 
 @pytest.mark.parametrize("name", NETS)
-def test_kernels_larger_than_their_map_compute_in_float32_and_all_others_in_16_bits(name):
+def test_depthwise_kernels_and_those_larger_than_their_map_compute_in_float32_and_all_others_in_16_bits(name):
     net, images = net_and_images(name, sizes_of(name)[0])
     if name.startswith("vgg16"):
         for module in net.base_net[:-5]:  # large maps, slow where 16 bits are emulated
@@ -104,10 +103,21 @@ def test_kernels_larger_than_their_map_compute_in_float32_and_all_others_in_16_b
     with Convolutions() as convolutions:
         gradients_of(net, images, PRECISIONS["bf16"])
     assert {seen[0] for seen in convolutions.seen} == {"convolution", "convolution_backward"}
-    assert not any(in_16_bits for _, in_16_bits, exceeds in convolutions.seen if exceeds)
-    assert {exceeds for *_, exceeds in convolutions.seen} == {False, True}
-    first = [in_16_bits for name, in_16_bits, exceeds in convolutions.seen if name == "convolution" and not exceeds]
-    assert all(first[-4:]), "the heads of larger maps, which come last, gain from 16 bits"
+    assert not any(in_16_bits for _, in_16_bits, slow_or_wrong in convolutions.seen if slow_or_wrong)
+    assert {slow_or_wrong for *_, slow_or_wrong in convolutions.seen} == {False, True}
+    rest = [
+        in_16_bits
+        for name, in_16_bits, slow_or_wrong in convolutions.seen
+        if name == "convolution" and not slow_or_wrong
+    ]
+    assert all(rest[-4:]), "the heads of larger maps, which come last, gain from 16 bits"
+
+
+def test_what_is_depthwise():
+    images = torch.zeros(1, 8, 5, 5)
+    for groups, depthwise in ((1, False), (4, False), (8, True)):
+        assert is_depthwise(images, torch.zeros(8, 8 // groups, 3, 3)) == depthwise
+    assert not is_depthwise(images[:, :1], torch.zeros(8, 1, 3, 3))
 
 
 @pytest.mark.parametrize(

@@ -38,18 +38,24 @@ def kernel_exceeds_map(
     )
 
 
-class _SmallMapsInFloat32(TorchFunctionMode):
-    """Computes a convolution in float32, whatever autocast says, where its kernel exceeds its map.
+def is_depthwise(input: Tensor, weight: Tensor, *rest: Any, **options: Any) -> bool:
+    """Whether a 2-d convolution looks at each channel by itself; arguments as above."""
+    return weight.shape[1] == 1 < input.shape[1]
 
-    PyTorch's 16-bit CPU kernels leave weight gradients of such convolutions uninitialised where weights see nothing
-    but padding (seen with a stride of 2 over 1x1 maps). On so small maps float32 costs nothing.
+
+class _SomeConvolutionsInFloat32(TorchFunctionMode):
+    """Computes convolutions in float32, whatever autocast says, where PyTorch's 16-bit CPU kernels are slow or wrong.
+
+    Depthwise ones are slow: with a stride of 2 bfloat16 took 7 to 10 times as long as float32, forward and backward
+    together, and with a stride of 1 as long (`benchmarks/depthwise.py`). Where a kernel exceeds its map, weight
+    gradients stay uninitialised of weights that see nothing but padding (seen with a stride of 2 over 1x1 maps).
     """
 
     def __torch_function__(
         self, function: Callable, types: Sequence[type], args: Sequence = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        if function is not torch.conv2d or not kernel_exceeds_map(*args, **kwargs):
+        if function is not torch.conv2d or not (is_depthwise(*args, **kwargs) or kernel_exceeds_map(*args, **kwargs)):
             return function(*args, **kwargs)
 
         def in_float32(input: Tensor, *rest: Any, **options: Any) -> Tensor:
@@ -80,7 +86,7 @@ class Precision:
             with torch.autocast(self.device_type, dtype=self.dtype):
                 yield
         else:
-            with torch.autocast("cpu", dtype=self.dtype), _SmallMapsInFloat32():
+            with torch.autocast("cpu", dtype=self.dtype), _SomeConvolutionsInFloat32():
                 yield
 
     @property
