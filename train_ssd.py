@@ -76,6 +76,7 @@ RECIPES: Mapping[str, Mapping[str, Any]] = {
         "lr": 0.01,
         "base_net_lr": 0.001,
         "clip_grad": None,
+        "smooth_l1_beta": 1.0,
     },
 }
 
@@ -224,7 +225,7 @@ def add_optimisation_options(parser: argparse.ArgumentParser) -> None:
         "--recipe",
         type=cli.one_of("recipe", tuple(RECIPES)),
         default="default",
-        help="upstream: its priors, augmentation and rates; options given besides have their own say",
+        help="upstream: its priors, augmentation, rates and box loss; options given besides have their own say",
     )
     rates.add_argument(
         "--optimizer", type=cli.one_of("optimizer", optim.OPTIMIZERS), default="sgd", help=", ".join(optim.OPTIMIZERS)
@@ -275,6 +276,12 @@ def add_optimisation_options(parser: argparse.ArgumentParser) -> None:
     )
     rates.add_argument(
         "--clip-grad", type=cli.norm_limit, default=10.0, help="largest norm of all gradients together, or none"
+    )
+    rates.add_argument(
+        "--smooth-l1-beta",
+        type=rate,
+        default=0.3,
+        help="errors of boxes, in encoded units, count by their square below this, and by their size above; 0 for L1",
     )
     rates.add_argument("--accumulate", type=cli.count, default=1, help="batches that make one step")
     rates.add_argument("--ema", action="store_true", help="validate and save an exponential average of the weights")
@@ -371,6 +378,7 @@ def parse_options(argv: Sequence[str]) -> Options:
             freeze_net=args.freeze_net,
             clip_grad=args.clip_grad,
             ema=args.ema,
+            smooth_l1_beta=args.smooth_l1_beta,
             auto_lr=args.auto_lr,
         ),
         schedule=optim.ScheduleOptions(

@@ -23,6 +23,17 @@ def test_golden():
     assert (regression, classification) == (losses.regression, losses.classification)
 
 
+@pytest.mark.parametrize(
+    ("beta", "loss"), [(1.0, 0.02 + 0.02 + 0.5 + 2.5), (0.3, 0.2**2 / 0.6 * 2 + 0.85 + 2.85), (0.0, 4.4)]
+)
+def test_beta_is_where_squares_end(beta, loss):
+    """Errors 0.2, -0.2, 1 and 3 of one positive: x^2 / (2 beta) below beta, |x| - beta / 2 above."""
+    locations, labels = torch.zeros(1, 2, 4), torch.tensor([[1, 0]])
+    targets = torch.tensor([[[0.2, -0.2, 1.0, 3.0], [9.0, 9.0, 9.0, 9.0]]])
+    losses = MultiboxLoss(beta=beta)(torch.zeros(1, 2, 3), locations, labels, targets)
+    assert losses.regression.item() == pytest.approx(loss)
+
+
 def test_takes_the_arguments_of_old():
     loss = MultiboxLoss(torch.zeros(3, 4), 0.5, 3, 0.1, 0.2, torch.device("cpu"))
     assert float(loss(*tensors()).total) == pytest.approx(float(MultiboxLoss()(*tensors()).total))

@@ -542,6 +542,16 @@ def test_gradients_are_limited_unless_that_is_switched_off():
     assert limits == [10.0, 2.5, None]
 
 
+def test_the_box_loss_turns_where_it_is_told_to(data, tmp_path, script):
+    losses = []
+    for name, *typed in (("default",), ("same", "--smooth-l1-beta=0.3"), ("paper", "--smooth-l1-beta=1")):
+        assert script(train_ssd.main, *train_argv(data, tmp_path / name, "--epochs=1", *typed)).code == 0
+        with open(tmp_path / name / "results.csv", newline="") as file:
+            losses.append(next(csv.DictReader(file))["Regression Loss/train"])
+    assert losses[0] == losses[1]
+    assert float(losses[2]) < float(losses[0]), "less by half of beta where errors are large, by more where small"
+
+
 def test_auto_lr_scales_by_the_whole_batch(data, tmp_path, script):
     argv = train_argv(data, tmp_path, "--epochs=1", "--batch-size=2", "--accumulate=4", "--warmup-iters=0")
     done = script(train_ssd.main, *argv, "--auto-lr", "--lr=0.01")

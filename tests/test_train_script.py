@@ -314,7 +314,7 @@ def test_a_recipe_is_defaults_that_belong_together(reached):
     assert seen.net.config == published
     assert steps(seen) == [], "what is typed counts"
     rates = train_ssd.parse_options(["--recipe=upstream"]).optim
-    assert (rates.lr, rates.base_net_lr, rates.clip_grad) == (0.01, 0.001, None)
+    assert (rates.lr, rates.base_net_lr, rates.clip_grad, rates.smooth_l1_beta) == (0.01, 0.001, None, 1.0)
     assert train_ssd.parse_options(["--recipe=upstream", "--lr=0.5"]).optim.lr == 0.5
     seen = reached()
     assert seen.net.config != published

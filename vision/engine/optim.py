@@ -40,7 +40,7 @@ SCHEDULES: Mapping[str, Mapping[str, Any]] = {
 
 @dataclass(frozen=True)
 class OptimOptions:
-    """Rates and what stands still.
+    """Rates, what stands still, and the box loss.
 
     Attributes:
         lr: of the prediction heads.
@@ -54,6 +54,7 @@ class OptimOptions:
         freeze_net: everything but the heads stands still.
         clip_grad: the largest norm of all gradients together, None for no limit.
         ema: keep an exponential moving average of the weights.
+        smooth_l1_beta: of the box loss, see `vision.nn.multibox_loss.MultiboxLoss`.
         auto_lr: images a step that the rates are meant for; None if they are meant as they are.
     """
 
@@ -68,6 +69,7 @@ class OptimOptions:
     freeze_net: bool = False
     clip_grad: float | None = 10.0
     ema: bool = False
+    smooth_l1_beta: float = 0.3
     auto_lr: int | None = None
 
     def scaled_to(self, images_per_step: int) -> OptimOptions:

@@ -297,7 +297,7 @@ def build_step_trainer(
     Args:
         net: with its starting weights.
         frozen: its modules that stand still, see `optim.freeze`.
-        options: of the optimizer, see `OptimOptions.scaled_to`.
+        options: of optimizer and loss, see `OptimOptions.scaled_to`.
         schedule: of the rates.
         compute: device, precision, memory format.
         sync_bn: batch norm sees the images of all processes.
@@ -308,8 +308,9 @@ def build_step_trainer(
     if sync_bn:
         process.convert_sync_batchnorm(net)
     normaliser = Normaliser(net.config.image_mean, net.config.image_std)
+    criterion = MultiboxLoss(beta=options.smooth_l1_beta)
     return process.make_step_trainer(
-        NetWithLoss(net, normaliser, MultiboxLoss(), compute.precision).to(compute.device),
+        NetWithLoss(net, normaliser, criterion, compute.precision).to(compute.device),
         optim.make_optimizer(net, options),
         schedule,
         frozen=frozen,

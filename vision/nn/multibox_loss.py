@@ -34,12 +34,15 @@ class MultiboxLoss(nn.Module):
     `VIRTUAL_POSITIVES`.
 
     Args:
-        priors: not used: matching happens before the loss. Kept for scripts that pass it, like all but the ratio.
+        priors: not used: matching happens before the loss. Kept for scripts that pass it, like all but the ratio
+            and beta.
         iou_threshold: not used.
         neg_pos_ratio: negatives per positive.
         center_variance: not used.
         size_variance: not used.
         device: not used: the loss works where its inputs are.
+        beta: error of a location from which smooth L1 grows with its size instead of with its square; the paper's 1 by
+            default, 0 for plain L1.
     """
 
     def __init__(
@@ -50,9 +53,11 @@ class MultiboxLoss(nn.Module):
         center_variance: float | None = None,
         size_variance: float | None = None,
         device: torch.device | str | None = None,
+        beta: float = 1.0,
     ) -> None:
         super().__init__()
         self.neg_pos_ratio = neg_pos_ratio
+        self.beta = beta
 
     @staticmethod
     def normaliser(labels: Tensor) -> Tensor:
@@ -92,5 +97,5 @@ class MultiboxLoss(nn.Module):
         classification = (cross_entropy * counted.flatten()).sum()
         # Background priors have locations too, and those may be infinite: cut them out, do not multiply by 0.
         target = torch.where(positive[..., None], gt_locations, predicted_locations.detach())
-        regression = F.smooth_l1_loss(predicted_locations, target, reduction="sum")
+        regression = F.smooth_l1_loss(predicted_locations, target, reduction="sum", beta=self.beta)
         return Losses(regression / normaliser, classification / normaliser)
