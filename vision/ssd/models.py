@@ -140,7 +140,7 @@ class ModelSpec:
             raise ValueError(f"{self.name}: {err}") from err
 
     def shares_backbone(self, other: ModelSpec) -> bool:
-        """Whether another net's backbone has the same layers, at the same width."""
+        """Whether another net's backbone has the same layers, where their widths are the same."""
         return self.backbone is other.backbone
 
     def finest_step(self, size: Size) -> int:
