@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import math
 import secrets
 import shlex
 import sys
@@ -35,14 +36,14 @@ from vision.datasets.audit import (
     require_objects,
 )
 from vision.datasets.loading import Loaders
-from vision.engine import checkpoint, optim, pretrained, resume
+from vision.engine import checkpoint, optim, pretrained, resume, shipped
 from vision.engine.batch_norm import check_batch_size, trains_batch_norm
 from vision.engine.compute import choose_compute
 from vision.engine.launch import current_process
 from vision.engine.model_folder import describe_previous_run, locked
 from vision.engine.precision import AMP_CHOICES
 from vision.engine.process import SingleProcess
-from vision.engine.start import NetOptions, better_for_small_objects, find_starting_files
+from vision.engine.start import WORDS, NetOptions, better_for_small_objects, find_starting_files
 from vision.engine.trainer import RunOptions, Trainer, build_step_trainer
 from vision.report.audit_page import save_audit_page
 from vision.report.lines import log_dry_run
@@ -72,6 +73,7 @@ RECIPES: Mapping[str, Mapping[str, Any]] = {
     "default": {},
     "upstream": {
         "priors": UPSTREAM,
+        "repeat": 1,
         "augmentation": "ssd",
         "lr": 0.01,
         "base_net_lr": 0.001,
@@ -144,7 +146,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         parser.error("--auto-resume and --resume contradict each other; leave one out")
     if args.base_net and args.pretrained_ssd and args.resume is None:
         parser.error("--base-net and --pretrained-ssd both name starting weights; leave one out")
-    if args.new_heads and (args.pretrained_ssd or pretrained.SCRATCH).lower() == pretrained.SCRATCH:
+    if args.new_heads and args.pretrained_ssd in (None, pretrained.SCRATCH, shipped.VOC):
         parser.error("--new-heads is about the heads of --pretrained-ssd=FILE; name that, or leave --new-heads out")
     return args
 
@@ -196,10 +198,13 @@ def add_net_options(parser: argparse.ArgumentParser) -> None:
     )
     start.add_argument(
         "--pretrained-ssd",
+        type=lambda text: text.lower() if text.lower() in WORDS else text,
         help="file of a whole SSD with the same backbone; of the heads, rows of classes of the same names are kept; "
         f"{pretrained.COCO}: torchvision's, for "
         + ", ".join(pretrained.TORCHVISION[pretrained.COCO])
-        + "; none for scratch (default: the published one)",
+        + f"; {shipped.VOC}: what comes with this program, for "
+        + ", ".join(shipped.NETS)
+        + "; none for scratch (default: the published one, else what comes with this program)",
     )
     start.add_argument(
         "--new-heads", action="store_true", help="of --pretrained-ssd take no heads, whatever classes they know"
@@ -298,6 +303,12 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
     run.add_argument("--batch-size", type=cli.count, default=4, help="images per batch, of each process")
     run.add_argument("--epochs", "--num-epochs", type=cli.count, default=30, help="times through the images")
     run.add_argument(
+        "--repeat",
+        type=cli.count_or_auto,
+        help=f"times that an epoch goes through the images (default: auto: more than once where a run would have fewer "
+        f"than {optim.ENOUGH_STEPS} steps, at most once for {optim.EPOCHS_A_REPEAT} epochs)",
+    )
+    run.add_argument(
         "--workers", "--num-workers", type=cli.number(int, 0), default=2, help="loader processes, 0 for none"
     )
     run.add_argument("--validation-epochs", type=cli.count, default=1, help="epochs between validations")
@@ -355,6 +366,7 @@ def parse_options(argv: Sequence[str]) -> Options:
             augmentation=args.augmentation,
             negatives=not args.no_negatives,
             balance=args.balance_data,
+            repeat=args.repeat,
             strict=args.strict,
         ),
         net=NetOptions(
@@ -440,13 +452,15 @@ def main(argv: Sequence[str] | None = None) -> int:
             audit = audit_data(options, config, train_set, val_set, process)
             log_priors(options, chosen, train_set, audit)
             select_images(options.data, train_set, seed)
+            repeats = choose_repeats(options, len(train_set), state, process)
+            train_set.repeat(repeats)
 
             net = options.net.build(train_set.class_names, config)
             state = load_starting_weights(net, options, source, state, process)
             frozen = optim.freeze(net, options.optim)
 
             loaders = make_loaders(options, net, frozen, train_set, val_set, seed, process)
-            trainer = make_trainer(options, net, frozen, loaders, device, state, process)
+            trainer = make_trainer(options, net, frozen, loaders, repeats, device, state, process)
             if process.is_main_process and options.run.dry_run:
                 save_audit_page(
                     options.run.model_dir / "audit.png", train_set, audit, config.width_height, config.priors
@@ -573,6 +587,27 @@ def select_images(data: DataOptions, train_set: DetectionDataset, seed: int) -> 
         train_set.balance(np.random.default_rng(seed))
 
 
+def choose_repeats(options: Options, images: int, state: checkpoint.RunState | None, process: SingleProcess) -> int:
+    """How many times an epoch goes through the images: as asked, as in the run that goes on, or by their number."""
+    if options.data.repeat is not None:
+        return options.data.repeat
+    if state is not None:
+        return state.data_order["repeats"]
+    epochs = options.schedule.epochs
+    steps = epochs * math.ceil(images / options.run.images_per_step(process.world_size))
+    repeats = optim.repeats_for(steps, epochs)
+    if repeats > 1:
+        logger.info(
+            "%d images are few: each epoch goes through them %d times, for about %d steps instead of %d; --repeat=1 "
+            "for once",
+            images,
+            repeats,
+            repeats * steps,
+            steps,
+        )
+    return repeats
+
+
 def load_starting_weights(
     net: SSD, options: Options, source: Path | None, state: checkpoint.RunState | None, process: SingleProcess
 ) -> checkpoint.RunState | None:
@@ -617,6 +652,7 @@ def make_trainer(
     net: SSD,
     frozen: Sequence[nn.Module],
     loaders: Loaders,
+    repeats: int,
     device: torch.device,
     state: checkpoint.RunState | None,
     process: SingleProcess,
@@ -656,6 +692,7 @@ def make_trainer(
         "images": fingerprint(loaders.train_set),
         "seed": loaders.seed,
         "images a step": images_per_step,
+        "repeats": repeats,
         "batches an epoch": loaders.train_batches(run.batch_size).batches_of_epoch,
     }
     progress = resume.restore(step_trainer, state, data_order, options.schedule.epochs)

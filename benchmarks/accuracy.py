@@ -302,7 +302,8 @@ def perform(runs: Sequence[Run]) -> list[dict[str, Any]]:
     logger.info("%d of %d runs are done", len(done), len(runs))
     while left:
         logger.info("%s: training, %s", left[0].folder, time_left(done, left))
-        train(left[0])
+        write_text(left[0].folder / ASKED, json.dumps(asdict(left[0].asked), indent=1) + "\n")
+        train(left[0].folder, left[0].argv)
         done.append(measure(left.pop(0)))
     return [read_json(run.folder / FIGURES) for run in runs]
 
@@ -318,22 +319,26 @@ def time_left(done: Sequence[Mapping[str, Any]], left: Sequence[Run]) -> str:
     return f"{len(left)} left, about {timedelta(seconds=round(seconds))}"
 
 
-def train(run: Run) -> None:
-    """Train in a process of its own, or go on with what was stopped.
+def train(folder: Path, argv: Sequence[str]) -> None:
+    """Train in a process of its own, with its log in the model folder, or go on with what was stopped.
+
+    Args:
+        folder: of the model.
+        argv: arguments of train_ssd.py.
 
     Raises:
         DataError: the run was refused.
         RuntimeError: it failed.
     """
-    write_text(run.folder / ASKED, json.dumps(asdict(run.asked), indent=1) + "\n")
-    log = run.folder / LOG
+    folder.mkdir(parents=True, exist_ok=True)
+    log = folder / LOG
     with open(log, "a", encoding="utf-8") as file:
-        command = [sys.executable, str(ROOT / "train_ssd.py"), *run.argv]
+        command = [sys.executable, str(ROOT / "train_ssd.py"), *argv]
         code = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT).returncode
     if code:
         last = next((line for line in reversed(log.read_text(errors="replace").splitlines()) if line), "")
         kind = DataError if code == cli.USER_ERROR else RuntimeError
-        raise kind(f"{run.folder}: training ended with exit code {code}; {LOG} ends with: {last}")
+        raise kind(f"{folder}: training ended with exit code {code}; {LOG} ends with: {last}")
 
 
 def measure(run: Run) -> dict[str, Any]:

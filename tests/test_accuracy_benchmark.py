@@ -100,10 +100,11 @@ def test_a_killed_run_goes_on(trained, argv, tmp_path, monkeypatch):
     folder = tmp_path / "runs" / "small" / "plain" / "seed1"
     (folder / "ap.json").unlink()
     begun = []
-    monkeypatch.setattr(accuracy, "train", begun.append)
+    monkeypatch.setattr(accuracy, "train", lambda *run: begun.append(run))
     accuracy.main([f"--runs={tmp_path / 'runs'}", *argv[1:], "--setting", "plain=--batch-size=3"])
-    assert [run.folder for run in begun] == [folder]
-    assert "--auto-resume" in begun[0].argv
+    ((begun_folder, begun_argv),) = begun
+    assert begun_folder == folder
+    assert "--auto-resume" in begun_argv
     again, before = (results_of(root)[0] for root in (tmp_path / "runs", trained))
     for key in ("AP", "AP50", "AP50 per class", "seconds", "curve"):
         assert again[key] == before[key]

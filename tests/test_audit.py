@@ -28,6 +28,7 @@ from vision.datasets.records import KINDS, NOTED, RawImage
 from vision.engine import trainer
 from vision.engine.step import StepTrainer
 from vision.ssd.config import MOBILENETV1
+from vision.ssd.models import MODELS
 
 TRAIN, TEST = 6, 3
 FIRST = "train_00000"
@@ -732,10 +733,21 @@ def test_a_dry_run_decodes_every_image_and_later_starts_know(voc, script, tmp_pa
     assert audit["train"]["images"] == TRAIN - 1
 
 
-def test_a_dry_run_downloads_nothing(voc, script, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("start", "said"),
+    [
+        ((), "is missing, which training would try to download first: starting from"),
+        (
+            (f"--pretrained-ssd={MODELS['mb1-ssd'].published_weights}",),
+            "is missing: training would download it, the dry run goes on without",
+        ),
+    ],
+)
+def test_a_dry_run_downloads_nothing(voc, script, tmp_path, monkeypatch, start, said):
     monkeypatch.chdir(tmp_path)
     done = script(
         train_ssd.main,
+        *start,
         "--dry-run",
         "--dataset-type=voc",
         f"--data={voc}",
@@ -745,7 +757,8 @@ def test_a_dry_run_downloads_nothing(voc, script, tmp_path, monkeypatch):
         "--device=cpu",
     )
     assert done.code == 0
-    assert "is missing: training would download it, the dry run goes on without" in done.out
+    assert said in done.out
+    assert not (tmp_path / "models").exists()
 
 
 @pytest.mark.parametrize(

@@ -567,6 +567,8 @@ def test_auto_lr_scales_by_the_whole_batch(data, tmp_path, script):
         (("--auto-resume", "--resume"), "contradict each other"),
         (("--clip-grad=0",), "--clip-grad"),
         (("--accumulate=0",), "--accumulate"),
+        (("--repeat=0",), "--repeat: '0' is neither auto nor a whole number of at least 1"),
+        (("--repeat=often",), "--repeat: 'often' is neither auto nor a whole number of at least 1"),
         (("--optimizer=adem",), "did you mean adam?"),
         (("--schedule=3x",), "choose from 1x, 2x"),
         (("--amp=int8",), "--amp"),

@@ -232,6 +232,48 @@ def test_augmentation_reaches_the_samples(reached):
         assert (transform.photometry is None) == (kind != "ssd")
 
 
+@pytest.mark.parametrize(
+    ("argv", "times"),
+    [
+        (("--epochs=1",), 1),
+        (("--epochs=9",), 1),
+        (("--epochs=10",), 2),
+        (("--epochs=30",), 6),
+        (("--epochs=30", "--repeat=auto"), 6),
+        (("--epochs=600", "--batch-size=6"), 2),
+        (("--epochs=30", "--repeat=1"), 1),
+        (("--epochs=1", "--repeat=3"), 3),
+        (("--epochs=30", "--recipe=upstream"), 1),
+    ],
+)
+def test_an_epoch_goes_through_few_images_more_than_once(reached, capsys, argv, times):
+    seen = reached(*argv)
+    samples = seen.train_loader.dataset
+    assert len(samples) == 6 * times
+    drawn = [key for batch in seen.train_loader.batch_sampler for key in batch]
+    assert sorted(drawn) == [(0, index) for index in range(6 * times)]
+    said = "6 images are few: each epoch goes through them" in capsys.readouterr().out
+    assert said == (times > 1 and "--repeat=3" not in argv)
+    if times > 1:
+        assert samples.dataset.ids[0] == samples.dataset.ids[6]
+        assert not torch.equal(samples[0, 0].image, samples[0, 6].image), "augmented in its own way"
+
+
+def test_a_run_that_goes_on_keeps_its_repeats(script, voc_root, tmp_path, reached):
+    """However many epochs it is to have now; a state that does not say is of a version that went through once."""
+    state_path = tmp_path / "model" / "last.state"
+    done = script(
+        train_ssd.main, *train_argv(voc_root, tmp_path / "model", "--epochs=1", "--repeat=2", "--batch-size=6")
+    )
+    assert done.code == 0
+    assert len(reached("--resume", "--epochs=40").train_loader.dataset) == 12
+    assert len(reached("--resume", "--epochs=40", "--repeat=1").train_loader.dataset) == 6
+    state = torch.load(state_path, weights_only=True)
+    del state["data_order"]["repeats"]
+    torch.save(state, state_path)
+    assert len(reached("--resume", "--epochs=40").train_loader.dataset) == 6
+
+
 def test_balancing_reaches_the_data(reached, tmp_path):
     one = [
         synthetic.drawings(n, n, size=(64, 64), class_names=(name,), objects=(1, 1))
@@ -419,19 +461,20 @@ def test_precedence_of_starting_weights(reached, stand_in, voc_root):
     assert not is_filled(reached("--net=mb1-ssd").net.base_net[0][0].weight), "none is from scratch"
 
 
-def test_nets_without_published_weights_start_from_scratch_and_say_so(script, voc_root, tmp_path, monkeypatch):
+def test_nets_without_weights_of_any_kind_start_from_scratch_and_say_so(script, voc_root, tmp_path, monkeypatch):
     monkeypatch.setattr(trainer, "fit", lambda *args, **rest: iter(()))
     argv = [word for word in train_argv(voc_root, tmp_path) if word != "--pretrained-ssd=none"]
-    done = script(train_ssd.main, *argv)
+    done = script(train_ssd.main, *argv, "--net=mb2-ssd-lite")
     assert done.code == 0
-    assert "no published checkpoint of mb1-ssd-lite is known" in done.out
+    assert "no published checkpoint of mb2-ssd-lite is known" in done.out
+    assert "STARTING FROM RANDOM WEIGHTS" in done.out
 
 
 def test_without_the_file_and_without_network_the_ways_out_are_named(script, voc_root, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     path = MODELS["mb1-ssd"].published_weights
     monkeypatch.setitem(pretrained.PUBLISHED, path, pretrained.PublishedFile("http://127.0.0.1:9/none.pth", 1, "0"))
-    for argv in ((), (f"--pretrained-ssd={path}",), ("--pretrained-ssd=other.pth",)):
+    for argv in ((f"--pretrained-ssd={path}",), ("--pretrained-ssd=other.pth",)):
         done = script(train_ssd.main, "--dataset-type=voc", f"--data={voc_root}", "--device=cpu", *argv)
         assert_refused(
             done, "other.pth" if "other.pth" in str(argv) else path, "--pretrained-ssd=none", "--base-net=FILE"

@@ -18,6 +18,7 @@ from vision.console import (  # noqa: F401 - scripts find all of them here
     check_writable,
     checked,
     count,
+    count_or_auto,
     number,
     one_of,
     open_share,

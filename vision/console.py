@@ -126,6 +126,16 @@ share = number(float, 0, 1)
 
 
 @checked
+def count_or_auto(text: str) -> int | None:
+    """Read a whole number of at least 1, or "auto" for None."""
+    if text == "auto":
+        return None
+    if not text.isdecimal() or int(text) < 1:
+        raise ValueError(f"{text!r} is neither auto nor a whole number of at least 1")
+    return int(text)
+
+
+@checked
 def open_share(text: str) -> float:
     """Read a number between 0 and 1, neither of them."""
     value = number(float, 0, 1)(text)

@@ -52,6 +52,7 @@ class DataOptions:
         augmentation: of training images, by name.
         negatives: train on images without objects, too.
         balance: draw as many images of each class as the rarest has.
+        repeat: times that an epoch goes through the training images; None to go by their number.
         strict: end the run if anything in the data is left out, mended or suspect.
     """
 
@@ -61,6 +62,7 @@ class DataOptions:
     augmentation: str = "light"
     negatives: bool = True
     balance: bool = False
+    repeat: int | None = None
     strict: bool = False
 
 

@@ -208,6 +208,10 @@ class DetectionDataset:
         self.records = [record for place, record in enumerate(self.records) if place in chosen]
         logger.info("balanced: objects per class %s -> %s, %d images", before, self.class_counts(), len(self))
 
+    def repeat(self, times: int) -> None:
+        """Put all images in here several times; each time is augmented in its own way."""
+        self.records = self.records * times
+
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.summary()})"
 

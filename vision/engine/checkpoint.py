@@ -206,6 +206,7 @@ def load_state(path: Path) -> RunState:
         values = _with_present_keys(torch.load(path, map_location="cpu", weights_only=True))
         for part in ("progress", "data_order"):
             values[part] = _with_present_keys(values[part])
+        values["data_order"].setdefault("repeats", 1)  # unknown before version 0.5.0
         return RunState(**values)
     except Exception as err:  # the unpickler of a file that is none may stumble over anything
         raise DataError(

@@ -24,6 +24,11 @@ WARMUP_SHARE = 0.1
 #: The batch that the default rates are meant for: the default batch.
 REFERENCE_BATCH = 4
 
+#: Steps that new heads need before they are of use, whatever the number of images; and how many epochs a run must have
+#: for each time more that an epoch goes through few images, so that a short run stays short.
+ENOUGH_STEPS = 1500
+EPOCHS_A_REPEAT = 5
+
 #: Presets of the Detectron tables: epochs, milestones, warm-up.
 SCHEDULES: Mapping[str, Mapping[str, Any]] = {
     f"{times}x": {
@@ -216,6 +221,16 @@ def restore(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
     optimizer.load_state_dict(state)
     for group, options in zip(optimizer.param_groups, asked, strict=True):
         group.update(options)
+
+
+def repeats_for(steps: int, epochs: int) -> int:
+    """How many times an epoch should go through the images, so that a run has about `ENOUGH_STEPS`.
+
+    Args:
+        steps: of the run, if an epoch goes through them once.
+        epochs: of the run.
+    """
+    return max(1, min(round(ENOUGH_STEPS / steps), epochs // EPOCHS_A_REPEAT))
 
 
 def lr_factor(iteration: int, steps_per_epoch: int, options: ScheduleOptions) -> float:

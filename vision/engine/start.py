@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from vision.boxes.priors import Size, as_width_height
-from vision.engine import pretrained
+from vision.engine import pretrained, shipped
 from vision.ssd.config import SSDConfig
-from vision.ssd.models import DEFAULT_NET, MODELS, NET_NAMES, describe_weights
+from vision.ssd.models import DEFAULT_NET, MODELS, NET_NAMES, ModelSpec, describe_weights
 from vision.ssd.prior_choice import AUTO, UPSTREAM, config_with_priors, with_fitted_priors
 from vision.ssd.ssd import SSD
 from vision.ssd.weights import read_weights
@@ -20,6 +20,9 @@ from vision.structures import DataError
 from vision.utils.progress import ProgressBar, no_progress
 
 logger = logging.getLogger(__name__)
+
+#: What --pretrained-ssd may say instead of a file.
+WORDS = (pretrained.SCRATCH, pretrained.COCO, shipped.VOC)
 
 #: Objects below so many of the finest cells in width and height are hard to find; fewer than this share are no reason
 #: for another net.
@@ -35,8 +38,8 @@ class NetOptions:
         size: of its input in pixels, one number or (width, height).
         width_mult: of MobileNetV2; None for 1.
         base_net: file of backbone weights, or `pretrained.IMAGENET`.
-        pretrained_ssd: file of a whole SSD, `pretrained.COCO` or `SCRATCH`; None for the published one where
-            there is one.
+        pretrained_ssd: file of a whole SSD, `pretrained.COCO` or `SCRATCH`, or `shipped.VOC`; None for the published
+            one, or what comes nearest to it.
         priors: one of `vision.ssd.prior_choice.PRIOR_CHOICES` or a file; None for those of the run that goes on, those
             that heads to start from know, or `AUTO`.
         new_heads: whether heads start anew, even of classes that `pretrained_ssd` knows.
@@ -87,9 +90,9 @@ class NetOptions:
             DataError: the file cannot be read, or is not of a net known here.
         """
         path = self.pretrained_ssd
-        if path is None or self.base_net is not None or self.priors is not None or self.new_heads:
+        if path in (None, *WORDS) or self.base_net is not None or self.priors is not None or self.new_heads:
             return None
-        if not Path(path).is_file():  # a word, or a file that is still to come
+        if not Path(path).is_file():  # it is still to come
             return None
         description = describe_weights(read_weights(path), path, with_heads=False)
         return pretrained.config_of_known_heads(description, MODELS[self.name].name, class_names, self.size)
@@ -168,18 +171,44 @@ def _find_torchvision(start: str, options: NetOptions, downloads: bool, progress
 
 
 def _find_pretrained_ssd(options: NetOptions, downloads: bool, progress_bar: ProgressBar) -> str | None:
-    spec = MODELS[options.name]
-    path = spec.published_weights if options.pretrained_ssd is None else options.pretrained_ssd
+    path = options.pretrained_ssd
     if path is None:
-        has_coco = spec.name in pretrained.TORCHVISION[pretrained.COCO]
-        hint = f"; --pretrained-ssd={pretrained.COCO} starts from torchvision's" if has_coco else ""
-        logger.info("no published checkpoint of %s is known%s", spec.name, hint)
+        return _find_default(MODELS[options.name], downloads, progress_bar)
+    if path == pretrained.SCRATCH:
         return None
-    if path.lower() == pretrained.SCRATCH:
-        return None
+    if path == shipped.VOC:
+        return str(shipped.find(MODELS[options.name].name))
     if not Path(path).exists():
         if not downloads and Path(path).as_posix() in pretrained.PUBLISHED:
             logger.warning("%s is missing: training would download it, the dry run goes on without", path)
             return None
         pretrained.fetch(Path(path), progress_bar)
     return path
+
+
+def _find_default(spec: ModelSpec, downloads: bool, progress_bar: ProgressBar) -> str | None:
+    """The published checkpoint of a net; else the shipped start of it, or whichever of both has its backbone."""
+    published = spec.published_weights
+    if published is not None:
+        if not Path(published).exists() and downloads:
+            try:
+                pretrained.fetch(Path(published), progress_bar)
+            except DataError as err:
+                logger.warning("%s", err)
+        if Path(published).exists():
+            return published
+        why = f"{published} is missing" + ("" if downloads else ", which training would try to download first")
+    else:
+        why = f"no published checkpoint of {spec.name} is known"
+        like = (MODELS[name].published_weights for name in NET_NAMES if MODELS[name].shares_backbone(spec))
+        found = next((path for path in like if path is not None and Path(path).exists()), None)
+        if found is not None and spec.name not in shipped.NETS:
+            return found
+    if shipped.net_of(spec.name) is not None:
+        path = shipped.find(spec.name)
+        logger.info("%s: starting from %s, which comes with this program (--pretrained-ssd=%s)", why, path, shipped.VOC)
+        return str(path)
+    has_coco = spec.name in pretrained.TORCHVISION[pretrained.COCO]
+    hint = f"; --pretrained-ssd={pretrained.COCO} starts from torchvision's" if has_coco else ""
+    logger.info("%s%s", why, hint)
+    return None

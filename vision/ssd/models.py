@@ -479,6 +479,11 @@ def describe_weights(weights: Mapping[str, Tensor], source: str, *, with_heads: 
     """
     description = description_of(weights)
     if description and description.get("net") in MODELS:
+        if with_heads and not any(key.startswith(HEADS) for key in weights):
+            raise DataError(
+                f"{source}: a {description['net']} without heads, which detects nothing; it is for train_ssd.py "
+                "--pretrained-ssd"
+            )
         return description
     found = identify(weights)
     if found is None:

@@ -50,9 +50,9 @@ def read_weights(path: str | Path) -> OrderedDict[str, Tensor]:
 
 
 def write_weights(weights: dict[str, Tensor], path: str | Path) -> None:
-    """Write a state_dict, under a temporary name until it is complete."""
-    with replacing(path) as temporary:
-        torch.save(weights, temporary)
+    """Write a state_dict, under a temporary name until it is complete; the same weights give the same bytes."""
+    with replacing(path) as temporary, open(temporary, "wb") as file:  # a file's name would become part of it
+        torch.save(weights, file)
 
 
 def description_of(weights: dict[str, Tensor]) -> dict[str, Any] | None:

@@ -1,0 +1,77 @@
+"""Starts that lie in `models/` of this program: detectors without heads, made by `benchmarks/pretrain.py`."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from pathlib import Path
+
+from vision.ssd.models import NET_NAMES, spec_of
+from vision.structures import DataError
+
+#: What --pretrained-ssd says for them.
+VOC = "voc"
+
+#: Nets that have one.
+NETS = ("mb1-ssd", "mb1-ssd-fpnlite")
+
+FOLDER = Path(__file__).resolve().parents[2] / "models"
+
+WAYS_OUT = (
+    "get it again (`git checkout models`), or start elsewhere with --pretrained-ssd=FILE, --base-net=FILE or "
+    "--pretrained-ssd=none"
+)
+
+
+def net_of(net: str) -> str | None:
+    """Name the net whose start suits a net: its own, else the first with the same backbone; None where there is none.
+
+    Args:
+        net: canonical name.
+    """
+    fitting = [name for name in NETS if spec_of(name).shares_backbone(spec_of(net))]
+    return net if net in fitting else next(iter(fitting), None)
+
+
+def find(net: str) -> Path:
+    """Return the start that suits a net, after checking that it is the one that was made.
+
+    Args:
+        net: canonical name.
+
+    Raises:
+        DataError: no start suits it, or its file is missing or damaged.
+    """
+    start = net_of(net)
+    if start is None:
+        fitting = [name for name in NET_NAMES if net_of(name) is not None]
+        raise DataError(
+            f"--pretrained-ssd={VOC}: there is no start for {net}; use --net={' or '.join(fitting)}, or name a file "
+            "of weights"
+        )
+    path = FOLDER / f"{start}-{VOC}.pth"
+    with contextlib.suppress(ValueError):
+        path = path.relative_to(Path.cwd())
+    check(path)
+    return path
+
+
+def check(path: Path) -> None:
+    """Compare a start with the size and sha256 in the text beside it.
+
+    Raises:
+        DataError: either is missing, or they differ.
+    """
+    text = path.with_suffix(".txt")
+    for part in (path, text):
+        if not part.is_file():
+            raise DataError(f"{part}: missing, it belongs to this program; {WAYS_OUT}")
+    facts = dict(line.split(": ", 1) for line in text.read_text(encoding="utf-8").splitlines() if ": " in line)
+    content = path.read_bytes()
+    found = (str(len(content)), hashlib.sha256(content).hexdigest())
+    expected = (facts.get("bytes"), facts.get("sha256"))
+    if found != expected:
+        raise DataError(
+            f"{path}: damaged: {found[0]} bytes with sha256 {found[1]}, expected {expected[0]} with {expected[1]} "
+            f"({text.name}); {WAYS_OUT}"
+        )
