@@ -135,8 +135,8 @@ def named_options(text: str) -> tuple[str, list[str]]:
     return name, shlex.split(value)
 
 
-def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = cli.Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def add_run_options(parser: argparse.ArgumentParser) -> None:
+    """Add what says which runs there are."""
     parser.add_argument("--runs", required=True, type=Path, help="folder of all runs and their results")
     parser.add_argument(
         "--data", action="extend", nargs="+", type=named, metavar="NAME=FOLDER", default=[], help="datasets"
@@ -154,6 +154,18 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
         "--seeds", nargs="+", type=cli.number(int, 0), default=[1, 2, 3], help="of the runs (default: 1 2 3)"
     )
     parser.add_argument("--common", type=cli.checked(shlex.split), default=[], help="--common='OPTIONS' of all runs")
+
+
+def check_names(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    """End with an error if two datasets or two settings have the same name."""
+    for option, pairs in (("--data", args.data), ("--setting", args.setting)):
+        if len(dict(pairs)) < len(pairs):
+            parser.error(f"{option}: a name is there twice; give each its own")
+
+
+def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = cli.Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_run_options(parser)
     parser.add_argument(
         "--exclude-test-images",
         action="store_true",
@@ -174,9 +186,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
         parser.error("nothing to train: name --data and --setting, or add --table-only")
     if (args.misses is None) != (args.compare is None):
         parser.error("--misses and --compare go together; name both or neither")
-    for option, pairs in (("--data", args.data), ("--setting", args.setting)):
-        if len(dict(pairs)) < len(pairs):
-            parser.error(f"{option}: a name is there twice; give each its own")
+    check_names(parser, args)
     return args
 
 
@@ -186,7 +196,7 @@ def plan(args: argparse.Namespace) -> list[Run]:
     Raises:
         DataError: a dataset cannot be read, a setting has wrong options, or a folder holds another run.
     """
-    values = {name: values_of(name, [*args.common, *options]) for name, options in args.setting}
+    values = values_of_settings(args)
     runs = []
     for dataset, data in args.data:
         check_folder(Path(data))
@@ -200,6 +210,11 @@ def plan(args: argparse.Namespace) -> list[Run]:
         check_test_images(run)
         check_same(run)
     return runs
+
+
+def values_of_settings(args: argparse.Namespace) -> dict[str, dict[str, str]]:
+    """Read all settings, see `values_of`."""
+    return {name: values_of(name, [*args.common, *options]) for name, options in args.setting}
 
 
 def values_of(setting: str, options: Sequence[str]) -> dict[str, str]:
@@ -251,15 +266,18 @@ def _flat(asked: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in asked.items() if key != "values"} | asked.get("values", {})
 
 
-def without_test_images(data: str | Path, view: Path) -> Path:
+def without_test_images(data: str | Path, view: Path, images: int | None = None, seed: int = 0) -> Path:
     """Make a folder that shows a VOC dataset, by links, with lists for training and test that share no image.
 
     Args:
         data: the dataset's folder, which stays as it is.
         view: the folder to make; if it is there, its lists are written anew.
+        images: how many to train on, drawn by the seed; None for all.
+        seed: a larger draw of the same seed holds the smaller ones.
 
     Raises:
-        DataError: the dataset is of another layout, has no other image to train on, or the view is of another one.
+        DataError: the dataset is of another layout, has no other image to train on or not as many, or the view is of
+            another one.
     """
     folder = open_folder("voc", data)
     train, test = folder.splits()
@@ -267,6 +285,11 @@ def without_test_images(data: str | Path, view: Path) -> Path:
     kept = [raw for raw in train.images if raw.image_path not in test_images]
     if not kept:
         raise DataError(f"{train.source}: all its images are test images; take some out of {test.source}")
+    taken_out = len(train.images) - len(kept)
+    if images is not None:
+        if len(kept) < images:
+            raise DataError(f"{data}: has {len(kept)} images to draw from, asked for are {images}; ask for fewer")
+        kept = [kept[place] for place in np.random.default_rng(seed).permutation(len(kept))[:images]]
     links = {"Annotations": folder.annotation_folder, "JPEGImages": folder.image_folder}
     label_files = [place / name for place in (folder.base, folder.root) for name in LABEL_FILES]
     links |= {path.name: path for path in label_files[::-1] if path.is_file()}
@@ -281,7 +304,7 @@ def without_test_images(data: str | Path, view: Path) -> Path:
             )
     for name, images in (("trainval", kept), ("test", test.images)):
         write_text(view / "ImageSets" / "Main" / f"{name}.txt", "".join(f"{raw.image_id}\n" for raw in images))
-    logger.info("%s: %d test images taken out of %s", view, len(train.images) - len(kept), train.title)
+    logger.info("%s: %d test images taken out of %s", view, taken_out, train.title)
     return view
 
 
