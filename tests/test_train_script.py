@@ -96,7 +96,7 @@ def scalars(folder: Path) -> dict[str, int]:
 
 def test_tensorboard_gets_the_documented_scalars(model_dir):
     expected = {f"{part}Loss/{kind}" for part in ("", "Regression ", "Classification ") for kind in ("train", "val")}
-    expected |= {"Mean Average Precision/val"} | {f"Class Average Precision/{name}" for name in CLASSES}
+    expected |= {"Mean Average Precision/val", "AP 50-95/val"} | {f"Class Average Precision/{name}" for name in CLASSES}
     found = scalars(model_dir)
     assert set(found) == expected
     assert set(found.values()) == {2}
@@ -592,6 +592,10 @@ def test_what_is_better():
     assert checkpoint.is_better({"loss": 9.0, "mean_ap": 0.6}, {"loss": 1.0, "mean_ap": 0.5})
     assert not checkpoint.is_better({"loss": 0.1, "mean_ap": 0.4}, {"loss": 1.0, "mean_ap": 0.5})
     assert not checkpoint.is_better({"loss": 2.0}, {"loss": 1.0, "mean_ap": 0.5})
+    rough, precise = ({"loss": 1.0, "mean_ap": a, "ap_50_95": b} for a, b in ((0.9, 0.4), (0.8, 0.5)))
+    assert checkpoint.is_better(precise, rough) and not checkpoint.is_better(rough, precise)
+    earlier = {"loss": 1.0, "mean_ap": 0.85}  # of a state before version 0.5.0
+    assert checkpoint.is_better(rough, earlier) and not checkpoint.is_better(precise, earlier)
 
 
 def test_batches_too_small_for_batch_norm(script, voc_root, tmp_path):

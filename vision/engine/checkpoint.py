@@ -55,7 +55,7 @@ def parse_name(name: str) -> NamedCheckpoint | None:
 
 
 def save(net: SSD, paths: list[Path], results: dict[str, float | int]) -> None:
-    """Write the weights to each path, with the net's description and the results reached (epoch, loss, mean_ap)."""
+    """Write the weights to each path, with the net's description and the results reached, see `Checkpointer.save`."""
     weights = net.state_dict()
     weights._metadata[""][METADATA_KEY]["results"] = results
     for path in paths:
@@ -252,9 +252,13 @@ def can_resume(folder: Path) -> bool:
 
 
 def is_better(results: dict[str, float], best: dict[str, float]) -> bool:
-    """Compare by mean AP where both have it, else by loss."""
-    if "mean_ap" in results and "mean_ap" in best:
-        return results["mean_ap"] >= best["mean_ap"]
+    """Compare by AP over COCO's overlaps where both have it, else by mean AP, else by loss.
+
+    At an overlap of 0.5 alone AP stops rising long before boxes stop getting better, and chance decides.
+    """
+    for key in ("ap_50_95", "mean_ap"):
+        if key in results and key in best:
+            return results[key] >= best[key]
     return results["loss"] <= best.get("loss", math.inf)
 
 
@@ -295,7 +299,7 @@ class Checkpointer:
 
         Args:
             net: to write.
-            results: epoch, loss and, where it was computed, mean_ap.
+            results: epoch, loss and, where they were computed, mean_ap and ap_50_95.
             is_best: see `compare`.
 
         Returns:

@@ -38,6 +38,7 @@ def log_result(result: StepResult | EpochResult) -> None:
         for of_class in result.report.classes:
             logger.info("Epoch: %d, Average Precision %s: %.4f", result.epoch, of_class.name, of_class.ap_2007)
         logger.info("Epoch: %d, Mean Average Precision: %.4f", result.epoch, result.report.mean_ap_2007)
+        logger.info("Epoch: %d, AP over overlaps 0.50 to 0.95: %.4f", result.epoch, result.report.mean_ap_50_95)
     if result.skipped:
         logger.warning("Epoch: %d, %d steps left out, their losses were not finite", result.epoch, result.skipped)
 
@@ -52,6 +53,7 @@ def scalars_of(result: EpochResult) -> dict[str, float]:
             values[f"Classification Loss/{kind}"] = losses.classification
     if result.report is not None:
         values["Mean Average Precision/val"] = result.report.mean_ap_2007
+        values["AP 50-95/val"] = result.report.mean_ap_50_95
         values |= {f"Class Average Precision/{of_class.name}": of_class.ap_2007 for of_class in result.report.classes}
     return values
 
