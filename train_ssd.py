@@ -198,7 +198,7 @@ def add_net_options(parser: argparse.ArgumentParser) -> None:
     )
     start.add_argument(
         "--pretrained-ssd",
-        type=lambda text: text.lower() if text.lower() in WORDS else text,
+        type=word_or_file,
         help="file of a whole SSD with the same backbone; of the heads, rows of classes of the same names are kept; "
         f"{pretrained.COCO}: torchvision's, for "
         + ", ".join(pretrained.TORCHVISION[pretrained.COCO])
@@ -220,6 +220,11 @@ def add_net_options(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="go on with --model-dir's run if there is one, else start: for service managers",
     )
+
+
+def word_or_file(text: str) -> str:
+    """Read --pretrained-ssd: one of its words, in any case, or the name of a file."""
+    return text.lower() if text.lower() in WORDS else text
 
 
 def add_optimisation_options(parser: argparse.ArgumentParser) -> None:
@@ -742,6 +747,7 @@ def write_records(
         "seed": loaders.seed,
         "device": str(device),
         "processes": trainer.process.world_size,
+        "repeats": trainer.data_order["repeats"],
         **trainer.compute,
         "fingerprints": {"training": trainer.data_order["images"], "validation": fingerprint(loaders.val_set)},
     }

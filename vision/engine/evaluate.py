@@ -146,9 +146,8 @@ def _precision_and_recall(matches: _Matches, objects: int, iou_threshold: float)
     over = matches.overlaps > iou_threshold
     counts = ~(over & matches.difficult)
     candidates = np.flatnonzero(over & counts)
-    _, first = np.unique(
-        matches.objects[candidates], return_index=True
-    )  # of each object the one with the highest score
+    # Of each object the one with the highest score.
+    _, first = np.unique(matches.objects[candidates], return_index=True)
     hits = np.zeros(len(over))
     hits[candidates[first]] = 1
     true_positives = np.cumsum(hits[counts])
