@@ -280,14 +280,15 @@ def test_balancing_reaches_the_data(reached, tmp_path):
         for n, name in ((6, "ball"), (2, "star"))
     ]
     synthetic.write_voc(tmp_path / "data", {"train": one[0] + one[1], "test": one[1]})
-    assert len(reached(data=tmp_path / "data").train_loader.dataset) == 8
-    assert len(reached("--balance-data", data=tmp_path / "data").train_loader.dataset) == 4
+    once = "--repeat=1"
+    assert len(reached(once, data=tmp_path / "data").train_loader.dataset) == 8
+    assert len(reached(once, "--balance-data", data=tmp_path / "data").train_loader.dataset) == 4
 
 
 def test_several_folders_are_merged(reached, voc_root, tmp_path):
     shutil.copytree(voc_root, tmp_path / "second")
     (tmp_path / "second" / "labels.txt").write_text("cone\nstar\nball\nboard\n")
-    seen = reached("--data", voc_root, tmp_path / "second")
+    seen = reached("--repeat=1", "--data", voc_root, tmp_path / "second")
     assert len(seen.train_loader.dataset) == 12
     assert len(seen.annotations) == 6
     assert seen.class_names == ("BACKGROUND", *CLASSES)
