@@ -26,7 +26,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -47,6 +47,9 @@ from vision.report.drawing import draw_boxes  # noqa: E402
 from vision.report.sheet import THUMBNAIL, contact_sheet, thumbnail, write_png  # noqa: E402
 from vision.structures import Annotation, DataError, Detections  # noqa: E402
 from vision.utils.files import replacing, write_text  # noqa: E402
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 logger = logging.getLogger(__name__)
 
@@ -441,10 +444,7 @@ def draw_curves(path: Path, results: Iterable[dict[str, Any]]) -> None:
             by_epoch: dict[int, list[float]] = {}
             for epoch, value in (point for figures in seeds for point in figures["curve"]):
                 by_epoch.setdefault(epoch, []).append(value)
-            epochs = sorted(by_epoch)
-            values = [by_epoch[epoch] for epoch in epochs]
-            (line,) = axes.plot(epochs, [np.mean(of_epoch) for of_epoch in values], marker=".", label=setting)
-            axes.fill_between(epochs, list(map(min, values)), list(map(max, values)), color=line.get_color(), alpha=0.2)
+            draw_band(axes, setting, by_epoch, marker=".")
         axes.set_title(dataset)
         axes.set_xlabel("epoch")
         axes.set_ylabel("11-point mAP, validation images")
@@ -453,6 +453,14 @@ def draw_curves(path: Path, results: Iterable[dict[str, Any]]) -> None:
         axes.legend()
     with replacing(path) as temporary:
         figure.savefig(temporary, format="png")
+
+
+def draw_band(axes: Axes, label: str, values: Mapping[int, Sequence[float]], marker: str) -> None:
+    """Draw the means of the values at each place of the x axis, in a band from least to most."""
+    places = sorted(values)
+    columns = [values[place] for place in places]
+    (line,) = axes.plot(places, [np.mean(column) for column in columns], marker=marker, label=label)
+    axes.fill_between(places, list(map(min, columns)), list(map(max, columns)), color=line.get_color(), alpha=0.2)
 
 
 def draw_misses(path: Path, results: Iterable[dict[str, Any]], worse: str, better: str, runs: Path) -> None:

@@ -17,8 +17,6 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
@@ -81,12 +79,8 @@ def draw_plot(path: Path, results: Iterable[dict[str, Any]]) -> None:
     for row, (dataset, settings) in zip(figure.subplots(len(grouped), 2, squeeze=False), grouped.items(), strict=True):
         for axes, key in zip(row, ("AP50", "AP"), strict=True):
             for setting, by_images in settings.items():
-                images = sorted(by_images)
-                values = [[figures[key] for figures in by_images[count]] for count in images]
-                (line,) = axes.plot(images, [np.mean(of_draws) for of_draws in values], marker="o", label=setting)
-                axes.fill_between(
-                    images, list(map(min, values)), list(map(max, values)), color=line.get_color(), alpha=0.2
-                )
+                values = {count: [figures[key] for figures in draws] for count, draws in by_images.items()}
+                accuracy.draw_band(axes, setting, values, marker="o")
             axes.set_xscale("log")
             axes.set_xticks(sorted({count for by_images in settings.values() for count in by_images}))
             axes.xaxis.set_major_formatter(ScalarFormatter())
