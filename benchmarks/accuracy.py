@@ -199,25 +199,40 @@ def plan(args: argparse.Namespace) -> list[Run]:
     Raises:
         DataError: a dataset cannot be read, a setting has wrong options, or a folder holds another run.
     """
-    values = values_of_settings(args)
     runs = []
     for dataset, data in args.data:
         check_folder(Path(data))
         read = without_test_images(data, args.runs / VIEWS / dataset) if args.exclude_test_images else Path(data)
         for seed in args.seeds:
-            for setting, options in args.setting:
-                typed = [*args.common, *options]
-                asked = Asked(dataset, setting, seed, data, typed, args.exclude_test_images, values[setting])
-                runs.append(Run(asked, args.runs / dataset / setting / f"seed{seed}", read))
+            runs += plan_settings(args, dataset, data, seed, read, args.exclude_test_images)
     for run in runs:
         check_test_images(run)
-        check_same(run)
     return runs
 
 
-def values_of_settings(args: argparse.Namespace) -> dict[str, dict[str, str]]:
-    """Read all settings, see `values_of`."""
-    return {name: values_of(name, [*args.common, *options]) for name, options in args.setting}
+def plan_settings(
+    args: argparse.Namespace, dataset: str, data: str, seed: int, read: Path, exclude_test_images: bool
+) -> list[Run]:
+    """List the runs of all settings on one dataset with one seed.
+
+    Args:
+        args: with what `add_run_options` adds.
+        dataset: its name.
+        data: its folder, as typed.
+        seed: of the runs.
+        read: the folder to read.
+        exclude_test_images: whether it shows no test images for training.
+
+    Raises:
+        DataError: a setting has wrong options, or a folder holds another run.
+    """
+    runs = []
+    for setting, options in args.setting:
+        typed = [*args.common, *options]
+        asked = Asked(dataset, setting, seed, data, typed, exclude_test_images, values_of(setting, typed))
+        runs.append(Run(asked, args.runs / dataset / setting / f"seed{seed}", read))
+        check_same(runs[-1])
+    return runs
 
 
 def values_of(setting: str, options: Sequence[str]) -> dict[str, str]:

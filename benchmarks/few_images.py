@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from benchmarks import accuracy  # noqa: E402
-from benchmarks.accuracy import VIEWS, Asked, Run  # noqa: E402
+from benchmarks.accuracy import VIEWS, Run  # noqa: E402
 from vision import cli  # noqa: E402
 from vision.utils.files import replacing  # noqa: E402
 
@@ -45,18 +45,13 @@ def plan(args: argparse.Namespace) -> list[Run]:
         DataError: a dataset cannot be read or has fewer images, a setting has wrong options, or a folder holds
             another run.
     """
-    values = accuracy.values_of_settings(args)
     runs = []
     for dataset, data in args.data:
         for images in sorted(args.images):
             name = f"{dataset}-{images}"
             for seed in args.seeds:
                 view = accuracy.without_test_images(data, args.runs / VIEWS / f"{name}-{seed}", images, seed)
-                for setting, options in args.setting:
-                    asked = Asked(name, setting, seed, data, [*args.common, *options], True, values[setting])
-                    runs.append(Run(asked, args.runs / name / setting / f"seed{seed}", view))
-    for run in runs:
-        accuracy.check_same(run)
+                runs += accuracy.plan_settings(args, name, data, seed, view, exclude_test_images=True)
     return runs
 
 

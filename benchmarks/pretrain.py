@@ -40,6 +40,10 @@ from vision.utils.files import write_text  # noqa: E402
 logger = logging.getLogger(__name__)
 
 
+#: What the starts in models/ were trained for.
+STAGES = ("160x8", "224x8")
+
+
 class Stage(NamedTuple):
     """One run: its images' side in pixels, and its epochs."""
 
@@ -67,9 +71,9 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
         "--stages",
         nargs="+",
         type=stage,
-        default=[Stage(160, 8), Stage(224, 8), Stage(300, 3)],
+        default=list(map(stage, STAGES)),
         metavar="RESOLUTIONxEPOCHS",
-        help="(default: 160x8 224x8 300x3)",
+        help=f"(default: {' '.join(STAGES)})",
     )
     parser.add_argument(
         "--common",

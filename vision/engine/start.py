@@ -200,10 +200,11 @@ def _find_default(spec: ModelSpec, downloads: bool, progress_bar: ProgressBar) -
         why = f"{published} is missing" + ("" if downloads else ", which training would try to download first")
     else:
         why = f"no published checkpoint of {spec.name} is known"
-        like = (MODELS[name].published_weights for name in NET_NAMES if MODELS[name].shares_backbone(spec))
-        found = next((path for path in like if path is not None and Path(path).exists()), None)
-        if found is not None and spec.name not in shipped.NETS:
-            return found
+        if spec.name not in shipped.NETS:
+            like = (MODELS[name].published_weights for name in NET_NAMES if MODELS[name].shares_backbone(spec))
+            found = next((path for path in like if path is not None and Path(path).exists()), None)
+            if found is not None:
+                return found
     if shipped.net_of(spec.name) is not None:
         path = shipped.find(spec.name)
         logger.info("%s: starting from %s, which comes with this program (--pretrained-ssd=%s)", why, path, shipped.VOC)
