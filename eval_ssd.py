@@ -22,7 +22,7 @@ from vision import cli
 from vision.boxes.nms import DEFAULT_SCORE_THRESHOLD
 from vision.datasets import open_dataset
 from vision.datasets.records import log_defects
-from vision.engine.evaluate import Report, evaluate
+from vision.evaluation import Report, evaluate
 from vision.ssd.models import spec_of
 from vision.ssd.ssd import SSD
 from vision.structures import Annotation, DataError, Detections

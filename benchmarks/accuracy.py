@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import csv
-import importlib.util
 import io
 import json
 import logging
@@ -35,7 +34,6 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 import train_ssd  # noqa: E402
-from benchmarks import coco_ap  # noqa: E402
 from vision import cli  # noqa: E402
 from vision.boxes.forms import iou_of  # noqa: E402
 from vision.datasets import DetectionDataset, open_dataset, open_folder  # noqa: E402
@@ -43,6 +41,7 @@ from vision.datasets.folder import check_folder  # noqa: E402
 from vision.datasets.voc_dataset import LABEL_FILES  # noqa: E402
 from vision.deploy.session import Session, open_session  # noqa: E402
 from vision.engine import checkpoint  # noqa: E402
+from vision.evaluation import evaluate  # noqa: E402
 from vision.report.drawing import draw_boxes  # noqa: E402
 from vision.report.sheet import THUMBNAIL, contact_sheet, thumbnail, write_png  # noqa: E402
 from vision.structures import Annotation, DataError, Detections  # noqa: E402
@@ -338,8 +337,6 @@ def perform(runs: Sequence[Run]) -> list[dict[str, Any]]:
     """Train and measure what is not done yet; returns the figures of all runs, in their order."""
     done = [read_json(path) for run in runs if (path := run.folder / FIGURES).is_file()]
     left = [run for run in runs if not (run.folder / FIGURES).is_file()]
-    if left and importlib.util.find_spec("pycocotools") is None:
-        raise DataError("pycocotools is needed to measure, and missing; pip install -r requirements-dev.txt")
     logger.info("%d of %d runs are done", len(done), len(runs))
     while left:
         logger.info("%s: training, %s", left[0].folder, time_left(done, left))
@@ -398,12 +395,40 @@ def measure(run: Run) -> dict[str, Any]:
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),
         "device": str(device),
-        **coco_ap.evaluate(run.folder, options.dataset_type, run.data, device),
+        **measure_on_test_images(run.folder, options.dataset_type, run.data, device),
         "seconds": sum(float(row["seconds"]) for row in rows),
         "curve": [[epoch, value] for epoch, value in curve if math.isfinite(value)],
     }
     write_text(run.folder / FIGURES, json.dumps(figures, indent=1) + "\n")
     return figures
+
+
+def measure_on_test_images(
+    model: Path, dataset_type: str, data: str | Path, device: torch.device | str = "cpu"
+) -> dict[str, Any]:
+    """COCO's figures on a dataset's test images: AP, AP50, "AP50 per class" by name, and the number of images.
+
+    Args:
+        model: .pth or .onnx file, or a model folder for its best checkpoint.
+        dataset_type: see `vision.datasets.open_folder`.
+        data: folder of the dataset.
+        device: on which a .pth file runs.
+
+    Raises:
+        DataError: the model or the dataset cannot be read.
+    """
+    session = open_session(checkpoint.find(model), device=device)
+    dataset = open_dataset(dataset_type, data, "test")
+    dataset.set_class_names(session.class_names)
+    indices = range(len(dataset))
+    found = [session.detect(dataset.get_image(index)) for index in cli.progress(indices, "Detecting", len(dataset))]
+    report = evaluate(found, [dataset.annotation(index) for index in indices], dataset.class_names)
+    return {
+        "AP": report.coco.ap,
+        "AP50": report.coco.ap_50,
+        "AP50 per class": {result.name: result.coco.ap_50 for result in report.classes if result.objects},
+        "images": len(dataset),
+    }
 
 
 def by_setting(results: Iterable[dict[str, Any]]) -> dict[str, dict[str, list[dict[str, Any]]]]:

@@ -23,7 +23,7 @@ import train_ssd  # noqa: E402
 from vision.datasets import open_dataset, synthetic  # noqa: E402
 from vision.datasets.images import read_image  # noqa: E402
 from vision.deploy.session import open_session  # noqa: E402
-from vision.engine.evaluate import evaluate  # noqa: E402
+from vision.evaluation import evaluate  # noqa: E402
 
 WANTED, OTHERS = ("ball", "board"), ("cone", "star")
 THRESHOLDS = (0.3, 0.5)

@@ -27,7 +27,7 @@ from vision.boxes.nms import DEFAULT_SCORE_THRESHOLD, multiclass_nms, nms  # noq
 from vision.datasets import open_dataset  # noqa: E402
 from vision.deploy.session import open_session  # noqa: E402
 from vision.engine import checkpoint  # noqa: E402
-from vision.engine.evaluate import evaluate  # noqa: E402
+from vision.evaluation import evaluate  # noqa: E402
 from vision.structures import Detections  # noqa: E402
 
 #: Priors and classes: VGG on VOC, MobileNet on COCO, MobileNet on three classes of one's own.

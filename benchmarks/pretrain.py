@@ -28,7 +28,7 @@ from torch import Tensor
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from benchmarks import accuracy, coco_ap  # noqa: E402
+from benchmarks import accuracy  # noqa: E402
 from benchmarks.accuracy import LOG  # noqa: E402
 from vision import __version__, cli  # noqa: E402
 from vision.engine import checkpoint  # noqa: E402
@@ -155,7 +155,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     cli.setup_logging()
     folder = train(args)
     weights = folder / checkpoint.LAST
-    figures = coco_ap.evaluate(weights, "auto", args.data)
+    figures = accuracy.measure_on_test_images(weights, "auto", args.data)
     write_weights(without_heads(read_weights(weights)), args.out)
     text = describe(args, argv, figures)
     write_text(args.out.with_suffix(".txt"), text)

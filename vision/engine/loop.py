@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 import torch
 from torch.utils.data import DataLoader
 
-from vision.engine.evaluate import Report, evaluate
 from vision.engine.optim import lr_factor
 from vision.engine.step import NetWithLoss, StepTrainer, to_device
+from vision.evaluation import Report, evaluate
 from vision.nn.multibox_loss import Losses
 from vision.ssd.predictor import detections_in_pixels
 from vision.ssd.ssd import SSD, evaluating

@@ -233,7 +233,7 @@ class Trainer:
             return
         results = {"epoch": result.epoch, "loss": result.validation.total}
         if result.report is not None and np.isfinite(result.report.mean_ap_2007):
-            results |= {"mean_ap": result.report.mean_ap_2007, "ap_50_95": result.report.mean_ap_50_95}
+            results |= {"mean_ap": result.report.mean_ap_2007, "ap_50_95": result.report.coco.ap}
         is_best = self.checkpointer.compare(results)
         if self.process.is_main_process:
             path = self.checkpointer.save(self.step_trainer.eval_net, results, is_best)

@@ -6,6 +6,7 @@ import logging
 
 from vision.engine.dry_run import DryRunResult
 from vision.engine.loop import EpochResult, StepResult
+from vision.evaluation.coco import FIGURE_NAMES
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +39,8 @@ def log_result(result: StepResult | EpochResult) -> None:
         for of_class in result.report.classes:
             logger.info("Epoch: %d, Average Precision %s: %.4f", result.epoch, of_class.name, of_class.ap_2007)
         logger.info("Epoch: %d, Mean Average Precision: %.4f", result.epoch, result.report.mean_ap_2007)
-        logger.info("Epoch: %d, AP over overlaps 0.50 to 0.95: %.4f", result.epoch, result.report.mean_ap_50_95)
+        coco = result.report.coco
+        logger.info("Epoch: %d, COCO AP: %.4f, AP50: %.4f, AP75: %.4f", result.epoch, coco.ap, coco.ap_50, coco.ap_75)
     if result.skipped:
         logger.warning("Epoch: %d, %d steps left out, their losses were not finite", result.epoch, result.skipped)
 
@@ -53,8 +55,10 @@ def scalars_of(result: EpochResult) -> dict[str, float]:
             values[f"Classification Loss/{kind}"] = losses.classification
     if result.report is not None:
         values["Mean Average Precision/val"] = result.report.mean_ap_2007
-        values["AP 50-95/val"] = result.report.mean_ap_50_95
+        values |= {f"COCO {name}/val": value for name, value in zip(FIGURE_NAMES, result.report.coco, strict=True)}
+        values["Best Threshold/val"] = result.report.best_threshold
         values |= {f"Class Average Precision/{of_class.name}": of_class.ap_2007 for of_class in result.report.classes}
+        values |= {f"Class Best F1/{of_class.name}": of_class.curve.best().f1 for of_class in result.report.classes}
     return values
 
 

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import logging
+import math
 import platform
 import shlex
 import sys
@@ -107,7 +108,8 @@ class Scalars:
         if self.writer is None:
             return
         for name, value in values.items():
-            self.writer.add_scalar(name, value, epoch)
+            if not math.isnan(value):  # a curve has no place for what is not defined
+                self.writer.add_scalar(name, value, epoch)
         self.writer.flush()
 
 

@@ -1,0 +1,178 @@
+"""Precision and recall over the score, by the rules of the VOC devkit, and the threshold that suits a class best."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from vision.boxes.forms import iou_of
+from vision.structures import Annotation, Detections
+
+
+class Point(NamedTuple):
+    """What a class reaches when detections below a threshold are left out.
+
+    Attributes:
+        threshold: scores of at least this stay; nan where there is none to choose.
+        precision: share of the detections that hit; nan without any.
+        recall: share of the objects that are hit; nan without objects.
+        f1: their harmonic mean, 2 TP / (2 TP + FP + FN); nan without objects.
+    """
+
+    threshold: float
+    precision: float
+    recall: float
+    f1: float
+
+
+class Curve(NamedTuple):
+    """What the first 1 ... K detections of a class by falling score are worth; those that do not count are left out.
+
+    Attributes:
+        scores: (K,) falling.
+        hits: (K,) how many of the first 1 ... K are hits.
+        objects: that are to be found.
+    """
+
+    scores: np.ndarray
+    hits: np.ndarray
+    objects: int
+
+    @property
+    def precision(self) -> np.ndarray:
+        """(K,)."""
+        return self.hits / np.arange(1, len(self.hits) + 1)
+
+    @property
+    def recall(self) -> np.ndarray:
+        """(K,); nan without objects."""
+        return self.hits / self.objects if self.objects else np.full(len(self.hits), math.nan)
+
+    @property
+    def f1(self) -> np.ndarray:
+        """(K,); nan without objects."""
+        return self._f1(self.hits, np.arange(1, len(self.hits) + 1))
+
+    def at(self, threshold: float) -> Point:
+        """The point of one threshold."""
+        count = int(self.counts_at(threshold))
+        if not count:
+            return Point(threshold, math.nan, 0.0 if self.objects else math.nan, 0.0 if self.objects else math.nan)
+        return Point(threshold, *(float(of[count - 1]) for of in (self.precision, self.recall, self.f1)))
+
+    def f1_at(self, thresholds: np.ndarray) -> np.ndarray:
+        """F1 (T,) at thresholds (T,); nan without objects."""
+        counts = self.counts_at(thresholds)
+        return self._f1(np.concatenate([[0], self.hits])[counts], counts)
+
+    def counts_at(self, thresholds: np.ndarray | float) -> np.ndarray:
+        """How many detections have scores of at least the thresholds."""
+        return np.searchsorted(-self.scores, -np.asarray(thresholds), side="right")
+
+    def best(self) -> Point:
+        """The point of highest F1; of equal ones that with the fewest detections."""
+        return self.at(best_threshold([self]))
+
+    def _f1(self, hits: np.ndarray, counts: np.ndarray) -> np.ndarray:
+        return 2 * hits / (counts + self.objects) if self.objects else np.full(len(hits), math.nan)
+
+
+def best_threshold(curves: Sequence[Curve]) -> float:
+    """Choose one threshold for all classes: where the mean of their F1 is highest.
+
+    Every threshold between two neighbouring scores gives the same detections; the one chosen is the number of fewest
+    decimals near the middle between them, which new images are least likely to cross.
+
+    Args:
+        curves: of the classes; those without objects have no say.
+
+    Returns:
+        the threshold; nan where nothing is ever hit.
+    """
+    curves = [curve for curve in curves if curve.objects]
+    if not any(curve.hits.any() for curve in curves):
+        return math.nan
+    scores = np.unique(np.concatenate([curve.scores for curve in curves]))
+    mean_f1 = sum(curve.f1_at(scores) for curve in curves) / len(curves)
+    best = len(scores) - 1 - int(np.argmax(mean_f1[::-1]))
+    return _short_number(scores[best - 1] if best else 0.0, scores[best])
+
+
+def _short_number(low: float, high: float) -> float:
+    """Round the middle of low < x <= high to as few decimals as stay within."""
+    middle = (low + high) / 2
+    for decimals in range(1, 17):
+        rounded = round(float(middle), decimals)
+        if low < rounded <= high:
+            return rounded
+    return float(high)
+
+
+class Matches(NamedTuple):
+    """Detections of a class by falling score, each with the object of its image and class that it overlaps most.
+
+    Attributes:
+        scores: (D,).
+        overlaps: (D,); 0 where there is no object.
+        objects: (D,) numbers of these objects over all images.
+        difficult: (D,) bool, of these objects.
+        num_objects: of the class, those that are difficult not counted.
+    """
+
+    scores: np.ndarray
+    overlaps: np.ndarray
+    objects: np.ndarray
+    difficult: np.ndarray
+    num_objects: int
+
+    def curve(self, iou_threshold: float) -> Curve:
+        """Say which detections hit, in that order.
+
+        One hits its object if their overlap exceeds the threshold. Hits on difficult objects do not count at all; of
+        several hits on an object only the first is one, the others are false.
+        """
+        over = self.overlaps > iou_threshold
+        counts = ~(over & self.difficult)
+        candidates = np.flatnonzero(over & counts)
+        _, first = np.unique(self.objects[candidates], return_index=True)
+        hits = np.zeros(len(over), np.int64)
+        hits[candidates[first]] = 1
+        return Curve(self.scores[counts], np.cumsum(hits[counts]), self.num_objects)
+
+
+def match_classes(
+    detections: Sequence[Detections], annotations: Sequence[Annotation], num_classes: int, *, inclusive: bool = False
+) -> Iterator[Matches]:
+    """Match the detections of each class in turn, BACKGROUND left out; arguments as in `vision.evaluation.evaluate`."""
+    for label in range(1, num_classes):
+        yield _match_class(detections, annotations, label, float(inclusive))
+
+
+def _match_class(
+    detections: Sequence[Detections], annotations: Sequence[Annotation], label: int, last_pixel: float
+) -> Matches:
+    all_scores, parts = [np.zeros(0)], [(np.zeros(0), np.zeros(0, np.int64), np.zeros(0, bool))]
+    first = required = 0  # number of the image's first object; how many are not difficult
+    grow = torch.tensor([0.0, 0.0, last_pixel, last_pixel])
+    for found, annotation in zip(detections, annotations, strict=True):
+        mine = found.labels == label
+        scores = found.scores[mine].double().numpy()
+        of_class = annotation.labels == label
+        difficult = annotation.difficult[of_class]
+        if len(scores) and len(difficult):
+            objects = found.boxes.new_tensor(annotation.boxes[of_class])
+            overlaps = iou_of((found.boxes[mine] + grow)[:, None], (objects + grow)[None])
+            best_overlap, best_object = (values.numpy() for values in overlaps.max(dim=1))
+            parts.append((best_overlap, first + best_object, difficult[best_object]))
+        else:
+            parts.append((np.zeros(len(scores)), np.zeros(len(scores), np.int64), np.zeros(len(scores), bool)))
+        all_scores.append(scores)
+        first += len(difficult)
+        required += int((~difficult).sum())
+    scores = np.concatenate(all_scores)
+    order = np.argsort(-scores, kind="stable")
+    return Matches(scores[order], *(np.concatenate(values)[order] for values in zip(*parts, strict=True)), required)

@@ -1,0 +1,100 @@
+"""All figures of an evaluation as one value."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from vision.evaluation.coco import ClassFigures, CocoFigures, coco_figures
+from vision.evaluation.curves import Curve, best_threshold, match_classes
+from vision.structures import Annotation, Detections
+from vision.utils.measurements import compute_average_precision, compute_voc2007_average_precision
+
+
+@dataclass(frozen=True)
+class ClassResult:
+    """How well one class is found.
+
+    Attributes:
+        name: of the class.
+        objects: that are not difficult.
+        ap_2007: VOC's average precision over eleven recall levels; nan without objects.
+        ap_area: VOC's area under the precision-recall curve; nan without objects.
+        coco: COCO's figures.
+        curve: precision, recall and F1 over the score.
+    """
+
+    name: str
+    objects: int
+    ap_2007: float
+    ap_area: float
+    coco: ClassFigures
+    curve: Curve
+
+
+@dataclass(frozen=True)
+class Report:
+    """Results per class, in the order of the class list, and over all."""
+
+    classes: tuple[ClassResult, ...]
+    coco: CocoFigures
+
+    @property
+    def mean_ap_2007(self) -> float:
+        """Mean over the classes that have objects; nan if none has."""
+        return mean_of(result.ap_2007 for result in self.classes)
+
+    @property
+    def mean_ap_area(self) -> float:
+        """Mean over the classes that have objects; nan if none has."""
+        return mean_of(result.ap_area for result in self.classes)
+
+    @property
+    def best_threshold(self) -> float:
+        """The threshold for all classes that gives the highest mean F1; nan if nothing is ever hit."""
+        return best_threshold([result.curve for result in self.classes])
+
+
+def mean_of(values: Iterable[float]) -> float:
+    """Mean of the values that are not nan; nan if none is."""
+    finite = [value for value in values if not math.isnan(value)]
+    return float(np.mean(finite)) if finite else math.nan
+
+
+def evaluate(
+    detections: Sequence[Detections],
+    annotations: Sequence[Annotation],
+    class_names: Sequence[str],
+    iou_threshold: float = 0.5,
+    *,
+    inclusive: bool = False,
+) -> Report:
+    """Compare the detections of each image with its annotation.
+
+    VOC's figures: within a class detections come by score. One hits the object of its image and class that it overlaps
+    most, if by more than the threshold. A hit on a difficult object does not count at all, one on an object already
+    hit is a false alarm. COCO's: see `vision.evaluation.coco`.
+
+    Args:
+        detections: per image, boxes in pixels.
+        annotations: per image, in the same order.
+        class_names: BACKGROUND first.
+        iou_threshold: overlap to be exceeded, for VOC's figures.
+        inclusive: whether VOC's areas take a box to reach to the far side of its last pixel, as the devkit's do.
+    """
+    if len(detections) != len(annotations):
+        raise ValueError(f"{len(detections)} images with detections, but {len(annotations)} annotations")
+    whole, of_classes = coco_figures(detections, annotations, len(class_names))
+    matches = match_classes(detections, annotations, len(class_names), inclusive=inclusive)
+    results = []
+    for name, figures, of_class in zip(class_names[1:], of_classes, matches, strict=True):
+        curve = of_class.curve(iou_threshold)
+        ap_2007 = ap_area = math.nan
+        if curve.objects:
+            ap_2007 = compute_voc2007_average_precision(curve.precision, curve.recall)
+            ap_area = compute_average_precision(curve.precision, curve.recall)
+        results.append(ClassResult(name, curve.objects, ap_2007, ap_area, figures, curve))
+    return Report(tuple(results), whole)
