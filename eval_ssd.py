@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Measure a detector's average precision on a dataset.
+"""Measure how well a detector finds the objects of a dataset, and show what it misses.
 
 python3 eval_ssd.py --model=models/fruit --dataset-type=open_images --data=data/fruit
 """
@@ -7,35 +7,46 @@ python3 eval_ssd.py --model=models/fruit --dataset-type=open_images --data=data/
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import math
-import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
 from vision import cli
 from vision.boxes.nms import DEFAULT_SCORE_THRESHOLD
-from vision.datasets import open_dataset
+from vision.datasets import DetectionDataset, open_dataset
+from vision.datasets.folder import SPLITS
 from vision.datasets.records import log_defects
-from vision.evaluation import Report, evaluate
+from vision.deploy.session import Session
+from vision.evaluation import Evaluation, Report, evaluate
+from vision.evaluation.coco import FIGURE_NAMES
+from vision.report.evaluation_files import write_files, write_voc_files
+from vision.report.evaluation_images import draw_worst, show_images
+from vision.report.evaluation_page import write_page
+from vision.report.evaluation_plots import draw_plots
 from vision.ssd.models import spec_of
 from vision.ssd.ssd import SSD
 from vision.structures import Annotation, DataError, Detections
-from vision.utils.files import write_text
 
 logger = logging.getLogger(__name__)
 
 NOTHING_FOUND = Detections(torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64), torch.zeros(0))
 
+#: The page of an evaluation, in --eval-dir.
+PAGE = "report.html"
+
+#: An image of a dataset.
+Place = tuple[DetectionDataset, int]
+
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
-    parser = cli.Parser(description="Measure a detector's average precision on a dataset.")
+    parser = cli.Parser(description="Measure how well a detector finds the objects of a dataset.")
     cli.add_net_options(parser, None)
     parser.add_argument(
         "--trained-model",
@@ -47,6 +58,17 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     cli.add_dataset_type_option(parser, "voc")
     cli.add_reading_options(parser)
     parser.add_argument("--dataset", "--data", nargs="+", required=True, help="folder of the dataset, or several")
+    parser.add_argument(
+        "--split",
+        type=cli.one_of("split", tuple(SPLITS)),
+        default="test",
+        help="images to evaluate on: test, else what there is for validation; val, else test; or train",
+    )
+    parser.add_argument(
+        "--image-list",
+        type=Path,
+        help="file with names of images, one a line, to evaluate on these instead, whatever split they are in",
+    )
     parser.add_argument(
         "--label-file", "--labels", type=Path, help="class names, for a model that does not know its own"
     )
@@ -61,7 +83,20 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     cli.add_nms_options(parser)
     parser.add_argument("--iou-threshold", type=cli.share, default=0.5, help="overlap above which a detection is a hit")
+    parser.add_argument(
+        "--inclusive-boxes",
+        action="store_true",
+        help="VOC's AP: a box reaches to the far side of its last pixel, as in the devkit's areas",
+    )
+    parser.add_argument(
+        "--threshold",
+        type=cli.share,
+        help="score from which detections count in precision, recall, the confusion matrix and the images (default: "
+        "where the mean F1 of the classes is highest)",
+    )
     parser.add_argument("--eval-dir", type=Path, default=Path("eval_results"), help="where reports are written")
+    parser.add_argument("--show-dir", type=Path, help="folder for all images, with what was found beside what is there")
+    parser.add_argument("--no-plots", dest="plots", action="store_false", help="neither plots nor report.html")
     cli.add_resolution_option(parser, None, " (default: as trained)")
     return parser.parse_args(argv)
 
@@ -70,24 +105,53 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Evaluate."""
     args = parse_args(argv)
     cli.setup_logging()
-    cli.check_writable(args.eval_dir, "--eval-dir")
+    for folder, option in ((args.eval_dir, "--eval-dir"), (args.show_dir, "--show-dir")):
+        if folder is not None:
+            cli.check_writable(folder, option)
     model, session, class_names = cli.open_model(args.trained_model, args.label_file, args)
-    options = cli.reading_options(args)
-    datasets = [open_dataset(args.dataset_type, path, "test", options, cli.progress) for path in args.dataset]
-    for dataset in datasets:
-        dataset.set_class_names(class_names)
-        log_defects([*dataset.defects, *dataset.class_defects()])
-        logger.info("%s: %s", dataset.title, dataset.summary())
+    datasets = open_datasets(args, class_names)
     places = [(dataset, index) for dataset in datasets for index in range(len(dataset))]
-    if not places:
-        raise DataError(f"{', '.join(args.dataset)}: no image to evaluate on")
-
     annotations = [dataset.annotation(index) for dataset, index in places]
     if not any(len(annotation.labels) for annotation in annotations):
         raise DataError(
             f"{', '.join(args.dataset)}: no object is of a class that the model knows: {list(class_names[1:])}"
         )
+    evaluation = Evaluation.of(
+        [dataset.ids[index] for dataset, index in places],
+        detect_all(session, places, args),
+        annotations,
+        class_names,
+        args.iou_threshold,
+        inclusive=args.inclusive_boxes,
+        threshold=args.threshold,
+    )
+    print_report(evaluation, args.use_2007_metric)
+    write_files(args.eval_dir, evaluation, facts_of(args, model))
+    if args.plots:
+        draw(args, model, session, datasets, places, evaluation)
+    if args.show_dir is not None:
+        indices = cli.progress(range(len(places)), "Drawing", len(places))
+        show_images(args.show_dir, evaluation, reader_of(places), indices)
 
+
+def open_datasets(args: argparse.Namespace, class_names: Sequence[str]) -> list[DetectionDataset]:
+    """Open the datasets, with the model's classes; logs their defects."""
+    options = cli.reading_options(args)
+    datasets = [
+        open_dataset(args.dataset_type, path, args.split, options, cli.progress, image_list=args.image_list)
+        for path in args.dataset
+    ]
+    for dataset in datasets:
+        dataset.set_class_names(class_names)
+        log_defects([*dataset.defects, *dataset.class_defects()])
+        logger.info("%s: %s", dataset.title, dataset.summary())
+    if not any(len(dataset) for dataset in datasets):
+        raise DataError(f"{', '.join(args.dataset)}: no image to evaluate on")
+    return datasets
+
+
+def detect_all(session: Session, places: Sequence[Place], args: argparse.Namespace) -> list[Detections]:
+    """Detect in all images."""
     found = []
     for dataset, index in cli.progress(places, "Detecting", len(places)):
         try:
@@ -97,65 +161,96 @@ def main(argv: Sequence[str] | None = None) -> None:
             found.append(NOTHING_FOUND)
             continue
         found.append(session.detect(image, nms_method=args.nms_method, iou_threshold=args.nms_iou_threshold))
-    report = evaluate(found, annotations, class_names, args.iou_threshold)
-
-    print_report(report, args.use_2007_metric)
-    ids = [dataset.ids[index] for dataset, index in places]
-    write_detection_files(args.eval_dir, ids, found, class_names)
-    write_report(args.eval_dir / "report.json", report, model, args)
+    return found
 
 
-def print_report(report: Report, use_2007_metric: bool) -> None:
-    """Print the documented lines, and both kinds of average precision side by side."""
+def facts_of(args: argparse.Namespace, model: Path) -> dict[str, Any]:
+    """What decides the figures, for `metrics.json`."""
+    return {
+        "model": str(model),
+        "data": args.dataset,
+        "split": args.split if args.image_list is None else str(args.image_list),
+        "nms_method": args.nms_method,
+        "nms_iou_threshold": args.nms_iou_threshold,
+        "iou_threshold": args.iou_threshold,
+        "inclusive_boxes": args.inclusive_boxes,
+    }
+
+
+def reader_of(places: Sequence[Place]) -> Any:
+    """Reads the images by their number."""
+    return lambda number: places[number][0].get_image(places[number][1])
+
+
+def draw(
+    args: argparse.Namespace,
+    model: Path,
+    session: Session,
+    datasets: Sequence[DetectionDataset],
+    places: Sequence[Place],
+    evaluation: Evaluation,
+) -> None:
+    """Draw the plots and the worst images, and put all on a page; without matplotlib a warning."""
+    try:
+        pictures = draw_plots(args.eval_dir, evaluation)
+    except ImportError as err:
+        logger.warning("%s: no plots and no %s, %s (pip install matplotlib)", args.eval_dir, PAGE, err)
+        return
+    pictures |= draw_worst(args.eval_dir, evaluation, reader_of(places))
+    width, height = session.size
+    facts = {
+        "model": f"{model} ({session.net_name or 'unknown net'}, {width}x{height})",
+        "data": "; ".join(f"{dataset.title}: {dataset.summary()}" for dataset in datasets),
+        "overlap of a hit": f"above {args.iou_threshold:g}",
+        "suppression": f"{args.nms_method}, overlaps above {args.nms_iou_threshold:g}",
+    }
+    write_page(args.eval_dir / PAGE, f"Evaluation of {model.name}", facts, evaluation, pictures)
+    logger.info("Saved %s", args.eval_dir / PAGE)
+
+
+def print_report(evaluation: Evaluation, use_2007_metric: bool) -> None:
+    """Print the documented lines, all figures per class side by side, and the threshold that suits best."""
+    report = evaluation.report
     print("Average Precision Per-class:")
     for of_class in report.classes:
         print(f"{of_class.name}: {of_class.ap_2007 if use_2007_metric else of_class.ap_area}")
     mean = report.mean_ap_2007 if use_2007_metric else report.mean_ap_area
     print(f"\nAverage Precision Across All Classes: {mean}\n")
-    rows = [("class", "objects", "AP (11-point)", "AP (area)")]
-    rows += [(c.name, str(c.objects), f"{c.ap_2007:.4f}", f"{c.ap_area:.4f}") for c in report.classes]
-    objects = sum(c.objects for c in report.classes)
-    rows.append(("mean", str(objects), f"{report.mean_ap_2007:.4f}", f"{report.mean_ap_area:.4f}"))
-    widths = [max(len(row[column]) for row in rows) for column in range(4)]
-    for row in rows:
-        print("  ".join([row[0].ljust(widths[0]), *(row[column].rjust(widths[column]) for column in (1, 2, 3))]))
+    for row in _aligned(table_of(report)):
+        print(row)
+    print()
+    print(", ".join(f"{name} {value:.4f}" for name, value in zip(FIGURE_NAMES, report.coco, strict=True)))
+    point = report.mean_at(evaluation.threshold)
+    print(
+        f"At a threshold of {evaluation.threshold:g}: precision {point.precision:.4f}, recall {point.recall:.4f}, "
+        f"F1 {point.f1:.4f} (means over the classes)"
+    )
+    best = report.mean_at(report.best_threshold)
+    if not math.isnan(best.threshold):
+        print(f"The highest mean F1 is {best.f1:.4f}, at --threshold={best.threshold:g}")
 
 
-def write_report(path: Path, report: Report, model: Path, args: argparse.Namespace) -> None:
-    """Write the results as JSON; null for a class without objects."""
-
-    def plain(value: float) -> float | None:
-        return None if math.isnan(value) else value
-
-    content = {
-        "model": str(model),
-        "data": args.dataset,
-        "nms_method": args.nms_method,
-        "nms_iou_threshold": args.nms_iou_threshold,
-        "iou_threshold": args.iou_threshold,
-        "mean_ap_2007": plain(report.mean_ap_2007),
-        "mean_ap_area": plain(report.mean_ap_area),
-        "classes": [
-            {"name": c.name, "objects": c.objects, "ap_2007": plain(c.ap_2007), "ap_area": plain(c.ap_area)}
-            for c in report.classes
-        ],
-    }
-    write_text(path, json.dumps(content, indent=2) + "\n")
+def table_of(report: Report) -> list[list[str]]:
+    """Lay the figures of the classes out in rows, heads first and means last."""
+    heads = ["class", "objects", "AP (11-point)", "AP (area)", "COCO AP", "AP50", "best F1", "at threshold"]
+    rows = [[*heads, "precision", "recall"]]
+    for result in report.classes:
+        best = result.curve.best()
+        values = [result.ap_2007, result.ap_area, result.coco.ap, result.coco.ap_50, best.f1]
+        points = [f"{best.threshold:g}", f"{best.precision:.4f}", f"{best.recall:.4f}"]
+        rows.append([result.name, str(result.objects), *(f"{value:.4f}" for value in values), *points])
+    best = report.mean_at(report.best_threshold)
+    values = [report.mean_ap_2007, report.mean_ap_area, report.coco.ap, report.coco.ap_50, best.f1]
+    points = [f"{best.threshold:g}", f"{best.precision:.4f}", f"{best.recall:.4f}"]
+    objects = sum(result.objects for result in report.classes)
+    return [*rows, ["mean", str(objects), *(f"{value:.4f}" for value in values), *points]]
 
 
-def write_detection_files(
-    folder: Path, ids: Sequence[str], found: Sequence[Detections], class_names: Sequence[str]
-) -> None:
-    """Write `det_test_<class>.txt`: a line `id score x1 y1 x2 y2` per detection, pixels counted from 1 as in VOC."""
-    for label, name in enumerate(class_names[1:], start=1):
-        lines = []
-        for image_id, detections in zip(ids, found, strict=True):
-            mine = detections.labels == label
-            boxes = (detections.boxes[mine] + 1).tolist()
-            for score, box in zip(detections.scores[mine].tolist(), boxes, strict=True):
-                lines.append(" ".join(map(str, (image_id, score, *box))) + "\n")
-        safe_name = re.sub(r"[^-\w. ]", "_", name)
-        write_text(folder / f"det_test_{safe_name}.txt", "".join(lines))
+def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]).replace("nan", "  -") for row in rows
+    ]
 
 
 class MeanAPEvaluator:
@@ -212,7 +307,7 @@ class MeanAPEvaluator:
             ids.append(image_id)
             found.append(self.predictor.predict(image, prob_threshold=DEFAULT_SCORE_THRESHOLD))
         report = evaluate(found, annotations, self.dataset.class_names, self.iou_threshold)
-        write_detection_files(self.eval_dir, ids, found, self.dataset.class_names)
+        write_voc_files(self.eval_dir, ids, found, self.dataset.class_names)
         if self.use_2007_metric:
             return report.mean_ap_2007, [result.ap_2007 for result in report.classes]
         return report.mean_ap_area, [result.ap_area for result in report.classes]

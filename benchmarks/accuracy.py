@@ -42,8 +42,8 @@ from vision.datasets.voc_dataset import LABEL_FILES  # noqa: E402
 from vision.deploy.session import Session, open_session  # noqa: E402
 from vision.engine import checkpoint  # noqa: E402
 from vision.evaluation import evaluate  # noqa: E402
-from vision.report.drawing import draw_boxes  # noqa: E402
-from vision.report.sheet import THUMBNAIL, contact_sheet, thumbnail, write_png  # noqa: E402
+from vision.report.drawing import color_of, draw_boxes  # noqa: E402
+from vision.report.sheet import THUMBNAIL, contact_sheet, thumbnail, write_image  # noqa: E402
 from vision.structures import Annotation, DataError, Detections  # noqa: E402
 from vision.utils.files import replacing, write_text  # noqa: E402
 
@@ -531,7 +531,7 @@ def draw_misses(path: Path, results: Iterable[dict[str, Any]], worse: str, bette
     if not compared:
         raise DataError(f"--compare {worse} {better}: no dataset has both with the same seed; train them first")
     cells.sort(key=lambda cell: -cell[0])
-    write_png(path, contact_sheet([image for _, image in cells[:MOST_IMAGES]]))
+    write_image(path, contact_sheet([image for _, image in cells[:MOST_IMAGES]]))
     objects = sum(count for count, _ in cells)
     logger.info("%s: %d objects on %d images are found by %s alone", path, objects, len(cells), better)
 
@@ -562,7 +562,7 @@ def missed_cells(dataset: DetectionDataset, worse: Session, better: Session) -> 
             labels = annotation.labels[chosen].tolist()
             captions = [dataset.class_names[label] for label in labels]
             boxes = annotation.boxes[chosen] * np.tile(scale, 2)
-            cells.append((int(chosen.sum()), draw_boxes(resized, boxes, labels, captions)))
+            cells.append((int(chosen.sum()), draw_boxes(resized, boxes, list(map(color_of, labels)), captions)))
     return cells
 
 

@@ -49,7 +49,7 @@ def sections() -> dict[str, SimpleNamespace]:
 
 def check_net(root: Path, done: subprocess.CompletedProcess) -> None:
     assert description_of(read_weights(root / "models/mini/best.pth"))["net"] == "mini-ssd-lite"
-    assert json.loads((root / "eval_results/report.json").read_text())["classes"]
+    assert json.loads((root / "eval_results/metrics.json").read_text())["classes"]
     assert (root / "models/mini/mini-ssd-lite.onnx").is_file()
 
 

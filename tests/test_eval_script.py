@@ -1,18 +1,28 @@
 """eval_ssd.py end to end on a few small images: scores, reports, options, where class names come from."""
 
+import contextlib
+import csv
+import io
 import json
 import re
 import shutil
+import sys
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from conftest import CLASSES, assert_refused
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
 
 import detect
 import eval_ssd
 import onnx_export
+import vision.evaluation.report
+from vision.datasets import open_dataset
 from vision.ssd.models import MODELS
+from vision.structures import Detections
 
 
 def test_evaluation_prints_both_aps_and_writes_reports(script, model_dir, voc_root, tmp_path):
@@ -21,11 +31,15 @@ def test_evaluation_prints_both_aps_and_writes_reports(script, model_dir, voc_ro
     assert "Average Precision Per-class:\nball: " in done.out
     assert re.search(r"^Average Precision Across All Classes: \S+$", done.out, re.M)
     assert re.search(r"class +objects +AP \(11-point\) +AP \(area\)", done.out)
-    report = json.loads((tmp_path / "report.json").read_text())
-    assert [entry["name"] for entry in report["classes"]] == list(CLASSES)
-    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(
-        ["report.json", *(f"det_test_{name}.txt" for name in CLASSES)]
-    )
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert [entry["name"] for entry in metrics["classes"]] == list(CLASSES)
+    assert metrics["images"] == len((tmp_path / "ground_truth.json").read_text().split('"file_name"')) - 1
+    written = {path.name for path in tmp_path.iterdir()} - {"worst_missed.jpg", "worst_false.jpg"}
+    assert written == {
+        *("metrics.json", "per_class.csv", "detections.json", "ground_truth.json", "report.html"),
+        *("pr_curves.png", "thresholds.png", "confusion_matrix.png", "scores.png"),
+        *(f"det_test_{name}.txt" for name in CLASSES),
+    }
 
 
 def headline(done) -> float:
@@ -44,22 +58,162 @@ def test_evaluation_options_have_effects(script, model_dir, voc_root, tmp_path, 
     monkeypatch.setattr(TorchSession, "detect_really", TorchSession.detect, raising=False)
     monkeypatch.setattr(TorchSession, "detect", record)
     thresholds = []
-    real = eval_ssd.evaluate
+    real = vision.evaluation.report.evaluate
 
-    def evaluate(found, annotations, names, iou_threshold):
+    def evaluate(found, annotations, names, iou_threshold, **options):
         thresholds.append(iou_threshold)
-        report = real(found, annotations, names, iou_threshold)
+        report = real(found, annotations, names, iou_threshold, **options)
         faked = [replace(c, ap_2007=0.25, ap_area=0.75) for c in report.classes]
-        return type(report)(tuple(faked))
+        return replace(report, classes=tuple(faked))
 
-    monkeypatch.setattr(eval_ssd, "evaluate", evaluate)
-    argv = (f"--model={model_dir}", f"--data={voc_root}", f"--eval-dir={tmp_path}", "--device=cpu")
+    monkeypatch.setattr(vision.evaluation.report, "evaluate", evaluate)
+    argv = (f"--model={model_dir}", f"--data={voc_root}", f"--eval-dir={tmp_path}", "--device=cpu", "--no-plots")
     assert headline(script(eval_ssd.main, *argv)) == 0.25
     assert headline(script(eval_ssd.main, *argv, "--use-2007-metric=false", "--iou-threshold=0.7")) == 0.75
     assert thresholds == [0.5, 0.7]
     script(eval_ssd.main, *argv, "--nms-method=soft", "--nms-iou-threshold=0.3")
     assert seen[0] == ("hard", 0.45)
     assert seen[-1] == ("soft", 0.3)
+    assert not (tmp_path / "report.html").exists()
+
+
+@pytest.fixture
+def perfect(monkeypatch):
+    """Make a session that finds what it is told to; returns the function that tells it."""
+    from vision.deploy.session import TorchSession
+
+    def find(*found):
+        answers = iter(found)
+        monkeypatch.setattr(TorchSession, "detect", lambda *_, **__: next(answers))
+
+    return find
+
+
+def annotations_of(root, split="test"):
+    dataset = open_dataset("voc", root, split)
+    return dataset.ids, [dataset.annotation(index) for index in range(len(dataset))]
+
+
+def exactly(annotation, score=0.9, labels=None) -> Detections:
+    labels = torch.from_numpy(annotation.labels if labels is None else labels)
+    return Detections(torch.from_numpy(annotation.boxes), labels, torch.full((len(labels),), score))
+
+
+def test_files_say_what_was_found(script, model_dir, voc_root, tmp_path, perfect):
+    """The first image's objects are all taken for balls, the last's are missed, the others' found."""
+    ids, truth = annotations_of(voc_root)
+    found = [exactly(annotation, 0.7 + 0.01 * place) for place, annotation in enumerate(truth)]
+    found[0] = exactly(truth[0], 0.8, np.ones_like(truth[0].labels))
+    found[-1] = eval_ssd.NOTHING_FOUND
+    perfect(*found)
+    argv = (f"--model={model_dir}", f"--data={voc_root}", f"--eval-dir={tmp_path}", f"--show-dir={tmp_path / 'show'}")
+    done = script(eval_ssd.main, *argv, "--threshold=0.4")
+    assert done.code == 0
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    matrix = np.array(metrics["confusion_matrix"]["counts"])
+    expected = np.zeros_like(matrix)
+    for annotation in truth[1:-1]:
+        np.add.at(expected, (annotation.labels, annotation.labels), 1)
+    np.add.at(expected, (truth[0].labels, 1), 1)
+    np.add.at(expected, (truth[-1].labels, 0), 1)
+    assert matrix.tolist() == expected.tolist()
+    assert metrics["threshold"]["score"] == 0.4
+    for label, of_class in enumerate(metrics["classes"], start=1):
+        recall = matrix[label, label] / matrix[label].sum()
+        precision = matrix[label, label] / matrix[:, label].sum()
+        assert of_class["threshold"]["recall"] == pytest.approx(recall)
+        assert of_class["threshold"]["precision"] == pytest.approx(precision)
+        assert of_class["best_threshold"]["f1"] >= of_class["threshold"]["f1"]
+    with open(tmp_path / "per_class.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["class"] for row in rows] == list(CLASSES)
+    assert [float(row["AP"]) for row in rows] == pytest.approx(
+        [of_class["coco"]["AP"] for of_class in metrics["classes"]]
+    )
+    results = json.loads((tmp_path / "detections.json").read_text())
+    assert len(results) == sum(len(detections.labels) for detections in found)
+    objects = json.loads((tmp_path / "ground_truth.json").read_text())
+    assert [image["file_name"] for image in objects["images"]] == list(ids)
+    assert {result["image_id"] for result in results} <= {image["id"] for image in objects["images"]}
+    assert len(list((tmp_path / "show").glob("*.jpg"))) == len(ids)
+    assert (tmp_path / "worst_missed.jpg").is_file()
+    page = (tmp_path / "report.html").read_text()
+    assert "http" not in page.replace("data:image", ""), "opened without a network"
+    assert page.count("<img ") == 6
+    assert f"<td>{metrics['coco']['AP']:.3f}</td>" in page
+
+
+def test_what_programs_of_coco_read_from_the_files_gives_the_same_figures(script, model_dir, voc_root, tmp_path):
+    script(eval_ssd.main, f"--model={model_dir}", f"--data={voc_root}", f"--eval-dir={tmp_path}", "--no-plots")
+    with contextlib.redirect_stdout(io.StringIO()):
+        truth = COCO(str(tmp_path / "ground_truth.json"))
+        evaluation = COCOeval(truth, truth.loadRes(str(tmp_path / "detections.json")), "bbox")
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    figures = [-1 if value is None else value for value in metrics["coco"].values()]
+    assert figures == pytest.approx(evaluation.stats.tolist(), abs=1e-6)
+
+
+def test_nothing_found_is_a_result(script, model_dir, voc_root, tmp_path, perfect):
+    _, truth = annotations_of(voc_root)
+    perfect(*[eval_ssd.NOTHING_FOUND] * len(truth))
+    done = script(eval_ssd.main, f"--model={model_dir}", f"--data={voc_root}", f"--eval-dir={tmp_path}")
+    assert (done.code, done.err) == (0, "")
+    assert headline(done) == 0
+    assert "highest mean F1" not in done.out
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert metrics["best_threshold"]["score"] is None
+    assert metrics["threshold"] == {"score": 0.5, "precision": None, "recall": 0.0, "f1": 0.0}
+    assert "worst_false" not in " ".join(path.name for path in tmp_path.iterdir())
+
+
+def test_without_matplotlib_there_are_figures_but_no_page(script, model_dir, voc_root, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    done = script(eval_ssd.main, f"--model={model_dir}", f"--data={voc_root}", f"--eval-dir={tmp_path}")
+    assert done.code == 0
+    assert "no plots and no report.html" in done.out
+    assert (tmp_path / "metrics.json").is_file()
+    assert not (tmp_path / "report.html").exists()
+
+
+def ids_evaluated(tmp_path) -> list[str]:
+    return [image["file_name"] for image in json.loads((tmp_path / "ground_truth.json").read_text())["images"]]
+
+
+def test_images_are_those_of_a_split_or_of_a_list(script, model_dir, voc_root, tmp_path):
+    argv = (f"--model={model_dir}", f"--data={voc_root}", f"--eval-dir={tmp_path}", "--no-plots")
+    train, test = (list(annotations_of(voc_root, split)[0]) for split in ("train", "test"))
+    for split, ids in (("train", train), ("test", test), ("val", list(annotations_of(voc_root, "val")[0]))):
+        assert script(eval_ssd.main, *argv, f"--split={split}").code == 0
+        assert ids_evaluated(tmp_path) == ids
+        assert json.loads((tmp_path / "metrics.json").read_text())["split"] == split
+    chosen = tmp_path / "chosen.txt"
+    chosen.write_text(f"{test[0]}\n\n{train[0]}.jpg\n{test[0]}\n")
+    assert script(eval_ssd.main, *argv, f"--image-list={chosen}").code == 0
+    assert ids_evaluated(tmp_path) == [test[0], train[0]]
+    chosen.write_text("nobody\n")
+    assert_refused(script(eval_ssd.main, *argv, f"--image-list={chosen}"), "chosen.txt", "nobody", "file name")
+    chosen.write_text("\n")
+    assert_refused(script(eval_ssd.main, *argv, f"--image-list={chosen}"), "chosen.txt", "names no image")
+    assert_refused(script(eval_ssd.main, *argv, f"--image-list={tmp_path / 'no.txt'}"), "no.txt")
+    assert_refused(script(eval_ssd.main, *argv, "--split=holdout"), "--split", "holdout", "train, test, val")
+
+
+def test_inclusive_boxes_count_the_last_pixel(script, model_dir, voc_root, tmp_path, perfect):
+    _, truth = annotations_of(voc_root)
+    # Half of each object exactly, but for the pixels at the border.
+    halves = []
+    for annotation in truth:
+        boxes = annotation.boxes.copy()
+        boxes[:, 3] = (boxes[:, 1] + boxes[:, 3]) / 2
+        halves.append(exactly(replace(annotation, boxes=boxes)))
+    argv = (f"--model={model_dir}", f"--data={voc_root}", f"--eval-dir={tmp_path}", "--no-plots")
+    perfect(*halves)
+    assert headline(script(eval_ssd.main, *argv)) == 0
+    perfect(*halves)
+    assert headline(script(eval_ssd.main, *argv, "--inclusive-boxes")) > 0.5
 
 
 def test_the_onnx_file_scores_what_its_checkpoint_scores(script, model_dir, voc_root, tmp_path):

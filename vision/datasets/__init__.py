@@ -107,21 +107,25 @@ def open_dataset(
     split: str,
     options: ReadingOptions | None = None,
     progress: ProgressBar = no_progress,
+    *,
+    image_list: Path | None = None,
 ) -> DetectionDataset:
     """Read one split of a dataset.
 
     Args:
         dataset_type: see `open_folder`.
         root: its folder.
-        split: "train" or "test".
+        split: a key of `vision.datasets.folder.SPLITS`.
         options: how to read.
         progress: shows images going by.
+        image_list: a file that names the images to read instead, see `Folder.listed_in`.
 
     Raises:
         DataError: it cannot be read.
     """
     folder = open_folder(dataset_type, root, options)
-    dataset = _dataset(folder, folder.split(split), progress, with_labels=True)
+    listing = folder.split(split) if image_list is None else folder.listed_in(image_list)
+    dataset = _dataset(folder, listing, progress, with_labels=True)
     folder.cache.save()
     return dataset
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from vision.datasets.file_cache import FileCache
-from vision.datasets.folder import SPLITS, Folder, Listing, ReadingOptions
+from vision.datasets.folder import SPLIT_NAMES, SPLITS, Folder, Listing, ReadingOptions
 from vision.datasets.images import FileIndex
 from vision.datasets.labels import LabelList, check_labels, read_text
 from vision.datasets.records import Defect, Form, RawImage, RawObject, shorten, some
@@ -145,7 +145,7 @@ def _files(root: Path) -> dict[str, Path]:
         "annotations": sorted(root.glob("annotations/*.json")),
         "": sorted(root.glob("*.json")),
     }
-    for split in (name for names in SPLITS.values() for name in names):
+    for split in SPLIT_NAMES:
         word = re.compile(rf"(?<![a-z]){split}(?![a-z])", re.IGNORECASE)
         candidates = [path for path in places["annotations"] if word.search(path.stem)]
         candidates += [*sorted(root.glob(f"{split}/*.coco.json")), *sorted(root.glob(f"{split}/annotations.json"))]
@@ -180,7 +180,7 @@ def _looks_like_coco(path: Path) -> bool:
 
 def _image_folders(root: Path, path: Path) -> list[Path]:
     """List where the images of a file may lie: beside it, and in folders named as its split."""
-    splits = [name for names in SPLITS.values() for name in names if name in path.name or name == path.parent.name]
+    splits = [name for name in SPLIT_NAMES if name in path.name or name == path.parent.name]
     year = "".join(character for character in path.stem if character.isdigit())
     named = [root / base / f"{split}{suffix}" for split in splits for suffix in (year, "") for base in ("", "images")]
     return list(dict.fromkeys([path.parent, *named, root / "images", root]))

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from vision.datasets.file_cache import FileCache
 from vision.datasets.images import ImageInfo, decoding_error, read_image_info
-from vision.datasets.labels import LabelList, with_background
+from vision.datasets.labels import LabelList, read_text, with_background
 from vision.datasets.records import Defect, Form, RawImage, Record, make_record, some
 from vision.structures import DataError
 from vision.utils.progress import ProgressBar, no_progress
@@ -29,7 +29,14 @@ logger = logging.getLogger(__name__)
 VAL_SPLIT = 0.2
 
 #: What may stand for a split, in the order in which it is looked for.
-SPLITS = {"train": ("train",), "test": ("test", "val", "valid", "validation")}
+SPLITS = {
+    "train": ("train",),
+    "test": ("test", "val", "valid", "validation"),
+    "val": ("val", "valid", "validation", "test"),
+}
+
+#: All these names, each once.
+SPLIT_NAMES = tuple(dict.fromkeys(name for names in SPLITS.values() for name in names))
 
 
 @dataclass(frozen=True)
@@ -113,7 +120,7 @@ class Folder:
         raise NotImplementedError
 
     def listing(self, split: str) -> Listing | None:
-        """Read the images of "train" or "test"; None if nothing says which these are."""
+        """Read the images of a split, a key of `SPLITS`; None if nothing says which these are."""
         raise NotImplementedError
 
     def everything(self) -> Listing:
@@ -135,10 +142,32 @@ class Folder:
     # What all formats share.
 
     def split(self, name: str) -> Listing:
-        """Read the images of "train" or "test"; see `splits`."""
-        if name == "test" and self.options.val_split is None and (listing := self.listing(name)) is not None:
+        """Read the images of a split, a key of `SPLITS`; see `splits`."""
+        if name != "train" and self.options.val_split is None and (listing := self.listing(name)) is not None:
             return listing
-        return self.splits()[name == "test"]
+        return self.splits()[name != "train"]
+
+    def listed_in(self, path: Path) -> Listing:
+        """Read the images that a file names, by their id or file name, a name a line, whatever split they are in.
+
+        Raises:
+            DataError: it cannot be read, or names an image that is not there.
+        """
+        names = dict.fromkeys(line.strip() for line in read_text(path, "an image's name a line").splitlines())
+        names.pop("", None)
+        by_name: dict[str, RawImage] = {}
+        for raw in self.everything().images:
+            by_name.setdefault(raw.image_id, raw)
+            if raw.image_path is not None:
+                by_name.setdefault(raw.image_path.name, raw)
+        unknown = [name for name in names if name not in by_name]
+        if unknown or not names:
+            what = (
+                f"names {some(unknown)}, of which {self.root} knows no annotated image" if names else "names no image"
+            )
+            raise DataError(f"{path}: {what}; write the id or file name of an annotated image a line")
+        images = list({by_name[name].image_id: by_name[name] for name in names}.values())
+        return Listing(str(path), path, images, [])
 
     def splits(self) -> tuple[Listing, Listing]:
         """Read training and validation images; holds some out where nothing says which.

@@ -18,7 +18,7 @@ from vision.datasets.records import Defect, Form, RawImage, RawObject, log_defec
 from vision.structures import DataError
 
 #: Split -> tables that are looked for, in this order.
-TABLES = {"train": ("train",), "test": ("test", "validation")}
+TABLES = {"train": ("train",), "test": ("test", "validation"), "val": ("validation", "test")}
 SPLITS = ("train", "validation", "test")
 
 _CORNERS = ("XMin", "YMin", "XMax", "YMax")

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from vision.datasets.base import DetectionDataset
 from vision.datasets.file_cache import FileCache
-from vision.datasets.folder import SPLITS, Folder, Listing, ReadingOptions
+from vision.datasets.folder import SPLIT_NAMES, SPLITS, Folder, Listing, ReadingOptions
 from vision.datasets.images import FileIndex, Found, files_below, other_suffixes
 from vision.datasets.labels import LabelList, read_label_list, read_labels, read_text
 from vision.datasets.records import EXAMPLES, Defect, Form, RawImage, RawObject, log_defects, shorten, some
@@ -22,7 +22,11 @@ from vision.structures import DataError
 logger = logging.getLogger(__name__)
 
 #: Lists that are looked for, in this order.
-LISTS = {"train": ("trainval", "train", "default"), "test": ("test", "val", "default")}
+LISTS = {
+    "train": ("trainval", "train", "default"),
+    "test": ("test", "val", "default"),
+    "val": ("val", "test", "default"),
+}
 
 #: Folders of lists below the root, in this order; in any case.
 _LIST_FOLDERS = (("imagesets", "main"), ("imagesets",), ())
@@ -315,7 +319,7 @@ def _base(root: Path) -> Path | None:
 
 def _common_base(root: Path, fitting: list[Path]) -> Path:
     """Return the folder of parts that are named as splits, train/Annotations and test/Annotations."""
-    splits = {name for names in SPLITS.values() for name in names}
+    splits = set(SPLIT_NAMES)
     names = {part.lower() for folder in fitting for part in folder.relative_to(root).parts}
     names |= {child.name.lower() for folder in fitting for child in _folders(folder)}
     if names & splits:

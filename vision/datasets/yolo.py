@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from vision.datasets.file_cache import FileCache
-from vision.datasets.folder import SPLITS, Folder, Listing, ReadingOptions
+from vision.datasets.folder import SPLIT_NAMES, SPLITS, Folder, Listing, ReadingOptions
 from vision.datasets.images import files_below
 from vision.datasets.labels import LabelList, check_labels, read_text, written_names
 from vision.datasets.records import Defect, Form, RawImage, RawObject, some
@@ -135,7 +135,7 @@ class YoloFolder(Folder):
         """Text files beside which no image is found."""
         folder = self._text_path(place / "any.jpg").parent
         claimed = {self._text_path(path) for path in paths}
-        others = (*LABEL_FILES, *(f"{name}.txt" for names in SPLITS.values() for name in names))
+        others = (*LABEL_FILES, *(f"{name}.txt" for name in SPLIT_NAMES))
         defects = []
         for path in (folder / name for name in files_below(folder, (".txt",))) if folder.is_dir() else ():
             if path in claimed or path.name in others or path.name.lower().startswith("readme"):

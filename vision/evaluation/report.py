@@ -9,9 +9,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from vision.evaluation.coco import ClassFigures, CocoFigures, coco_figures
-from vision.evaluation.curves import Curve, best_threshold, match_classes
+from vision.evaluation.curves import Curve, Point, best_threshold, match_classes
+from vision.evaluation.image_matches import ImageMatch, confusion_matrix, match_image
 from vision.structures import Annotation, Detections
 from vision.utils.measurements import compute_average_precision, compute_voc2007_average_precision
+
+#: The threshold of detectNet, and of whoever has no better one.
+DEFAULT_THRESHOLD = 0.5
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,75 @@ class Report:
     def best_threshold(self) -> float:
         """The threshold for all classes that gives the highest mean F1; nan if nothing is ever hit."""
         return best_threshold([result.curve for result in self.classes])
+
+    def mean_at(self, threshold: float) -> Point:
+        """Means over the classes that have objects; of precision over those that have detections, too."""
+        points = [result.curve.at(threshold) for result in self.classes if result.objects]
+        return Point(threshold, *(mean_of(values) for values in list(zip(*points, strict=True))[1:] or [(), (), ()]))
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The images of an evaluation with all that came of them; see `of`.
+
+    Attributes:
+        ids: of the images.
+        detections: of each image.
+        annotations: likewise.
+        class_names: BACKGROUND first.
+        report: figures over all thresholds.
+        threshold: at which detections count in what follows.
+        matches: of each image, at the threshold.
+    """
+
+    ids: Sequence[str]
+    detections: Sequence[Detections]
+    annotations: Sequence[Annotation]
+    class_names: Sequence[str]
+    report: Report
+    threshold: float
+    matches: Sequence[ImageMatch]
+
+    @classmethod
+    def of(
+        cls,
+        ids: Sequence[str],
+        detections: Sequence[Detections],
+        annotations: Sequence[Annotation],
+        class_names: Sequence[str],
+        iou_threshold: float = 0.5,
+        *,
+        inclusive: bool = False,
+        threshold: float | None = None,
+    ) -> Evaluation:
+        """Evaluate, and look at each image at one threshold.
+
+        Args:
+            ids: of the images.
+            detections: see `evaluate`.
+            annotations: likewise.
+            class_names: likewise.
+            iou_threshold: likewise.
+            inclusive: likewise.
+            threshold: of scores; None for the one with the highest mean F1, or `DEFAULT_THRESHOLD` if nothing is hit.
+        """
+        report = evaluate(detections, annotations, class_names, iou_threshold, inclusive=inclusive)
+        if threshold is None:
+            threshold = DEFAULT_THRESHOLD if math.isnan(report.best_threshold) else report.best_threshold
+        pairs = zip(detections, annotations, strict=True)
+        matches = [match_image(found, annotation, threshold, iou_threshold) for found, annotation in pairs]
+        return cls(ids, detections, annotations, class_names, report, threshold, matches)
+
+    @property
+    def confusion_matrix(self) -> np.ndarray:
+        """(C, C): see `vision.evaluation.image_matches.confusion_matrix`."""
+        return confusion_matrix(self.matches, len(self.class_names))
+
+    @property
+    def missed_and_false(self) -> np.ndarray:
+        """(N, 2) int: of each image how many objects are missed, and how many detections are false."""
+        counts = [(match.missed.sum(), match.false.sum()) for match in self.matches]
+        return np.array(counts, dtype=np.int64).reshape(-1, 2)
 
 
 def mean_of(values: Iterable[float]) -> float:

@@ -44,9 +44,9 @@ def contact_sheet(images: Sequence[np.ndarray]) -> np.ndarray:
     return sheet
 
 
-def write_png(path: Path, rgb_image: np.ndarray) -> None:
-    """Write an image (H, W, 3) uint8 RGB as a PNG file, whole or not at all."""
-    _, data = cv2.imencode(".png", cv2.cvtColor(rgb_image, cv2.COLOR_RGB2BGR))
+def write_image(path: Path, rgb_image: np.ndarray) -> None:
+    """Write an image (H, W, 3) uint8 RGB in the format of its suffix, whole or not at all."""
+    _, data = cv2.imencode(path.suffix, cv2.cvtColor(rgb_image, cv2.COLOR_RGB2BGR))
     with replacing(path) as temporary:
         temporary.write_bytes(data.tobytes())
 
@@ -85,7 +85,7 @@ class Sheet:
 
     def write(self, path: Path) -> None:
         """Write the sheet as a PNG file."""
-        write_png(path, self.image())
+        write_image(path, self.image())
 
     def _cell(self, rgb_image: np.ndarray, detections: Detections) -> np.ndarray:
         """Bring an image to the cell's size before drawing: captions are as large on each."""

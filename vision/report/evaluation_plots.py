@@ -1,0 +1,180 @@
+"""Plots of an evaluation. matplotlib is loaded when something is drawn: a Jetson may do without."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from vision.evaluation import ClassResult, Evaluation
+from vision.utils.files import replacing
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+#: Colours that the colour-blind can tell apart (Okabe and Ito, "Color Universal Design", 2008); black is for means.
+COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442")
+GREY = "#B0B0B0"
+
+#: Classes whose names and numbers a confusion matrix can show.
+MOST_NAMES, MOST_NUMBERS = 60, 25
+
+#: Bins of scores.
+BINS = 50
+
+
+def draw_plots(folder: Path, evaluation: Evaluation) -> dict[str, Path]:
+    """Draw all plots; returns them by title.
+
+    Raises:
+        ImportError: matplotlib is not installed.
+    """
+    plots: dict[str, tuple[str, Callable[[Path, Evaluation], None]]] = {
+        "Precision and recall": ("pr_curves.png", draw_pr_curves),
+        "Precision, recall and F1 by threshold": ("thresholds.png", draw_thresholds),
+        "What objects are taken for": ("confusion_matrix.png", draw_confusion_matrix),
+        "Scores of hits and false detections": ("scores.png", draw_scores),
+    }
+    for name, draw in plots.values():
+        draw(folder / name, evaluation)
+    return {title: folder / name for title, (name, _) in plots.items()}
+
+
+@contextmanager
+def _figure(path: Path, width: float, height: float) -> Iterator[Figure]:
+    """Context that gives a figure, in inches, and writes it at the end. No pyplot, which would keep state."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained", dpi=100)
+    FigureCanvasAgg(figure)
+    yield figure
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format="png")
+
+
+def _colored(evaluation: Evaluation) -> list[tuple[ClassResult, str]]:
+    """Give classes with objects their colours: where there are too many, the worst have one and the rest are grey."""
+    classes = [result for result in evaluation.report.classes if result.objects]
+    if len(classes) <= len(COLORS):
+        return list(zip(classes, COLORS, strict=False))
+    worst = sorted(classes, key=lambda result: result.ap_area)[: len(COLORS)]
+    colors = {result.name: color for result, color in zip(worst, COLORS, strict=True)}
+    return sorted(((result, colors.get(result.name, GREY)) for result in classes), key=lambda pair: pair[1] != GREY)
+
+
+def _legend(axes: Axes, evaluation: Evaluation, where: str) -> None:
+    classes = _colored(evaluation)
+    grey = sum(color == GREY for _, color in classes)
+    title = f"worst of {len(classes)} classes, the others grey" if grey else None
+    if classes:
+        axes.legend(loc=where, fontsize=9, title=title)
+
+
+def draw_pr_curves(path: Path, evaluation: Evaluation) -> None:
+    """Draw precision over recall, a curve a class with its area AP, and their mean."""
+    with _figure(path, 8, 6.5) as figure:
+        axes = figure.add_subplot()
+        levels = np.linspace(0, 1, 101)
+        means = []
+        for result, color in _colored(evaluation):
+            recall, precision = result.curve.recall, result.curve.precision
+            label = None if color == GREY else f"{result.name}: AP {result.ap_area:.3f}"
+            line = {"color": color, "linewidth": 1 if color == GREY else 1.8, "label": label}
+            start = [0.0] * min(len(recall), 1)  # of a class of which nothing is found there is only the legend
+            axes.plot(np.concatenate([start, recall]), np.concatenate([precision[:1], precision]), **line)
+            means.append([precision[recall >= level].max(initial=0.0) for level in levels])
+        if means:
+            label = f"mean: AP {evaluation.report.mean_ap_area:.3f}"
+            axes.plot(levels, np.mean(means, axis=0), color="black", linewidth=2.5, linestyle="--", label=label)
+        _finish(axes, "Precision and recall", "recall: share of the objects that are found", "precision: share of hits")
+        _legend(axes, evaluation, "lower left")
+
+
+def draw_thresholds(path: Path, evaluation: Evaluation) -> None:
+    """Draw precision, recall and F1 over the threshold, with the one that the evaluation looks at."""
+    thresholds = np.linspace(0, 1, 501)
+    with _figure(path, 16, 5.5) as figure:
+        for number, name in enumerate(("precision", "recall", "f1")):
+            axes = figure.add_subplot(1, 3, number + 1)
+            curves = []
+            for result, color in _colored(evaluation):
+                counts = result.curve.counts_at(thresholds)
+                values = getattr(result.curve, name)
+                # Without a detection precision is not defined, and nothing is found.
+                values = np.concatenate([[math.nan if name == "precision" else 0.0], values])[counts]
+                label = None if color == GREY else result.name
+                axes.plot(thresholds, values, color=color, linewidth=1 if color == GREY else 1.8, label=label)
+                curves.append(values)
+            if curves:
+                mean, known = np.nansum(curves, axis=0), (~np.isnan(curves)).sum(axis=0)
+                mean = np.divide(mean, known, out=np.full(len(mean), math.nan), where=known > 0)
+                axes.plot(thresholds, mean, color="black", linewidth=2.5, linestyle="--", label="mean")
+            axes.axvline(evaluation.threshold, color="black", linewidth=1, linestyle=":")
+            title = f"{name.capitalize()}, dotted: threshold {evaluation.threshold:g}"
+            _finish(axes, title, "threshold of the score", name.replace("f1", "F1"))
+        _legend(axes, evaluation, "lower left")
+
+
+def draw_confusion_matrix(path: Path, evaluation: Evaluation) -> None:
+    """Draw which classes are taken for which: counts, and shares of each true class."""
+    matrix = evaluation.confusion_matrix
+    names = ["nothing" if not label else name for label, name in enumerate(evaluation.class_names)]
+    totals = matrix.sum(axis=1, keepdims=True)
+    shares = np.divide(matrix, totals, out=np.zeros(matrix.shape), where=totals > 0)
+    shares[0] = 0  # false detections are no objects of which to take shares
+    side = 4 + 0.3 * min(len(names), MOST_NAMES)
+    with _figure(path, 2 * side + 1, side + 0.5) as figure:
+        kinds = (("counts", matrix, matrix[1:].max(initial=1)), ("shares of the true class", shares, 1))
+        for number, (kind, values, most) in enumerate(kinds):
+            axes = figure.add_subplot(1, 2, number + 1)
+            axes.imshow(values, cmap="Blues", vmin=0, vmax=most, aspect="auto")
+            if len(names) <= MOST_NUMBERS:
+                for row, column in np.argwhere(values > 0).tolist():
+                    value = values[row, column]
+                    text = f"{value:.2f}" if number else str(value)
+                    ink = "white" if value > 0.6 * most else "black"
+                    axes.text(column, row, text, ha="center", va="center", color=ink, fontsize=9)
+            if len(names) <= MOST_NAMES:
+                axes.set_xticks(range(len(names)), names, rotation=60, ha="right")
+                axes.set_yticks(range(len(names)), names)
+            axes.set_title(f"{kind}, at a threshold of {evaluation.threshold:g}")
+            axes.set_xlabel("detected as")
+            axes.set_ylabel("true class (nothing: false detections)")
+
+
+def draw_scores(path: Path, evaluation: Evaluation) -> None:
+    """Draw how many hits and false detections there are by score, over all classes."""
+    hits, false = [np.zeros(0)], [np.zeros(0)]
+    for result in evaluation.report.classes:
+        is_hit = np.diff(result.curve.hits, prepend=0) > 0
+        hits.append(result.curve.scores[is_hit])
+        false.append(result.curve.scores[~is_hit])
+    with _figure(path, 9, 5.5) as figure:
+        axes = figure.add_subplot()
+        edges = np.linspace(0, 1, BINS + 1)
+        for scores, label, color in ((false, "false", COLORS[1]), (hits, "hits", COLORS[0])):
+            scores = np.concatenate(scores)
+            axes.hist(scores, edges, color=color, alpha=0.65, label=f"{label}: {len(scores)}")
+        axes.axvline(evaluation.threshold, color="black", linewidth=1, linestyle=":")
+        axes.set_yscale("symlog", linthresh=1)
+        axes.set_title(f"Scores of detections, dotted: threshold {evaluation.threshold:g}")
+        axes.set_xlabel("score")
+        axes.set_ylabel("detections")
+        axes.set_xlim(0, 1)
+        axes.grid(alpha=0.3)
+        axes.legend()
+
+
+def _finish(axes: Axes, title: str, x_label: str, y_label: str) -> None:
+    axes.set_title(title)
+    axes.set_xlabel(x_label)
+    axes.set_ylabel(y_label)
+    axes.set_xlim(0, 1)
+    axes.set_ylim(0, 1.02)
+    axes.grid(alpha=0.3)
