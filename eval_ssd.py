@@ -22,13 +22,14 @@ from vision.boxes.nms import DEFAULT_SCORE_THRESHOLD
 from vision.datasets import DetectionDataset, open_dataset
 from vision.datasets.folder import SPLITS
 from vision.datasets.records import log_defects
-from vision.deploy.session import Session
+from vision.deploy.session import Session, TorchSession
 from vision.evaluation import Evaluation, Report, evaluate
 from vision.evaluation.coco import FIGURE_NAMES
 from vision.report.evaluation_files import write_files, write_voc_files
 from vision.report.evaluation_images import draw_worst, show_images
 from vision.report.evaluation_page import write_page
 from vision.report.evaluation_plots import draw_plots
+from vision.ssd import complexity
 from vision.ssd.models import spec_of
 from vision.ssd.ssd import SSD
 from vision.structures import Annotation, DataError, Detections
@@ -96,6 +97,11 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--eval-dir", type=Path, default=Path("eval_results"), help="where reports are written")
     parser.add_argument("--show-dir", type=Path, help="folder for all images, with what was found beside what is there")
+    parser.add_argument(
+        "--complexity",
+        action="store_true",
+        help="parameters, multiply-accumulates and activation memory of the net, too; of a .pth",
+    )
     parser.add_argument("--no-plots", dest="plots", action="store_false", help="neither plots nor report.html")
     cli.add_resolution_option(parser, None, " (default: as trained)")
     return parser.parse_args(argv)
@@ -109,6 +115,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         if folder is not None:
             cli.check_writable(folder, option)
     model, session, class_names = cli.open_model(args.trained_model, args.label_file, args)
+    costs = complexity_of(session, model) if args.complexity else None
     datasets = open_datasets(args, class_names)
     places = [(dataset, index) for dataset in datasets for index in range(len(dataset))]
     annotations = [dataset.annotation(index) for dataset, index in places]
@@ -126,9 +133,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         threshold=args.threshold,
     )
     print_report(evaluation, args.use_2007_metric)
-    write_files(args.eval_dir, evaluation, facts_of(args, model))
+    facts, described = facts_of(args, model), describe(args, model, session, datasets)
+    if costs is not None:
+        print(f"{model.name}, an image of {session.size[0]}x{session.size[1]}: {costs}")
+        facts["complexity"], described["complexity"] = costs._asdict(), str(costs)
+    write_files(args.eval_dir, evaluation, facts)
     if args.plots:
-        draw(args, model, session, datasets, places, evaluation)
+        draw(args, described, places, evaluation)
     if args.show_dir is not None:
         indices = cli.progress(range(len(places)), "Drawing", len(places))
         show_images(args.show_dir, evaluation, reader_of(places), indices)
@@ -182,14 +193,31 @@ def reader_of(places: Sequence[Place]) -> Any:
     return lambda number: places[number][0].get_image(places[number][1])
 
 
-def draw(
-    args: argparse.Namespace,
-    model: Path,
-    session: Session,
-    datasets: Sequence[DetectionDataset],
-    places: Sequence[Place],
-    evaluation: Evaluation,
-) -> None:
+def complexity_of(session: Session, model: Path) -> complexity.Complexity:
+    """Count what a net costs.
+
+    Raises:
+        DataError: the model is no .pth.
+    """
+    if not isinstance(session, TorchSession):
+        raise DataError(f"--complexity: {model} is no .pth file, of which layers can be counted; name the checkpoint")
+    return complexity.complexity_of(session.net)
+
+
+def describe(
+    args: argparse.Namespace, model: Path, session: Session, datasets: Sequence[DetectionDataset]
+) -> dict[str, str]:
+    """What was evaluated and how, in words."""
+    width, height = session.size
+    return {
+        "model": f"{model} ({session.net_name or 'unknown net'}, {width}x{height})",
+        "data": "; ".join(f"{dataset.title}: {dataset.summary()}" for dataset in datasets),
+        "overlap of a hit": f"above {args.iou_threshold:g}",
+        "suppression": f"{args.nms_method}, overlaps above {args.nms_iou_threshold:g}",
+    }
+
+
+def draw(args: argparse.Namespace, facts: dict[str, str], places: Sequence[Place], evaluation: Evaluation) -> None:
     """Draw the plots and the worst images, and put all on a page; without matplotlib a warning."""
     try:
         pictures = draw_plots(args.eval_dir, evaluation)
@@ -197,14 +225,7 @@ def draw(
         logger.warning("%s: no plots and no %s, %s (pip install matplotlib)", args.eval_dir, PAGE, err)
         return
     pictures |= draw_worst(args.eval_dir, evaluation, reader_of(places))
-    width, height = session.size
-    facts = {
-        "model": f"{model} ({session.net_name or 'unknown net'}, {width}x{height})",
-        "data": "; ".join(f"{dataset.title}: {dataset.summary()}" for dataset in datasets),
-        "overlap of a hit": f"above {args.iou_threshold:g}",
-        "suppression": f"{args.nms_method}, overlaps above {args.nms_iou_threshold:g}",
-    }
-    write_page(args.eval_dir / PAGE, f"Evaluation of {model.name}", facts, evaluation, pictures)
+    write_page(args.eval_dir / PAGE, "Evaluation", facts, evaluation, pictures)
     logger.info("Saved %s", args.eval_dir / PAGE)
 
 

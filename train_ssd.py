@@ -48,6 +48,8 @@ from vision.engine.trainer import RunOptions, Trainer, build_step_trainer
 from vision.report.audit_page import save_audit_page
 from vision.report.lines import log_dry_run
 from vision.report.records import RunRecorder, write_arguments
+from vision.report.run_pictures import TRAIN_BATCH, RunPictures, draw_training_samples
+from vision.report.sheet import MOST_CELLS
 from vision.ssd.config import SSDConfig
 from vision.ssd.data_preprocessing import AUGMENTATIONS, TestTransform, TrainAugmentation
 from vision.ssd.models import DEFAULT_NET, MODELS
@@ -719,16 +721,23 @@ def make_trainer(
         compute=compute.as_values(),
         progress=progress,
         process=process,
-        recorder=RunRecorder(run.model_dir, progress.epoch) if writes and not run.dry_run else None,
+        recorder=make_recorder(run.model_dir, loaders, progress.epoch) if writes and not run.dry_run else None,
         resume_command=resume.resume_command(program, options.argv, auto_resume=run.auto_resume),
         progress_bar=cli.progress if writes else no_progress,
     )
 
 
+def make_recorder(folder: Path, loaders: Loaders, first_epoch: int) -> RunRecorder:
+    """Make what logs, writes and draws the results."""
+    return RunRecorder(folder, RunPictures(folder, loaders.val_set), first_epoch)
+
+
 def write_records(
     options: Options, trainer: Trainer, loaders: Loaders, device: torch.device, source: Path | None
 ) -> None:
-    """Write `labels.txt`, `priors.json` and `args.json`; says first what of another run in the folder will be replaced.
+    """Write `labels.txt`, `priors.json`, `args.json` and, of a run that begins, a picture of its first images.
+
+    Says first what of another run in the folder will be replaced.
 
     Args:
         options: of the command line.
@@ -752,6 +761,8 @@ def write_records(
         "fingerprints": {"training": trainer.data_order["images"], "validation": fingerprint(loaders.val_set)},
     }
     write_arguments(folder / "args.json", options.argv, options.typed, facts)
+    if source is None:
+        draw_training_samples(folder / TRAIN_BATCH, loaders.first_samples(MOST_CELLS), loaders.train_set.class_names)
 
 
 if __name__ == "__main__":

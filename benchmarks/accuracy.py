@@ -43,9 +43,10 @@ from vision.deploy.session import Session, open_session  # noqa: E402
 from vision.engine import checkpoint  # noqa: E402
 from vision.evaluation import evaluate  # noqa: E402
 from vision.report.drawing import color_of, draw_boxes  # noqa: E402
+from vision.report.figures import figure_file  # noqa: E402
 from vision.report.sheet import THUMBNAIL, contact_sheet, thumbnail, write_image  # noqa: E402
 from vision.structures import Annotation, DataError, Detections  # noqa: E402
-from vision.utils.files import replacing, write_text  # noqa: E402
+from vision.utils.files import write_text  # noqa: E402
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -471,28 +472,22 @@ def draw_curves(path: Path, results: Iterable[dict[str, Any]]) -> None:
     Raises:
         ImportError: matplotlib is not installed.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     grouped = by_setting(results)
-    figure = Figure(figsize=(7 * len(grouped), 5), layout="constrained", dpi=100)
-    FigureCanvasAgg(figure)
-    for axes, (dataset, settings) in zip(
-        figure.subplots(1, len(grouped), squeeze=False)[0], grouped.items(), strict=True
-    ):
-        for setting, seeds in settings.items():
-            by_epoch: dict[int, list[float]] = {}
-            for epoch, value in (point for figures in seeds for point in figures["curve"]):
-                by_epoch.setdefault(epoch, []).append(value)
-            draw_band(axes, setting, by_epoch, marker=".")
-        axes.set_title(dataset)
-        axes.set_xlabel("epoch")
-        axes.set_ylabel("11-point mAP, validation images")
-        axes.set_ylim(0, 1)
-        axes.grid(alpha=0.3)
-        axes.legend()
-    with replacing(path) as temporary:
-        figure.savefig(temporary, format="png")
+    with figure_file(path, 7 * len(grouped), 5) as figure:
+        for axes, (dataset, settings) in zip(
+            figure.subplots(1, len(grouped), squeeze=False)[0], grouped.items(), strict=True
+        ):
+            for setting, seeds in settings.items():
+                by_epoch: dict[int, list[float]] = {}
+                for epoch, value in (point for figures in seeds for point in figures["curve"]):
+                    by_epoch.setdefault(epoch, []).append(value)
+                draw_band(axes, setting, by_epoch, marker=".")
+            axes.set_title(dataset)
+            axes.set_xlabel("epoch")
+            axes.set_ylabel("11-point mAP, validation images")
+            axes.set_ylim(0, 1)
+            axes.grid(alpha=0.3)
+            axes.legend()
 
 
 def draw_band(axes: Axes, label: str, values: Mapping[int, Sequence[float]], marker: str) -> None:

@@ -23,7 +23,7 @@ sys.path.insert(0, str(ROOT))
 from benchmarks import accuracy  # noqa: E402
 from benchmarks.accuracy import VIEWS, Run  # noqa: E402
 from vision import cli  # noqa: E402
-from vision.utils.files import replacing  # noqa: E402
+from vision.report.figures import figure_file  # noqa: E402
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -61,33 +61,30 @@ def draw_plot(path: Path, results: Iterable[dict[str, Any]]) -> None:
     Raises:
         ImportError: matplotlib is not installed.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
     from matplotlib.ticker import NullLocator, ScalarFormatter
 
     grouped: dict[str, dict[str, dict[int, list[dict[str, Any]]]]] = {}
     for figures in results:
         dataset, _, images = figures["dataset"].rpartition("-")
         grouped.setdefault(dataset, {}).setdefault(figures["setting"], {}).setdefault(int(images), []).append(figures)
-    figure = Figure(figsize=(12, 4.5 * len(grouped)), layout="constrained", dpi=100)
-    FigureCanvasAgg(figure)
-    for row, (dataset, settings) in zip(figure.subplots(len(grouped), 2, squeeze=False), grouped.items(), strict=True):
-        for axes, key in zip(row, ("AP50", "AP"), strict=True):
-            for setting, by_images in settings.items():
-                values = {count: [figures[key] for figures in draws] for count, draws in by_images.items()}
-                accuracy.draw_band(axes, setting, values, marker="o")
-            axes.set_xscale("log")
-            axes.set_xticks(sorted({count for by_images in settings.values() for count in by_images}))
-            axes.xaxis.set_major_formatter(ScalarFormatter())
-            axes.xaxis.set_minor_locator(NullLocator())
-            axes.set_title(dataset)
-            axes.set_xlabel("training images")
-            axes.set_ylabel(f"COCO's {key}, test images")
-            axes.set_ylim(0, 1)
-            axes.grid(alpha=0.3)
-            axes.legend()
-    with replacing(path) as temporary:
-        figure.savefig(temporary, format="png")
+    with figure_file(path, 12, 4.5 * len(grouped)) as figure:
+        for row, (dataset, settings) in zip(
+            figure.subplots(len(grouped), 2, squeeze=False), grouped.items(), strict=True
+        ):
+            for axes, key in zip(row, ("AP50", "AP"), strict=True):
+                for setting, by_images in settings.items():
+                    values = {count: [figures[key] for figures in draws] for count, draws in by_images.items()}
+                    accuracy.draw_band(axes, setting, values, marker="o")
+                axes.set_xscale("log")
+                axes.set_xticks(sorted({count for by_images in settings.values() for count in by_images}))
+                axes.xaxis.set_major_formatter(ScalarFormatter())
+                axes.xaxis.set_minor_locator(NullLocator())
+                axes.set_title(dataset)
+                axes.set_xlabel("training images")
+                axes.set_ylabel(f"COCO's {key}, test images")
+                axes.set_ylim(0, 1)
+                axes.grid(alpha=0.3)
+                axes.legend()
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Size and speed of the nets side by side: parameters, priors, a training step, and the exported file in onnxruntime.
+"""Size and speed of the nets side by side: what they count, a training step, and the exported file in onnxruntime.
 
 python3 benchmarks/nets.py --nets mb1-ssd mb1-ssd-fpnlite --resolution=300
 """
@@ -22,6 +22,7 @@ from benchmarks.train_step import seconds_per_call, step_seconds  # noqa: E402
 from vision import cli  # noqa: E402
 from vision.deploy import export  # noqa: E402
 from vision.deploy.session import INPUT  # noqa: E402
+from vision.ssd.complexity import Complexity, complexity_of  # noqa: E402
 from vision.ssd.models import DEFAULT_NET, MODELS, NET_NAMES  # noqa: E402
 
 #: Rounds in which all nets take turns, so that a busy moment of the machine does not hit one of them.
@@ -33,8 +34,7 @@ BATCH_SIZE, NUM_CLASSES, RUNS = 4, 4, 10
 class Cost(NamedTuple):
     """What a net costs; seconds are the least of the rounds, bytes those of the ONNX file."""
 
-    parameters: int
-    priors: int
+    complexity: Complexity
     bytes: int
     step: float
     latency: dict[int, float]
@@ -61,7 +61,7 @@ def measure(names: list[str], resolution: int, threads: list[int]) -> dict[str, 
             net.class_names = tuple(f"class {index}" for index in range(NUM_CLASSES))
             path = Path(folder) / f"{name}.onnx"
             export.write(net, path)
-            facts[name] = (sum(p.numel() for p in net.parameters()), len(net.priors), path.stat().st_size)
+            facts[name] = (complexity_of(net), path.stat().st_size)
         for _ in cli.progress(range(ROUNDS), "Rounds", ROUNDS):
             for name in names:
                 path = Path(folder) / f"{name}.onnx"
@@ -84,15 +84,17 @@ def main(argv: list[str] | None = None) -> None:
     costs = measure(names, args.resolution, args.threads)
     first = costs[names[0]]
     heads = [f"ONNX, {count} threads" if count > 1 else "ONNX, 1 thread" for count in args.threads]
-    print("| net | parameters | priors | ONNX file | training step | " + " | ".join(heads) + " |")
-    print("|---" * (5 + len(heads)) + "|")
+    print("| net | parameters | MACs | activations | priors | ONNX file | training step | " + " | ".join(heads) + " |")
+    print("|---" * (7 + len(heads)) + "|")
     for name, cost in costs.items():
         latencies = [
             f"{1000 * cost.latency[count]:.1f} ms ({cost.latency[count] / first.latency[count]:.2f})"
             for count in args.threads
         ]
+        counts = cost.complexity
         print(
-            f"| {name} | {cost.parameters / 1e6:.2f} M | {cost.priors} | {cost.bytes / 1e6:.1f} MB | "
+            f"| {name} | {counts.parameters / 1e6:.2f} M | {counts.macs / 1e9:.2f} G | "
+            f"{counts.activation_bytes / 2**20:.0f} MiB | {counts.priors} | {cost.bytes / 1e6:.1f} MB | "
             f"{1000 * cost.step:.0f} ms ({cost.step / first.step:.2f}) | {' | '.join(latencies)} |"
         )
 

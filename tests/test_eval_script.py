@@ -22,6 +22,7 @@ import onnx_export
 import vision.evaluation.report
 from vision.datasets import open_dataset
 from vision.ssd.models import MODELS
+from vision.ssd.weights import read_weights
 from vision.structures import Detections
 
 
@@ -199,6 +200,20 @@ def test_images_are_those_of_a_split_or_of_a_list(script, model_dir, voc_root, t
     assert_refused(script(eval_ssd.main, *argv, f"--image-list={chosen}"), "chosen.txt", "names no image")
     assert_refused(script(eval_ssd.main, *argv, f"--image-list={tmp_path / 'no.txt'}"), "no.txt")
     assert_refused(script(eval_ssd.main, *argv, "--split=holdout"), "--split", "holdout", "train, test, val")
+
+
+def test_complexity_counts_the_net(script, model_dir, voc_root, tmp_path):
+    argv = (f"--data={voc_root}", f"--eval-dir={tmp_path}", "--complexity")
+    done = script(eval_ssd.main, f"--model={model_dir}", *argv)
+    counts = json.loads((tmp_path / "metrics.json").read_text())["complexity"]
+    weights = read_weights(model_dir / "best.pth")
+    statistics = ("running_mean", "running_var", "num_batches_tracked")
+    expected = sum(value.numel() for key, value in weights.items() if not key.endswith(statistics))
+    assert counts["parameters"] == expected
+    line = f"{expected / 1e6:.2f} M parameters"
+    assert line in done.out
+    assert line in (tmp_path / "report.html").read_text()
+    assert_refused(script(eval_ssd.main, f"--model={model_dir / 'mb1-ssd-lite.onnx'}", *argv), "--complexity", ".pth")
 
 
 def test_inclusive_boxes_count_the_last_pixel(script, model_dir, voc_root, tmp_path, perfect):

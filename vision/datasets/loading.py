@@ -6,6 +6,7 @@ A training sample depends on (seed, epoch, index) alone: neither the number of w
 from __future__ import annotations
 
 import contextlib
+import itertools
 import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -210,6 +211,16 @@ class Loaders:
             batch_size: of each process.
         """
         return EpochBatches(len(self.train_set), batch_size * self.process.world_size, self.seed, least=self.least)
+
+    def first_samples(self, count: int) -> list[Sample]:
+        """Make the first training samples of a run, in its order.
+
+        Args:
+            count: at the most.
+        """
+        samples = _Samples(self.train_set, self.train_transform, self.seed, replaces=True)
+        keys = itertools.chain.from_iterable(EpochBatches(len(self.train_set), count, self.seed))
+        return [samples[key] for key in itertools.islice(keys, count)]
 
     @contextlib.contextmanager
     def open(self, batch_size: int, workers: int, pin_memory: bool = False) -> Iterator[tuple[DataLoader, DataLoader]]:

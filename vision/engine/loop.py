@@ -142,6 +142,7 @@ class EpochResult(NamedTuple):
     unreadable: int = 0  # training images for which others stood
     skipped: int = 0  # steps whose losses were not finite
     learning_rates: Mapping[str, float] = MappingProxyType({})  # of its last step
+    detections: Sequence[Detections] = ()  # in the validation images, where there is a report
 
 
 @dataclass(frozen=True)
@@ -269,6 +270,7 @@ def fit(
                 shown, progress.logged_losses = progress.logged_losses.read(), _RunningMean()
             yield StepResult(progress.epoch, progress.step, steps, shown)
         validation = report = None
+        found: list[Detections] = []
         is_last = progress.epoch == schedule.epochs - 1
         if val_loader is not None and ((progress.epoch + 1) % options.validation_epochs == 0 or is_last):
             with _evaluating_net(step_trainer.net_with_loss, step_trainer.eval_net) as net_with_loss:
@@ -287,7 +289,8 @@ def fit(
         factor = lr_factor((progress.epoch + 1) * steps - 1, steps, schedule)
         rates = {group["name"]: group["initial_lr"] * factor for group in step_trainer.optimizer.param_groups}
         losses = progress.epoch_losses.read()
-        result = EpochResult(progress.epoch, losses, validation, report, progress.unreadable, progress.skipped, rates)
+        counts = (progress.unreadable, progress.skipped)
+        result = EpochResult(progress.epoch, losses, validation, report, *counts, rates, found)
         progress.begin_epoch(progress.epoch + 1)
         yield result
 

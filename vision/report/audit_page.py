@@ -13,9 +13,9 @@ from torch import Tensor
 from vision.datasets import DetectionDataset
 from vision.datasets.audit import Audit, box_sides
 from vision.report.drawing import color_of, draw_annotation
+from vision.report.figures import figure_file
 from vision.report.sheet import SHEET_COLUMNS, THUMBNAIL, contact_sheet, thumbnail
 from vision.structures import Annotation
-from vision.utils.files import replacing
 
 logger = logging.getLogger(__name__)
 
@@ -81,22 +81,15 @@ def draw_audit(
     Raises:
         ImportError: matplotlib is not installed.
     """
-    # Not at the top: training does without, and so may a Jetson. No pyplot, which would keep state.
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(15, 17), layout="constrained", dpi=100)
-    FigureCanvasAgg(figure)
-    grid = figure.add_gridspec(2, 2, height_ratios=(5, 11))
-    _draw_counts(figure.add_subplot(grid[0, 0]), objects_per_class, class_names[1:])
-    _draw_sizes(figure.add_subplot(grid[0, 1]), sides, labels, prior_sides, network_size, class_names)
-    sheet = figure.add_subplot(grid[1, :])
-    sheet.set_title("training images with their boxes")
-    thumbnails = [_smaller(image, annotation) for image, annotation in images]
-    sheet.imshow(contact_sheet([draw_annotation(*thumbnail, class_names) for thumbnail in thumbnails]))
-    sheet.set_axis_off()
-    with replacing(path) as temporary:
-        figure.savefig(temporary, format="png")
+    with figure_file(path, 15, 17) as figure:
+        grid = figure.add_gridspec(2, 2, height_ratios=(5, 11))
+        _draw_counts(figure.add_subplot(grid[0, 0]), objects_per_class, class_names[1:])
+        _draw_sizes(figure.add_subplot(grid[0, 1]), sides, labels, prior_sides, network_size, class_names)
+        sheet = figure.add_subplot(grid[1, :])
+        sheet.set_title("training images with their boxes")
+        thumbnails = [_smaller(image, annotation) for image, annotation in images]
+        sheet.imshow(contact_sheet([draw_annotation(*thumbnail, class_names) for thumbnail in thumbnails]))
+        sheet.set_axis_off()
 
 
 def _draw_counts(axes, objects_per_class: Mapping[str, Mapping[str, int]], names: Sequence[str]) -> None:

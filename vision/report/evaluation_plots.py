@@ -1,25 +1,19 @@
-"""Plots of an evaluation. matplotlib is loaded when something is drawn: a Jetson may do without."""
+"""Plots of an evaluation."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from vision.evaluation import ClassResult, Evaluation
-from vision.utils.files import replacing
+from vision.report.figures import COLORS, GREY, figure_file
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
-#: Colours that the colour-blind can tell apart (Okabe and Ito, "Color Universal Design", 2008); black is for means.
-COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442")
-GREY = "#B0B0B0"
 
 #: Classes whose names and numbers a confusion matrix can show.
 MOST_NAMES, MOST_NUMBERS = 60, 25
@@ -45,19 +39,6 @@ def draw_plots(folder: Path, evaluation: Evaluation) -> dict[str, Path]:
     return {title: folder / name for title, (name, _) in plots.items()}
 
 
-@contextmanager
-def _figure(path: Path, width: float, height: float) -> Iterator[Figure]:
-    """Context that gives a figure, in inches, and writes it at the end. No pyplot, which would keep state."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), layout="constrained", dpi=100)
-    FigureCanvasAgg(figure)
-    yield figure
-    with replacing(path) as temporary:
-        figure.savefig(temporary, format="png")
-
-
 def _colored(evaluation: Evaluation) -> list[tuple[ClassResult, str]]:
     """Give classes with objects their colours: where there are too many, the worst have one and the rest are grey."""
     classes = [result for result in evaluation.report.classes if result.objects]
@@ -78,7 +59,7 @@ def _legend(axes: Axes, evaluation: Evaluation, where: str) -> None:
 
 def draw_pr_curves(path: Path, evaluation: Evaluation) -> None:
     """Draw precision over recall, a curve a class with its area AP, and their mean."""
-    with _figure(path, 8, 6.5) as figure:
+    with figure_file(path, 8, 6.5) as figure:
         axes = figure.add_subplot()
         levels = np.linspace(0, 1, 101)
         means = []
@@ -99,7 +80,7 @@ def draw_pr_curves(path: Path, evaluation: Evaluation) -> None:
 def draw_thresholds(path: Path, evaluation: Evaluation) -> None:
     """Draw precision, recall and F1 over the threshold, with the one that the evaluation looks at."""
     thresholds = np.linspace(0, 1, 501)
-    with _figure(path, 16, 5.5) as figure:
+    with figure_file(path, 16, 5.5) as figure:
         for number, name in enumerate(("precision", "recall", "f1")):
             axes = figure.add_subplot(1, 3, number + 1)
             curves = []
@@ -129,7 +110,7 @@ def draw_confusion_matrix(path: Path, evaluation: Evaluation) -> None:
     shares = np.divide(matrix, totals, out=np.zeros(matrix.shape), where=totals > 0)
     shares[0] = 0  # false detections are no objects of which to take shares
     side = 4 + 0.3 * min(len(names), MOST_NAMES)
-    with _figure(path, 2 * side + 1, side + 0.5) as figure:
+    with figure_file(path, 2 * side + 1, side + 0.5) as figure:
         kinds = (("counts", matrix, matrix[1:].max(initial=1)), ("shares of the true class", shares, 1))
         for number, (kind, values, most) in enumerate(kinds):
             axes = figure.add_subplot(1, 2, number + 1)
@@ -155,7 +136,7 @@ def draw_scores(path: Path, evaluation: Evaluation) -> None:
         is_hit = np.diff(result.curve.hits, prepend=0) > 0
         hits.append(result.curve.scores[is_hit])
         false.append(result.curve.scores[~is_hit])
-    with _figure(path, 9, 5.5) as figure:
+    with figure_file(path, 9, 5.5) as figure:
         axes = figure.add_subplot()
         edges = np.linspace(0, 1, BINS + 1)
         for scores, label, color in ((false, "false", COLORS[1]), (hits, "hits", COLORS[0])):

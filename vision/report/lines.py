@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 
 from vision.engine.dry_run import DryRunResult
 from vision.engine.loop import EpochResult, StepResult
@@ -60,6 +61,28 @@ def scalars_of(result: EpochResult) -> dict[str, float]:
         values |= {f"Class Average Precision/{of_class.name}": of_class.ap_2007 for of_class in result.report.classes}
         values |= {f"Class Best F1/{of_class.name}": of_class.curve.best().f1 for of_class in result.report.classes}
     return values
+
+
+#: What a line of the log shows of an epoch: head, column of `results.csv`, digits after the point.
+_CELLS = (
+    ("loss", "Loss/train", 4),
+    ("val loss", "Loss/val", 4),
+    ("mAP", "Mean Average Precision/val", 4),
+    ("COCO AP", "COCO AP/val", 4),
+    ("AP50", "COCO AP50/val", 4),
+    ("seconds", "seconds", 1),
+)
+
+#: Epochs after which the table's heads are written again.
+ROWS_BETWEEN_HEADS = 10
+
+
+def log_row(row: Mapping[str, float], with_heads: bool) -> None:
+    """Log a row of `results.csv` as one of a table; what it does not have is a dash."""
+    if with_heads:
+        logger.info("epoch  %s", "  ".join(f"{head:>8}" for head, _, _ in _CELLS))
+    cells = [f"{row[column]:8.{digits}f}" if column in row else f"{'-':>8}" for _, column, digits in _CELLS]
+    logger.info("%5d  %s", row["epoch"], "  ".join(cells))
 
 
 def row_of(result: EpochResult, seconds: float) -> dict[str, float]:

@@ -21,7 +21,8 @@ import torch
 
 from vision import __version__
 from vision.engine.loop import EpochResult, StepResult
-from vision.report.lines import log_result, row_of, scalars_of
+from vision.report.lines import ROWS_BETWEEN_HEADS, log_result, log_row, row_of, scalars_of
+from vision.report.run_pictures import RunPictures
 from vision.utils.files import write_text
 
 logger = logging.getLogger(__name__)
@@ -114,20 +115,25 @@ class Scalars:
 
 
 class RunRecorder:
-    """Logs the results of a run as they come, and adds those of epochs to `results.csv` and TensorBoard; a context.
+    """Logs the results of a run as they come, adds those of epochs to `results.csv` and TensorBoard, and draws them.
+
+    A context.
 
     Args:
         folder: the model folder.
+        pictures: draws them.
         first_epoch: of the run.
     """
 
-    def __init__(self, folder: Path, first_epoch: int = 0) -> None:
+    def __init__(self, folder: Path, pictures: RunPictures, first_epoch: int = 0) -> None:
+        self._pictures = pictures
         self._table = ResultsTable(folder / "results.csv", first_epoch)
         self._scalars = Scalars(folder / "tensorboard")
 
     def __enter__(self) -> RunRecorder:
         self._scalars.__enter__()
         self._epoch_began = time.monotonic()
+        self._rows_logged = 0
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -140,5 +146,9 @@ class RunRecorder:
     def write(self, result: EpochResult) -> None:
         """Write an epoch's results; its time includes validation and checkpoint."""
         self._scalars.write(result.epoch, scalars_of(result))
-        self._table.add(row_of(result, time.monotonic() - self._epoch_began))
+        row = row_of(result, time.monotonic() - self._epoch_began)
+        self._table.add(row)
+        log_row(row, with_heads=self._rows_logged % ROWS_BETWEEN_HEADS == 0)
+        self._rows_logged += 1
+        self._pictures.draw(result, self._table.rows)
         self._epoch_began = time.monotonic()

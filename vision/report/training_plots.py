@@ -1,0 +1,124 @@
+"""Curves of runs, from the rows of their `results.csv`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from vision.report.figures import COLORS, figure_file
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+#: Rows of `results.csv`, numbers or their texts by column; with `epoch`.
+Rows = Sequence[Mapping[str, Any]]
+
+
+class Panel(NamedTuple):
+    """One plot.
+
+    Attributes:
+        title: above it.
+        columns: to draw; one that ends in `*` stands for all that begin so.
+        is_share: whether values go from 0 to 1.
+    """
+
+    title: str
+    columns: tuple[str, ...]
+    is_share: bool = False
+
+
+#: What a run's own picture shows.
+PANELS = (
+    Panel("losses", ("Loss/train", "Loss/val", "Regression Loss/val", "Classification Loss/val")),
+    Panel("average precision", ("Mean Average Precision/val", "COCO AP50/val", "COCO AP75/val", "COCO AP/val"), True),
+    Panel("11-point AP of each class", ("Class Average Precision/*",), True),
+    Panel("learning rates", ("rate *",)),
+)
+
+#: Short names for columns, as `plot_logs.py --keys` has them.
+KEYS: Mapping[str, Panel] = {
+    "loss": Panel("loss", ("Loss/train", "Loss/val")),
+    "regression": Panel("regression loss", ("Regression Loss/train", "Regression Loss/val")),
+    "classification": Panel("classification loss", ("Classification Loss/train", "Classification Loss/val")),
+    "mAP": Panel("mean 11-point AP", ("Mean Average Precision/val",), True),
+    "AP": Panel("COCO AP", ("COCO AP/val",), True),
+    "AP50": Panel("COCO AP50", ("COCO AP50/val",), True),
+    "AP75": Panel("COCO AP75", ("COCO AP75/val",), True),
+    "classes": Panel("11-point AP of each class", ("Class Average Precision/*",), True),
+    "rate": Panel("learning rates", ("rate *",)),
+}
+
+#: Lines for the columns of a panel where colours tell the runs apart.
+_STYLES = ("-", "--", ":", "-.")
+
+#: More lines than that have no legend: nobody could tell them apart.
+_MOST_LINES = 20
+
+
+def draw_runs(path: Path, runs: Mapping[str, Rows], panels: Sequence[Panel]) -> None:
+    """Draw curves over epochs, a plot a panel.
+
+    Args:
+        path: of a .png to write.
+        runs: rows by the names of runs. One alone has its columns in colours; of several each has its colour.
+        panels: those of which no run has a column are left out.
+
+    Raises:
+        ImportError: matplotlib is not installed.
+    """
+    shown = [(panel, columns) for panel in panels if (columns := columns_of(panel, runs))]
+    width = min(len(shown), 2)
+    height = -(-len(shown) // 2)
+    with figure_file(path, 7 * max(width, 1), 4.5 * max(height, 1)) as figure:
+        for number, (panel, columns) in enumerate(shown, start=1):
+            _draw_panel(figure.add_subplot(height, width, number), panel, columns, runs)
+
+
+def columns_of(panel: Panel, runs: Mapping[str, Rows]) -> list[str]:
+    """List the columns of a panel that any run has a number in."""
+    known = dict.fromkeys(
+        column for rows in runs.values() for row in rows for column, value in row.items() if _number(value) is not None
+    )
+    found = []
+    for wanted in panel.columns:
+        found += [name for name in known if name.startswith(wanted[:-1])] if wanted.endswith("*") else [wanted]
+    return [column for column in found if column in known]
+
+
+def _draw_panel(axes: Axes, panel: Panel, columns: Sequence[str], runs: Mapping[str, Rows]) -> None:
+    lines = 0
+    for place, (name, rows) in enumerate(runs.items()):
+        for number, column in enumerate(columns):
+            points = [(int(row["epoch"]), value) for row in rows if (value := _number(row.get(column))) is not None]
+            if not points:
+                continue
+            shown = _short(column) if len(runs) == 1 else name if len(columns) == 1 else f"{name}, {_short(column)}"
+            color = COLORS[(number if len(runs) == 1 else place) % len(COLORS)]
+            style = _STYLES[(number // len(COLORS) if len(runs) == 1 else number) % len(_STYLES)]
+            axes.plot(*zip(*points, strict=True), color=color, linestyle=style, marker=".", label=shown)
+            lines += 1
+    axes.set_title(panel.title)
+    axes.set_xlabel("epoch")
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    if panel.is_share:
+        axes.set_ylim(0, 1.02)
+    axes.grid(alpha=0.3)
+    if 0 < lines <= _MOST_LINES:
+        axes.legend(fontsize=9)
+
+
+def _short(column: str) -> str:
+    """Name a column in a legend."""
+    return column.removeprefix("Class Average Precision/").removeprefix("rate ").replace("/", ", ")
+
+
+def _number(value: Any) -> float | None:
+    """Read a cell; None for an empty one or nan."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        return None
+    return number if math.isfinite(number) else None
