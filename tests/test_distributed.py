@@ -22,6 +22,7 @@ from vision.engine import checkpoint
 from vision.engine.distributed import DistributedProcess, DistributedStopSignal, peer_loss_detected
 from vision.engine.faults import PeerProcessLost, StopRequested
 from vision.engine.model_folder import LOCK, locked
+from vision.evaluation.coco import FIGURE_NAMES
 from vision.ssd.weights import digest_of, read_weights
 from vision.structures import Batch, DataError
 
@@ -164,7 +165,7 @@ def test_another_number_of_processes_goes_on_and_measures_the_same(data, togethe
     assert "Resume: epoch 2 goes on after step 0" in out
     one, two = (rows_of(tmp_path / folder)[-1] for folder in ("one", "two"))
     columns = [column for column in one if column.endswith("/val") or "Precision" in column]
-    assert len(columns) == 3 + 2 + 4
+    assert len(columns) == 3 + 1 + len(FIGURE_NAMES) + 1 + 4
     for column in columns:
         assert float(two[column]) == pytest.approx(float(one[column]), rel=1e-12, abs=0, nan_ok=True)
     weights = read_weights(tmp_path / "one/last.pth")
