@@ -46,7 +46,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--output", type=Path, default=Path("detections"), help="folder, or an image or video file")
     parser.add_argument("--threshold", type=cli.share, default=0.5, help="least score")
-    cli.add_nms_options(parser)
+    cli.add_postprocess_options(parser)
     parser.add_argument("--top-k", type=cli.count, help="detections per class and image (default: all)")
     parser.add_argument("--classes", help="show only these, with commas between (default: all)")
     parser.add_argument(
@@ -61,7 +61,11 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--show", action="store_true", help="show a window, too")
     cli.add_device_options(parser)
     cli.add_resolution_option(parser, None, " (default: as trained)")
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    cli.check_postprocess_options(parser, args)
+    if args.top_k is not None and args.postprocess == cli.DETECTNET:
+        parser.error("--top-k: detectNet has no such limit; leave it out, or --postprocess=detectnet")
+    return args
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -81,13 +85,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         try:
             for frame in cli.progress(source, "Detecting", source.total):
                 timer.start()
-                found = session.detect(
-                    frame.image,
-                    score_threshold=args.threshold,
-                    nms_method=args.nms_method,
-                    iou_threshold=args.nms_iou_threshold,
-                    top_k=args.top_k or -1,
-                )
+                found = cli.detect(session, frame.image, args, score_threshold=args.threshold, top_k=args.top_k or -1)
                 seconds += timer.end()
                 found = only(found, wanted)
                 counts.update(class_names[label] for label in found.labels.tolist())

@@ -22,6 +22,7 @@ from vision.boxes.nms import DEFAULT_SCORE_THRESHOLD
 from vision.datasets import DetectionDataset, open_dataset
 from vision.datasets.folder import SPLITS
 from vision.datasets.records import log_defects
+from vision.deploy import detectnet
 from vision.deploy.session import Session, TorchSession
 from vision.evaluation import Evaluation, Report, evaluate
 from vision.evaluation.coco import FIGURE_NAMES
@@ -82,7 +83,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         default=True,
         help="the headline is the 11-point AP, else the area under the curve",
     )
-    cli.add_nms_options(parser)
+    cli.add_postprocess_options(parser)
     parser.add_argument("--iou-threshold", type=cli.share, default=0.5, help="overlap above which a detection is a hit")
     parser.add_argument(
         "--inclusive-boxes",
@@ -93,7 +94,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "--threshold",
         type=cli.share,
         help="score from which detections count in precision, recall, the confusion matrix and the images (default: "
-        "where the mean F1 of the classes is highest)",
+        "where the mean F1 of the classes is highest); with --postprocess=detectnet, from which there are any (0.5)",
     )
     parser.add_argument("--eval-dir", type=Path, default=Path("eval_results"), help="where reports are written")
     parser.add_argument("--show-dir", type=Path, help="folder for all images, with what was found beside what is there")
@@ -104,7 +105,11 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--no-plots", dest="plots", action="store_false", help="neither plots nor report.html")
     cli.add_resolution_option(parser, None, " (default: as trained)")
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    cli.check_postprocess_options(parser, args)
+    if args.postprocess == cli.DETECTNET and args.threshold is None:
+        args.threshold = detectnet.DEFAULT_THRESHOLD  # what it does not report cannot be judged
+    return args
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -171,7 +176,7 @@ def detect_all(session: Session, places: Sequence[Place], args: argparse.Namespa
             logger.warning("%s; it counts as an image on which nothing was found", err)
             found.append(NOTHING_FOUND)
             continue
-        found.append(session.detect(image, nms_method=args.nms_method, iou_threshold=args.nms_iou_threshold))
+        found.append(cli.detect(session, image, args))
     return found
 
 
@@ -181,11 +186,18 @@ def facts_of(args: argparse.Namespace, model: Path) -> dict[str, Any]:
         "model": str(model),
         "data": args.dataset,
         "split": args.split if args.image_list is None else str(args.image_list),
-        "nms_method": args.nms_method,
-        "nms_iou_threshold": args.nms_iou_threshold,
+        "postprocess": postprocess_of(args),
         "iou_threshold": args.iou_threshold,
         "inclusive_boxes": args.inclusive_boxes,
     }
+
+
+def postprocess_of(args: argparse.Namespace) -> dict[str, Any]:
+    """The post-processing with its settings."""
+    if args.postprocess == cli.DETECTNET:
+        clustering = detectnet.DEFAULT_CLUSTERING if args.clustering is None else args.clustering
+        return {"kind": args.postprocess, "threshold": args.threshold, "clustering": clustering}
+    return {"kind": args.postprocess, "method": args.nms_method, "overlap": args.nms_iou_threshold}
 
 
 def reader_of(places: Sequence[Place]) -> Any:
@@ -213,7 +225,7 @@ def describe(
         "model": f"{model} ({session.net_name or 'unknown net'}, {width}x{height})",
         "data": "; ".join(f"{dataset.title}: {dataset.summary()}" for dataset in datasets),
         "overlap of a hit": f"above {args.iou_threshold:g}",
-        "suppression": f"{args.nms_method}, overlaps above {args.nms_iou_threshold:g}",
+        "post-processing": ", ".join(f"{name} {value}" for name, value in postprocess_of(args).items()),
     }
 
 

@@ -11,6 +11,8 @@ from conftest import CLASSES, assert_refused
 
 import detect
 from vision.deploy.media import Source
+from vision.deploy.session import open_session
+from vision.engine import checkpoint
 
 
 def test_detection_draws_and_lists(script, sure_model, voc_root, tmp_path):
@@ -66,6 +68,19 @@ def test_detection_options_have_effects(script, sure_model, voc_root, tmp_path):
     (tmp_path / "detections.json").unlink()
     assert script(detect.main, *base, "--no-save-json").code == 0
     assert not (tmp_path / "detections.json").exists()
+
+
+def test_detectnets_post_processing(script, sure_model, voc_root, tmp_path):
+    image = voc_root / "JPEGImages" / "test_00000.jpg"
+    argv = (f"--model={sure_model}", f"--input={image}", f"--output={tmp_path}", "--postprocess=detectnet")
+    assert script(detect.main, *argv, "--threshold=0.1", "--clustering=0.6").code == 0
+    session = open_session(checkpoint.find(sure_model))
+    pixels = cv2.cvtColor(cv2.imread(str(image)), cv2.COLOR_BGR2RGB)
+    expected = session.detect_as_detectnet(pixels, threshold=0.1, clustering=0.6)
+    assert [d["score"] for d in found(tmp_path)] == pytest.approx(expected.scores.tolist(), abs=1e-6)
+    assert len(expected.scores) > 0
+    assert_refused(script(detect.main, *argv, "--top-k=1"), "--top-k", "--postprocess=detectnet")
+    assert_refused(script(detect.main, *argv[:3], "--clustering=0.6"), "--clustering", "--postprocess=detectnet")
 
 
 def test_show_opens_a_window_until_q(script, sure_model, voc_root, tmp_path, monkeypatch):

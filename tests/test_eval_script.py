@@ -21,6 +21,7 @@ import eval_ssd
 import onnx_export
 import vision.evaluation.report
 from vision.datasets import open_dataset
+from vision.deploy.session import open_session
 from vision.ssd.models import MODELS
 from vision.ssd.weights import read_weights
 from vision.structures import Detections
@@ -200,6 +201,33 @@ def test_images_are_those_of_a_split_or_of_a_list(script, model_dir, voc_root, t
     assert_refused(script(eval_ssd.main, *argv, f"--image-list={chosen}"), "chosen.txt", "names no image")
     assert_refused(script(eval_ssd.main, *argv, f"--image-list={tmp_path / 'no.txt'}"), "no.txt")
     assert_refused(script(eval_ssd.main, *argv, "--split=holdout"), "--split", "holdout", "train, test, val")
+
+
+def test_detectnets_post_processing_is_that_of_a_device(script, model_dir, voc_root, tmp_path):
+    """The figures are those of what the session gives by detectNet's arithmetic, with the settings asked for."""
+    session = open_session(model_dir / "best.pth")
+    dataset = open_dataset("voc", voc_root, "test")
+    argv = (f"--model={model_dir}", f"--data={voc_root}", f"--eval-dir={tmp_path}", "--no-plots", "--device=cpu")
+    seen = []
+    for more in ((), ("--threshold=0.2",), ("--threshold=0.2", "--clustering=0.3")):
+        done = script(eval_ssd.main, *argv, "--postprocess=detectnet", *more)
+        assert done.code == 0
+        settings = json.loads((tmp_path / "metrics.json").read_text())["postprocess"]
+        options = {"threshold": settings["threshold"], "clustering": settings["clustering"]}
+        found = [session.detect_as_detectnet(dataset.get_image(i), **options) for i in range(len(dataset))]
+        written = json.loads((tmp_path / "detections.json").read_text())
+        assert [result["score"] for result in written] == pytest.approx([s for f in found for s in f.scores.tolist()])
+        seen.append((*options.values(), len(written)))
+    assert [entry[:2] for entry in seen] == [(0.5, 0.75), (0.2, 0.75), (0.2, 0.3)]
+    assert seen[0][2] < seen[2][2] < seen[1][2], "a lower threshold reports more, a lower overlap joins more"
+
+
+def test_options_of_one_post_processing_are_refused_with_the_other(script, model_dir, voc_root):
+    argv = (f"--model={model_dir}", f"--data={voc_root}")
+    assert_refused(script(eval_ssd.main, *argv, "--clustering=0.5"), "--clustering", "--postprocess=detectnet")
+    for option in ("--nms-method=soft", "--nms-iou-threshold=0.3"):
+        name = option.partition("=")[0]
+        assert_refused(script(eval_ssd.main, *argv, "--postprocess=detectnet", option), name, "does not suppress")
 
 
 def test_complexity_counts_the_net(script, model_dir, voc_root, tmp_path):

@@ -6,7 +6,9 @@ import argparse
 import logging
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 
 from vision.boxes.nms import DEFAULT_IOU_THRESHOLD, METHODS
@@ -30,12 +32,16 @@ from vision.console import (  # noqa: F401 - scripts find all of them here
 )
 from vision.datasets import AUTO, DATASETS, ReadingOptions, labels
 from vision.datasets.folder import VAL_SPLIT
+from vision.deploy import detectnet
 from vision.deploy.session import Session, TorchSession, open_session
 from vision.engine import checkpoint
 from vision.ssd.models import MODELS, WIDTH_RANGE, spec_of
-from vision.structures import DataError
+from vision.structures import DataError, Detections
 
 logger = logging.getLogger(__name__)
+
+#: What --postprocess may say.
+NMS, DETECTNET = POSTPROCESSES = ("nms", "detectnet")
 
 DEVICE_TYPES = ("auto", "cpu", "cuda", "mps")
 
@@ -160,8 +166,19 @@ def add_device_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-cuda", dest="use_cuda", action="store_false", help="the same as --use-cuda=false")
 
 
-def add_nms_options(parser: argparse.ArgumentParser) -> None:
-    """Add --nms-method and --nms-iou-threshold."""
+def add_postprocess_options(parser: argparse.ArgumentParser) -> None:
+    """Add --postprocess, and what either way has: --nms-method and --nms-iou-threshold, or --clustering."""
+    parser.add_argument(
+        "--postprocess",
+        type=one_of("post-processing", POSTPROCESSES),
+        default=NMS,
+        help="nms; or detectnet for a device's own arithmetic, from its resizing to the joining of boxes",
+    )
+    parser.add_argument(
+        "--clustering",
+        type=share,
+        help=f"detectnet: overlap above which boxes are joined (default: {detectnet.DEFAULT_CLUSTERING})",
+    )
     parser.add_argument("--nms-method", type=one_of("NMS method", METHODS), default="hard", help="hard or soft")
     parser.add_argument(
         "--nms-iou-threshold",
@@ -169,6 +186,35 @@ def add_nms_options(parser: argparse.ArgumentParser) -> None:
         default=DEFAULT_IOU_THRESHOLD,
         help="overlap above which NMS drops a box",
     )
+
+
+def check_postprocess_options(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    """End with an error if options of the other post-processing were given."""
+    if args.postprocess == NMS and args.clustering is not None:
+        parser.error("--clustering: belongs to --postprocess=detectnet; add that, or leave it out")
+    if args.postprocess == DETECTNET:
+        for name in ("nms_method", "nms_iou_threshold"):
+            if getattr(args, name) != parser.get_default(name):
+                option = "--" + name.replace("_", "-")
+                parser.error(f"{option}: detectNet does not suppress; leave it out, or --postprocess=detectnet")
+
+
+def detect(session: Session, rgb_image: np.ndarray, args: argparse.Namespace, **nms_options: Any) -> Detections:
+    """Find objects in an image as the options of `add_postprocess_options` say.
+
+    Args:
+        session: to run.
+        rgb_image: (H, W, 3) uint8.
+        args: with these options and `threshold`, None for detectNet's.
+        nms_options: others for `vision.boxes.nms.multiclass_nms`.
+    """
+    if args.postprocess == NMS:
+        return session.detect(
+            rgb_image, nms_method=args.nms_method, iou_threshold=args.nms_iou_threshold, **nms_options
+        )
+    threshold = detectnet.DEFAULT_THRESHOLD if args.threshold is None else args.threshold
+    clustering = detectnet.DEFAULT_CLUSTERING if args.clustering is None else args.clustering
+    return session.detect_as_detectnet(rgb_image, threshold=threshold, clustering=clustering)
 
 
 @checked

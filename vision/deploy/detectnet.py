@@ -1,8 +1,8 @@
-"""What jetson-inference's detectNet does around an ONNX SSD: from an image to the net's input, from its output to boxes.
+"""What jetson-inference's detectNet does around an ONNX SSD: from image to input, and from output to detections.
 
-It does not suppress: it stretches the image by picking nearest pixels, gives each prior one class, and joins boxes that
-cover each other. So it finds other boxes than suppression does, and a figure of merit may differ. All arithmetic is in
-float32, in the order in which detectNet does it, which gives its results to the last bit; NumPy is all that it takes.
+It does not suppress. It stretches the image by picking nearest pixels, gives each prior one class, and joins boxes that
+cover each other; so its detections, and with them its mAP, differ from those of suppression. All arithmetic is in
+float32 and in detectNet's order, so that results are the same to the last bit; nothing but NumPy is needed.
 
 Source of the rules: jetson-inference, `c/detectNet.cpp` and `c/tensorConvert.cu`, as of October 2025.
 """
@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-#: A score counts from this on (detectnet's --threshold, where 0 stands for this number, too).
+#: A score counts from this on (detectnet's --threshold, which takes 0 for this number; here 0 is 0).
 DEFAULT_THRESHOLD = 0.5
 
 #: Boxes are joined above this overlap (detectnet's --clustering).
@@ -53,14 +53,14 @@ def preprocess(rgb_image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     (height, width), (net_width, net_height) = rgb_image.shape[:2], size
     rows, columns = _nearest(height, net_height), _nearest(width, net_width)
     pixels = rgb_image[rows[:, None], columns].transpose(2, 0, 1).astype(np.float32)
-    # One multiplication by 2 / 255 would round differently.
+    # In this order: to divide by 127.5 once, or by 255 first, would round most or many of the 256 values differently.
     normalised = (pixels * (np.float32(1) / np.float32(255)) - np.float32(0.5)) / np.float32(0.5)
     return np.ascontiguousarray(normalised)[None]
 
 
 def _nearest(source: int, target: int) -> np.ndarray:
     """Say which of `source` pixels each of `target` pixels (target,) shows: truncated, not from the pixels' centres."""
-    # In float64, one index in about eight hundred is another.
+    # In float64 some of them would be one pixel off: 98 to 300 pixels, for one.
     scale = np.float32(source) / np.float32(target)
     return (np.arange(target, dtype=np.float32) * scale).astype(np.int64)
 
@@ -80,9 +80,10 @@ def postprocess(
     Each prior has the class of its highest score, if that reaches the threshold. In the order of priors, each box is
     joined with the first one before it that it overlaps enough and that has its class; overlap is the intersection
     divided by the larger area. The joint box is the union, its score the higher one. What remains is sorted by area
-    and then cut to the image, on the near side only: a box that lies outside the image is not dropped.
+    and then cut: left and top sides to 0, right and bottom ones to a pixel before the image's end. Nothing is dropped
+    for lying outside.
 
-    Where a coordinate is NaN, which detectNet does not expect, the box overlaps none and comes last.
+    A box with a coordinate that is NaN overlaps none here and comes last; no rule of detectNet's is known for those.
 
     Args:
         scores: (P, C) after softmax; class 0 is the background. NaN is below every threshold.
@@ -92,8 +93,9 @@ def postprocess(
         clustering: boxes are joined if they overlap by more than this.
         class_names: BACKGROUND first; priors whose best class is called void are left out, as since March 2023. For
             older builds leave the names out. Classes without a name are kept.
-        across_classes: as builds before 2022-12-21 (JetPack 4's among them) did it, boxes of all classes meet: if the
-            first that overlaps enough is of another class, the one with the higher score takes its place, or it stays.
+        across_classes: the rule of builds before 2022-12-21, such as JetPack 4's: the first box that a box overlaps
+            enough decides, whatever its class. If that is another one, the box with the higher score takes or keeps
+            the place (the first at equal scores), and the other is dropped.
 
     Returns:
         boxes by falling area (before they are cut), of equal ones the one found first.
@@ -142,33 +144,28 @@ def _join(found: ArrayDetections, clustering: float, across_classes: bool) -> Ar
 
     A loop, as what a box overlaps depends on what those before it were joined with.
     """
-    # A coordinate of all boxes after the other: the comparisons below run over contiguous memory.
+    # One coordinate of all boxes after the other: the comparisons run over contiguous memory.
     sides = np.empty((4, len(found.labels)), np.float32)
-    left, top, right, bottom = sides
-    areas, labels, scores = np.empty_like(left), np.empty_like(found.labels), np.empty_like(found.scores)
+    areas, labels, scores = np.empty_like(sides[0]), np.empty_like(found.labels), np.empty_like(found.scores)
     limit, nothing = np.float32(clustering), np.float32(0)
     count = 0
     for box, area, label, score in zip(found.boxes, _areas(found.boxes), found.labels, found.scores, strict=True):
-        x1, y1, x2, y2 = box
-        widths = np.minimum(right[:count], x2) - np.maximum(left[:count], x1)
-        heights = np.minimum(bottom[:count], y2) - np.maximum(top[:count], y1)
-        intersections = np.maximum(widths, nothing) * np.maximum(heights, nothing)
-        joins = intersections / np.maximum(areas[:count], area) > limit
+        near, far = box[:2], box[2:]
+        extents = np.minimum(sides[2:, :count], far[:, None]) - np.maximum(sides[:2, :count], near[:, None])
+        width, height = np.maximum(extents, nothing, out=extents)
+        joins = width * height / np.maximum(areas[:count], area) > limit
         if not across_classes:
             joins &= labels[:count] == label
         partners = np.flatnonzero(joins)
-        if len(partners):
-            at = partners[0]
-            if labels[at] == label:
-                x1, y1 = min(left[at], x1), min(top[at], y1)
-                x2, y2 = max(right[at], x2), max(bottom[at], y2)
-                area, score = (x2 - x1) * (y2 - y1), max(scores[at], score)
-            elif score <= scores[at]:
-                continue
-        else:
-            at = count
+        at = partners[0] if len(partners) else count
+        if at == count:
             count += 1
-        sides[:, at] = x1, y1, x2, y2
+        elif labels[at] == label:
+            near, far = np.minimum(sides[:2, at], near), np.maximum(sides[2:, at], far)
+            area, score = np.prod(far - near), max(scores[at], score)
+        elif score <= scores[at]:
+            continue
+        sides[:2, at], sides[2:, at] = near, far
         areas[at], labels[at], scores[at] = area, label, score
     return ArrayDetections(sides[:, :count].T, labels[:count], scores[:count])
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from vision.boxes.priors import Size, as_width_height
+from vision.deploy import detectnet
 from vision.ssd.config import SSDConfig
 from vision.ssd.data_preprocessing import PredictionTransform
 from vision.ssd.models import MODELS, build_described, describe_weights, spec_of
@@ -59,6 +60,18 @@ class Session(ABC):
         height, width = rgb_image.shape[:2]
         scores, boxes = self.run(self.transform(rgb_image)[None])
         return detections_in_pixels(scores[0], boxes[0], (width, height), **nms_options)
+
+    def detect_as_detectnet(self, rgb_image: np.ndarray, **options: Any) -> Detections:
+        """Find objects in an image (H, W, 3) uint8 RGB by the arithmetic of a device's detectNet.
+
+        It feeds the net its own normalisation, whatever the net was trained with, and joins boxes instead of
+        suppressing them; options see `vision.deploy.detectnet.postprocess`.
+        """
+        height, width = rgb_image.shape[:2]
+        scores, boxes = self.run(torch.from_numpy(detectnet.preprocess(rgb_image, self.size)))
+        answers = (scores[0].cpu().numpy(), boxes[0].cpu().numpy())
+        found = detectnet.postprocess(*answers, (width, height), class_names=self.class_names, **options)
+        return Detections(*map(torch.from_numpy, found))
 
 
 class TorchSession(Session):
