@@ -13,7 +13,7 @@ from torch import Tensor
 from vision.datasets import DetectionDataset
 from vision.datasets.audit import Audit, box_sides
 from vision.report.drawing import color_of, draw_annotation
-from vision.report.figures import figure_file
+from vision.report.figures import figure_file, plain_text
 from vision.report.sheet import SHEET_COLUMNS, THUMBNAIL, contact_sheet, thumbnail
 from vision.structures import Annotation
 
@@ -101,14 +101,14 @@ def _draw_counts(axes, objects_per_class: Mapping[str, Mapping[str, int]], names
             axes.bar_label(bars, fontsize=8)
     axes.set_title("objects per class")
     axes.set_xticks(places + width * (len(objects_per_class) - 1) / 2)
-    axes.set_xticklabels(names if len(names) <= _MOST_NAMES else [], rotation=45, ha="right")
+    axes.set_xticklabels(list(map(plain_text, names)) if len(names) <= _MOST_NAMES else [], rotation=45, ha="right")
     axes.legend()
 
 
 def _draw_sizes(axes, sides, labels, prior_sides, network_size, class_names) -> None:
     for label, name in enumerate(class_names[1:], start=1):
         mine = sides[labels == label]
-        shown = name if len(class_names) <= _MOST_NAMES else None
+        shown = plain_text(name) if len(class_names) <= _MOST_NAMES else None
         axes.scatter(*mine.T, s=6, alpha=0.5, color=np.array(color_of(label)) / 255, label=shown)
     axes.scatter(*prior_sides.T, s=70, marker="+", color="black", label="priors")
     axes.set_xscale("log", base=2)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from vision.evaluation import ClassResult, Evaluation
-from vision.report.figures import COLORS, GREY, figure_file
+from vision.report.figures import COLORS, GREY, figure_file, plain_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -65,7 +65,7 @@ def draw_pr_curves(path: Path, evaluation: Evaluation) -> None:
         means = []
         for result, color in _colored(evaluation):
             recall, precision = result.curve.recall, result.curve.precision
-            label = None if color == GREY else f"{result.name}: AP {result.ap_area:.3f}"
+            label = None if color == GREY else f"{plain_text(result.name)}: AP {result.ap_area:.3f}"
             line = {"color": color, "linewidth": 1 if color == GREY else 1.8, "label": label}
             start = [0.0] * min(len(recall), 1)  # of a class of which nothing is found there is only the legend
             axes.plot(np.concatenate([start, recall]), np.concatenate([precision[:1], precision]), **line)
@@ -89,7 +89,7 @@ def draw_thresholds(path: Path, evaluation: Evaluation) -> None:
                 values = getattr(result.curve, name)
                 # Without a detection precision is not defined, and nothing is found.
                 values = np.concatenate([[math.nan if name == "precision" else 0.0], values])[counts]
-                label = None if color == GREY else result.name
+                label = None if color == GREY else plain_text(result.name)
                 axes.plot(thresholds, values, color=color, linewidth=1 if color == GREY else 1.8, label=label)
                 curves.append(values)
             if curves:
@@ -105,7 +105,7 @@ def draw_thresholds(path: Path, evaluation: Evaluation) -> None:
 def draw_confusion_matrix(path: Path, evaluation: Evaluation) -> None:
     """Draw which classes are taken for which: counts, and shares of each true class."""
     matrix = evaluation.confusion_matrix
-    names = ["nothing" if not label else name for label, name in enumerate(evaluation.class_names)]
+    names = ["nothing", *map(plain_text, evaluation.class_names[1:])]
     totals = matrix.sum(axis=1, keepdims=True)
     shares = np.divide(matrix, totals, out=np.zeros(matrix.shape), where=totals > 0)
     shares[0] = 0  # false detections are no objects of which to take shares

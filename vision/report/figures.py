@@ -17,6 +17,11 @@ COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0
 GREY = "#B0B0B0"
 
 
+def plain_text(name: str) -> str:
+    """Write a name so that matplotlib shows it as it is: no mathematics, and in legends though it begins with `_`."""
+    return ("\u200b" if name.startswith("_") else "") + name.replace("$", r"\$")
+
+
 @contextmanager
 def figure_file(path: Path, width: float, height: float) -> Iterator[Figure]:
     """Context that gives a figure and writes it as a PNG file at the end. No pyplot, which would keep state.

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from vision.report.figures import COLORS, figure_file
+from vision.report.figures import COLORS, figure_file, plain_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -98,7 +98,7 @@ def _draw_panel(axes: Axes, panel: Panel, columns: Sequence[str], runs: Mapping[
             shown = _short(column) if len(runs) == 1 else name if len(columns) == 1 else f"{name}, {_short(column)}"
             color = COLORS[(number if len(runs) == 1 else place) % len(COLORS)]
             style = _STYLES[(number // len(COLORS) if len(runs) == 1 else number) % len(_STYLES)]
-            axes.plot(*zip(*points, strict=True), color=color, linestyle=style, marker=".", label=shown)
+            axes.plot(*zip(*points, strict=True), color=color, linestyle=style, marker=".", label=plain_text(shown))
             lines += 1
     axes.set_title(panel.title)
     axes.set_xlabel("epoch")
