@@ -781,6 +781,17 @@ def test_without_matplotlib_a_dry_run_goes_on(voc, script, tmp_path, monkeypatch
     assert "pip install matplotlib" in done.out
 
 
+def test_a_class_name_is_no_mathematics(voc, script, tmp_path):
+    """A name that matplotlib would read as a broken formula is shown as it is."""
+    for path in (voc / "Annotations").glob("*.xml"):
+        path.write_text(re.sub(r"<name>(\w+)</name>", r"<name>\1 $x_{$</name>", path.read_text()))
+    labels = voc / "labels.txt"
+    labels.write_text("".join(f"{name} $x_{{$\n" for name in labels.read_text().split() if name != "BACKGROUND"))
+    done = dry_run(script, voc, tmp_path / "m")
+    assert (done.code, done.err) == (0, "")
+    assert (tmp_path / "m" / "audit.png").is_file()
+
+
 @pytest.mark.skipif(not SHARED.is_dir(), reason="needs the shared datasets")
 def test_a_real_dataset_with_objects_without_area(script, tmp_path):
     done = dry_run(script, SHARED / "datasets" / "bccd", tmp_path / "m")
