@@ -15,7 +15,7 @@ from pathlib import Path
 
 from vision import cli
 from vision.datasets import labels
-from vision.deploy.export import export
+from vision.deploy.export import INPUT_NORMS, export
 from vision.deploy.session import load_net
 from vision.engine import checkpoint
 from vision.ssd.models import spec_of
@@ -38,6 +38,12 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--height", type=side, help="input height in pixels (default: as trained)")
     cli.add_resolution_option(parser, None, " (default: as trained)")
     parser.add_argument("--batch-size", type=cli.count, default=1, help="images per run; detectnet wants 1")
+    parser.add_argument(
+        "--input-norm",
+        type=cli.one_of("input normalisation", tuple(INPUT_NORMS)),
+        default="detectnet",
+        help="how what runs the file normalises images: detectnet to -1 ... 1; train as in training; raw255 not at all",
+    )
     parser.add_argument(
         "--model-dir", type=Path, help="folder of the checkpoint (default: that of --input, else models)"
     )
@@ -68,7 +74,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     logger.info("exporting %s (%s, %dx%d, %d classes)", source, name, width, height, net.num_classes)
     if args.batch_size != 1:
         logger.warning("batch size %d: detectnet reads the first image of a batch only", args.batch_size)
-    parity = export(net, output, args.batch_size)
+    parity = export(net, output, args.batch_size, args.input_norm)
     logger.info(
         "checked with onnxruntime: scores and boxes agree with PyTorch to %.2g (allowed %.2g)",
         parity.difference,
@@ -78,7 +84,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     for engine in sorted(output.parent.glob(f"{output.name}.*.engine")):
         logger.warning("%s was built from an older export: delete it, or detectnet may go on using it", engine)
     logger.info("Saved model %s", output)
-    print(f"On a Jetson, with both files copied there:\n\n    {detectnet_command(output, label_file)}\n")
+    if args.input_norm == "detectnet":
+        print(f"On a Jetson, with both files copied there:\n\n    {detectnet_command(output, label_file)}\n")
+    else:
+        logger.warning("--input-norm=%s: detectnet normalises otherwise, this file is not for it", args.input_norm)
 
 
 def locate(args: argparse.Namespace) -> tuple[Path, Path]:

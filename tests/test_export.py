@@ -9,6 +9,7 @@ import pytest
 import torch
 from conftest import golden_net
 
+from vision.deploy import detectnet
 from vision.deploy import export as exporting
 from vision.deploy.session import OnnxSession, TorchSession, open_session
 from vision.ssd.models import MODELS, NET_NAMES
@@ -77,9 +78,62 @@ def test_metadata_names_net_classes_and_normalisation(tmp_path):
     assert json.loads(facts["normalisation"]) == {
         "channels": "RGB",
         "pixels": [0, 255],
-        "mean": [127.0] * 3,
-        "std": 128.0,
+        "mean": 127.5,
+        "std": 127.5,
     }
+
+
+def fed_as(input_norm: str, pixels: torch.Tensor, net) -> torch.Tensor:
+    """Normalise pixels (B, 3, H, W) in 0 ... 255, spelt out."""
+    mean = torch.tensor(net.config.image_mean).view(1, 3, 1, 1)
+    return {
+        "detectnet": ((pixels / 255) - 0.5) / 0.5,
+        "train": (pixels - mean) / net.config.image_std,
+        "raw255": pixels,
+    }[input_norm]
+
+
+@pytest.mark.parametrize("input_norm", exporting.INPUT_NORMS)
+@pytest.mark.parametrize("name", ["mb1-ssd-lite", "vgg16-ssd"])
+def test_a_file_takes_the_normalisation_asked_for(name, input_norm, tmp_path):
+    """Pixels normalised as the runtime does give what the net gives for its own normalisation."""
+    net = net_for(name)
+    exporting.export(net, tmp_path / "net.onnx", input_norm=input_norm)
+    pixels = exporting.image_like(1, net.config.width_height).float()
+    session = OnnxSession(tmp_path / "net.onnx")
+    expected = TorchSession(net).run(fed_as("train", pixels, net))
+    for one, other in zip(session.run(fed_as(input_norm, pixels, net)), expected, strict=True):
+        torch.testing.assert_close(one, other, atol=2e-3, rtol=1e-3)
+    wrong, _ = session.run(fed_as("train" if input_norm == "raw255" else "raw255", pixels, net))
+    assert (wrong - expected[0]).abs().max() > 0.01, "another normalisation is another input"
+    image = pixels[0].permute(1, 2, 0).numpy().astype(np.uint8)
+    torch.testing.assert_close(session.transform(image)[None], fed_as(input_norm, pixels, net), atol=1e-4, rtol=1e-5)
+
+
+def test_what_detectnet_feeds_reaches_a_padded_net_exactly(tmp_path):
+    """The border, too: a shift folded into the first convolution would be wrong there."""
+    net = net_for("vgg16-ssd")
+    pixels = exporting.image_like(1, net.config.width_height)
+    exporting.export(net, tmp_path / "net.onnx")
+    image = np.ascontiguousarray(pixels[0].permute(1, 2, 0).numpy())
+    fed = torch.from_numpy(detectnet.preprocess(image, net.config.width_height))
+    exported = OnnxSession(tmp_path / "net.onnx").run(fed)
+    expected = TorchSession(net).run(fed_as("train", pixels.float(), net))
+    for one, other in zip(exported, expected, strict=True):
+        torch.testing.assert_close(one, other, atol=2e-3, rtol=1e-3)
+    naive, _ = TorchSession(net).run(fed)
+    assert (naive.argmax(dim=2) != expected[0].argmax(dim=2)).float().mean() > 0.1, "without it another answer"
+
+
+def test_a_checkpoint_and_its_export_are_alike_to_a_device(tmp_path):
+    net = net_for("mb1-ssd-lite")
+    exporting.export(net, tmp_path / "net.onnx")
+    image = np.random.default_rng(0).integers(0, 256, (90, 120, 3)).astype(np.uint8)
+    sessions = (TorchSession(net), OnnxSession(tmp_path / "net.onnx"))
+    one, other = (session.detect_as_detectnet(image, threshold=0.3) for session in sessions)
+    assert len(one.labels) > 0
+    assert one.labels.tolist() == other.labels.tolist()
+    torch.testing.assert_close(one.boxes, other.boxes, atol=0.1, rtol=1e-3)
 
 
 def test_a_training_net_is_left_as_it_was(tmp_path):
@@ -97,7 +151,7 @@ def test_a_static_batch(tmp_path):
     session = OnnxSession(tmp_path / "net.onnx")
     images = torch.randn(3, 3, 128, 160).clamp(-1, 1)
     scores, boxes = session.run(images)
-    expected, _ = TorchSession(net).run(images)
+    expected, _ = TorchSession(net).run(TorchSession(net).as_input(images))
     assert scores.shape == (3, len(net.priors), 4)
     torch.testing.assert_close(scores, expected, atol=2e-3, rtol=0)
 
@@ -106,8 +160,8 @@ def test_a_mismatch_is_rejected_and_leaves_nothing(tmp_path, monkeypatch):
     net = net_for("mb1-ssd-lite")
     write = exporting.write
 
-    def write_other_weights(net, path, batch_size=1):
-        write(net, path, batch_size)
+    def write_other_weights(net, path, *options):
+        write(net, path, *options)
         model = onnx.load(str(path))
         for tensor in model.graph.initializer:
             if list(tensor.dims) == [32, 3, 3, 3]:

@@ -1,11 +1,12 @@
 """onnx_export.py end to end on a small model: which checkpoint it takes, what it writes and says."""
 
+import json
 import re
 import shutil
 
 import onnx
 import pytest
-from conftest import CLASSES
+from conftest import CLASSES, assert_refused
 
 import detect
 import eval_ssd
@@ -32,6 +33,17 @@ def test_export_takes_the_best_and_names_the_command(script, model_dir, tmp_path
     ):
         assert word in command
     assert "engine was built from an older export" in done.out
+
+
+def test_a_file_for_other_runtimes_has_no_detectnet_command(script, model_dir, tmp_path):
+    argv = (f"--input={model_dir / 'best.pth'}", f"--output={tmp_path / 'x.onnx'}")
+    done = script(onnx_export.main, *argv, "--input-norm=raw255")
+    assert done.code == 0
+    assert "this file is not for it" in done.out
+    assert "detectnet --model" not in done.out
+    facts = {entry.key: entry.value for entry in onnx.load(str(tmp_path / "x.onnx")).metadata_props}
+    assert json.loads(facts["normalisation"])["std"] == 1.0
+    assert_refused(script(onnx_export.main, *argv, "--input-norm=bgr"), "--input-norm", "bgr", "raw255")
 
 
 def test_labels_beside_an_export_are_those_of_the_model(script, model_dir, tmp_path):

@@ -20,6 +20,9 @@ DEFAULT_THRESHOLD = 0.5
 #: Boxes are joined above this overlap (detectnet's --clustering).
 DEFAULT_CLUSTERING = 0.75
 
+#: What is subtracted from pixels in 0 ... 255, and what divides them after that.
+MEAN, STD = 127.5, 127.5
+
 #: A class of this name is never reported, by builds since March 2023.
 VOID = "void"
 

@@ -1,8 +1,8 @@
 """Writing a net as ONNX, and every check on the file.
 
-The contract with detectNet: one input `input_0` (N, 3, H, W), two outputs `scores` (N, P, C) after softmax with class 0
-the background, and `boxes` (N, P, 4) relative corner form. Opset 13 and IR 7 are what every JetPack since 4.6 parses;
-shapes are static, and weights are inside the one file.
+The contract with detectNet: one input `input_0` (N, 3, H, W), normalised as detectNet does, and two outputs, `scores`
+(N, P, C) after softmax with class 0 the background, and `boxes` (N, P, 4) relative corner form. Opset 13 and IR 7 are
+what every JetPack since 4.6 parses; shapes are static, and weights are inside the one file.
 """
 
 from __future__ import annotations
@@ -11,16 +11,18 @@ import inspect
 import json
 import logging
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from vision import __version__
-from vision.deploy.session import INPUT, ONNX_METADATA_KEY, OUTPUTS, OnnxSession
-from vision.ssd.data_preprocessing import Normaliser
+from vision.deploy import detectnet
+from vision.deploy.session import INPUT, NORMALISATION_KEY, ONNX_METADATA_KEY, OUTPUTS, OnnxSession
+from vision.ssd.data_preprocessing import Normaliser, Renormaliser
 from vision.ssd.ssd import SSD, evaluating
 from vision.structures import DataError
 from vision.utils.files import replacing
@@ -50,35 +52,78 @@ class Parity(NamedTuple):
     sensitivity: float
 
 
-def export(net: SSD, path: Path, batch_size: int = 1) -> Parity:
+class InputNorm(NamedTuple):
+    """How a runtime normalises pixels in 0 ... 255 before it feeds them: (pixel - mean) / std.
+
+    Attributes:
+        mean: per channel or one number.
+        std: one number.
+    """
+
+    mean: float | tuple[float, float, float]
+    std: float
+
+
+#: What --input-norm may say; None is as the net was trained.
+INPUT_NORMS: Mapping[str, InputNorm | None] = {
+    "detectnet": InputNorm(detectnet.MEAN, detectnet.STD),
+    "train": None,
+    "raw255": InputNorm(0.0, 1.0),
+}
+
+
+def input_norm_of(net: SSD, name: str) -> InputNorm:
+    """Look up how a net's export expects its input; a key of `INPUT_NORMS`."""
+    return INPUT_NORMS[name] or InputNorm(net.config.image_mean, net.config.image_std)
+
+
+class _WithInputNorm(nn.Module):
+    """A net behind a product and a sum that turn the input's normalisation into its own.
+
+    The sum cannot be folded into a first convolution that is padded: its zeros are those of the net's normalisation.
+    """
+
+    def __init__(self, net: SSD, norm: InputNorm) -> None:
+        super().__init__()
+        self.renormaliser = Renormaliser(norm.mean, norm.std, net.config.image_mean, net.config.image_std)
+        self.net = net
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        return self.net(self.renormaliser(images))
+
+
+def export(net: SSD, path: Path, batch_size: int = 1, input_norm: str = "detectnet") -> Parity:
     """Write a net as an ONNX file that has passed every check; nothing is left at `path` unless it has.
 
     Args:
         net: on the CPU, with config; class names are written where it knows them.
         path: of the file.
         batch_size: images per run; detectNet wants 1.
+        input_norm: how what runs the file normalises images, a key of `INPUT_NORMS`.
 
     Raises:
         DataError: a check failed.
     """
     with replacing(path) as temporary:
-        write(net, temporary, batch_size)
+        write(net, temporary, batch_size, input_norm)
         check_contract(temporary, net, batch_size)
-        return check_parity(temporary, net, batch_size)
+        return check_parity(temporary, net, batch_size, input_norm)
 
 
-def write(net: SSD, path: Path, batch_size: int = 1) -> None:
+def write(net: SSD, path: Path, batch_size: int = 1, input_norm: str = "detectnet") -> None:
     """Write the file, with the net's description in its metadata; checks nothing."""
     import onnx
 
     width, height = net.config.width_height
     example = torch.zeros(batch_size, 3, height, width)
+    norm = input_norm_of(net, input_norm)
+    exported = net if input_norm == "train" else _WithInputNorm(net, norm)
     # The TorchScript exporter keeps to the opset; the newer one writes 18 whatever it is asked for.
     exporter = {"dynamo": False} if "dynamo" in inspect.signature(torch.onnx.export).parameters else {}
     with evaluating(net), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # deprecation notices that no user of ours can act upon
         torch.onnx.export(
-            net,
+            exported.train(net.training),
             (example,),
             str(path),
             opset_version=OPSET,
@@ -88,14 +133,11 @@ def write(net: SSD, path: Path, batch_size: int = 1) -> None:
         )
     model = onnx.load(str(path))
     model.producer_name, model.producer_version = "ssd-retrain", __version__
-    config = net.config
     facts = {
         ONNX_METADATA_KEY: json.dumps(net.description()),
         "net": net.architecture.get("net", ""),
         "classes": json.dumps(net.class_names),
-        "normalisation": json.dumps(
-            {"channels": "RGB", "pixels": [0, 255], "mean": list(config.image_mean), "std": config.image_std}
-        ),
+        NORMALISATION_KEY: json.dumps({"channels": "RGB", "pixels": [0, 255], **norm._asdict()}),
     }
     onnx.helper.set_model_props(model, facts)
     onnx.save(model, str(path))
@@ -138,7 +180,7 @@ def _shapes(values) -> dict[str, list[int]]:
     return {value.name: [dim.dim_value for dim in value.type.tensor_type.shape.dim] for value in values}
 
 
-def check_parity(path: Path, net: SSD, batch_size: int = 1) -> Parity:
+def check_parity(path: Path, net: SSD, batch_size: int = 1, input_norm: str = "detectnet") -> Parity:
     """Compare the file's answers in onnxruntime with PyTorch's, on input that looks like images.
 
     The tolerance follows from what float32 costs this very net: its answers are compared with those in float64.
@@ -147,12 +189,11 @@ def check_parity(path: Path, net: SSD, batch_size: int = 1) -> Parity:
         DataError: they differ by more, or are not finite.
     """
     session = OnnxSession(path)
-    images = Normaliser(net.config.image_mean, net.config.image_std)(
-        image_like(PARITY_IMAGES * batch_size, net.config.width_height)
-    )
+    pixels = image_like(PARITY_IMAGES * batch_size, net.config.width_height)
+    images = Normaliser(net.config.image_mean, net.config.image_std)(pixels)
     with evaluating(net), torch.inference_mode():
         single = net(images)
-    exported = session.run(images)
+    exported = session.run(Normaliser(*input_norm_of(net, input_norm))(pixels))
     if not all(torch.isfinite(values).all() for values in (*single, *exported)):
         raise DataError("the net's answers to ordinary images are not finite: it cannot be exported, train it anew")
     difference = _largest_difference(single, exported)

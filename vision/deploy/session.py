@@ -16,7 +16,7 @@ from torch import Tensor
 from vision.boxes.priors import Size, as_width_height
 from vision.deploy import detectnet
 from vision.ssd.config import SSDConfig
-from vision.ssd.data_preprocessing import PredictionTransform
+from vision.ssd.data_preprocessing import PredictionTransform, Renormaliser
 from vision.ssd.models import MODELS, build_described, describe_weights, spec_of
 from vision.ssd.predictor import detections_in_pixels
 from vision.ssd.ssd import SSD, evaluating, load_strictly, place
@@ -29,6 +29,9 @@ INPUT, OUTPUTS = "input_0", ("scores", "boxes")
 
 #: Where an ONNX file's metadata holds the net's description, as JSON.
 ONNX_METADATA_KEY = "ssd"
+
+#: Where it says, as JSON, how the input is normalised.
+NORMALISATION_KEY = "normalisation"
 
 
 class Session(ABC):
@@ -51,6 +54,10 @@ class Session(ABC):
         self.size = as_width_height(size)
         self.transform = PredictionTransform(self.size, mean, std)
 
+    def as_input(self, images: Tensor) -> Tensor:
+        """Turn what detectNet feeds, (B, 3, H, W), into the input of `run`; a file gets it as it is."""
+        return images
+
     @abstractmethod
     def run(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Turn normalised images (B, 3, H, W) into scores (B, P, C) and relative corner-form boxes (B, P, 4)."""
@@ -64,11 +71,11 @@ class Session(ABC):
     def detect_as_detectnet(self, rgb_image: np.ndarray, **options: Any) -> Detections:
         """Find objects in an image (H, W, 3) uint8 RGB by the arithmetic of a device's detectNet.
 
-        It feeds the net its own normalisation, whatever the net was trained with, and joins boxes instead of
-        suppressing them; options see `vision.deploy.detectnet.postprocess`.
+        It resizes in its own way, and joins boxes instead of suppressing them; options see
+        `vision.deploy.detectnet.postprocess`. A `.pth` is run as its default export would be, an `.onnx` as it is.
         """
         height, width = rgb_image.shape[:2]
-        scores, boxes = self.run(torch.from_numpy(detectnet.preprocess(rgb_image, self.size)))
+        scores, boxes = self.run(self.as_input(torch.from_numpy(detectnet.preprocess(rgb_image, self.size))))
         answers = (scores[0].cpu().numpy(), boxes[0].cpu().numpy())
         found = detectnet.postprocess(*answers, (width, height), class_names=self.class_names, **options)
         return Detections(*map(torch.from_numpy, found))
@@ -86,8 +93,13 @@ class TorchSession(Session):
         config = net.config
         super().__init__(net.num_classes, net.class_names, config.image_size, config.image_mean, config.image_std)
         self.net_name = net.architecture.get("net")
+        self._renormaliser = Renormaliser(detectnet.MEAN, detectnet.STD, config.image_mean, config.image_std)
         self.net = place(net, device)
         self.device = device
+
+    def as_input(self, images: Tensor) -> Tensor:
+        """See `Session.as_input`; an export does the same within."""
+        return self._renormaliser(images)
 
     def run(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """See `Session.run`."""
@@ -130,7 +142,8 @@ class OnnxSession(Session):
         if len(shape) != 4 or not all(isinstance(side, int) for side in (*shape, *outputs["scores"])):
             raise DataError(f"{path}: its input is {shape}, expected four fixed numbers; export it with static shapes")
         self.batch_size, _, height, width = shape
-        description = json.loads(self.session.get_modelmeta().custom_metadata_map.get(ONNX_METADATA_KEY, "null"))
+        metadata = self.session.get_modelmeta().custom_metadata_map
+        description = json.loads(metadata.get(ONNX_METADATA_KEY, "null"))
         if description is None:
             config = MODELS["mb1-ssd"].config_at()
             logger.warning(
@@ -141,8 +154,9 @@ class OnnxSession(Session):
             )
             mean, std, names, self.net_name, self.width_mult = config.image_mean, config.image_std, None, None, None
         else:
-            config = SSDConfig.from_dict(description["config"])
-            mean, std, self.net_name = config.image_mean, config.image_std, description["net"]
+            self.net_name = description["net"]
+            normalisation = json.loads(metadata[NORMALISATION_KEY])
+            mean, std = normalisation["mean"], normalisation["std"]
             self.width_mult = description["width_mult"]
             names = None if description["class_names"] is None else tuple(description["class_names"])
         super().__init__(outputs["scores"][2], names, (width, height), mean, std)

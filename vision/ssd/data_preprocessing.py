@@ -57,6 +57,29 @@ class Normaliser(torch.nn.Module):
         return (images.float() - self.mean) / self.std
 
 
+class Renormaliser(torch.nn.Module):
+    """From images (B, 3, H, W) normalised one way to the same normalised another way, by one product and one sum.
+
+    Args:
+        mean: that was subtracted, per channel or one number, for pixels in 0 ... 255.
+        std: by which was divided after that; likewise.
+        new_mean: to be subtracted instead.
+        new_std: to be divided by instead.
+    """
+
+    def __init__(self, mean: Mean, std: Mean, new_mean: Mean, new_std: Mean) -> None:
+        super().__init__()
+        # In double, and rounded once at the end.
+        mean, std, new_mean, new_std = (np.broadcast_to(np.float64(x), 3) for x in (mean, std, new_mean, new_std))
+        scale, shift = std / new_std, (mean - new_mean) / new_std
+        self.register_buffer("scale", torch.from_numpy(scale).float().view(1, 3, 1, 1))
+        self.register_buffer("shift", torch.from_numpy(shift).float().view(1, 3, 1, 1))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Normalise the batch anew."""
+        return images * self.scale + self.shift
+
+
 class TestTransform:
     """Resizes and normalises an image with its objects.
 
