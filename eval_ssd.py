@@ -26,6 +26,7 @@ from vision.deploy import detectnet
 from vision.deploy.session import Session, TorchSession
 from vision.evaluation import Evaluation, Report, evaluate
 from vision.evaluation.coco import FIGURE_NAMES
+from vision.evaluation.curves import Point
 from vision.report.evaluation_files import write_files, write_voc_files
 from vision.report.evaluation_images import draw_worst, show_images
 from vision.report.evaluation_page import write_page
@@ -143,6 +144,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(f"{model.name}, an image of {session.size[0]}x{session.size[1]}: {costs}")
         facts["complexity"], described["complexity"] = costs._asdict(), str(costs)
     write_files(args.eval_dir, evaluation, facts)
+    (args.eval_dir / PAGE).unlink(missing_ok=True)  # one of other figures would belie these
     if args.plots:
         draw(args, described, places, evaluation)
     if args.show_dir is not None:
@@ -252,11 +254,11 @@ def print_report(evaluation: Evaluation, use_2007_metric: bool) -> None:
     for row in _aligned(table_of(report)):
         print(row)
     print()
-    print(", ".join(f"{name} {value:.4f}" for name, value in zip(FIGURE_NAMES, report.coco, strict=True)))
+    print(", ".join(f"{name} {_number(value)}" for name, value in zip(FIGURE_NAMES, report.coco, strict=True)))
     point = report.mean_at(evaluation.threshold)
     print(
-        f"At a threshold of {evaluation.threshold:g}: precision {point.precision:.4f}, recall {point.recall:.4f}, "
-        f"F1 {point.f1:.4f} (means over the classes)"
+        f"At a threshold of {evaluation.threshold:g}: precision {_number(point.precision)}, recall "
+        f"{_number(point.recall)}, F1 {_number(point.f1)} (means over the classes)"
     )
     best = report.mean_at(report.best_threshold)
     if not math.isnan(best.threshold):
@@ -270,20 +272,27 @@ def table_of(report: Report) -> list[list[str]]:
     for result in report.classes:
         best = result.curve.best()
         values = [result.ap_2007, result.ap_area, result.coco.ap, result.coco.ap_50, best.f1]
-        points = [f"{best.threshold:g}", f"{best.precision:.4f}", f"{best.recall:.4f}"]
-        rows.append([result.name, str(result.objects), *(f"{value:.4f}" for value in values), *points])
+        points = _points_of(best)
+        rows.append([result.name, str(result.objects), *map(_number, values), *points])
     best = report.mean_at(report.best_threshold)
     values = [report.mean_ap_2007, report.mean_ap_area, report.coco.ap, report.coco.ap_50, best.f1]
-    points = [f"{best.threshold:g}", f"{best.precision:.4f}", f"{best.recall:.4f}"]
+    points = _points_of(best)
     objects = sum(result.objects for result in report.classes)
-    return [*rows, ["mean", str(objects), *(f"{value:.4f}" for value in values), *points]]
+    return [*rows, ["mean", str(objects), *map(_number, values), *points]]
+
+
+def _number(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:.4f}"
+
+
+def _points_of(best: Point) -> list[str]:
+    threshold = "-" if math.isnan(best.threshold) else f"{best.threshold:g}"
+    return [threshold, _number(best.precision), _number(best.recall)]
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]).replace("nan", "  -") for row in rows
-    ]
+    return ["  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows]
 
 
 class MeanAPEvaluator:

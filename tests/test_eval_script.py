@@ -22,6 +22,7 @@ import onnx_export
 import vision.evaluation.report
 from vision.datasets import open_dataset
 from vision.deploy.session import open_session
+from vision.evaluation import Evaluation
 from vision.ssd.models import MODELS
 from vision.ssd.weights import read_weights
 from vision.structures import Detections
@@ -76,7 +77,9 @@ def test_evaluation_options_have_effects(script, model_dir, voc_root, tmp_path, 
     script(eval_ssd.main, *argv, "--nms-method=soft", "--nms-iou-threshold=0.3")
     assert seen[0] == ("hard", 0.45)
     assert seen[-1] == ("soft", 0.3)
-    assert not (tmp_path / "report.html").exists()
+    (tmp_path / "report.html").touch()
+    script(eval_ssd.main, *argv)
+    assert not (tmp_path / "report.html").exists(), "of other figures"
 
 
 @pytest.fixture
@@ -156,6 +159,16 @@ def test_what_programs_of_coco_read_from_the_files_gives_the_same_figures(script
     metrics = json.loads((tmp_path / "metrics.json").read_text())
     figures = [-1 if value is None else value for value in metrics["coco"].values()]
     assert figures == pytest.approx(evaluation.stats.tolist(), abs=1e-6)
+
+
+def test_the_table_shows_names_as_they_are_and_dashes_for_what_is_not_defined(voc_root):
+    truth = [replace(annotations_of(voc_root)[1][0])]
+    found = [exactly(truth[0])]
+    names = ("BACKGROUND", "banana", *(f"nan {label}" for label in range(2, 6)))
+    rows = eval_ssd.table_of(Evaluation.of(["a"], found, truth, names).report)
+    assert [row[0] for row in rows] == ["class", *names[1:], "mean"]
+    absent = rows[5]
+    assert absent[1:] == ["0", *["-"] * 8]
 
 
 def test_nothing_found_is_a_result(script, model_dir, voc_root, tmp_path, perfect):

@@ -36,6 +36,7 @@ def draw_worst(folder: Path, evaluation: Evaluation, get_image: ImageReader) -> 
     kinds = (("missed objects", "worst_missed.jpg"), ("false detections", "worst_false.jpg"))
     for counts, (kind, name) in zip(evaluation.missed_and_false.T, kinds, strict=True):
         worst = np.argsort(-counts, kind="stable")[:MOST_CELLS]
+        (folder / name).unlink(missing_ok=True)  # of an earlier evaluation
         cells = [_cell(get_image, index, evaluation) for index in worst[counts[worst] > 0].tolist()]
         if cells := [cell for cell in cells if cell is not None]:
             write_image(folder / name, contact_sheet(cells))
