@@ -484,6 +484,7 @@ def draw_curves(path: Path, results: Iterable[dict[str, Any]]) -> None:
                 draw_band(axes, setting, by_epoch, marker=".")
             axes.set_title(dataset)
             axes.set_xlabel("epoch")
+            axes.xaxis.get_major_locator().set_params(integer=True)
             axes.set_ylabel("11-point mAP, validation images")
             axes.set_ylim(0, 1)
             axes.grid(alpha=0.3)
