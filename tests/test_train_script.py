@@ -56,7 +56,10 @@ def test_training_writes_the_documented_lines_and_files(script, voc_root, tmp_pa
             "last.state",
             "labels.txt",
             "priors.json",
+            "results.png",
             "tensorboard",
+            "train_batch.jpg",
+            "val_batch.jpg",
         ]
     )
     assert (folder / "labels.txt").read_text().split() == ["BACKGROUND", *CLASSES]
