@@ -7,23 +7,42 @@ python3 onnx_export.py --model-dir=models/fruit
 from __future__ import annotations
 
 import argparse
+import hashlib
 import logging
-import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
+import numpy as np
+import torch
+
 from vision import cli
-from vision.datasets import labels
-from vision.deploy.export import INPUT_NORMS, export
-from vision.deploy.session import load_net
+from vision.datasets import AUTO, is_dataset, labels, open_dataset
+from vision.deploy import detectnet, device, quantization, variants
+from vision.deploy.export import INPUT_NORMS, ExportOptions, candidate, write
+from vision.deploy.jetpack import JETPACKS, OPERATORS, OPSET, OPSETS, unparsed_operators, unparsed_opset
+from vision.deploy.media import Source
+from vision.deploy.session import OnnxSession, load_net
+from vision.deploy.trial import Trial
+from vision.deploy.verification import PARITY_IMAGES, image_like, operators_of, verify
 from vision.engine import checkpoint
 from vision.ssd.models import spec_of
+from vision.ssd.ssd import SSD
+from vision.structures import Annotation, DataError
+from vision.utils.files import write_text
 
 logger = logging.getLogger(__name__)
 
 #: The tutorials' name for the exported mb1-ssd.
 _FILE_NAMES = {"mb1-ssd": "ssd-mobilenet"}
+
+#: How much AP50 a file may be away from the checkpoint it was written from.
+AP50_TOLERANCE = 0.01
+
+#: The option of quantised files, whose operators' form needs this opset.
+QUANTISED_OPSET = 13
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -37,7 +56,12 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--width", type=side, help="input width in pixels (default: as trained)")
     parser.add_argument("--height", type=side, help="input height in pixels (default: as trained)")
     cli.add_resolution_option(parser, None, " (default: as trained)")
-    parser.add_argument("--batch-size", type=cli.count, default=1, help="images per run; detectnet wants 1")
+    parser.add_argument(
+        "--batch-size",
+        type=cli.count_or("dynamic"),
+        default=1,
+        help="images per run, or dynamic for any number; detectnet wants 1",
+    )
     parser.add_argument(
         "--input-norm",
         type=cli.one_of("input normalisation", tuple(INPUT_NORMS)),
@@ -45,7 +69,46 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help="how what runs the file normalises images: detectnet to -1 ... 1; train as in training; raw255 not at all",
     )
     parser.add_argument(
+        "--opset",
+        type=cli.number(int, OPSETS[0], OPSETS[-1]),
+        default=OPSET,
+        help=f"of ONNX, {OPSETS[0]} to {OPSETS[-1]}; every JetPack since 4.6 parses {OPSET}",
+    )
+    parser.add_argument(
+        "--jetpack",
+        type=cli.one_of("JetPack", tuple(JETPACKS)),
+        help="hold the files to what this one parses, and print its commands: 4.6, 5, 6 or 7 (default: all)",
+    )
+    parser.add_argument(
         "--model-dir", type=Path, help="folder of the checkpoint (default: that of --input, else models)"
+    )
+    also = parser.add_argument_group("more files beside the plain one")
+    also.add_argument("--fp16", action="store_true", help="<name>.fp16.onnx: weights and layers in 16 bits")
+    also.add_argument("--int8", action="store_true", help="<name>.int8.onnx: convolutions in 8 bits, for trtexec")
+    also.add_argument("--nms", action="store_true", help="<name>.nms.onnx: with suppression in the graph")
+    also.add_argument(
+        "--deepstream", action="store_true", help="<name>.deepstream.onnx, and <name>.deepstream.txt for Gst-nvinfer"
+    )
+    proof = parser.add_argument_group("proof by a dataset")
+    proof.add_argument("--data", help="folder of a dataset, to measure each file on its test images")
+    cli.add_dataset_type_option(proof, AUTO)
+    proof.add_argument(
+        "--calib-data",
+        help="images like those to come, for --int8: a folder, or that of a dataset for its training images (default: "
+        "those of --data)",
+    )
+    proof.add_argument("--calib-images", type=cli.count, default=200, help="how many of them to look at")
+    proof.add_argument(
+        "--int8-exclude",
+        nargs="+",
+        default=(),
+        help="layers to leave in float: parts of their names, such as base_net.0 or classification_headers",
+    )
+    proof.add_argument(
+        "--int8-max-drop",
+        type=cli.share,
+        default=0.015,
+        help="AP50 that --int8 may cost on --data; while it costs more, the worst layers are left in float",
     )
     args = parser.parse_args(argv)
     if (args.width is None) != (args.height is None):
@@ -54,7 +117,37 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         if args.resolution is not None:
             parser.error("--resolution and --width with --height say the same; leave one out")
         args.resolution = (args.width, args.height)
+    check_combinations(parser, args)
     return args
+
+
+def check_combinations(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    """End with an error if options contradict each other."""
+    if args.batch_size != 1:
+        if args.input_norm == "detectnet":
+            parser.error(
+                "--batch-size: detectnet reads the first image of a batch only; leave it out, or say by --input-norm "
+                f"({', '.join(name for name in INPUT_NORMS if name != 'detectnet')}) what another runtime feeds"
+            )
+        for name in ("int8", "nms", "deepstream"):
+            if getattr(args, name):
+                parser.error(f"--{name}: is made for one image a run; leave --batch-size out")
+    if args.jetpack is not None:
+        jetpack = JETPACKS[args.jetpack]
+        release = f"TensorRT {'.'.join(map(str, jetpack.tensorrt))} of JetPack {args.jetpack}"
+        if args.opset > jetpack.opset:
+            parser.error(f"--opset={args.opset}: {release} parses up to {jetpack.opset}; leave it out")
+        if args.nms and unparsed_operators(["NonMaxSuppression"], jetpack.tensorrt):
+            needed = ".".join(map(str, OPERATORS["NonMaxSuppression"]))
+            parser.error(f"--nms: {release} has no NonMaxSuppression, which came with {needed}; leave one of them out")
+    if args.int8 and args.opset < QUANTISED_OPSET:
+        parser.error(f"--int8: needs opset {QUANTISED_OPSET}, --opset is {args.opset}; leave that out")
+    if args.int8 and args.data is None and args.calib_data is None:
+        parser.error("--int8: needs images to find the range of values with; give --data, or --calib-data")
+    if not args.int8:
+        for name in ("calib_data", "calib_images", "int8_exclude", "int8_max_drop"):
+            if getattr(args, name) != parser.get_default(name):
+                parser.error(f"--{name.replace('_', '-')}: belongs to --int8; add that, or leave it out")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -64,30 +157,48 @@ def main(argv: Sequence[str] | None = None) -> None:
     source, folder = locate(args)
     net = load_net(source, net=args.net, width_mult=args.mb2_width_mult, resolution=args.resolution)
     net.class_names = cli.class_names_of(net.class_names, net.num_classes, args.labels, [folder, source.parent])
-    name = net.architecture["net"]
-    output = Path(args.output or f"{args.net or _FILE_NAMES.get(name, name)}.onnx")
-    if output.parent == Path("."):
-        output = folder / output
+    output = output_path(args, net, folder)
     cli.check_writable(output.parent, "--output")
-
     width, height = net.config.width_height
+    name = net.architecture["net"]
     logger.info("exporting %s (%s, %dx%d, %d classes)", source, name, width, height, net.num_classes)
-    if args.batch_size != 1:
-        logger.warning("batch size %d: detectnet reads the first image of a batch only", args.batch_size)
-    parity = export(net, output, args.batch_size, args.input_norm)
-    logger.info(
-        "checked with onnxruntime: scores and boxes agree with PyTorch to %.2g (allowed %.2g)",
-        parity.difference,
-        parity.tolerance,
+    warn_of_jetpacks(args)
+    for trap in device.label_traps(net.class_names):
+        logger.warning("%s; rename it before it goes on a device", trap)
+
+    options = ExportOptions(
+        args.opset,
+        args.batch_size,
+        args.input_norm,
+        facts={"checkpoint": source.name, "checkpoint_sha256": hashlib.sha256(source.read_bytes()).hexdigest()},
     )
+    trial = open_trial(args, net) if args.data else None
+    with candidate(output) as file:
+        write_and_verify(net, file, options, args, trial)
+        if trial is not None:
+            trial.measure_plain(file, output.name, on_device=args.input_norm == "detectnet")
+            trial.hold(output.name, AP50_TOLERANCE)
+    saved(output)
     label_file = write_label_file(output, net.class_names)
-    for engine in sorted(output.parent.glob(f"{output.name}.*.engine")):
-        logger.warning("%s was built from an older export: delete it, or detectnet may go on using it", engine)
-    logger.info("Saved model %s", output)
-    if args.input_norm == "detectnet":
-        print(f"On a Jetson, with both files copied there:\n\n    {detectnet_command(output, label_file)}\n")
-    else:
-        logger.warning("--input-norm=%s: detectnet normalises otherwise, this file is not for it", args.input_norm)
+    written = [output]
+    for asked, suffix, make in (
+        (args.fp16, "fp16", lambda file: make_half(file, net, replace(options, half=True), args, trial)),
+        (args.int8, "int8", lambda file: make_int8(file, output, args, trial)),
+        (args.nms, "nms", lambda file: make_with_nms(file, output, net)),
+        (args.deepstream, "deepstream", lambda file: make_for_deepstream(file, output)),
+    ):
+        if asked:
+            path = output.with_name(f"{output.stem}.{suffix}.onnx")
+            with candidate(path) as file:
+                make(file)
+            saved(path)
+            written.append(path)
+    if args.deepstream:
+        saved(write_deepstream_config(written[-1], label_file, net, options))
+    if trial is not None:
+        print("\nOn the test images:")
+        print("\n".join(trial.table()))
+    print_commands(args, output, label_file)
 
 
 def locate(args: argparse.Namespace) -> tuple[Path, Path]:
@@ -108,6 +219,172 @@ def locate(args: argparse.Namespace) -> tuple[Path, Path]:
     return source, args.model_dir or source.parent
 
 
+def output_path(args: argparse.Namespace, net: SSD, folder: Path) -> Path:
+    """Decide on the file to write."""
+    name = net.architecture["net"]
+    output = Path(args.output or f"{args.net or _FILE_NAMES.get(name, name)}.onnx")
+    return folder / output if output.parent == Path(".") else output
+
+
+def warn_of_jetpacks(args: argparse.Namespace) -> None:
+    """Name the JetPacks that will not parse the file."""
+    unparsed = unparsed_opset(args.opset)
+    if unparsed and args.jetpack is None:
+        logger.warning("--opset=%d: JetPack %s will not parse it", args.opset, " and ".join(unparsed))
+
+
+def write_and_verify(
+    net: SSD, file: Path, options: ExportOptions, args: argparse.Namespace, trial: Trial | None
+) -> None:
+    """Write a file, and hold it to contract and PyTorch."""
+    write(net, file, options)
+    tensorrt = None if args.jetpack is None else JETPACKS[args.jetpack].tensorrt
+    parity = verify(file, net, options, tensorrt, None if trial is None else trial.pixels(PARITY_IMAGES))
+    logger.info(
+        "checked with onnxruntime on %s: scores and boxes agree with PyTorch to %.2g (allowed %.2g)",
+        "drawn images" if trial is None else f"images of {args.data}",
+        parity.difference,
+        parity.tolerance,
+    )
+    operators = operators_of(file)
+    for name, jetpack in JETPACKS.items():
+        unknown = unparsed_operators(operators, jetpack.tensorrt)
+        if unknown and name not in unparsed_opset(options.opset) and args.jetpack is None:
+            release = ".".join(map(str, jetpack.tensorrt))
+            logger.warning("JetPack %s from its start (TensorRT %s) has no %s", name, release, ", ".join(unknown))
+
+
+def open_trial(args: argparse.Namespace, net: SSD) -> Trial:
+    """Open the dataset to measure on.
+
+    Raises:
+        DataError: it has no objects of the model's classes.
+    """
+    dataset = open_dataset(args.dataset_type, args.data, "test", progress=cli.progress)
+    dataset.set_class_names(net.class_names)
+    logger.info("%s: %s", dataset.title, dataset.summary())
+    if not any(len(dataset.annotation(index).labels) for index in range(len(dataset))):
+        raise DataError(f"{args.data}: no object is of a class that the model knows: {list(net.class_names[1:])}")
+
+    def images() -> Iterator[tuple[np.ndarray, Annotation]]:
+        for index in range(len(dataset)):
+            try:
+                yield dataset.get_image(index), dataset.annotation(index)
+            except DataError as err:
+                logger.warning("%s; it is left out", err)
+
+    return Trial(images, len(dataset), net, cli.progress)
+
+
+def make_half(file: Path, net: SSD, options: ExportOptions, args: argparse.Namespace, trial: Trial | None) -> None:
+    """Write the file in 16 bits."""
+    write_and_verify(net, file, options, args, trial)
+    if trial is not None:
+        trial.cost_of("fp16", file)
+        trial.hold("fp16", AP50_TOLERANCE)
+
+
+def make_int8(file: Path, plain: Path, args: argparse.Namespace, trial: Trial | None) -> None:
+    """Write the file in 8 bits, and leave as many layers in float as it takes."""
+    layers = quantization.layers_of(plain)
+    excluded = quantization.matching(layers, args.int8_exclude)
+    session = OnnxSession(plain)
+    inputs = [fed(session, image, args.input_norm) for image in calibration_images(args)]
+    logger.info("finding the range of values on %d images", len(inputs))
+    whole = file.with_name(f"{file.name}.whole")
+    try:
+        quantization.quantise(plain, whole, cli.progress(inputs, "Calibrating", len(inputs)))
+        quantization.in_float(whole, file, excluded)
+        if trial is None:
+            logger.warning("--int8 without --data: what it costs is not known")
+        else:
+            cost = partial(trial.cost_of, "int8")
+            excluded = quantization.search(file, whole, plain, excluded, inputs, cost, args.int8_max_drop, cli.progress)
+            trial.hold("int8", args.int8_max_drop)
+    finally:
+        whole.unlink(missing_ok=True)
+    count = quantization.check_quantised(file, excluded)
+    logger.info("%d of %d convolutions in 8 bits", count, len(layers))
+
+
+def fed(session: OnnxSession, image: np.ndarray, input_norm: str) -> np.ndarray:
+    """Turn an image (H, W, 3) into what the runtime of a file feeds, (1, 3, H, W)."""
+    if input_norm == "detectnet":
+        return detectnet.preprocess(image, session.size)
+    return session.transform(image)[None].numpy()
+
+
+def calibration_images(args: argparse.Namespace) -> Iterator[np.ndarray]:
+    """Read images to find the range of values with, evenly chosen from all there are."""
+    place = args.calib_data or args.data
+    if is_dataset(place) or args.calib_data is None:
+        kind = args.dataset_type if args.calib_data is None else AUTO
+        dataset = open_dataset(kind, place, "train", progress=cli.progress)
+        for index in spread(len(dataset), args.calib_images):
+            try:
+                yield dataset.get_image(index)
+            except DataError as err:
+                logger.warning("%s; it is left out", err)
+        return
+    source = Source(place)
+    chosen = set(spread(source.total or args.calib_images, args.calib_images))
+    for number, frame in enumerate(source):
+        if number in chosen:
+            yield frame.image
+
+
+def spread(total: int, count: int) -> list[int]:
+    """Choose numbers below a total, evenly."""
+    return sorted({round(number) for number in np.linspace(0, total - 1, min(count, total))})
+
+
+def make_with_nms(file: Path, plain: Path, net: SSD) -> None:
+    """Write the file with suppression in the graph."""
+    variants.write_with_nms(plain, file, net.config.iou_threshold)
+    compared = variants.check_with_nms(plain, file, drawn_inputs(plain), net.config.iou_threshold)
+    logger.info(
+        "checked with onnxruntime: suppression in the graph keeps what torchvision's keeps (%d boxes)", compared
+    )
+
+
+def make_for_deepstream(file: Path, plain: Path) -> None:
+    """Write the file with DeepStream's outputs."""
+    variants.write_for_deepstream(plain, file)
+    variants.check_for_deepstream(plain, file, drawn_inputs(plain))
+    logger.info("checked with onnxruntime: the outputs for DeepStream say what the plain ones say")
+
+
+def drawn_inputs(plain: Path) -> torch.Tensor:
+    """Draw images and normalise them as a file expects."""
+    session = OnnxSession(plain)
+    pixels = image_like(PARITY_IMAGES, session.size)
+    return torch.stack([session.transform(image.permute(1, 2, 0).numpy()) for image in pixels])
+
+
+def write_deepstream_config(model: Path, label_file: Path, net: SSD, options: ExportOptions) -> Path:
+    """Write what Gst-nvinfer needs to know of the file."""
+    norm = options.input_norm_of(net)
+    path = model.with_suffix(".txt")
+    text = variants.deepstream_config(
+        model.name,
+        label_file.name,
+        net.num_classes,
+        net.config.width_height,
+        norm.mean,
+        norm.std,
+        net.config.iou_threshold,
+    )
+    write_text(path, text)
+    return path
+
+
+def saved(path: Path) -> None:
+    """Say that a file is there, and remove the engines of its predecessor."""
+    for engine in device.remove_engines(path):
+        logger.info("removed %s: it was built from an older export, and detectnet might have gone on using it", engine)
+    logger.info("Saved model %s", path) if path.suffix == ".onnx" else logger.info("Saved %s", path)
+
+
 def write_label_file(model: Path, class_names: Sequence[str]) -> Path:
     """See to it that a file with just these names lies beside the model; one with other names is left alone."""
     usual, own = model.parent / "labels.txt", model.parent / f"{model.stem}.labels.txt"
@@ -123,11 +400,27 @@ def write_label_file(model: Path, class_names: Sequence[str]) -> Path:
     return path
 
 
-def detectnet_command(model: Path, label_file: Path) -> str:
-    """Spell the command that runs the file."""
-    words = ["detectnet", f"--model={model.resolve()}", f"--labels={label_file.resolve()}"]
-    words += ["--input-blob=input_0", "--output-cvg=scores", "--output-bbox=boxes"]
-    return " ".join([*map(shlex.quote, words), "INPUT", "OUTPUT"])
+def print_commands(args: argparse.Namespace, output: Path, label_file: Path) -> None:
+    """Print what to type on the device."""
+    if args.input_norm == "detectnet":
+        print("\nOn a Jetson, with both files copied there (detectnet.py takes the same):\n")
+        print(f"    {device.detectnet_command(output, label_file)}\n")
+        if args.jetpack in (None, "6", "7"):
+            print(
+                "From JetPack 6.1 on jetson-inference needs a patch for any ONNX file: docs/deploying.md says which\n"
+            )
+    else:
+        logger.warning("--input-norm=%s: detectnet normalises otherwise, this file is not for it", args.input_norm)
+    if args.batch_size != 1:
+        return
+    names = [args.jetpack] if args.jetpack else list(JETPACKS)
+    lines = device.trtexec_lines(output, names)
+    if args.int8:
+        lines += device.trtexec_lines(output.with_name(f"{output.stem}.int8.onnx"), names, "int8")
+    print("An engine for other programs of yours:\n")
+    for line in lines:
+        print(f"    {line}")
+    print()
 
 
 if __name__ == "__main__":

@@ -311,7 +311,7 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
     run.add_argument("--epochs", "--num-epochs", type=cli.count, default=30, help="times through the images")
     run.add_argument(
         "--repeat",
-        type=cli.count_or_auto,
+        type=cli.count_or("auto"),
         help=f"times that an epoch goes through the images (default: auto: more than once where a run would have fewer "
         f"than {optim.ENOUGH_STEPS} steps, at most once for {optim.EPOCHS_A_REPEAT} epochs)",
     )

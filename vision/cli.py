@@ -20,7 +20,7 @@ from vision.console import (  # noqa: F401 - scripts find all of them here
     check_writable,
     checked,
     count,
-    count_or_auto,
+    count_or,
     number,
     one_of,
     open_share,
@@ -33,7 +33,7 @@ from vision.console import (  # noqa: F401 - scripts find all of them here
 from vision.datasets import AUTO, DATASETS, ReadingOptions, labels
 from vision.datasets.folder import VAL_SPLIT
 from vision.deploy import detectnet
-from vision.deploy.session import Session, TorchSession, open_session
+from vision.deploy.session import OnnxSession, Session, is_onnx, open_session
 from vision.engine import checkpoint
 from vision.ssd.models import MODELS, WIDTH_RANGE, spec_of
 from vision.structures import DataError, Detections
@@ -243,8 +243,7 @@ def choose_device(name: str, use_cuda: bool) -> tuple[torch.device, str]:
         return torch.device("cpu"), f"device: cpu ({_why_no_cuda()}, {version})"
     device = torch.device(name)
     if device.type == "cuda":
-        if not use_cuda:
-            raise ValueError(f"--device={name} and --use-cuda=false contradict each other; leave one out")
+        _check_cuda_wanted(name, use_cuda)
         if not torch.cuda.is_available():
             raise ValueError(f"--device={name}: {_why_no_cuda()} ({version}); use --device=cpu, or auto")
         if (device.index or 0) >= torch.cuda.device_count():
@@ -252,6 +251,11 @@ def choose_device(name: str, use_cuda: bool) -> tuple[torch.device, str]:
     if device.type == "mps" and not torch.backends.mps.is_available():
         raise ValueError(f"--device=mps: no Apple GPU here ({version}); use --device=cpu, or auto")
     return device, f"device: {name} ({version})"
+
+
+def _check_cuda_wanted(device: str, use_cuda: bool) -> None:
+    if device.startswith("cuda") and not use_cuda:
+        raise ValueError(f"--device={device} and --use-cuda=false contradict each other; leave one out")
 
 
 def _why_no_cuda() -> str:
@@ -314,13 +318,19 @@ def open_model(path: Path, label_file: Path | None, args: argparse.Namespace) ->
     Returns:
         the file, the session, and the class names, BACKGROUND first.
     """
-    device, why = choose_device(args.device, args.use_cuda)
     model = checkpoint.find(path, spec_of(args.net).name if args.net else None, count_labels(label_file))
+    if is_onnx(model):  # what torch finds here says nothing of what onnxruntime can use
+        _check_cuda_wanted(args.device, args.use_cuda)
+        device, why = (args.device if args.use_cuda else "cpu"), ""
+    else:
+        device, why = choose_device(args.device, args.use_cuda)
     session = open_session(
         model, net=args.net, width_mult=args.mb2_width_mult, resolution=args.resolution, device=device
     )
     class_names = class_names_of(session.class_names, session.num_classes, label_file, [model.parent])
-    logger.info(why if isinstance(session, TorchSession) else "device: cpu (onnxruntime)")
+    if isinstance(session, OnnxSession):
+        why = f"device: onnxruntime's {session.provider}"
+    logger.info(why)
     width, height = session.size
     net = session.net_name or "unknown net"
     logger.info("model: %s (%s, %dx%d, classes %s)", model, net, width, height, list(class_names[1:]))

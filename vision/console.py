@@ -125,14 +125,18 @@ count = number(int, 1)
 share = number(float, 0, 1)
 
 
-@checked
-def count_or_auto(text: str) -> int | None:
-    """Read a whole number of at least 1, or "auto" for None."""
-    if text == "auto":
-        return None
-    if not text.isdecimal() or int(text) < 1:
-        raise ValueError(f"{text!r} is neither auto nor a whole number of at least 1")
-    return int(text)
+def count_or(word: str) -> Callable[[str], int | None]:
+    """Make a type that takes a whole number of at least 1, or a word for None."""
+
+    @checked
+    def convert(text: str) -> int | None:
+        if text == word:
+            return None
+        if not text.isdecimal() or int(text) < 1:
+            raise ValueError(f"{text!r} is neither {word} nor a whole number of at least 1")
+        return int(text)
+
+    return convert
 
 
 @checked

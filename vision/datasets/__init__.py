@@ -101,6 +101,11 @@ def _format_of(root: Path) -> str | None:
     return next((name for name, folder in DATASETS.items() if folder.recognises(root)), None)
 
 
+def is_dataset(root: str | Path) -> bool:
+    """Whether a folder is a dataset of one of the formats."""
+    return _format_of(Path(root)) is not None
+
+
 def open_dataset(
     dataset_type: str,
     root: str | Path,

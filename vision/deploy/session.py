@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -23,9 +23,16 @@ from vision.ssd.ssd import SSD, evaluating, load_strictly, place
 from vision.ssd.weights import read_weights
 from vision.structures import DataError, Detections
 
+if TYPE_CHECKING:
+    import onnxruntime
+
 logger = logging.getLogger(__name__)
 
 INPUT, OUTPUTS = "input_0", ("scores", "boxes")
+
+CPU_PROVIDER = "CPUExecutionProvider"
+#: The best first.
+GPU_PROVIDERS = ("TensorrtExecutionProvider", "CUDAExecutionProvider")
 
 #: Where an ONNX file's metadata holds the net's description, as JSON.
 ONNX_METADATA_KEY = "ssd"
@@ -108,25 +115,61 @@ class TorchSession(Session):
         return scores.float(), boxes.float()
 
 
+def choose_providers(device: str, available: Sequence[str]) -> list[tuple[str, dict[str, int]]]:
+    """List the execution providers of onnxruntime to try, the best first; the CPU's comes last for what others lack.
+
+    Args:
+        device: "auto" for the best there is, "cpu", or "cuda" or "cuda:N" for TensorRT or CUDA.
+        available: what this onnxruntime was built with.
+
+    Returns:
+        names with their options.
+
+    Raises:
+        DataError: a device is asked for that onnxruntime does not have.
+    """
+    kind, _, index = device.partition(":")
+    wanted = [] if kind == "cpu" else [name for name in GPU_PROVIDERS if name in available]
+    if kind not in ("auto", "cpu", "cuda") or (kind == "cuda" and not wanted):
+        raise DataError(
+            f"--device={device}: this onnxruntime has {', '.join(available)} only; use --device=cpu, or a package of "
+            "onnxruntime for that device"
+        )
+    return [*((name, {"device_id": int(index or 0)}) for name in wanted), (CPU_PROVIDER, {})]
+
+
+def open_runtime(path: str | Path, providers: Sequence[Any] = (CPU_PROVIDER,)) -> onnxruntime.InferenceSession:
+    """Open any ONNX file in onnxruntime, which says errors only."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(str(path), options, providers=list(providers))
+
+
 class OnnxSession(Session):
-    """An ONNX file in onnxruntime, on the CPU.
+    """An ONNX file in onnxruntime.
 
     Args:
         path: of the file.
+        device: see `choose_providers`.
+
+    Attributes:
+        provider: of onnxruntime, that runs it.
+        batch_size: images a run, None for any number.
 
     Raises:
-        DataError: it is no ONNX file, or not of a detector with our input and outputs.
+        DataError: it is no ONNX file, or not of a detector with our input and outputs, or the device is not there.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, device: str = "cpu") -> None:
         try:
             import onnxruntime
         except ImportError as err:
             raise DataError(f"{path}: needs onnxruntime to run; pip install onnxruntime") from err
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3
+        providers = choose_providers(device, onnxruntime.get_available_providers())
         try:
-            self.session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+            self.session = open_runtime(path, providers)
         except Exception as err:  # onnxruntime's own exceptions have no common base of theirs
             raise DataError(
                 f"{path}: cannot be read as an ONNX model; expected a file that onnx_export.py wrote"
@@ -138,10 +181,16 @@ class OnnxSession(Session):
                 f"{path}: has inputs {list(inputs)} and outputs {list(outputs)}, "
                 f"expected [{INPUT!r}] and {list(OUTPUTS)}"
             )
+        self.provider = self.session.get_providers()[0]
+        if device.startswith("cuda") and self.provider == CPU_PROVIDER:
+            raise DataError(f"--device={device}: onnxruntime could not start {providers[0][0]}; use --device=cpu")
         shape = inputs[INPUT]
-        if len(shape) != 4 or not all(isinstance(side, int) for side in (*shape, *outputs["scores"])):
-            raise DataError(f"{path}: its input is {shape}, expected four fixed numbers; export it with static shapes")
-        self.batch_size, _, height, width = shape
+        if len(shape) != 4 or not all(isinstance(side, int) for side in (*shape[1:], *outputs["scores"][1:])):
+            raise DataError(
+                f"{path}: its input is {shape}, expected three fixed numbers after the batch; export it anew"
+            )
+        batch, _, height, width = shape
+        self.batch_size = batch if isinstance(batch, int) else None
         metadata = self.session.get_modelmeta().custom_metadata_map
         description = json.loads(metadata.get(ONNX_METADATA_KEY, "null"))
         if description is None:
@@ -164,8 +213,9 @@ class OnnxSession(Session):
     def run(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """See `Session.run`; images are padded to the file's batch size, or run in several goes."""
         scores, boxes = [], []
-        for part in images.cpu().float().split(self.batch_size):
-            padded = torch.cat([part, part.new_zeros(self.batch_size - len(part), *part.shape[1:])])
+        batch_size = self.batch_size or len(images)
+        for part in images.cpu().float().split(batch_size):
+            padded = torch.cat([part, part.new_zeros(batch_size - len(part), *part.shape[1:])])
             found = self.session.run(list(OUTPUTS), {INPUT: padded.numpy()})
             scores.append(found[0][: len(part)])
             boxes.append(found[1][: len(part)])
@@ -219,6 +269,11 @@ def _config_for(description: Mapping[str, Any], resolution: Size, path: str | Pa
     return config
 
 
+def is_onnx(path: Path) -> bool:
+    """Whether a file is an ONNX file by its name; all others are checkpoints."""
+    return path.suffix.lower() == ".onnx"
+
+
 def open_session(
     path: str | Path,
     *,
@@ -227,17 +282,17 @@ def open_session(
     resolution: Size | None = None,
     device: torch.device | str = "cpu",
 ) -> Session:
-    """Open a `.pth` or `.onnx` file; arguments as in `load_net`, and the device for a `.pth`.
+    """Open a `.pth` or `.onnx` file; arguments as in `load_net`, and the device to run on, "auto" for an `.onnx` only.
 
     Raises:
         DataError: the file cannot be read, or is not what the arguments say.
     """
     path = Path(path)
-    if path.suffix.lower() != ".onnx":
+    if not is_onnx(path):
         return TorchSession(load_net(path, net=net, width_mult=width_mult, resolution=resolution), device)
     if not path.is_file():
         raise DataError(f"{path}: no such file; expected an .onnx file")
-    session = OnnxSession(path)
+    session = OnnxSession(path, str(device))
     if net is not None and session.net_name not in (None, spec_of(net).name):
         raise DataError(f"{path}: is of {session.net_name}, --net is {net}; use --net={session.net_name}")
     if width_mult is not None and session.width_mult not in (None, width_mult):

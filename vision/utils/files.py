@@ -34,16 +34,21 @@ def replacing(path: str | Path) -> Iterator[Path]:
                     errno.ENOSPC, "no space left on the disk; what was there before is whole", str(path)
                 ) from err
             raise
-        # mkstemp makes files that only their owner can read.
-        mask = os.umask(0)
-        os.umask(mask)
-        temporary.chmod(0o666 & ~mask)
-        # On the disk before it has its name, or a loss of power could leave a name without content.
-        with open(temporary, "rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+        publish(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def publish(temporary: Path, path: Path) -> None:
+    """Give a temporary file of `replacing` its name."""
+    # mkstemp makes files that only their owner can read.
+    mask = os.umask(0)
+    os.umask(mask)
+    temporary.chmod(0o666 & ~mask)
+    # On the disk before it has its name, or a loss of power could leave a name without content.
+    with open(temporary, "rb+") as file:
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
 
 
 def parts_of(folder: Path, prefix: str = "") -> list[Path]:

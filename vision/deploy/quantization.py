@@ -1,0 +1,286 @@
+"""Eight bits: an exported file with scales inside, in the form that TensorRT's parsers take.
+
+A pair of QuantizeLinear and DequantizeLinear stands before each input and each weight of a convolution: signed,
+symmetric, zero points 0, a scale for each output channel of a weight. None stands before a bias, nor between a
+convolution and its ReLU, which TensorRT would then not fuse (NVIDIA's guide to explicit quantisation: quantise what
+goes into layers with weights, not what comes out). Softmax and the decoding of boxes stay in 32 bits.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import logging
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from vision.deploy.export import ExportRejected
+from vision.deploy.session import INPUT, OUTPUTS, open_runtime
+from vision.utils.progress import ProgressBar, no_progress
+
+if TYPE_CHECKING:
+    import onnx
+
+logger = logging.getLogger(__name__)
+
+#: Images whose answers rank the layers by what eight bits cost there.
+RANKING_IMAGES = 8
+
+_QUANTIZE, _DEQUANTIZE = "QuantizeLinear", "DequantizeLinear"
+
+#: What TensorRT fuses into the convolution before it.
+_ACTIVATIONS = ("Relu", "Clip")
+
+
+def quantise(source: Path, path: Path, inputs: Iterable[np.ndarray]) -> None:
+    """Quantise all convolutions of an exported file; activations' ranges are the largest values that are met.
+
+    Args:
+        source: the exported file, of opset 13 or more, for one image a run.
+        path: of the file to write.
+        inputs: images (1, 3, H, W) float32, normalised as the file expects; some hundred, like those to come.
+    """
+    import onnx
+    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+
+    class Reader(CalibrationDataReader):
+        def __init__(self) -> None:
+            self.left = iter(inputs)
+
+        def get_next(self) -> dict[str, np.ndarray] | None:
+            values = next(self.left, None)
+            return None if values is None else {INPUT: values}
+
+    with _without_log():
+        quantize_static(
+            str(source),
+            str(path),
+            Reader(),
+            quant_format=QuantFormat.QDQ,
+            activation_type=QuantType.QInt8,
+            weight_type=QuantType.QInt8,
+            per_channel=True,
+            reduce_range=False,
+            op_types_to_quantize=["Conv"],
+            extra_options={
+                "ActivationSymmetric": True,
+                "WeightSymmetric": True,
+                "AddQDQPairToWeight": True,
+                "QuantizeBias": False,
+                "OpTypesToExcludeOutputQuantization": ["Conv"],
+            },
+        )
+    model, plain = onnx.load(str(path)), onnx.load(str(source))
+    del model.opset_import[:]
+    model.opset_import.extend(plain.opset_import)
+    model.ir_version = plain.ir_version
+    onnx.save(model, str(path))
+
+
+@contextmanager
+def _without_log() -> Iterator[None]:
+    """Context without warnings of a library that logs to the root; they advise what the exporter has done already."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(before)
+
+
+def layers_of(path: Path) -> list[str]:
+    """List the names of a file's convolutions, from input to output."""
+    import onnx
+
+    return [node.name for node in onnx.load(str(path)).graph.node if node.op_type == "Conv"]
+
+
+def matching(layers: Sequence[str], patterns: Iterable[str]) -> list[str]:
+    """Pick the layers whose names match one of several patterns, of which a part of the name is enough.
+
+    Raises:
+        ValueError: a pattern matches none.
+    """
+    picked = set()
+    for pattern in patterns:
+        found = fnmatch.filter(layers, f"*{pattern}*")
+        if not found:
+            raise ValueError(f"{pattern!r} is in no layer's name; they are {', '.join(layers)}")
+        picked.update(found)
+    return [layer for layer in layers if layer in picked]
+
+
+def in_float(source: Path, path: Path, layers: Iterable[str]) -> None:
+    """Copy a quantised file, and leave some of its convolutions in float.
+
+    Args:
+        source: written by `quantise`.
+        path: of the file to write; may be the same.
+        layers: names.
+    """
+    import onnx
+
+    model = onnx.load(str(source))
+    _take_pairs_away(model, set(layers))
+    onnx.save(model, str(path))
+
+
+def _take_pairs_away(model: onnx.ModelProto, layers: set[str]) -> None:
+    graph = model.graph
+    made_by = {output: node for node in graph.node for output in node.output}
+    for node in graph.node:
+        if node.name in layers:
+            for place, name in enumerate(node.input):
+                if name in made_by and made_by[name].op_type == _DEQUANTIZE:
+                    node.input[place] = made_by[made_by[name].input[0]].input[0]
+    while True:  # a pair goes in two steps
+        used = {name for node in graph.node for name in node.input} | {value.name for value in graph.output}
+        unused = [node for node in graph.node if not used & set(node.output)]
+        if not unused:
+            break
+        for node in unused:
+            graph.node.remove(node)
+    kept = [tensor for tensor in graph.initializer if tensor.name in used]
+    del graph.initializer[:]
+    graph.initializer.extend(kept)
+
+
+def errors_by_layer(
+    quantised: Path, plain: Path, inputs: Sequence[np.ndarray], scratch: Path, progress: ProgressBar = no_progress
+) -> dict[str, float]:
+    """Find out what eight bits in one convolution alone change in the scores, on the mean.
+
+    Args:
+        quantised: written by `quantise`.
+        plain: the file it was made from.
+        inputs: images (1, 3, H, W) as the files expect them.
+        scratch: a file to overwrite.
+        progress: shows layers going by.
+
+    Returns:
+        mean absolute difference of the scores by layer, the largest first.
+    """
+    layers = layers_of(quantised)
+    session = open_runtime(plain)
+    expected = [session.run(OUTPUTS[:1], {INPUT: values})[0] for values in inputs]
+    errors = {}
+    for layer in progress(layers, "Ranking layers", len(layers)):
+        in_float(quantised, scratch, set(layers) - {layer})
+        session = open_runtime(scratch)
+        found = [session.run(OUTPUTS[:1], {INPUT: values})[0] for values in inputs]
+        errors[layer] = float(np.mean([np.abs(a - b).mean() for a, b in zip(found, expected, strict=True)]))
+    return dict(sorted(errors.items(), key=lambda entry: -entry[1]))
+
+
+def search(
+    file: Path,
+    quantised: Path,
+    plain: Path,
+    excluded: Sequence[str],
+    inputs: Sequence[np.ndarray],
+    cost: Callable[[Path], float],
+    most: float,
+    progress: ProgressBar = no_progress,
+) -> list[str]:
+    """Leave in float where eight bits cost most, twice as many layers at a time, until they cost little enough.
+
+    Args:
+        file: to write.
+        quantised: with all layers in eight bits, from `quantise`.
+        plain: the file it was made from.
+        excluded: layers that are to be in float anyway.
+        inputs: images (1, 3, H, W) as the files expect them, of which a few rank the layers.
+        cost: measures a file.
+        most: what it may cost.
+        progress: shows layers going by.
+
+    Returns:
+        the layers in float; where the last file still costs too much, all but a few.
+    """
+    tried = list(excluded)
+    in_float(quantised, file, tried)
+    found = cost(file)
+    if found <= most:
+        return tried
+    logger.info("8 bits cost %.4f, allowed are %g: looking for the layers to leave in float", found, most)
+    some = inputs[:: max(1, len(inputs) // RANKING_IMAGES)][:RANKING_IMAGES]
+    errors = errors_by_layer(quantised, plain, some, file, progress)
+    ranked = [layer for layer in errors if layer not in excluded]
+    count = 1
+    while found > most and count < len(ranked):
+        tried = [*excluded, *ranked[:count]]
+        in_float(quantised, file, tried)
+        found = cost(file)
+        logger.info("with %d layers in float they cost %.4f", len(tried), found)
+        count *= 2
+    logger.info("left in float: %s", ", ".join(tried))
+    return tried
+
+
+def check_quantised(path: Path, in_float_layers: Iterable[str] = ()) -> int:
+    """Hold a quantised file to what TensorRT's parsers take.
+
+    Args:
+        path: of the file.
+        in_float_layers: convolutions that may be in float.
+
+    Returns:
+        how many convolutions are in eight bits.
+
+    Raises:
+        ExportRejected: a rule is broken; the message says which, and where.
+    """
+    import onnx
+
+    model = onnx.load(str(path))
+    onnx.checker.check_model(model, full_check=True)
+    values = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    made_by = {output: node for node in model.graph.node for output in node.output}
+    count, may_be_float = 0, set(in_float_layers)
+    for node in model.graph.node:
+        if node.op_type in (_QUANTIZE, _DEQUANTIZE):
+            _check_scales(node, values)
+        if node.op_type in _ACTIVATIONS:
+            _check_fusable(node, made_by)
+        if node.op_type != "Conv":
+            continue
+        kinds = [name in made_by and made_by[name].op_type == _DEQUANTIZE for name in node.input]
+        if any(kinds[2:]):
+            raise ExportRejected(f"{node.name}: its bias is in integers, which TensorRT's parsers refuse")
+        if all(kinds[:2]):
+            count += 1
+            _check_weight(node, made_by, values)
+        elif any(kinds) or node.name not in may_be_float:
+            raise ExportRejected(f"{node.name}: is not in eight bits")
+    return count
+
+
+def _check_fusable(activation: onnx.NodeProto, made_by: dict[str, onnx.NodeProto]) -> None:
+    before = made_by.get(activation.input[0])
+    if before is not None and before.op_type == _DEQUANTIZE:
+        source = made_by.get(made_by[before.input[0]].input[0])
+        if source is not None and source.op_type == "Conv":
+            raise ExportRejected(f"{activation.name}: scales stand between it and the convolution {source.name}")
+
+
+def _check_scales(node: onnx.NodeProto, values: dict[str, np.ndarray]) -> None:
+    if len(node.input) != 3 or not {node.input[1], node.input[2]} <= set(values):
+        raise ExportRejected(f"{node.name}: expected a scale and a zero point as constants")
+    scale, zero_point = (values[name] for name in node.input[1:])
+    if zero_point.dtype != np.int8 or zero_point.any():
+        raise ExportRejected(f"{node.name}: its zero point is {zero_point.dtype} {zero_point.max()}, expected int8 0")
+    if scale.dtype != np.float32 or not (scale > 0).all() or scale.shape != zero_point.shape:
+        raise ExportRejected(f"{node.name}: its scales are not all positive, or not as many as zero points")
+
+
+def _check_weight(node: onnx.NodeProto, made_by: dict[str, onnx.NodeProto], values: dict[str, np.ndarray]) -> None:
+    activation, weight = (made_by[name] for name in node.input[:2])
+    if values[activation.input[1]].size != 1:
+        raise ExportRejected(f"{node.name}: its input has several scales, expected one")
+    channels = values[made_by[weight.input[0]].input[0]].shape[0]
+    axis = next((attribute.i for attribute in weight.attribute if attribute.name == "axis"), 1)
+    if values[weight.input[1]].size != channels or (axis != 0 and channels != 1):
+        raise ExportRejected(f"{node.name}: its weight has no scale for each of its {channels} output channels")

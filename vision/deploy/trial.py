@@ -1,0 +1,103 @@
+"""Files on trial: how well they find the objects of annotated images, beside the checkpoint they were made from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from itertools import islice
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+
+from vision.deploy.export import ExportRejected
+from vision.deploy.session import OnnxSession, TorchSession
+from vision.evaluation import Report, evaluate
+from vision.ssd.ssd import SSD
+from vision.structures import Annotation, Detections
+from vision.utils.progress import ProgressBar, no_progress
+
+#: Name of the checkpoint among the reports.
+CHECKPOINT = "checkpoint"
+
+Detector = Callable[[np.ndarray], Detections]
+
+
+class Trial:
+    """Measures files on the same images.
+
+    Args:
+        images: gives them anew at each call: (H, W, 3) uint8 RGB with their annotations.
+        count: how many there are, about.
+        net: the checkpoint, with class names.
+        progress: shows images going by.
+
+    Attributes:
+        reports: figures by name, in the order of measuring.
+    """
+
+    def __init__(
+        self,
+        images: Callable[[], Iterable[tuple[np.ndarray, Annotation]]],
+        count: int,
+        net: SSD,
+        progress: ProgressBar = no_progress,
+    ) -> None:
+        self._images = images
+        self._count = count
+        self.net = net
+        self._progress = progress
+        self.reports: dict[str, Report] = {}
+
+    def pixels(self, count: int) -> torch.Tensor:
+        """Take the first images, at the net's size: (N, 3, H, W) uint8."""
+        resized = [cv2.resize(image, self.net.config.width_height) for image, _ in islice(self._images(), count)]
+        return torch.from_numpy(np.stack(resized).transpose(0, 3, 1, 2).copy())
+
+    def measure(self, detectors: Mapping[str, Detector]) -> None:
+        """Detect in all images, and note the figures."""
+        found: dict[str, list[Detections]] = {name: [] for name in detectors}
+        annotations = []
+        for image, annotation in self._progress(self._images(), "Detecting", self._count):
+            annotations.append(annotation)
+            for name, detect in detectors.items():
+                found[name].append(detect(image))
+        for name, detections in found.items():
+            self.reports[name] = evaluate(detections, annotations, self.net.class_names)
+
+    def measure_plain(self, file: Path, name: str, on_device: bool) -> None:
+        """Measure the checkpoint and the file written from it, and what a device's detectNet makes of it if asked."""
+        session = OnnxSession(file)
+        detectors = {CHECKPOINT: TorchSession(self.net).detect, name: session.detect}
+        if on_device:
+            detectors[f"{name}, as detectnet"] = session.detect_as_detectnet
+        self.measure(detectors)
+
+    def cost_of(self, name: str, file: Path) -> float:
+        """Measure a file; gives the AP50 that it has less than the checkpoint."""
+        self.measure({name: OnnxSession(file).detect})
+        return self._lost(name)
+
+    def _lost(self, name: str) -> float:
+        return self.reports[CHECKPOINT].coco.ap_50 - self.reports[name].coco.ap_50
+
+    def hold(self, name: str, tolerance: float) -> None:
+        """Compare what was measured with the checkpoint's.
+
+        Raises:
+            ExportRejected: the AP50 is lower by more than allowed.
+        """
+        if not self._lost(name) <= tolerance:
+            raise ExportRejected(
+                f"{name} has an AP50 of {self.reports[name].coco.ap_50:.4f}, the checkpoint has "
+                f"{self.reports[CHECKPOINT].coco.ap_50:.4f}; allowed is a loss of {tolerance:g}"
+            )
+
+    def table(self) -> list[str]:
+        """Lay the figures out, one line a file."""
+        width = max(map(len, self.reports))
+        lines = [f"{'':{width}}    AP50      AP  mAP (11-point)"]
+        for name, report in self.reports.items():
+            figures = f"{report.coco.ap_50:.4f}  {report.coco.ap:.4f}          {report.mean_ap_2007:.4f}"
+            lines.append(f"{name:{width}}  {figures}")
+        return lines

@@ -1,0 +1,230 @@
+"""Checks on an exported file: it is read back, run in onnxruntime, and held to the contract and to PyTorch."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vision.deploy.export import ANY_BATCH, DEFAULT_OPTIONS, ExportOptions, ExportRejected, HalfPrecision
+from vision.deploy.jetpack import JETPACKS, unparsed_operators
+from vision.deploy.session import INPUT, NORMALISATION_KEY, ONNX_METADATA_KEY, OnnxSession
+from vision.ssd.data_preprocessing import Normaliser
+from vision.ssd.ssd import SSD, evaluating
+from vision.structures import DataError
+
+logger = logging.getLogger(__name__)
+
+#: The newest IR that the runtimes of all JetPacks take; PyTorch writes 7 for opset 13.
+NEWEST_IR = 8
+
+#: Two runtimes may differ by this much, or by this many times what the arithmetic itself costs.
+TOLERANCE, NOISE_FACTOR = 1e-4, 10.0
+#: An answer that moves less than this from image to image makes the comparison weak.
+SENSITIVITY = 1e-3
+#: What the scores of a prior may be away from a sum of 1.
+SUM_TOLERANCE = 1e-3
+PARITY_IMAGES = 3
+
+
+class Parity(NamedTuple):
+    """How the file's answers compare with PyTorch's, over some images.
+
+    Attributes:
+        difference: largest absolute difference of scores and boxes.
+        tolerance: what is allowed.
+        sensitivity: how much PyTorch's scores differ between the images.
+    """
+
+    difference: float
+    tolerance: float
+    sensitivity: float
+
+
+def verify(
+    path: Path,
+    net: SSD,
+    options: ExportOptions = DEFAULT_OPTIONS,
+    tensorrt: tuple[int, int] | None = None,
+    pixels: Tensor | None = None,
+) -> Parity:
+    """Hold a file to all that can be checked without a device.
+
+    Args:
+        path: of the file.
+        net: that it was written from.
+        options: that it was written with.
+        tensorrt: whose parser has to know the file's operators; that of the newest JetPack if left out.
+        pixels: images (N, 3, H, W) uint8 at the net's size to compare on; soft shapes if left out.
+
+    Raises:
+        ExportRejected: a check failed.
+        DataError: the net itself gives no finite answers.
+    """
+    check_contract(path, net, options)
+    check_operators(path, tensorrt or JETPACKS["7"].tensorrt)
+    return check_parity(path, net, options, pixels)
+
+
+def check_contract(path: Path, net: SSD, options: ExportOptions = DEFAULT_OPTIONS) -> None:
+    """Read the file back and compare it with the contract.
+
+    Raises:
+        ExportRejected: it breaks the contract; the message says what was found and what was expected.
+    """
+    import onnx
+
+    model = onnx.load(str(path), load_external_data=False)
+    outside = [tensor.name for tensor in model.graph.initializer if tensor.data_location == onnx.TensorProto.EXTERNAL]
+    if outside:
+        raise ExportRejected(
+            f"the exported file breaks the contract: {len(outside)} weights are in other files "
+            f"(first: {outside[0]}), expected none"
+        )
+    try:
+        onnx.checker.check_model(model, full_check=True)
+    except onnx.checker.ValidationError as err:
+        raise ExportRejected(f"the exported file is no valid ONNX: {str(err).splitlines()[0]}") from err
+    width, height = net.config.width_height
+    priors = len(net.priors)
+    batch = options.batch_size or ANY_BATCH
+    facts = {entry.key: entry.value for entry in model.metadata_props}
+    found = {
+        "opset": [(entry.domain, entry.version) for entry in model.opset_import],
+        "inputs": _shapes(model.graph.input),
+        "outputs": _shapes(model.graph.output),
+        "number types": sorted(
+            {value.type.tensor_type.elem_type for value in (*model.graph.input, *model.graph.output)}
+        ),
+        "description": json.loads(facts.get(ONNX_METADATA_KEY, "null")),
+        "normalisation": {key: json.loads(facts.get(NORMALISATION_KEY, "{}")).get(key) for key in ("mean", "std")},
+    }
+    expected = {
+        "opset": [("", options.opset)],
+        "inputs": {INPUT: [batch, 3, height, width]},
+        "outputs": {"scores": [batch, priors, net.num_classes], "boxes": [batch, priors, 4]},
+        "number types": [onnx.TensorProto.FLOAT],
+        "description": _as_json(net.description()),
+        "normalisation": _as_json(options.input_norm_of(net)._asdict()),
+    }
+    for what, value in expected.items():
+        if found[what] != value:
+            raise ExportRejected(f"the exported file breaks the contract: {what} is {found[what]}, expected {value}")
+    if model.ir_version > NEWEST_IR:
+        raise ExportRejected(
+            f"the exported file breaks the contract: IR version is {model.ir_version}, expected at most {NEWEST_IR}"
+        )
+
+
+def _as_json(value: Any) -> Any:
+    return json.loads(json.dumps(value))
+
+
+def _shapes(values) -> dict[str, list[int | str]]:
+    return {
+        value.name: [dim.dim_param or dim.dim_value for dim in value.type.tensor_type.shape.dim] for value in values
+    }
+
+
+def operators_of(path: Path) -> set[str]:
+    """List the operators of a file."""
+    import onnx
+
+    return {node.op_type for node in onnx.load(str(path)).graph.node}
+
+
+def check_operators(path: Path, tensorrt: tuple[int, int]) -> None:
+    """Hold a file's operators to those that a TensorRT documents.
+
+    Raises:
+        ExportRejected: it has others.
+    """
+    unknown = unparsed_operators(operators_of(path), tensorrt)
+    if unknown:
+        raise ExportRejected(
+            f"TensorRT {'.'.join(map(str, tensorrt))} does not document the operators {', '.join(unknown)}; "
+            "a lower --opset may do without them"
+        )
+
+
+def check_parity(
+    path: Path, net: SSD, options: ExportOptions = DEFAULT_OPTIONS, pixels: Tensor | None = None
+) -> Parity:
+    """Compare the file's answers in onnxruntime with PyTorch's.
+
+    The tolerance follows from what the arithmetic costs this very net: its answers in float32 are compared with those
+    in float64, or those in 16 bits with those in float32 where the file computes in 16 bits.
+
+    Raises:
+        ExportRejected: they differ by more, or the file's are no scores or not finite.
+        DataError: PyTorch's are not finite.
+    """
+    if pixels is None:
+        pixels = image_like(PARITY_IMAGES * (options.batch_size or 1), net.config.width_height)
+    images = Normaliser(net.config.image_mean, net.config.image_std)(pixels)
+    with evaluating(net), torch.inference_mode():
+        expected = net(images)
+    if not _finite(expected):
+        raise DataError("the net's answers to ordinary images are not finite: it cannot be exported, train it anew")
+    found = OnnxSession(path).run(Normaliser(*options.input_norm_of(net))(pixels))
+    if not _finite(found):
+        raise ExportRejected("the exported file's answers to ordinary images are not finite")
+    sums = (found[0].sum(dim=2) - 1).abs().max()
+    if not sums <= SUM_TOLERANCE:
+        raise ExportRejected(f"the exported file's scores of a prior do not add up to 1 (off by {float(sums):.2g})")
+    difference = _largest_difference(expected, found)
+    tolerance = TOLERANCE
+    if difference > TOLERANCE:  # other arithmetic is slow on CPUs, and mostly nobody needs to ask it
+        noise = _largest_difference(expected, (_in_half if options.half else _in_double)(net, images))
+        tolerance = max(TOLERANCE, NOISE_FACTOR * noise)
+    if not difference <= tolerance:
+        raise ExportRejected(
+            f"the exported file does not compute what PyTorch does: scores or boxes differ by {difference:.2g}, "
+            f"allowed are {tolerance:.2g}"
+        )
+    parity = Parity(difference, tolerance, float((expected[0][0] - expected[0][-1]).abs().max()))
+    if parity.sensitivity < SENSITIVITY:
+        logger.warning(
+            "the net answers different images alike (scores differ by %.2g): it looks untrained, and the "
+            "comparison with onnxruntime proves little",
+            parity.sensitivity,
+        )
+    return parity
+
+
+def _in_double(net: SSD, images: Tensor) -> tuple[Tensor, Tensor]:
+    with evaluating(net), torch.inference_mode():
+        answers = net.double()(images.double())
+    net.float()
+    return answers
+
+
+def _in_half(net: SSD, images: Tensor) -> tuple[Tensor, Tensor]:
+    with evaluating(net), torch.inference_mode():
+        return HalfPrecision(net)(images)
+
+
+def _finite(answers: tuple[Tensor, Tensor]) -> bool:
+    return all(bool(torch.isfinite(values).all()) for values in answers)
+
+
+def _largest_difference(one: tuple[Tensor, Tensor], other: tuple[Tensor, Tensor]) -> float:
+    return max(float((a - b).abs().max()) for a, b in zip(one, other, strict=True))
+
+
+def image_like(count: int, size: tuple[int, int]) -> Tensor:
+    """Draw soft shapes with a little noise: (count, 3, height, width) uint8, the same at each call.
+
+    Plain noise would not do: far from anything a net was trained on, it overflows the boxes' exponentials.
+    """
+    width, height = size
+    rng = np.random.default_rng(0)
+    coarse = torch.from_numpy(rng.uniform(0, 255, (count, 3, 7, 7)).astype(np.float32))
+    smooth = torch.nn.functional.interpolate(coarse, (height, width), mode="bilinear", align_corners=False)
+    noise = torch.from_numpy(rng.normal(0, 8, (count, 3, height, width)).astype(np.float32))
+    return (smooth + noise).clamp(0, 255).to(torch.uint8)
