@@ -230,7 +230,7 @@ def warn_of_jetpacks(args: argparse.Namespace) -> None:
     """Name the JetPacks that will not parse the file."""
     unparsed = unparsed_opset(args.opset)
     if unparsed and args.jetpack is None:
-        logger.warning("--opset=%d: JetPack %s will not parse it", args.opset, " and ".join(unparsed))
+        logger.warning("--opset=%d: JetPack %s will not parse it", args.opset, ", ".join(unparsed))
 
 
 def write_and_verify(
@@ -287,7 +287,10 @@ def make_half(file: Path, net: SSD, options: ExportOptions, args: argparse.Names
 def make_int8(file: Path, plain: Path, args: argparse.Namespace, trial: Trial | None) -> None:
     """Write the file in 8 bits, and leave as many layers in float as it takes."""
     layers = quantization.layers_of(plain)
-    excluded = quantization.matching(layers, args.int8_exclude)
+    try:
+        excluded = quantization.matching(layers, args.int8_exclude)
+    except ValueError as err:
+        raise DataError(f"--int8-exclude: {err}") from err
     session = OnnxSession(plain)
     inputs = [fed(session, image, args.input_norm) for image in calibration_images(args)]
     logger.info("finding the range of values on %d images", len(inputs))

@@ -40,7 +40,7 @@ ALLOWED = {
     "ssd": {"nn", "transforms", "boxes", "structures", "utils"},
     "evaluation": {"boxes", "structures", "utils"},
     "engine": {"ssd", "nn", "evaluation", "boxes", "structures", "utils"},
-    "deploy": {"ssd", "boxes", "structures", "utils", "vision"},
+    "deploy": {"ssd", "evaluation", "boxes", "structures", "utils", "vision"},
     "report": {"datasets", "engine", "evaluation", "structures", "utils", "vision"},
     "console": {"utils"},
     "cli": {"console", "datasets", "engine", "deploy", "ssd", "boxes", "structures"},

@@ -295,11 +295,12 @@ def test_any_number_of_images(tmp_path):
         torch.testing.assert_close(scores, TorchSession(net).run(part)[0], atol=2e-3, rtol=0)
 
 
-@pytest.mark.parametrize("name", ["mb1-ssd", "mb2-ssd-fpnlite", "vgg16-ssd"])
-def test_layers_in_16_bits(name, tmp_path):
+@pytest.mark.parametrize("name", ["mb1-ssd", "mb2-ssd-fpnlite"])
+def test_layers_in_16_bits(name, tmp_path, caplog):
     net = net_for(name)
     parity = export(net, tmp_path / "half.onnx", ExportOptions(half=True))
     assert 0 < parity.difference <= parity.tolerance
+    assert ("proves little" in caplog.text) == (parity.tolerance > 0.1) == (name == "mb2-ssd-fpnlite")
     assert next(net.parameters()).dtype == torch.float32, "the net is left as it was"
     write(net, tmp_path / "net.onnx")
     size = (tmp_path / "half.onnx").stat().st_size / (tmp_path / "net.onnx").stat().st_size

@@ -1,18 +1,26 @@
 """onnx_export.py end to end on a small model: which checkpoint it takes, what it writes and says."""
 
+import hashlib
 import json
 import re
 import shutil
 
+import numpy as np
 import onnx
 import pytest
+import torch
 from conftest import CLASSES, assert_refused
 
 import detect
 import eval_ssd
 import onnx_export
+from vision.deploy import device, quantization
+from vision.deploy.export import ExportRejected
+from vision.deploy.jetpack import JETPACKS
+from vision.deploy.trial import Trial
 from vision.engine import checkpoint
 from vision.ssd.models import MODELS
+from vision.structures import Annotation, Detections
 
 
 def test_export_takes_the_best_and_names_the_command(script, model_dir, tmp_path):
@@ -32,7 +40,9 @@ def test_export_takes_the_best_and_names_the_command(script, model_dir, tmp_path
         "--output-bbox=boxes",
     ):
         assert word in command
-    assert "engine was built from an older export" in done.out
+    assert "removed" in done.out
+    assert "engine: it was built from an older export" in done.out
+    assert not list(folder.glob("*.engine"))
 
 
 def test_a_file_for_other_runtimes_has_no_detectnet_command(script, model_dir, tmp_path):
@@ -99,7 +109,7 @@ def test_export_options_reach_the_file(script, model_dir, tmp_path):
     source = model_dir / "best.pth"
     for argv, shape in (
         ((), [1, 3, 96, 96]),
-        (("--batch-size=2",), [2, 3, 96, 96]),
+        (("--batch-size=2", "--input-norm=train"), [2, 3, 96, 96]),
         (("--width=128", "--height=96"), [1, 3, 96, 128]),
         (("--resolution=128x96",), [1, 3, 96, 128]),
     ):
@@ -126,3 +136,219 @@ def test_export_passes_over_checkpoints_of_other_class_counts(script, model_dir,
     done = script(onnx_export.main, f"--model-dir={tmp_path}", "--labels=two.txt")
     assert (done.code, done.err) == (0, "")
     assert "Loss-5.0" in done.out
+
+
+def facts_of(path) -> dict[str, str]:
+    return {entry.key: entry.value for entry in onnx.load(str(path)).metadata_props}
+
+
+def test_a_file_says_which_checkpoint_it_is_from(script, model_dir, tmp_path):
+    source = model_dir / "best.pth"
+    assert script(onnx_export.main, f"--input={source}", f"--output={tmp_path / 'x.onnx'}").code == 0
+    facts = facts_of(tmp_path / "x.onnx")
+    assert facts["checkpoint"] == "best.pth"
+    assert facts["checkpoint_sha256"] == hashlib.sha256(source.read_bytes()).hexdigest()
+    assert facts["size"] == "96x96"
+
+
+def test_opset_and_jetpack(script, model_dir, tmp_path):
+    argv = (f"--input={model_dir / 'best.pth'}", f"--output={tmp_path / 'x.onnx'}")
+    done = script(onnx_export.main, *argv, "--opset=17")
+    assert (done.code, done.err) == (0, "")
+    assert "--opset=17: JetPack 4.6 will not parse it" in done.out
+    assert onnx.load(str(tmp_path / "x.onnx")).opset_import[0].version == 17
+    done = script(onnx_export.main, *argv, "--opset=18")
+    assert "JetPack 4.6, 5, 6 will not parse it" in done.out
+    done = script(onnx_export.main, *argv, "--jetpack=4.6")
+    assert (done.code, done.err) == (0, "")
+    assert "will not parse" not in done.out
+    assert re.findall("trtexec .*", done.out) == [
+        "trtexec --onnx=x.onnx --fp16 --workspace=2048 --saveEngine=x.engine   # JetPack 4.6"
+    ]
+    assert "needs a patch" not in done.out
+    assert "needs a patch" in script(onnx_export.main, *argv, "--jetpack=6", "--opset=17").out
+    assert_refused(script(onnx_export.main, *argv, "--opset=10"), "--opset", "10")
+    assert_refused(script(onnx_export.main, *argv, "--jetpack=8"), "--jetpack", "8", "4.6")
+    assert_refused(
+        script(onnx_export.main, *argv, "--jetpack=4.6", "--opset=17"), "--opset=17", "TensorRT 8.0", "up to 13"
+    )
+    assert_refused(script(onnx_export.main, *argv, "--jetpack=5", "--nms"), "--nms", "TensorRT 8.4", "8.5")
+
+
+def test_operators_that_a_jetpack_lacks(script, tmp_path):
+    """MobileNetV3's h-swish is an operator of its own from opset 14 on."""
+    spec = MODELS["mb3-ssd-lite"]
+    net = spec.build(2, config=spec.config_at(96))
+    net.class_names = ("BACKGROUND", "a")
+    net.save(str(tmp_path / "mb3.pth"))
+    argv = (f"--input={tmp_path / 'mb3.pth'}", f"--output={tmp_path / 'x.onnx'}")
+    done = script(onnx_export.main, *argv, "--opset=17")
+    assert "JetPack 5 from its start (TensorRT 8.4) has no HardSwish" in done.out
+    assert "TensorRT 8.6" not in done.out
+    done = script(onnx_export.main, *argv, "--opset=17", "--jetpack=5")
+    assert done.code == 1
+    assert "TensorRT 8.4 does not document the operators HardSwish" in done.err
+    assert "HardSwish" not in script(onnx_export.main, *argv).out
+
+
+def test_batches_that_detectnet_cannot_read(script, model_dir, tmp_path):
+    argv = (f"--input={model_dir / 'best.pth'}", f"--output={tmp_path / 'x.onnx'}")
+    assert_refused(script(onnx_export.main, *argv, "--batch-size=4"), "--batch-size", "first image", "train, raw255")
+    assert_refused(script(onnx_export.main, *argv, "--batch-size=0"), "--batch-size", "neither dynamic nor")
+    for option in ("--int8", "--nms", "--deepstream"):
+        done = script(onnx_export.main, *argv, "--batch-size=dynamic", "--input-norm=train", option)
+        assert_refused(done, f"{option}: is made for one image a run")
+    done = script(onnx_export.main, *argv, "--batch-size=dynamic", "--input-norm=train")
+    assert (done.code, done.err) == (0, "")
+    assert "trtexec" not in done.out
+    assert onnx.load(str(tmp_path / "x.onnx")).graph.input[0].type.tensor_type.shape.dim[0].dim_param == "batch"
+
+
+def test_all_files_measured_on_a_dataset(script, model_dir, voc_root, tmp_path):
+    argv = (f"--input={model_dir / 'best.pth'}", f"--output={tmp_path / 'x.onnx'}", f"--data={voc_root}")
+    done = script(
+        onnx_export.main,
+        *argv,
+        "--fp16",
+        "--int8",
+        "--nms",
+        "--deepstream",
+        "--calib-images=3",
+        "--int8-max-drop=1",
+        "--int8-exclude",
+        "base_net.0",
+        "regression_headers.1",
+    )
+    assert (done.code, done.err) == (0, "")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "labels.txt",
+        "x.deepstream.onnx",
+        "x.deepstream.txt",
+        "x.fp16.onnx",
+        "x.int8.onnx",
+        "x.nms.onnx",
+        "x.onnx",
+    ]
+    table = [line.split("  ") for line in done.out.split("On the test images:\n")[1].splitlines()[1:6]]
+    assert [line[0] for line in table if line[0]] == ["checkpoint", "x.onnx", "x.onnx, as detectnet", "fp16", "int8"]
+    assert "finding the range of values on 3 images" in done.out
+    assert "onnxruntime on images of" in done.out
+    layers = quantization.layers_of(tmp_path / "x.onnx")
+    left = quantization.matching(layers, ["base_net.0", "regression_headers.1"])
+    assert quantization.check_quantised(tmp_path / "x.int8.onnx", left) == len(layers) - len(left)
+    assert f"{len(layers) - len(left)} of {len(layers)} convolutions in 8 bits" in done.out
+    assert "libnvds_infercustomparser.so" in (tmp_path / "x.deepstream.txt").read_text()
+    assert "trtexec --onnx=x.int8.onnx --int8 --fp16" in done.out
+
+
+def test_eight_bits_without_a_dataset_to_measure_on(script, model_dir, voc_root, tmp_path):
+    argv = (f"--input={model_dir / 'best.pth'}", f"--output={tmp_path / 'x.onnx'}", "--int8")
+    done = script(onnx_export.main, *argv, f"--calib-data={voc_root / 'JPEGImages'}", "--calib-images=2")
+    assert (done.code, done.err) == (0, "")
+    assert "what it costs is not known" in done.out
+    done = script(onnx_export.main, *argv, f"--calib-data={voc_root}", "--calib-images=1")
+    assert (done.code, done.err) == (0, "")
+    assert_refused(script(onnx_export.main, *argv, f"--calib-data={tmp_path}"), str(tmp_path), "holds no image")
+    assert_refused(script(onnx_export.main, *argv), "--int8: needs images", "--calib-data")
+    assert_refused(script(onnx_export.main, *argv, f"--data={voc_root}", "--opset=11"), "--int8: needs opset 13")
+    done = script(onnx_export.main, *argv, f"--data={voc_root}", "--calib-images=1", "--int8-exclude", "backbone")
+    assert_refused(done, "--int8-exclude", "'backbone' is in no layer's name", "/Conv")
+    for option in ("--calib-data=x", "--calib-images=3", "--int8-exclude=x", "--int8-max-drop=0.1"):
+        name = option.partition("=")[0]
+        assert_refused(script(onnx_export.main, *argv[:2], option), f"{name}: belongs to --int8")
+
+
+def test_calibration_feeds_what_the_device_feeds(monkeypatch, script, model_dir, voc_root, tmp_path):
+    seen = []
+    quantise = quantization.quantise
+    monkeypatch.setattr(
+        quantization, "quantise", lambda a, b, inputs: quantise(a, b, seen.extend(i := list(inputs)) or i)
+    )
+    argv = (f"--input={model_dir / 'best.pth'}", f"--output={tmp_path / 'x.onnx'}", "--int8", "--calib-images=2")
+    for norm, largest in (("detectnet", 1), ("raw255", 255)):
+        seen.clear()
+        done = script(onnx_export.main, *argv, f"--calib-data={voc_root}", f"--input-norm={norm}")
+        assert done.code == 0
+        assert [values.shape for values in seen] == [(1, 3, 96, 96)] * 2
+        assert largest / 2 < max(np.abs(values).max() for values in seen) <= largest
+
+
+def test_a_file_that_loses_accuracy_is_rejected(monkeypatch, script, model_dir, voc_root, tmp_path):
+    """Also where parity has not seen it."""
+    argv = (f"--input={model_dir / 'best.pth'}", f"--output={tmp_path / 'x.onnx'}", f"--data={voc_root}")
+    monkeypatch.setattr(onnx_export, "AP50_TOLERANCE", -0.5)  # this net has no accuracy to lose
+    done = script(onnx_export.main, *argv)
+    assert done.code == 1
+    assert "Traceback" not in done.err
+    assert "x.onnx has an AP50 of" in done.err
+    assert "x.onnx.rejected, do not use it" in done.err
+    assert [path.name for path in tmp_path.iterdir()] == ["x.onnx.rejected"]
+
+
+def test_what_is_lost_is_of_the_checkpoint():
+    boxes, labels = np.float32([[10, 10, 50, 50]]), np.int64([1])
+    image = np.zeros((60, 60, 3), np.uint8)
+    net = MODELS["mb1-ssd-lite"].build(2, config=MODELS["mb1-ssd-lite"].config_at(96))
+    net.class_names = ("BACKGROUND", "a")
+    trial = Trial(lambda: [(image, Annotation(boxes, labels, np.array([False]), (60, 60)))] * 2, 2, net)
+    found = Detections(torch.from_numpy(boxes), torch.from_numpy(labels), torch.ones(1))
+    nothing = Detections(torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64), torch.zeros(0))
+    once = iter([found, nothing])
+    trial.measure({"checkpoint": lambda _: found, "same": lambda _: found, "worse": lambda _: next(once)})
+    trial.hold("same", 0.0)
+    lost = 1 - trial.reports["worse"].coco.ap_50
+    assert 0.4 < lost < 0.6
+    trial.hold("worse", lost + 0.01)
+    with pytest.raises(
+        ExportRejected, match=r"worse has an AP50 of 0\.\d+, the checkpoint has 1\.0000; allowed .* 0\.3"
+    ):
+        trial.hold("worse", 0.3)
+    assert [line.split()[:2] for line in trial.table()[1:3]] == [["checkpoint", "1.0000"], ["same", "1.0000"]]
+    assert trial.pixels(5).shape == (2, 3, 96, 96)
+
+
+def test_a_dataset_of_other_classes_cannot_measure(script, model_dir, tmp_path, voc_root):
+    other = tmp_path / "data"
+    shutil.copytree(voc_root, other)
+    for path in (other / "Annotations").iterdir():
+        path.write_text(re.sub("<name>.*?</name>", "<name>zebra</name>", path.read_text()))
+    (other / "labels.txt").unlink(missing_ok=True)
+    argv = (f"--input={model_dir / 'best.pth'}", f"--output={tmp_path / 'x.onnx'}", f"--data={other}")
+    assert_refused(script(onnx_export.main, *argv), "no object is of a class that the model knows")
+
+
+def test_traps_of_labels():
+    assert device.label_traps(("BACKGROUND", "newspaper", "n0", "cat", "a void")) == []
+    traps = device.label_traps(("BACKGROUND", "newspaper stand", "void", "x" * 512))
+    assert len(traps) == 3
+    assert "'newspaper stand': detectnet shows it as 'stand'" in traps[0]
+    assert "'void': detectnet never reports it" in traps[1]
+    assert "longer than the 511 bytes" in traps[2]
+
+
+def test_labels_that_detectnet_misreads_are_named(script, tmp_path):
+    net = MODELS["mb1-ssd-lite"].build(2, config=MODELS["mb1-ssd-lite"].config_at(96))
+    net.class_names = ("BACKGROUND", "newspaper stand")
+    net.save(str(tmp_path / "x.pth"))
+    done = script(onnx_export.main, f"--input={tmp_path / 'x.pth'}")
+    assert done.code == 0
+    assert "'newspaper stand': detectnet shows it as 'stand'" in done.out
+
+
+def test_engines_of_older_exports_go(tmp_path):
+    model = tmp_path / "a[1].onnx"
+    stale = ["a[1].onnx.1.1.8502.GPU.FP16.engine", "a[1].onnx.sha256sum"]
+    for name in (*stale, "a1.onnx.1.1.8502.GPU.FP16.engine", "a[1].onnx", "mine.engine"):
+        (tmp_path / name).touch()
+    assert [path.name for path in device.remove_engines(model)] == stale
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "a1.onnx.1.1.8502.GPU.FP16.engine",
+        "a[1].onnx",
+        "mine.engine",
+    ]
+
+
+def test_commands_of_jetpacks_that_are_alike_are_said_once(tmp_path):
+    lines = device.trtexec_lines(tmp_path / "my net.onnx", list(JETPACKS))
+    assert [line.split("# ")[1] for line in lines] == ["JetPack 4.6", "JetPack 5, 6, 7"]
+    assert "--onnx='my net.onnx' --fp16" in lines[0]

@@ -131,11 +131,19 @@ def in_float(source: Path, path: Path, layers: Iterable[str]) -> None:
 def _take_pairs_away(model: onnx.ModelProto, layers: set[str]) -> None:
     graph = model.graph
     made_by = {output: node for node in graph.node for output in node.output}
+
+    def before_pair(name: str) -> str:
+        node = made_by.get(name)
+        return made_by[node.input[0]].input[0] if node is not None and node.op_type == _DEQUANTIZE else name
+
     for node in graph.node:
         if node.name in layers:
-            for place, name in enumerate(node.input):
-                if name in made_by and made_by[name].op_type == _DEQUANTIZE:
-                    node.input[place] = made_by[made_by[name].input[0]].input[0]
+            node.input[:] = [before_pair(name) for name in node.input]
+    # What a pair gives also goes to sums and upsampling; without a convolution that wants it, nobody does.
+    wanted = {name for node in graph.node if node.op_type == "Conv" for name in node.input}
+    for node in graph.node:
+        if node.op_type != "Conv":
+            node.input[:] = [name if name in wanted else before_pair(name) for name in node.input]
     while True:  # a pair goes in two steps
         used = {name for node in graph.node for name in node.input} | {value.name for value in graph.output}
         unused = [node for node in graph.node if not used & set(node.output)]

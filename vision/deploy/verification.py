@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import logging
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vision.deploy.export import ANY_BATCH, DEFAULT_OPTIONS, ExportOptions, ExportRejected, HalfPrecision
+from vision.deploy.export import ANY_BATCH, DEFAULT_OPTIONS, ExportOptions, ExportRejected
 from vision.deploy.jetpack import JETPACKS, unparsed_operators
 from vision.deploy.session import INPUT, NORMALISATION_KEY, ONNX_METADATA_KEY, OnnxSession
 from vision.ssd.data_preprocessing import Normaliser
@@ -25,6 +26,8 @@ NEWEST_IR = 8
 
 #: Two runtimes may differ by this much, or by this many times what the arithmetic itself costs.
 TOLERANCE, NOISE_FACTOR = 1e-4, 10.0
+#: A tolerance above this makes the comparison weak.
+WEAK_TOLERANCE = 0.1
 #: An answer that moves less than this from image to image makes the comparison weak.
 SENSITIVITY = 1e-3
 #: What the scores of a prior may be away from a sum of 1.
@@ -158,7 +161,7 @@ def check_parity(
     """Compare the file's answers in onnxruntime with PyTorch's.
 
     The tolerance follows from what the arithmetic costs this very net: its answers in float32 are compared with those
-    in float64, or those in 16 bits with those in float32 where the file computes in 16 bits.
+    in float64, or, where the file computes in 16 bits, with those of weights rounded to 16 bits.
 
     Raises:
         ExportRejected: they differ by more, or the file's are no scores or not finite.
@@ -180,12 +183,18 @@ def check_parity(
     difference = _largest_difference(expected, found)
     tolerance = TOLERANCE
     if difference > TOLERANCE:  # other arithmetic is slow on CPUs, and mostly nobody needs to ask it
-        noise = _largest_difference(expected, (_in_half if options.half else _in_double)(net, images))
+        noise = _largest_difference(expected, (_with_rounded_weights if options.half else _in_double)(net, images))
         tolerance = max(TOLERANCE, NOISE_FACTOR * noise)
     if not difference <= tolerance:
         raise ExportRejected(
             f"the exported file does not compute what PyTorch does: scores or boxes differ by {difference:.2g}, "
             f"allowed are {tolerance:.2g}"
+        )
+    if tolerance > WEAK_TOLERANCE:
+        logger.warning(
+            "the net's answers depend on the last digits of its arithmetic (a tolerance of %.2g follows), and the "
+            "comparison with onnxruntime proves little; --data measures the file on images",
+            tolerance,
         )
     parity = Parity(difference, tolerance, float((expected[0][0] - expected[0][-1]).abs().max()))
     if parity.sensitivity < SENSITIVITY:
@@ -204,9 +213,12 @@ def _in_double(net: SSD, images: Tensor) -> tuple[Tensor, Tensor]:
     return answers
 
 
-def _in_half(net: SSD, images: Tensor) -> tuple[Tensor, Tensor]:
-    with evaluating(net), torch.inference_mode():
-        return HalfPrecision(net)(images)
+def _with_rounded_weights(net: SSD, images: Tensor) -> tuple[Tensor, Tensor]:
+    """Answer as a net whose weights have 16 bits; computing in 16 bits itself is very slow on most CPUs."""
+    rounded = copy.deepcopy(net).half().float()
+    rounded.priors = net.priors
+    with evaluating(rounded), torch.inference_mode():
+        return rounded(images)
 
 
 def _finite(answers: tuple[Tensor, Tensor]) -> bool:
