@@ -10,14 +10,16 @@ import onnx
 import pytest
 import torch
 from conftest import CLASSES, assert_refused
+from test_export import net_for
 
 import detect
 import eval_ssd
 import onnx_export
 from vision.deploy import device, quantization
-from vision.deploy.export import ExportRejected
+from vision.deploy.export import ExportOptions, ExportRejected, write
 from vision.deploy.jetpack import JETPACKS
-from vision.deploy.trial import Trial
+from vision.deploy.trial import Trial, count_alike
+from vision.deploy.verification import image_like
 from vision.engine import checkpoint
 from vision.ssd.models import MODELS
 from vision.structures import Annotation, Detections
@@ -231,6 +233,7 @@ def test_all_files_measured_on_a_dataset(script, model_dir, voc_root, tmp_path):
     ]
     table = [line.split("  ") for line in done.out.split("On the test images:\n")[1].splitlines()[1:6]]
     assert [line[0] for line in table if line[0]] == ["checkpoint", "x.onnx", "x.onnx, as detectnet", "fp16", "int8"]
+    assert "detections of the checkpoint" in done.out
     assert "finding the range of values on 3 images" in done.out
     assert "onnxruntime on images of" in done.out
     layers = quantization.layers_of(tmp_path / "x.onnx")
@@ -305,6 +308,30 @@ def test_what_is_lost_is_of_the_checkpoint():
         trial.hold("worse", 0.3)
     assert [line.split()[:2] for line in trial.table()[1:3]] == [["checkpoint", "1.0000"], ["same", "1.0000"]]
     assert trial.pixels(5).shape == (2, 3, 96, 96)
+
+
+def test_detections_that_are_alike():
+    boxes = torch.tensor([[0.0, 0, 100, 100], [50, 50, 90, 90], [200, 200, 240, 240]])
+    expected = Detections(boxes, torch.tensor([1, 2, 1]), torch.ones(3))
+    moved = boxes + torch.tensor([[1.0, 0, 0, 0], [0, 0, 0, 0], [4, 0, 0, 0]])
+    assert count_alike(Detections(moved, torch.tensor([1, 2, 1]), torch.ones(3)), expected) == 2
+    assert count_alike(Detections(boxes, torch.tensor([1, 1, 1]), torch.ones(3)), expected) == 2
+    nothing = Detections(torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64), torch.zeros(0))
+    assert count_alike(nothing, expected) == count_alike(expected, nothing) == 0
+
+
+def test_vgg_on_a_device_needs_its_normalisation(tmp_path):
+    """Its plain export, as it was always made, sees a grey image instead; the check has to tell."""
+    net = net_for("vgg16-ssd")
+    pixels = [image.permute(1, 2, 0).numpy().copy() for image in image_like(2, (200, 160))]
+    annotation = Annotation(np.float32([[10, 10, 50, 50]]), np.int64([1]), np.array([False]), (200, 160))
+    trial = Trial(lambda: [(image, annotation) for image in pixels], 2, net)
+    write(net, tmp_path / "net.onnx")
+    alike, total = trial.measure_on_device(tmp_path / "net.onnx", "net.onnx")
+    assert alike == total > 10
+    write(net, tmp_path / "naive.onnx", ExportOptions(input_norm="train"))
+    with pytest.raises(ExportRejected, match=f"of {total} detections .* naive.onnx has "):
+        trial.measure_on_device(tmp_path / "naive.onnx", "naive.onnx")
 
 
 def test_a_dataset_of_other_classes_cannot_measure(script, model_dir, tmp_path, voc_root):

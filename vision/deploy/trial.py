@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import torch
 
+from vision.boxes.forms import iou_of
 from vision.deploy.export import ExportRejected
 from vision.deploy.session import OnnxSession, TorchSession
 from vision.evaluation import Report, evaluate
@@ -20,7 +21,19 @@ from vision.utils.progress import ProgressBar, no_progress
 #: Name of the checkpoint among the reports.
 CHECKPOINT = "checkpoint"
 
+#: Overlap from which two boxes are the same, and share of a checkpoint's detections that its file has to have.
+SAME_PLACE, SHARE_ALIKE = 0.95, 0.99
+
 Detector = Callable[[np.ndarray], Detections]
+
+
+def count_alike(found: Detections, expected: Detections) -> int:
+    """Count the expected detections that were found, of the same class and in the same place."""
+    if not len(found.labels) or not len(expected.labels):
+        return 0
+    overlaps = iou_of(expected.boxes[:, None], found.boxes[None])
+    alike = (overlaps > SAME_PLACE) & (expected.labels[:, None] == found.labels[None])
+    return int(alike.any(dim=1).sum())
 
 
 class Trial:
@@ -54,8 +67,8 @@ class Trial:
         resized = [cv2.resize(image, self.net.config.width_height) for image, _ in islice(self._images(), count)]
         return torch.from_numpy(np.stack(resized).transpose(0, 3, 1, 2).copy())
 
-    def measure(self, detectors: Mapping[str, Detector]) -> None:
-        """Detect in all images, and note the figures."""
+    def measure(self, detectors: Mapping[str, Detector]) -> dict[str, list[Detections]]:
+        """Detect in all images, and note the figures; gives what was found."""
         found: dict[str, list[Detections]] = {name: [] for name in detectors}
         annotations = []
         for image, annotation in self._progress(self._images(), "Detecting", self._count):
@@ -64,14 +77,31 @@ class Trial:
                 found[name].append(detect(image))
         for name, detections in found.items():
             self.reports[name] = evaluate(detections, annotations, self.net.class_names)
+        return found
 
-    def measure_plain(self, file: Path, name: str, on_device: bool) -> None:
-        """Measure the checkpoint and the file written from it, and what a device's detectNet makes of it if asked."""
-        session = OnnxSession(file)
-        detectors = {CHECKPOINT: TorchSession(self.net).detect, name: session.detect}
-        if on_device:
-            detectors[f"{name}, as detectnet"] = session.detect_as_detectnet
-        self.measure(detectors)
+    def measure_plain(self, file: Path, name: str) -> None:
+        """Measure the checkpoint and the file written from it."""
+        self.measure({CHECKPOINT: TorchSession(self.net).detect, name: OnnxSession(file).detect})
+
+    def measure_on_device(self, file: Path, name: str) -> tuple[int, int]:
+        """Measure what a device's detectNet makes of a file, and compare with the checkpoint under its arithmetic.
+
+        Returns:
+            how many of the checkpoint's detections the file has, and how many there are.
+
+        Raises:
+            ExportRejected: it has too few of them.
+        """
+        session, checkpoint = OnnxSession(file), TorchSession(self.net)
+        found = self.measure({f"{name}, as detectnet": session.detect_as_detectnet})
+        expected = [checkpoint.detect_as_detectnet(image) for image, _ in self._images()]
+        agreeing = sum(map(count_alike, *found.values(), expected))
+        total = sum(len(detections.labels) for detections in expected)
+        if agreeing < SHARE_ALIKE * total:
+            raise ExportRejected(
+                f"of {total} detections that the checkpoint gives by detectnet's arithmetic {name} has {agreeing} only"
+            )
+        return agreeing, total
 
     def cost_of(self, name: str, file: Path) -> float:
         """Measure a file; gives the AP50 that it has less than the checkpoint."""
