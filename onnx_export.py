@@ -201,7 +201,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if trial is not None:
         print("\nOn the test images:")
         print("\n".join(trial.table()))
-    print_commands(args, output, label_file)
+    print_commands(args, output, label_file, [] if trial is None else trial.device_options)
 
 
 def locate(args: argparse.Namespace) -> tuple[Path, Path]:
@@ -406,11 +406,11 @@ def write_label_file(model: Path, class_names: Sequence[str]) -> Path:
     return path
 
 
-def print_commands(args: argparse.Namespace, output: Path, label_file: Path) -> None:
-    """Print what to type on the device."""
+def print_commands(args: argparse.Namespace, output: Path, label_file: Path, options: Sequence[str]) -> None:
+    """Print what to type on the device, with options for detectnet."""
     if args.input_norm == "detectnet":
         print("\nOn a Jetson, with both files copied there (detectnet.py takes the same):\n")
-        print(f"    {device.detectnet_command(output, label_file)}\n")
+        print(f"    {device.detectnet_command(output, label_file, options)}\n")
         if args.jetpack in (None, "6", "7"):
             print(
                 "From JetPack 6.1 on jetson-inference needs a patch for any ONNX file: docs/deploying.md says which\n"

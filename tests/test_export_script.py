@@ -18,6 +18,7 @@ import onnx_export
 from vision.deploy import device, quantization
 from vision.deploy.export import ExportOptions, ExportRejected, write
 from vision.deploy.jetpack import JETPACKS
+from vision.deploy.session import OnnxSession, TorchSession
 from vision.deploy.trial import Trial, count_alike
 from vision.deploy.verification import image_like
 from vision.engine import checkpoint
@@ -231,8 +232,11 @@ def test_all_files_measured_on_a_dataset(script, model_dir, voc_root, tmp_path):
         "x.nms.onnx",
         "x.onnx",
     ]
-    table = [line.split("  ") for line in done.out.split("On the test images:\n")[1].splitlines()[1:6]]
-    assert [line[0] for line in table if line[0]] == ["checkpoint", "x.onnx", "x.onnx, as detectnet", "fp16", "int8"]
+    table = [line.split("  ") for line in done.out.split("On the test images:\n")[1].splitlines()[1:7]]
+    suited = re.fullmatch(r"x.onnx, as detectnet (--threshold=0.\d+ )?--clustering=0.45", table[3][0])
+    assert suited, table
+    names = ["checkpoint", "x.onnx", "x.onnx, as detectnet", suited[0], "fp16", "int8"]
+    assert [line[0] for line in table if line[0]] == names
     assert "detections of the checkpoint" in done.out
     assert "finding the range of values on 3 images" in done.out
     assert "onnxruntime on images of" in done.out
@@ -310,6 +314,35 @@ def test_what_is_lost_is_of_the_checkpoint():
     assert trial.pixels(5).shape == (2, 3, 96, 96)
 
 
+def test_options_that_find_more_on_the_device(tmp_path, monkeypatch):
+    """Boxes that detectNet's own settings leave side by side count as false; joined they do not."""
+    net = net_for("mb1-ssd-lite")
+    write(net, tmp_path / "net.onnx")
+    image = np.zeros((100, 100, 3), np.uint8)
+    annotation = Annotation(np.float32([[10, 10, 50, 50]]), np.int64([1]), np.array([False]), (100, 100))
+    box = torch.tensor([[10.0, 10, 50, 50]])
+    once, twice = (
+        Detections(b, torch.ones(len(b), dtype=torch.int64), torch.ones(len(b)) * 0.9)
+        for b in (box, box.repeat(2, 1) + torch.tensor([[40.0, 0, 40, 0], [0, 0, 0, 0]]))
+    )
+    for found, expected in ((twice, ["--threshold=0.4", "--clustering=0.45"]), (once, [])):
+        trial = Trial(lambda: [(image, annotation)], 1, net)
+        trial.measure({"checkpoint": lambda _: once, "net.onnx": lambda _: once})
+        given = []
+
+        def detect(self, image, found=found, given=given, **options):
+            given.append(options)
+            return once if options else found
+
+        for session in (OnnxSession, TorchSession):
+            monkeypatch.setattr(session, "detect_as_detectnet", detect)
+        trial.measure_on_device(tmp_path / "net.onnx", "net.onnx")
+        assert given == [{}, {"threshold": 0.4, "clustering": 0.45}, {}]
+        assert trial.device_options == expected
+        command = device.detectnet_command(tmp_path / "net.onnx", tmp_path / "labels.txt", trial.device_options)
+        assert ("--clustering" in command) == bool(expected)
+
+
 def test_detections_that_are_alike():
     boxes = torch.tensor([[0.0, 0, 100, 100], [50, 50, 90, 90], [200, 200, 240, 240]])
     expected = Detections(boxes, torch.tensor([1, 2, 1]), torch.ones(3))
@@ -327,9 +360,11 @@ def test_vgg_on_a_device_needs_its_normalisation(tmp_path):
     annotation = Annotation(np.float32([[10, 10, 50, 50]]), np.int64([1]), np.array([False]), (200, 160))
     trial = Trial(lambda: [(image, annotation) for image in pixels], 2, net)
     write(net, tmp_path / "net.onnx")
+    trial.measure_plain(tmp_path / "net.onnx", "net.onnx")
     alike, total = trial.measure_on_device(tmp_path / "net.onnx", "net.onnx")
     assert alike == total > 10
     write(net, tmp_path / "naive.onnx", ExportOptions(input_norm="train"))
+    trial.measure_plain(tmp_path / "naive.onnx", "naive.onnx")
     with pytest.raises(ExportRejected, match=f"of {total} detections .* naive.onnx has "):
         trial.measure_on_device(tmp_path / "naive.onnx", "naive.onnx")
 

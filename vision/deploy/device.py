@@ -51,10 +51,10 @@ def remove_engines(model: Path) -> list[Path]:
     return stale
 
 
-def detectnet_command(model: Path, label_file: Path) -> str:
-    """Spell the command that runs the file."""
+def detectnet_command(model: Path, label_file: Path, options: Sequence[str] = ()) -> str:
+    """Spell the command that runs the file, with more options if given."""
     words = ["detectnet", f"--model={model.resolve()}", f"--labels={label_file.resolve()}"]
-    words += ["--input-blob=input_0", "--output-cvg=scores", "--output-bbox=boxes"]
+    words += ["--input-blob=input_0", "--output-cvg=scores", "--output-bbox=boxes", *options]
     return " ".join([*map(shlex.quote, words), "INPUT", "OUTPUT"])
 
 
