@@ -25,7 +25,7 @@ from torch import nn
 
 from vision import cli
 from vision.boxes.forms import center_form_to_corner_form
-from vision.datasets import DataOptions, DetectionDataset, labels, open_splits
+from vision.datasets import DataOptions, DetectionDataset, image_cache, labels, open_splits
 from vision.datasets.audit import (
     LINES_PER_KIND,
     Audit,
@@ -318,6 +318,13 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
     run.add_argument(
         "--workers", "--num-workers", type=cli.number(int, 0), default=2, help="loader processes, 0 for none"
     )
+    run.add_argument(
+        "--cache-images",
+        type=cli.one_of("place", image_cache.CHOICES),
+        default=image_cache.AUTO,
+        help=f"ram: keep images in memory once decoded; auto: where they take at most {image_cache.SHARE} of what is "
+        "available; off",
+    )
     run.add_argument("--validation-epochs", type=cli.count, default=1, help="epochs between validations")
     run.add_argument(
         "--validation-mean-ap",
@@ -415,6 +422,7 @@ def parse_options(argv: Sequence[str]) -> Options:
             batch_size=args.batch_size,
             accumulate=args.accumulate,
             workers=args.workers,
+            cache_images=args.cache_images,
             validation_epochs=args.validation_epochs,
             mean_ap=args.validation_mean_ap,
             debug_steps=args.debug_steps,
@@ -639,7 +647,11 @@ def make_loaders(
     process: SingleProcess,
 ) -> Loaders:
     """Bring images to the net's size and normalisation, in batches of which no part is too small for it."""
-    config = net.config
+    config, run = net.config, options.run
+    records = [*train_set.records, *val_set.records]
+    cache, why = image_cache.make_cache(run.cache_images, records, run.workers, process.local_world_size)
+    if not run.dry_run:
+        logger.info("%s", why)
     loaders = Loaders(
         train_set,
         val_set,
@@ -648,9 +660,10 @@ def make_loaders(
         seed=seed,
         least=max(2, process.world_size * (2 if trains_batch_norm(net, frozen) else 1)),
         process=process,
+        cache=cache,
     )
-    smallest = min(len(batch) for batch in loaders.train_batches(options.run.batch_size)) // process.world_size
-    check_batch_size(net, smallest * (process.world_size if options.run.sync_bn else 1), frozen)
+    smallest = min(len(batch) for batch in loaders.train_batches(run.batch_size)) // process.world_size
+    check_batch_size(net, smallest * (process.world_size if run.sync_bn else 1), frozen)
     return loaders
 
 

@@ -34,6 +34,7 @@ __all__ = [
     "DetectionDataset",
     "ReadingOptions",
     "Splits",
+    "is_dataset",
     "join",
     "open_dataset",
     "open_folder",

@@ -18,6 +18,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from vision.datasets.base import DetectionDataset
+from vision.datasets.image_cache import FORK, ImageCache
 from vision.structures import Batch, DataError, Sample
 
 #: Grey of a blank image.
@@ -40,8 +41,16 @@ class _Samples(Dataset):
     read stands for it, in validation, where order counts, a blank one. Either is noted in the sample.
     """
 
-    def __init__(self, dataset: DetectionDataset, transform: SampleTransform, seed: int, replaces: bool) -> None:
+    def __init__(
+        self,
+        dataset: DetectionDataset,
+        transform: SampleTransform,
+        seed: int,
+        replaces: bool,
+        cache: ImageCache | None = None,
+    ) -> None:
         self.dataset, self.transform, self.seed, self.replaces = dataset, transform, seed, replaces
+        self.cache = cache
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -58,7 +67,7 @@ class _Samples(Dataset):
     def _read(self, index: int) -> tuple[np.ndarray, int, str]:
         """Decode an image; returns what stands for it, its index, and a note if it is another one."""
         try:
-            return self.dataset.get_image(index), index, ""
+            return self._image(index), index, ""
         except DataError as err:
             if not self.replaces:
                 width, height = self.dataset.records[index].size
@@ -66,9 +75,12 @@ class _Samples(Dataset):
             for step in range(1, len(self.dataset)):
                 other = (index + step) % len(self.dataset)
                 with contextlib.suppress(DataError):
-                    image = self.dataset.get_image(other)
+                    image = self._image(other)
                     return image, other, f"{err}; {self.dataset.ids[other]} stands for it"
             raise
+
+    def _image(self, index: int) -> np.ndarray:
+        return self.dataset.get_image(index) if self.cache is None else self.cache.read(self.dataset.records[index])
 
 
 class EpochBatches(Sampler[list[tuple[int, int]]]):
@@ -144,6 +156,7 @@ def make_loader(
     seed: int = 0,
     replaces: bool = True,
     pin_memory: bool = False,
+    cache: ImageCache | None = None,
 ) -> DataLoader:
     """Make a loader of `Batch`es.
 
@@ -155,13 +168,16 @@ def make_loader(
         seed: of the augmentation.
         replaces: off for validation, where an image that cannot be read is blank instead of another.
         pin_memory: for a CUDA device.
+        cache: of decoded images, if any.
 
     Returns:
         a loader; call `loader.batch_sampler.begin` before each epoch, and `end_workers` at the end.
     """
     extras: dict[str, Any] = {"persistent_workers": True, "worker_init_fn": _start_worker} if workers else {}
+    if workers and cache is not None:
+        extras["multiprocessing_context"] = FORK
     return DataLoader(
-        _Samples(dataset, transform, seed, replaces),
+        _Samples(dataset, transform, seed, replaces, cache),
         batch_sampler=batches,
         collate_fn=pad,
         num_workers=workers,
@@ -194,6 +210,7 @@ class Loaders:
         seed: of order and augmentation.
         least: images in a training batch, see `EpochBatches`.
         process: this one, which has its shard of the batches.
+        cache: of decoded images, if any.
     """
 
     train_set: DetectionDataset
@@ -203,6 +220,7 @@ class Loaders:
     seed: int
     least: int
     process: Sharding
+    cache: ImageCache | None = None
 
     def train_batches(self, batch_size: int) -> EpochBatches:
         """Batches of all processes together.
@@ -231,7 +249,7 @@ class Loaders:
             workers: loader processes, 0 to work in this one.
             pin_memory: for a CUDA device.
         """
-        rest = {"workers": workers, "pin_memory": pin_memory}
+        rest = {"workers": workers, "pin_memory": pin_memory, "cache": self.cache}
         train_batches = self.process.shard_each_batch(self.train_batches(batch_size))
         val_batches = self.process.shard_batches(EpochBatches(len(self.val_set), batch_size, shuffle=False))
         loaders = (

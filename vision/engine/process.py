@@ -26,9 +26,10 @@ class SingleProcess:
     Attributes:
         rank: number of this process, from 0.
         world_size: how many there are.
+        local_world_size: how many of them are on this machine.
     """
 
-    rank, world_size = 0, 1
+    rank, world_size, local_world_size = 0, 1, 1
 
     def __enter__(self) -> SingleProcess:
         return self

@@ -46,6 +46,7 @@ class RunOptions:
         batch_size: images per batch, of each process.
         accumulate: batches that make one step.
         workers: loader processes.
+        cache_images: one of `vision.datasets.image_cache.CHOICES`.
         validation_epochs: epochs between validations; the last epoch is always validated.
         mean_ap: compute average precision when validating.
         debug_steps: steps between log lines of losses.
@@ -64,6 +65,7 @@ class RunOptions:
     batch_size: int = 4
     accumulate: int = 1
     workers: int = 2
+    cache_images: str = "auto"
     validation_epochs: int = 1
     mean_ap: bool = True
     debug_steps: int = 10

@@ -1,0 +1,141 @@
+"""Decoded images in memory: the same pixels, each file once, also between loader processes."""
+
+import numpy as np
+import pytest
+import torch
+from conftest import assert_refused, train_argv
+
+import train_ssd
+from vision.datasets import image_cache, synthetic
+from vision.datasets.image_cache import ImageCache, bytes_of, make_cache
+from vision.datasets.loading import EpochBatches, end_workers, make_loader
+from vision.datasets.voc_dataset import VOCDataset
+from vision.ssd.data_preprocessing import TrainAugmentation
+from vision.structures import DataError
+from vision.utils import memory
+
+MIB = 1 << 20
+
+
+@pytest.fixture
+def dataset(tmp_path):
+    """Six images of 120 x 80."""
+    synthetic.write_voc(tmp_path / "voc", {"train": synthetic.drawings(6, 0, size=(120, 80))})
+    return VOCDataset(tmp_path / "voc")
+
+
+def test_the_same_pixels_and_each_file_once(dataset, monkeypatch):
+    read, calls = image_cache.read_image, []
+    monkeypatch.setattr(image_cache, "read_image", lambda *args: calls.append(args) or read(*args))
+    dataset.repeat(2)
+    cache = ImageCache(dataset.records)
+    for _ in range(2):
+        for index, record in enumerate(dataset.records):
+            np.testing.assert_array_equal(cache.read(record), dataset.get_image(index))
+    assert len(calls) == 6
+    with pytest.raises(ValueError, match="read-only"):
+        cache.read(dataset.records[0])[0, 0, 0] = 1
+
+
+def test_an_image_of_another_size_or_another_set_is_read_as_it_is(dataset):
+    cache = ImageCache(dataset.records[:2])
+    np.testing.assert_array_equal(cache.read(dataset.records[3]), dataset.get_image(3))
+    shrunk = dataset.records[0]._replace(size=(60, 80))  # the file has changed since it was looked at
+    assert ImageCache([shrunk]).read(shrunk).shape == (80, 120, 3)
+
+
+def test_pixels_that_are_half_written_are_not_taken(dataset):
+    """Another process may have been killed in the middle of it."""
+    cache, record = ImageCache(dataset.records), dataset.records[2]
+    cache._checksums[2] = 12345
+    np.testing.assert_array_equal(cache.read(record), dataset.get_image(2))
+    cache._seen.clear()
+    cache._pixels[2 * 3 * 120 * 80] ^= 255
+    np.testing.assert_array_equal(cache.read(record), dataset.get_image(2))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_batches_are_the_same_and_files_are_read_in_the_first_epoch_only(dataset, workers):
+    transform = TrainAugmentation(64, 127, 128.0)
+    plain = make_loader(dataset, transform, EpochBatches(6, 2), workers)
+    cached = make_loader(dataset, transform, EpochBatches(6, 2), workers, cache=ImageCache(dataset.records))
+    expected = []
+    for epoch in (0, 1):
+        plain.batch_sampler.begin(epoch)
+        expected.append(list(plain))
+    end_workers(plain)
+    for epoch in (0, 1):
+        cached.batch_sampler.begin(epoch)
+        for one, other in zip(cached, expected[epoch], strict=True):
+            assert torch.equal(one.images, other.images)
+            assert torch.equal(one.boxes, other.boxes)
+            assert one.notes == ()
+        for record in dataset.records:
+            record.image_path.unlink(missing_ok=True)
+    end_workers(cached)
+
+
+@pytest.mark.parametrize(
+    ("kind", "available", "kept", "said"),
+    [
+        ("off", 100 * MIB, False, "as asked"),
+        ("auto", 100 * MIB, True, "kept in memory once decoded; decoded they take 0 MiB, 100 MiB are available"),
+        ("auto", 0, False, "of which a quarter may be used"),
+        ("ram", 1 * MIB, True, "kept in memory"),
+    ],
+)
+def test_what_is_kept_goes_by_memory(dataset, monkeypatch, kind, available, kept, said):
+    monkeypatch.setattr(image_cache, "available_memory", lambda: available)
+    cache, why = make_cache(kind, dataset.records, workers=2)
+    assert (cache is not None) == kept
+    assert said in why
+
+
+def test_several_processes_share_the_memory_there_is(dataset, monkeypatch):
+    assert bytes_of([*dataset.records, *dataset.records]) == bytes_of(dataset.records) == 6 * 120 * 80 * 3
+    monkeypatch.setattr(image_cache, "available_memory", lambda: 4 * 3 * bytes_of(dataset.records))
+    assert make_cache("auto", dataset.records, 0, processes=3)[0] is not None
+    assert make_cache("auto", dataset.records, 0, processes=4)[0] is None
+
+
+def test_what_cannot_be_kept(dataset, monkeypatch):
+    monkeypatch.setattr(image_cache, "available_memory", lambda: 100)
+    with pytest.raises(DataError, match="--cache-images=ram: decoded they take .* use --cache-images=off"):
+        make_cache("ram", dataset.records, 0)
+    monkeypatch.setattr(image_cache, "available_memory", lambda: 100 * MIB)
+    monkeypatch.setattr(image_cache.multiprocessing, "get_all_start_methods", lambda: ["spawn"])
+    assert make_cache("auto", dataset.records, 0)[0] is not None
+    assert make_cache("auto", dataset.records, 2)[0] is None
+    with pytest.raises(DataError, match="--cache-images=ram: loader processes cannot share memory here"):
+        make_cache("ram", dataset.records, 2)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_run_is_the_same_with_and_without(script, voc_root, tmp_path, workers):
+    files = {}
+    for kind in ("ram", "off"):
+        argv = (f"--cache-images={kind}", "--epochs=2", "--batch-size=3", f"--workers={workers}", "--seed=1")
+        done = script(train_ssd.main, *train_argv(voc_root, tmp_path / kind, *argv))
+        assert (done.code, done.err) == (0, "")
+        assert ("kept in memory once decoded" in done.out) == (kind == "ram")
+        files[kind] = (tmp_path / kind / "last.pth").read_bytes()
+    assert files["ram"] == files["off"]
+    assert_refused(
+        script(train_ssd.main, *train_argv(voc_root, tmp_path, "--cache-images=disk")), "--cache-images", "disk"
+    )
+
+
+def test_memory_that_is_available(tmp_path, monkeypatch):
+    monkeypatch.setattr(memory, "_MEMINFO", tmp_path / "meminfo")
+    limit, used = tmp_path / "max", tmp_path / "current"
+    monkeypatch.setattr(memory, "_CGROUPS", ((limit, used),))
+    assert memory.available_memory() == 0
+    (tmp_path / "meminfo").write_text("MemTotal:  9000 kB\nMemAvailable:   2000 kB\n")
+    assert memory.available_memory() == 2000 * 1024
+    used.write_text("500\n")
+    limit.write_text("max\n")
+    assert memory.available_memory() == 2000 * 1024
+    limit.write_text("1500\n")
+    assert memory.available_memory() == 1000
+    limit.write_text("300\n")
+    assert memory.available_memory() == 0

@@ -1,0 +1,126 @@
+"""Decoded images in memory, so that each file is read and decoded once in a run instead of once in an epoch."""
+
+from __future__ import annotations
+
+import mmap
+import multiprocessing
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from vision.datasets.images import read_image
+from vision.datasets.records import Record
+from vision.structures import DataError
+from vision.utils.memory import available_memory
+
+#: What --cache-images may say.
+AUTO, RAM, OFF = CHOICES = ("auto", "ram", "off")
+
+#: Share of the memory that is available which auto takes at most.
+SHARE = 0.25
+
+#: Loader processes see the memory of the one that made it only if they are copies of it.
+FORK = "fork"
+
+_MIB = 1 << 20
+
+
+class ImageCache:
+    """Images by file, kept as they were first decoded; processes forked from this one share them.
+
+    Memory is taken as images are read. What is given is the very pixels that decoding gives, so a run does not depend
+    on whether there is a cache.
+
+    Args:
+        records: images that will be asked for; each file once.
+    """
+
+    def __init__(self, records: Sequence[Record]) -> None:
+        self._places: dict[Path, tuple[int, int, int]] = {}
+        end = 0
+        for record in records:
+            if record.image_path not in self._places:
+                self._places[record.image_path] = (len(self._places), end, end + _bytes_of(record))
+                end += _bytes_of(record)
+        self._pixels = mmap.mmap(-1, max(1, end))
+        # Checksums of what is there, 0 where nothing is. No lock: a process that is killed would keep it.
+        self._checksums = np.frombuffer(mmap.mmap(-1, 4 * max(1, len(self._places))), np.uint32)
+        self._seen: set[int] = set()
+
+    def read(self, record: Record) -> np.ndarray:
+        """Give an image, (H, W, 3) uint8 RGB, upright, not to be written to.
+
+        Raises:
+            DataError: it does not decode.
+        """
+        if record.image_path not in self._places:
+            return read_image(record.image_path, record.orientation)
+        index, start, stop = self._places[record.image_path]
+        width, height = record.size
+        kept = np.frombuffer(self._pixels, np.uint8, stop - start, start).reshape(height, width, 3)
+        if not self._is_whole(index, kept):
+            image = read_image(record.image_path, record.orientation)
+            if image.shape != kept.shape:
+                return image
+            kept[:] = image
+            self._checksums[index] = _checksum(image)
+            self._seen.add(index)
+        kept.flags.writeable = False
+        return kept
+
+    def _is_whole(self, index: int, kept: np.ndarray) -> bool:
+        """Whether an image is there; what another process wrote is looked at once, as it may still be writing."""
+        if index not in self._seen and self._checksums[index] and self._checksums[index] == _checksum(kept):
+            self._seen.add(index)
+        return index in self._seen
+
+
+def _checksum(image: np.ndarray) -> int:
+    return zlib.crc32(image) or 1
+
+
+def _bytes_of(record: Record) -> int:
+    width, height = record.size
+    return 3 * width * height
+
+
+def can_be_shared() -> bool:
+    """Whether loader processes can be copies of this one here."""
+    return FORK in multiprocessing.get_all_start_methods()
+
+
+def bytes_of(records: Sequence[Record]) -> int:
+    """Count what images take when they are decoded; each file once."""
+    return sum({record.image_path: _bytes_of(record) for record in records}.values())
+
+
+def make_cache(kind: str, records: Sequence[Record], workers: int, processes: int = 1) -> tuple[ImageCache | None, str]:
+    """Decide whether decoded images are kept.
+
+    Args:
+        kind: one of `CHOICES`.
+        records: of all images of a run.
+        workers: loader processes.
+        processes: that train together on this machine, each with a cache of its own.
+
+    Returns:
+        the cache or None, and a line that says why.
+
+    Raises:
+        DataError: "ram", and there is not enough, or loader processes cannot share it.
+    """
+    needed, there = bytes_of(records) * processes, available_memory()
+    sizes = f"decoded they take {needed / _MIB:.0f} MiB, {there / _MIB:.0f} MiB are available"
+    if kind == OFF:
+        return None, "images: decoded in each epoch, as asked"
+    if workers and not can_be_shared():
+        if kind == RAM:
+            raise DataError(f"--cache-images={RAM}: loader processes cannot share memory here; use --workers=0")
+        return None, "images: decoded in each epoch, as loader processes cannot share memory here"
+    if kind == RAM and needed > there:
+        raise DataError(f"--cache-images={RAM}: {sizes}; use --cache-images={OFF}")
+    if kind == AUTO and needed > SHARE * there:
+        return None, f"images: decoded in each epoch; {sizes}, of which a quarter may be used (--cache-images)"
+    return ImageCache(records), f"images: kept in memory once decoded; {sizes}"
