@@ -283,7 +283,7 @@ def test_calibration_feeds_what_the_device_feeds(monkeypatch, script, model_dir,
 def test_a_file_that_loses_accuracy_is_rejected(monkeypatch, script, model_dir, voc_root, tmp_path):
     """Also where parity has not seen it."""
     argv = (f"--input={model_dir / 'best.pth'}", f"--output={tmp_path / 'x.onnx'}", f"--data={voc_root}")
-    monkeypatch.setattr(onnx_export, "AP50_TOLERANCE", -0.5)  # this net has no accuracy to lose
+    monkeypatch.setattr(onnx_export, "AP_TOLERANCE", -0.5)  # this net has no accuracy to lose
     done = script(onnx_export.main, *argv)
     assert done.code == 1
     assert "Traceback" not in done.err
@@ -305,9 +305,15 @@ def test_what_is_lost_is_of_the_checkpoint():
     trial.hold("same", 0.0)
     lost = 1 - trial.reports["worse"].coco.ap_50
     assert 0.4 < lost < 0.6
+    shifted = Detections(found.boxes + torch.tensor([0.0, 0, 8, 0]), found.labels, found.scores)  # an overlap of 0.83
+    trial.measure({"shifted": lambda _: shifted})
+    assert trial.reports["shifted"].coco.ap_50 == 1
+    with pytest.raises(ExportRejected, match=r"an AP50 of 1.0000 and an AP of 0\.7000, the checkpoint has 1"):
+        trial.hold("shifted", 0.2)
     trial.hold("worse", lost + 0.01)
     with pytest.raises(
-        ExportRejected, match=r"worse has an AP50 of 0\.\d+, the checkpoint has 1\.0000; allowed .* 0\.3"
+        ExportRejected,
+        match=r"worse has an AP50 of 0\.\d+ and .*, the checkpoint has 1\.0000 and 1\.0000; allowed .* 0\.3",
     ):
         trial.hold("worse", 0.3)
     assert [line.split()[:2] for line in trial.table()[1:3]] == [["checkpoint", "1.0000"], ["same", "1.0000"]]

@@ -29,6 +29,9 @@ logger = logging.getLogger(__name__)
 #: Images whose answers rank the layers by what eight bits cost there.
 RANKING_IMAGES = 8
 
+#: A prior sees an object where its background has a lower score than this, or one of the lowest hundredth.
+SEES_OBJECT = 0.5
+
 _QUANTIZE, _DEQUANTIZE = "QuantizeLinear", "DequantizeLinear"
 
 #: What TensorRT fuses into the convolution before it.
@@ -159,7 +162,7 @@ def _take_pairs_away(model: onnx.ModelProto, layers: set[str]) -> None:
 def errors_by_layer(
     quantised: Path, plain: Path, inputs: Sequence[np.ndarray], scratch: Path, progress: ProgressBar = no_progress
 ) -> dict[str, float]:
-    """Find out what eight bits in one convolution alone change in the scores, on the mean.
+    """Find out what eight bits in one convolution alone change where there are objects.
 
     Args:
         quantised: written by `quantise`.
@@ -169,18 +172,29 @@ def errors_by_layer(
         progress: shows layers going by.
 
     Returns:
-        mean absolute difference of the scores by layer, the largest first.
+        by layer, the largest first: mean absolute difference of scores, plus that of boxes as a share of their sides,
+        over the priors that see an object.
     """
     layers = layers_of(quantised)
     session = open_runtime(plain)
-    expected = [session.run(OUTPUTS[:1], {INPUT: values})[0] for values in inputs]
+    expected = [session.run(OUTPUTS, {INPUT: values}) for values in inputs]
     errors = {}
     for layer in progress(layers, "Ranking layers", len(layers)):
         in_float(quantised, scratch, set(layers) - {layer})
         session = open_runtime(scratch)
-        found = [session.run(OUTPUTS[:1], {INPUT: values})[0] for values in inputs]
-        errors[layer] = float(np.mean([np.abs(a - b).mean() for a, b in zip(found, expected, strict=True)]))
+        found = [session.run(OUTPUTS, {INPUT: values}) for values in inputs]
+        errors[layer] = float(np.mean(list(map(_difference, found, expected))))
     return dict(sorted(errors.items(), key=lambda entry: -entry[1]))
+
+
+def _difference(found: Sequence[np.ndarray], expected: Sequence[np.ndarray]) -> float:
+    (scores, boxes), (true_scores, true_boxes) = found, expected
+    sees = true_scores[..., 0] < max(SEES_OBJECT, np.quantile(true_scores[..., 0], 0.01))
+    if not sees.any():
+        return float(np.abs(scores - true_scores).mean())
+    sides = np.tile(true_boxes[sees][:, 2:] - true_boxes[sees][:, :2], 2).clip(1e-3)
+    of_boxes = np.abs(boxes[sees] - true_boxes[sees]) / sides
+    return float(np.abs(scores[sees] - true_scores[sees]).mean() + of_boxes.mean())
 
 
 def search(

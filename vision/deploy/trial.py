@@ -130,23 +130,25 @@ class Trial:
         return options if math.isnan(threshold) else {"threshold": round(threshold, 2) or 0.01, **options}
 
     def cost_of(self, name: str, file: Path) -> float:
-        """Measure a file; gives the AP50 that it has less than the checkpoint."""
+        """Measure a file; gives what it has less than the checkpoint of AP50 or AP, whichever lost more."""
         self.measure({name: OnnxSession(file).detect})
         return self._lost(name)
 
     def _lost(self, name: str) -> float:
-        return self.reports[CHECKPOINT].coco.ap_50 - self.reports[name].coco.ap_50
+        before, after = self.reports[CHECKPOINT].coco, self.reports[name].coco
+        return max(before.ap_50 - after.ap_50, before.ap - after.ap)
 
     def hold(self, name: str, tolerance: float) -> None:
         """Compare what was measured with the checkpoint's.
 
         Raises:
-            ExportRejected: the AP50 is lower by more than allowed.
+            ExportRejected: AP50 or AP is lower by more than allowed.
         """
         if not self._lost(name) <= tolerance:
+            before, after = self.reports[CHECKPOINT].coco, self.reports[name].coco
             raise ExportRejected(
-                f"{name} has an AP50 of {self.reports[name].coco.ap_50:.4f}, the checkpoint has "
-                f"{self.reports[CHECKPOINT].coco.ap_50:.4f}; allowed is a loss of {tolerance:g}"
+                f"{name} has an AP50 of {after.ap_50:.4f} and an AP of {after.ap:.4f}, the checkpoint has "
+                f"{before.ap_50:.4f} and {before.ap:.4f}; allowed is a loss of {tolerance:g}"
             )
 
     def table(self) -> list[str]:
