@@ -10,6 +10,7 @@ import sys
 from dataclasses import replace
 
 import numpy as np
+import onnxruntime
 import pytest
 import torch
 from conftest import CLASSES, assert_refused
@@ -21,7 +22,8 @@ import eval_ssd
 import onnx_export
 import vision.evaluation.report
 from vision.datasets import open_dataset
-from vision.deploy.session import open_session
+from vision.deploy import session
+from vision.deploy.session import GPU_PROVIDERS, open_runtime, open_session
 from vision.evaluation import Evaluation
 from vision.ssd.models import MODELS
 from vision.ssd.weights import read_weights
@@ -270,6 +272,28 @@ def test_inclusive_boxes_count_the_last_pixel(script, model_dir, voc_root, tmp_p
     assert headline(script(eval_ssd.main, *argv)) == 0
     perfect(*halves)
     assert headline(script(eval_ssd.main, *argv, "--inclusive-boxes")) > 0.5
+
+
+def test_an_onnx_file_is_run_by_what_onnxruntime_has(script, model_dir, voc_root, tmp_path, monkeypatch):
+    """Whatever torch finds on the machine."""
+    argv = (f"--data={voc_root}", f"--eval-dir={tmp_path}", f"--model={model_dir / 'mb1-ssd-lite.onnx'}", "--no-plots")
+    done = script(eval_ssd.main, *argv)
+    assert done.code == 0
+    provider = re.search(r"device: onnxruntime's (\w+)ExecutionProvider", done.out)[1]
+    assert (provider == "CPU") == (not set(GPU_PROVIDERS) & set(onnxruntime.get_available_providers()))
+    assert "onnxruntime's CPUExecutionProvider" in script(eval_ssd.main, *argv, "--device=cpu").out
+    assert "onnxruntime's CPUExecutionProvider" in script(eval_ssd.main, *argv, "--no-cuda").out
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
+    done = script(eval_ssd.main, *argv, "--device=cuda")
+    assert_refused(done, "--device=cuda: this onnxruntime has CPUExecutionProvider only", "--device=cpu")
+    assert_refused(script(eval_ssd.main, *argv, "--device=cuda", "--no-cuda"), "contradict each other")
+    if set(GPU_PROVIDERS) & set(onnxruntime.get_available_providers()):
+        return
+    # One that is built in, but finds no card: onnxruntime would go on with the CPU without a word.
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
+    monkeypatch.setattr(session, "open_runtime", lambda path, providers: open_runtime(path))
+    done = script(eval_ssd.main, *argv, "--device=cuda")
+    assert_refused(done, "--device=cuda: onnxruntime could not start CUDAExecutionProvider")
 
 
 def test_the_onnx_file_scores_what_its_checkpoint_scores(script, model_dir, voc_root, tmp_path):
