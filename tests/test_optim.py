@@ -2,7 +2,10 @@
 
 import pytest
 import torch
+from step_trainers import step_trainer_on
 
+from vision.datasets.loading import EpochBatches
+from vision.engine import loop
 from vision.engine.batch_norm import trains_batch_norm
 from vision.engine.optim import (
     OptimOptions,
@@ -14,6 +17,7 @@ from vision.engine.optim import (
     restore,
     set_learning_rates,
 )
+from vision.report.lines import log_result
 from vision.ssd.models import MODELS
 from vision.structures import DataError
 
@@ -138,7 +142,7 @@ def test_what_takes_its_statistics_from_batches():
 
 def test_frozen_batch_norm_stands_still(voc_root):
     """Through the loop itself: neither weights nor statistics of a frozen backbone move, those of the rest do."""
-    from vision.datasets.loading import EpochBatches, make_loader
+    from vision.datasets.loading import make_loader
     from vision.datasets.voc_dataset import VOCDataset
     from vision.engine.loop import LoopOptions, fit
     from vision.engine.step import NetWithLoss, StepTrainer
@@ -165,3 +169,31 @@ def test_frozen_batch_norm_stands_still(voc_root):
         assert all(torch.equal(before[key], after[key]) for key in before if key.startswith(still))
         assert not torch.equal(before[f"{moving}.running_mean"], after[f"{moving}.running_mean"])
         assert not torch.equal(before["regression_headers.5.weight"], after["regression_headers.5.weight"])
+
+
+@pytest.mark.parametrize(("seconds_a_batch", "said"), [(3.0, "waited 75% of the time for images"), (0.1, None)])
+def test_a_run_says_that_it_waits_for_images(voc_root, monkeypatch, caplog, seconds_a_batch, said):
+    """By a clock that a batch and a step move on: nothing here depends on real time."""
+    clock = [0.0]
+    monkeypatch.setattr(loop, "perf_counter", lambda: clock[0])
+    step_trainer, batches = step_trainer_on(voc_root, schedule=ScheduleOptions(epochs=1))
+
+    class SlowLoader:
+        batch_sampler = EpochBatches(sum(len(batch.images) for batch in batches), 3, shuffle=False)
+
+        def __len__(self):
+            return len(batches)
+
+        def __iter__(self):
+            for batch in batches:
+                clock[0] += seconds_a_batch
+                yield batch
+
+    caplog.set_level("INFO")
+    for result in loop.fit(step_trainer, SlowLoader(), None, [], [], loop.LoopOptions()):
+        clock[0] += 1.0
+        log_result(result)
+    lines = [record.getMessage() for record in caplog.records if "waited" in record.getMessage()]
+    assert len(lines) == (said is not None)
+    assert said is None or (said in lines[0] and "--workers" in lines[0])
+    assert result.waiting == pytest.approx(seconds_a_batch / (1 + seconds_a_batch))

@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from time import perf_counter
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -143,6 +144,7 @@ class EpochResult(NamedTuple):
     skipped: int = 0  # steps whose losses were not finite
     learning_rates: Mapping[str, float] = MappingProxyType({})  # of its last step
     detections: Sequence[Detections] = ()  # in the validation images, where there is a report
+    waiting: float = 0.0  # share of the time of its steps in which there was no batch yet
 
 
 @dataclass(frozen=True)
@@ -252,7 +254,13 @@ def fit(
         unreadable = _UnreadableImages(sampler.batches_of_epoch, progress.unreadable)
         is_unfinished = progress.step < steps
         batches = iter(progress_bar(train_loader, f"Epoch {progress.epoch}", len(sampler)) if is_unfinished else ())
-        while group := list(itertools.islice(batches, options.accumulate)):
+        began, waited = perf_counter(), 0.0
+        while True:
+            asked = perf_counter()
+            group = list(itertools.islice(batches, options.accumulate))
+            waited += perf_counter() - asked
+            if not group:
+                break
             for batch in group:
                 unreadable.count_in(batch)
             losses = step_trainer.step(group, progress.epoch * steps + progress.step, steps)
@@ -269,6 +277,7 @@ def fit(
             if progress.step % options.debug_steps == 0:
                 shown, progress.logged_losses = progress.logged_losses.read(), _RunningMean()
             yield StepResult(progress.epoch, progress.step, steps, shown)
+        waiting = waited / max(perf_counter() - began, waited, 1e-9)
         validation = report = None
         found: list[Detections] = []
         is_last = progress.epoch == schedule.epochs - 1
@@ -290,7 +299,7 @@ def fit(
         rates = {group["name"]: group["initial_lr"] * factor for group in step_trainer.optimizer.param_groups}
         losses = progress.epoch_losses.read()
         counts = (progress.unreadable, progress.skipped)
-        result = EpochResult(progress.epoch, losses, validation, report, *counts, rates, found)
+        result = EpochResult(progress.epoch, losses, validation, report, *counts, rates, found, waiting)
         progress.begin_epoch(progress.epoch + 1)
         yield result
 

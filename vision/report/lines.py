@@ -11,6 +11,9 @@ from vision.evaluation.coco import FIGURE_NAMES
 
 logger = logging.getLogger(__name__)
 
+#: Share of its time that a run may wait for images without a word.
+WAITING_WORTH_SAYING = 0.2
+
 
 def log_result(result: StepResult | EpochResult) -> None:
     """Log the losses of some steps, or the results of an epoch."""
@@ -42,6 +45,12 @@ def log_result(result: StepResult | EpochResult) -> None:
         logger.info("Epoch: %d, Mean Average Precision: %.4f", result.epoch, result.report.mean_ap_2007)
         coco = result.report.coco
         logger.info("Epoch: %d, COCO AP: %.4f, AP50: %.4f, AP75: %.4f", result.epoch, coco.ap, coco.ap_50, coco.ap_75)
+    if result.waiting >= WAITING_WORTH_SAYING:
+        logger.info(
+            "Epoch: %d, waited %.0f%% of the time for images: more --workers, --cache-images=ram or smaller files help",
+            result.epoch,
+            100 * result.waiting,
+        )
     if result.skipped:
         logger.warning("Epoch: %d, %d steps left out, their losses were not finite", result.epoch, result.skipped)
 
