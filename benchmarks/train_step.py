@@ -7,6 +7,7 @@ python3 benchmarks/train_step.py
 from __future__ import annotations
 
 import argparse
+import statistics
 import sys
 import tempfile
 from collections.abc import Callable
@@ -19,7 +20,8 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from vision import cli  # noqa: E402
-from vision.datasets import synthetic  # noqa: E402
+from vision.datasets import AUTO, DetectionDataset, open_dataset, synthetic  # noqa: E402
+from vision.datasets.image_cache import ImageCache  # noqa: E402
 from vision.datasets.voc_dataset import VOCDataset  # noqa: E402
 from vision.engine import optim  # noqa: E402
 from vision.engine.step import NetWithLoss  # noqa: E402
@@ -28,6 +30,9 @@ from vision.ssd.data_preprocessing import Normaliser, TrainAugmentation  # noqa:
 from vision.ssd.models import DEFAULT_NET, MODELS  # noqa: E402
 from vision.structures import Batch  # noqa: E402
 from vision.utils.timer import Timer  # noqa: E402
+
+#: Of samples.
+ROUNDS = 5
 
 
 def seconds_per_call(function: Callable[[], None], calls: int) -> float:
@@ -60,24 +65,43 @@ def step_seconds(net_name: str, resolution: int, batch_size: int, memory_format:
     return seconds_per_call(step, 5)
 
 
-def sample_seconds(resolution: int) -> tuple[float, float]:
-    """Time reading an image and resizing it plainly, and making a training sample of it, on one thread."""
-    with tempfile.TemporaryDirectory() as folder:
-        synthetic.write_voc(Path(folder), {"train": synthetic.drawings(20, 0, size=(640, 480))})
-        dataset = VOCDataset(folder)
-        augmentation = TrainAugmentation(resolution, 127, 128.0)
-        cv2.setNumThreads(0)
+def sample_seconds(dataset: DetectionDataset, resolution: int, kind: str) -> list[float]:
+    """Time reading an image and resizing it plainly, making a training sample of it, and the same from memory.
 
-        def plain() -> None:
-            for index in range(len(dataset)):
-                cv2.resize(dataset.get_image(index), (resolution, resolution))
+    On one thread, in turns; medians of the rounds, seconds an image.
+    """
+    augmentation = TrainAugmentation(resolution, 127, 128.0, kind)
+    cache = ImageCache(dataset.records)
+    cv2.setNumThreads(0)
 
-        def augmented() -> None:
-            for index in range(len(dataset)):
-                rng = np.random.default_rng((0, 0, index))
-                augmentation.resample(dataset.get_image(index), *dataset.targets(index), rng)
+    def plain() -> None:
+        for index in range(len(dataset)):
+            cv2.resize(cv2.imread(str(dataset.records[index].image_path)), (resolution, resolution))
 
-        return tuple(seconds_per_call(function, 3) / len(dataset) for function in (plain, augmented))
+    def make_samples(read: Callable[[int], np.ndarray]) -> None:
+        for index in range(len(dataset)):
+            rng = np.random.default_rng((0, 0, index))
+            augmentation.resample(read(index), *dataset.targets(index), rng)
+
+    functions = (
+        plain,
+        lambda: make_samples(dataset.get_image),
+        lambda: make_samples(lambda index: cache.read(dataset.records[index])),
+    )
+    rounds = [[seconds_per_call(function, 1) for function in functions] for _ in range(ROUNDS)]
+    return [statistics.median(column) / len(dataset) for column in zip(*rounds, strict=True)]
+
+
+def print_samples(dataset: DetectionDataset, resolution: int) -> None:
+    """Print what a sample costs, by augmentation."""
+    width, height = dataset.records[0].size
+    for kind in ("ssd", "light"):
+        plain, augmented, cached = sample_seconds(dataset, resolution, kind)
+        print(
+            f"sample of {width}x{height}, {kind}: imread and resize {1000 * plain:.2f} ms; sample "
+            f"{1000 * augmented:.2f} ms, ratio {augmented / plain:.2f}; from memory {1000 * cached:.2f} ms, "
+            f"ratio {cached / plain:.2f}"
+        )
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -85,8 +109,10 @@ def main(argv: list[str] | None = None) -> None:
     parser = cli.Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     cli.add_net_options(parser, DEFAULT_NET)
     parser.add_argument("--resolution", type=cli.count, default=300)
+    parser.add_argument("--data", help="dataset whose training images become samples (default: drawings of 640x480)")
+    parser.add_argument("--samples-only", action="store_true", help="time no steps")
     args = parser.parse_args(argv)
-    for batch_size in (4, 16):
+    for batch_size in () if args.samples_only else (4, 16):
         plain, last = (
             step_seconds(args.net, args.resolution, batch_size, memory_format)
             for memory_format in (torch.contiguous_format, torch.channels_last)
@@ -95,11 +121,12 @@ def main(argv: list[str] | None = None) -> None:
             f"step, batch {batch_size}: contiguous {batch_size / plain:.1f} images/s, "
             f"channels last {batch_size / last:.1f} images/s, ratio {plain / last:.2f}"
         )
-    plain, augmented = sample_seconds(args.resolution)
-    print(
-        f"sample of 640x480: read and resize {1000 * plain:.2f} ms, with augmentation {1000 * augmented:.2f} ms, "
-        f"ratio {augmented / plain:.2f}"
-    )
+    if args.data:
+        print_samples(open_dataset(AUTO, args.data, "train"), args.resolution)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        synthetic.write_voc(Path(folder), {"train": synthetic.drawings(20, 0, size=(640, 480))})
+        print_samples(VOCDataset(folder), args.resolution)
 
 
 if __name__ == "__main__":
