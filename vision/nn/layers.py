@@ -12,11 +12,35 @@ from torch import Tensor, nn
 SLOW_NORM = partial(nn.BatchNorm2d, eps=0.001, momentum=0.03)
 
 
+class BareDepthwise(nn.Conv2d):
+    """A 3x3 depthwise convolution with biases that no batch norm follows."""
+
+    def __init__(self, channels: int, stride: int, padding: int) -> None:
+        super().__init__(channels, channels, 3, stride, padding, groups=channels)
+
+
+def initialise(module: nn.Module) -> None:
+    """Draw a convolution's weights (Xavier-uniform; biases stay), for `nn.Module.apply`.
+
+    A depthwise one without batch norm begins as the identity with that on top: alone its answers are hundreds of times
+    smaller than its input, and what comes after it learns as slowly.
+    """
+    if isinstance(module, nn.Conv2d):
+        nn.init.xavier_uniform_(module.weight)
+    if isinstance(module, BareDepthwise):
+        with torch.no_grad():
+            module.weight[:, :, 1, 1] += 1
+            module.bias.zero_()
+
+
 def separable_conv(
     in_channels: int, out_channels: int, stride: int = 1, padding: int = 1, norm: bool = False
 ) -> nn.Sequential:
     """Make a 3x3 depthwise convolution, [batch norm and ReLU6, or] ReLU, and a 1x1 convolution, with biases."""
-    depthwise = nn.Conv2d(in_channels, in_channels, 3, stride, padding, groups=in_channels)
+    if norm:
+        depthwise = nn.Conv2d(in_channels, in_channels, 3, stride, padding, groups=in_channels)
+    else:
+        depthwise = BareDepthwise(in_channels, stride, padding)
     between = [nn.BatchNorm2d(in_channels), nn.ReLU6()] if norm else [nn.ReLU()]
     return nn.Sequential(depthwise, *between, nn.Conv2d(in_channels, out_channels, 1))
 

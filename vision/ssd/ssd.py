@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from vision.boxes.coding import convert_boxes_to_locations, convert_locations_to_boxes
 from vision.boxes.forms import center_form_to_corner_form, corner_form_to_center_form
 from vision.boxes.matching import assign_priors
+from vision.nn.layers import initialise
 from vision.ssd.config import SSDConfig
 from vision.ssd.weights import METADATA_KEY, read_weights, write_weights
 from vision.structures import DataError
@@ -46,11 +47,6 @@ def _as_tap(index: int | tuple[int, nn.Module] | GraphPath) -> Tap:
     if isinstance(index, tuple):
         return Tap(index[0], has_norm=True)
     return Tap(index)
-
-
-def _xavier(module: nn.Module) -> None:
-    if isinstance(module, nn.Conv2d):
-        nn.init.xavier_uniform_(module.weight)
 
 
 class SSD(nn.Module):
@@ -184,11 +180,11 @@ class SSD(nn.Module):
             metadata[prefix[:-1]][METADATA_KEY] = self.description()
 
     def init(self) -> None:
-        """Start from scratch: Xavier-uniform weights for all convolutions."""
-        self.apply(_xavier)
+        """Start from scratch, see `vision.nn.layers.initialise`."""
+        self.apply(initialise)
 
     def init_from_base_net(self, path: str, weights: dict[str, Tensor] | None = None) -> None:
-        """Take the backbone's weights from a file of `base_net` keys without prefix; Xavier for the rest.
+        """Take the backbone's weights from a file of `base_net` keys without prefix, and draw the rest.
 
         Args:
             path: of the file.
@@ -197,10 +193,10 @@ class SSD(nn.Module):
         load_strictly(self.base_net, read_weights(path) if weights is None else weights, path)
         for name, part in self.named_children():
             if name != "base_net":
-                part.apply(_xavier)
+                part.apply(initialise)
 
     def init_from_pretrained_ssd(self, path: str, weights: dict[str, Tensor] | None = None) -> None:
-        """Take all but the heads from an SSD's file of any number of classes; Xavier for the heads.
+        """Take all but the heads from an SSD's file of any number of classes, and draw the heads.
 
         Args:
             path: of the file.
@@ -211,7 +207,7 @@ class SSD(nn.Module):
         own = {key: value for key, value in self.state_dict().items() if key.startswith(HEADS)}
         load_strictly(self, {**weights, **own}, path)
         for part in self._heads():
-            part.apply(_xavier)
+            part.apply(initialise)
 
     def _heads(self) -> list[nn.ModuleList]:
         return [getattr(self, name) for name in HEADS]
