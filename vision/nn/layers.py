@@ -13,34 +13,45 @@ SLOW_NORM = partial(nn.BatchNorm2d, eps=0.001, momentum=0.03)
 
 
 class BareDepthwise(nn.Conv2d):
-    """A 3x3 depthwise convolution with biases that no batch norm follows."""
+    """A 3x3 depthwise convolution with biases that no batch norm follows.
 
-    def __init__(self, channels: int, stride: int, padding: int) -> None:
+    Args:
+        channels: in and out.
+        stride: as of any convolution.
+        padding: likewise.
+        gain: by which it multiplies what it sees, to begin with; below 1 for maps of large numbers.
+    """
+
+    def __init__(self, channels: int, stride: int, padding: int, gain: float) -> None:
         super().__init__(channels, channels, 3, stride, padding, groups=channels)
+        self.gain = gain
 
 
 def initialise(module: nn.Module) -> None:
     """Draw a convolution's weights (Xavier-uniform; biases stay), for `nn.Module.apply`.
 
-    A depthwise one without batch norm begins as the identity with that on top: alone its answers are hundreds of times
+    A depthwise one without batch norm begins as the identity, times its gain, with that on top: alone its answers are hundreds of times
     smaller than its input, and what comes after it learns as slowly.
     """
     if isinstance(module, nn.Conv2d):
         nn.init.xavier_uniform_(module.weight)
     if isinstance(module, BareDepthwise):
         with torch.no_grad():
-            module.weight[:, :, 1, 1] += 1
+            module.weight[:, :, 1, 1] += module.gain
             module.bias.zero_()
 
 
 def separable_conv(
-    in_channels: int, out_channels: int, stride: int = 1, padding: int = 1, norm: bool = False
+    in_channels: int, out_channels: int, stride: int = 1, padding: int = 1, norm: bool = False, gain: float = 1.0
 ) -> nn.Sequential:
-    """Make a 3x3 depthwise convolution, [batch norm and ReLU6, or] ReLU, and a 1x1 convolution, with biases."""
+    """Make a 3x3 depthwise convolution, [batch norm and ReLU6, or] ReLU, and a 1x1 convolution, with biases.
+
+    `gain` see `BareDepthwise`; batch norm has no use for it.
+    """
     if norm:
         depthwise = nn.Conv2d(in_channels, in_channels, 3, stride, padding, groups=in_channels)
     else:
-        depthwise = BareDepthwise(in_channels, stride, padding)
+        depthwise = BareDepthwise(in_channels, stride, padding, gain)
     between = [nn.BatchNorm2d(in_channels), nn.ReLU6()] if norm else [nn.ReLU()]
     return nn.Sequential(depthwise, *between, nn.Conv2d(in_channels, out_channels, 1))
 
@@ -55,10 +66,12 @@ def full_extra(in_channels: int, hidden: int, out_channels: int, stride: int, pa
     )
 
 
-def lite_extra(in_channels: int, hidden: int, out_channels: int, stride: int, padding: int) -> nn.Sequential:
+def lite_extra(
+    in_channels: int, hidden: int, out_channels: int, stride: int, padding: int, gain: float = 1.0
+) -> nn.Sequential:
     """Make a 1x1 convolution with ReLU and a separable one without activation at its end."""
     return nn.Sequential(
-        nn.Conv2d(in_channels, hidden, 1), nn.ReLU(), separable_conv(hidden, out_channels, stride, padding)
+        nn.Conv2d(in_channels, hidden, 1), nn.ReLU(), separable_conv(hidden, out_channels, stride, padding, gain=gain)
     )
 
 

@@ -6,6 +6,7 @@ import difflib
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -237,6 +238,9 @@ class ModelSpec:
 _MOBILE_EXTRAS = ((256, 512, 2, 1), (128, 256, 2, 1), (128, 256, 2, 1), (128, 256, 2, 1))
 _VGG_EXTRAS = ((256, 512, 2, 1), (128, 256, 2, 1), (128, 256, 1, 0), (128, 256, 1, 0))
 
+#: The numbers in SqueezeNet's maps are some twenty times as large as MobileNet's, which have batch norm.
+_SQUEEZENET_GAIN = 0.1
+
 #: Maps at 1/64 and 1/128 after a pyramid's three.
 _PYRAMID_EXTRAS = ((128, 128, 2, 1), (128, 128, 2, 1))
 
@@ -303,9 +307,9 @@ _ROWS = (
         taps=lambda: (12,),
         tap_channels=lambda width: (512,),
         last_channels=lambda width: 512,
-        extra=lite_extra,
+        extra=partial(lite_extra, gain=_SQUEEZENET_GAIN),
         extras=((256, 512, 2, 2), (256, 512, 2, 1), (128, 256, 2, 1), (128, 256, 2, 1), (128, 256, 2, 1)),
-        head=separable_conv,
+        head=partial(separable_conv, gain=_SQUEEZENET_GAIN),
         last_head=_conv1_head,
     ),
     ModelSpec(
