@@ -30,8 +30,8 @@ class BareDepthwise(nn.Conv2d):
 def initialise(module: nn.Module) -> None:
     """Draw a convolution's weights (Xavier-uniform; biases stay), for `nn.Module.apply`.
 
-    A depthwise one without batch norm begins as the identity, times its gain, with that on top: alone its answers are hundreds of times
-    smaller than its input, and what comes after it learns as slowly.
+    A depthwise one without batch norm begins as the identity, times its gain, with that on top: alone its answers are
+    several times smaller than its input, and what comes after it learns as slowly.
     """
     if isinstance(module, nn.Conv2d):
         nn.init.xavier_uniform_(module.weight)
