@@ -10,6 +10,7 @@ import argparse
 import hashlib
 import logging
 import sys
+import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
@@ -294,49 +295,67 @@ def make_int8(file: Path, plain: Path, args: argparse.Namespace, trial: Trial | 
         excluded = quantization.matching(layers, args.int8_exclude)
     except ValueError as err:
         raise DataError(f"--int8-exclude: {err}") from err
-    session = OnnxSession(plain)
-    inputs = [fed(session, image, args.input_norm) for image in calibration_images(args)]
-    logger.info("finding the range of values on %d images", len(inputs))
-    whole = file.with_name(f"{file.name}.whole")
-    try:
-        quantization.quantise(plain, whole, cli.progress(inputs, "Calibrating", len(inputs)))
+    images = CalibrationImages(args, OnnxSession(plain))
+    logger.info("finding the range of values on %d images", images.count)
+    with tempfile.TemporaryDirectory() as folder:
+        whole = Path(folder) / "whole.onnx"
+        quantization.quantise(plain, whole, cli.progress(images.take(images.count), "Calibrating", images.count))
         quantization.in_float(whole, file, excluded)
         if trial is None:
             logger.warning("--int8 without --data: what it costs is not known")
         else:
+            some = list(images.take(quantization.RANKING_IMAGES))
             cost = partial(trial.cost_of, "int8")
-            excluded = quantization.search(file, whole, plain, excluded, inputs, cost, args.int8_max_drop, cli.progress)
+            excluded = quantization.search(file, whole, plain, excluded, some, cost, args.int8_max_drop, cli.progress)
             trial.hold("int8", args.int8_max_drop)
-    finally:
-        whole.unlink(missing_ok=True)
     count = quantization.check_quantised(file, excluded)
     logger.info("%d of %d convolutions in 8 bits", count, len(layers))
 
 
-def fed(session: OnnxSession, image: np.ndarray, input_norm: str) -> np.ndarray:
-    """Turn an image (H, W, 3) into what the runtime of a file feeds, (1, 3, H, W)."""
-    if input_norm == "detectnet":
-        return detectnet.preprocess(image, session.size)
-    return session.transform(image)[None].numpy()
+class CalibrationImages:
+    """Images to find the range of values with, as the runtime of a file feeds them; see --calib-data.
 
+    Attributes:
+        count: how many are asked for, or there are.
 
-def calibration_images(args: argparse.Namespace) -> Iterator[np.ndarray]:
-    """Read images to find the range of values with, evenly chosen from all there are."""
-    place = args.calib_data or args.data
-    if is_dataset(place) or args.calib_data is None:
-        kind = args.dataset_type if args.calib_data is None else AUTO
-        dataset = open_dataset(kind, place, "train", progress=cli.progress)
-        for index in spread(len(dataset), args.calib_images):
+    Raises:
+        DataError: there are none.
+    """
+
+    def __init__(self, args: argparse.Namespace, session: OnnxSession) -> None:
+        self._session, self._as_detectnet = session, args.input_norm == "detectnet"
+        place = args.calib_data or args.data
+        self._dataset = self._source = None
+        if args.calib_data is None or is_dataset(place):
+            kind = args.dataset_type if args.calib_data is None else AUTO
+            self._dataset = open_dataset(kind, place, "train", progress=cli.progress)
+            self._total = len(self._dataset)
+        else:
+            self._source = Source(place)
+            self._total = self._source.total or args.calib_images
+        if not self._total:
+            raise DataError(
+                f"{place}: has no training image to find the range of values with; name some by --calib-data"
+            )
+        self.count = min(self._total, args.calib_images)
+
+    def take(self, count: int) -> Iterator[np.ndarray]:
+        """Read some of them, evenly chosen: (1, 3, H, W) float32 each."""
+        chosen = spread(self._total, count)
+        if self._dataset is None:
+            wanted = set(chosen)
+            yield from (self._fed(frame.image) for number, frame in enumerate(self._source) if number in wanted)
+            return
+        for index in chosen:
             try:
-                yield dataset.get_image(index)
+                yield self._fed(self._dataset.get_image(index))
             except DataError as err:
                 logger.warning("%s; it is left out", err)
-        return
-    source = Source(place)
-    chosen = set(spread(source.total or args.calib_images, args.calib_images))
-    for number, frame in enumerate(source):
-        if number in chosen:
-            yield frame.image
+
+    def _fed(self, image: np.ndarray) -> np.ndarray:
+        if self._as_detectnet:
+            return detectnet.preprocess(image, self._session.size)
+        return self._session.transform(image)[None].numpy()
 
 
 def spread(total: int, count: int) -> list[int]:
@@ -388,7 +407,7 @@ def saved(path: Path) -> None:
     """Say that a file is there, and remove the engines of its predecessor."""
     for engine in device.remove_engines(path):
         logger.info("removed %s: it was built from an older export, and detectnet might have gone on using it", engine)
-    logger.info("Saved model %s", path) if path.suffix == ".onnx" else logger.info("Saved %s", path)
+    logger.info("Saved model %s" if path.suffix == ".onnx" else "Saved %s", path)
 
 
 def write_label_file(model: Path, class_names: Sequence[str]) -> Path:

@@ -214,7 +214,7 @@ def search(
         quantised: with all layers in eight bits, from `quantise`.
         plain: the file it was made from.
         excluded: layers that are to be in float anyway.
-        inputs: images (1, 3, H, W) as the files expect them, of which a few rank the layers.
+        inputs: a few images (1, 3, H, W) as the files expect them, which rank the layers.
         cost: measures a file.
         most: what it may cost.
         progress: shows layers going by.
@@ -228,8 +228,7 @@ def search(
     if found <= most:
         return tried
     logger.info("8 bits cost %.4f, allowed are %g: looking for the layers to leave in float", found, most)
-    some = inputs[:: max(1, len(inputs) // RANKING_IMAGES)][:RANKING_IMAGES]
-    errors = errors_by_layer(quantised, plain, some, file, progress)
+    errors = errors_by_layer(quantised, plain, inputs, file, progress)
     ranked = [layer for layer in errors if layer not in excluded]
     count = 1
     while found > most and count < len(ranked):
