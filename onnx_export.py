@@ -317,9 +317,6 @@ class CalibrationImages:
 
     Attributes:
         count: how many are asked for, or there are.
-
-    Raises:
-        DataError: there are none.
     """
 
     def __init__(self, args: argparse.Namespace, session: OnnxSession) -> None:
@@ -333,10 +330,6 @@ class CalibrationImages:
         else:
             self._source = Source(place)
             self._total = self._source.total or args.calib_images
-        if not self._total:
-            raise DataError(
-                f"{place}: has no training image to find the range of values with; name some by --calib-data"
-            )
         self.count = min(self._total, args.calib_images)
 
     def take(self, count: int) -> Iterator[np.ndarray]:
