@@ -179,7 +179,7 @@ class OnnxSession(Session):
         if set(inputs) != {INPUT} or set(outputs) != set(OUTPUTS):
             raise DataError(
                 f"{path}: has inputs {list(inputs)} and outputs {list(outputs)}, "
-                f"expected [{INPUT!r}] and {list(OUTPUTS)}"
+                f"expected [{INPUT!r}] and {list(OUTPUTS)}; name the plain file of onnx_export.py"
             )
         self.provider = self.session.get_providers()[0]
         if device.startswith("cuda") and self.provider == CPU_PROVIDER:
