@@ -184,7 +184,6 @@ def main(argv: Sequence[str] | None = None) -> None:
                 logger.info("by detectnet's arithmetic it has %d of the %d detections of the checkpoint", *alike)
     saved(output)
     label_file = write_label_file(output, net.class_names)
-    written = [output]
     for asked, suffix, make in (
         (args.fp16, "fp16", lambda file: make_half(file, net, replace(options, half=True), args, trial)),
         (args.int8, "int8", lambda file: make_int8(file, output, args, trial)),
@@ -196,9 +195,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             with candidate(path) as file:
                 make(file)
             saved(path)
-            written.append(path)
     if args.deepstream:
-        saved(write_deepstream_config(written[-1], label_file, net, options))
+        saved(write_deepstream_config(output.with_name(f"{output.stem}.deepstream.onnx"), label_file, net, options))
     if trial is not None:
         print("\nOn the test images:")
         print("\n".join(trial.table()))

@@ -23,7 +23,7 @@ from vision.deploy.trial import Trial, count_alike
 from vision.deploy.verification import image_like
 from vision.engine import checkpoint
 from vision.ssd.models import MODELS
-from vision.structures import Annotation, Detections
+from vision.structures import Annotation, DataError, Detections
 
 
 def test_export_takes_the_best_and_names_the_command(script, model_dir, tmp_path):
@@ -318,6 +318,8 @@ def test_what_is_lost_is_of_the_checkpoint():
         trial.hold("worse", 0.3)
     assert [line.split()[:2] for line in trial.table()[1:3]] == [["checkpoint", "1.0000"], ["same", "1.0000"]]
     assert trial.pixels(5).shape == (2, 3, 96, 96)
+    with pytest.raises(DataError, match="--data: none of its test images can be read"):
+        Trial(lambda: [], 2, net).pixels(5)
 
 
 def test_options_that_find_more_on_the_device(tmp_path, monkeypatch):

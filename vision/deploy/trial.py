@@ -18,7 +18,7 @@ from vision.deploy.export import ExportRejected
 from vision.deploy.session import OnnxSession, TorchSession
 from vision.evaluation import Report, evaluate
 from vision.ssd.ssd import SSD
-from vision.structures import Annotation, Detections
+from vision.structures import Annotation, DataError, Detections
 from vision.utils.progress import ProgressBar, no_progress
 
 #: Name of the checkpoint among the reports.
@@ -72,8 +72,14 @@ class Trial:
         self.device_options: list[str] = []
 
     def pixels(self, count: int) -> torch.Tensor:
-        """Take the first images, at the net's size: (N, 3, H, W) uint8."""
+        """Take the first images, at the net's size: (N, 3, H, W) uint8.
+
+        Raises:
+            DataError: there is none.
+        """
         resized = [cv2.resize(image, self.net.config.width_height) for image, _ in islice(self._images(), count)]
+        if not resized:
+            raise DataError("--data: none of its test images can be read; name another dataset")
         return torch.from_numpy(np.stack(resized).transpose(0, 3, 1, 2).copy())
 
     def measure(self, detectors: Mapping[str, Detector]) -> dict[str, list[Detections]]:
