@@ -11,7 +11,7 @@ import hashlib
 import logging
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -20,10 +20,19 @@ import numpy as np
 import torch
 
 from vision import cli
-from vision.datasets import AUTO, is_dataset, labels, open_dataset
+from vision.datasets import AUTO, DetectionDataset, is_dataset, labels, open_dataset
 from vision.deploy import detectnet, device, quantization, variants
 from vision.deploy.export import INPUT_NORMS, ExportOptions, candidate, write
-from vision.deploy.jetpack import JETPACKS, OPERATORS, OPSET, OPSETS, unparsed_operators, unparsed_opset
+from vision.deploy.jetpack import (
+    JETPACKS,
+    OPERATORS,
+    OPSET,
+    OPSETS,
+    missing_operators,
+    spell_release,
+    unparsed_operators,
+    unparsed_opset,
+)
 from vision.deploy.media import Source
 from vision.deploy.session import OnnxSession, load_net
 from vision.deploy.trial import Trial
@@ -42,7 +51,7 @@ _FILE_NAMES = {"mb1-ssd": "ssd-mobilenet"}
 #: How much less AP50 or AP a file may have than the checkpoint it was written from.
 AP_TOLERANCE = 0.01
 
-#: The option of quantised files, whose operators' form needs this opset.
+#: Scales per channel, which --int8 writes, came with this opset.
 QUANTISED_OPSET = 13
 
 
@@ -135,11 +144,11 @@ def check_combinations(parser: argparse.ArgumentParser, args: argparse.Namespace
                 parser.error(f"--{name}: is made for one image a run; leave --batch-size out")
     if args.jetpack is not None:
         jetpack = JETPACKS[args.jetpack]
-        release = f"TensorRT {'.'.join(map(str, jetpack.tensorrt))} of JetPack {args.jetpack}"
+        release = f"TensorRT {spell_release(jetpack.tensorrt)} of JetPack {args.jetpack}"
         if args.opset > jetpack.opset:
             parser.error(f"--opset={args.opset}: {release} parses up to {jetpack.opset}; leave it out")
         if args.nms and unparsed_operators(["NonMaxSuppression"], jetpack.tensorrt):
-            needed = ".".join(map(str, OPERATORS["NonMaxSuppression"]))
+            needed = spell_release(OPERATORS["NonMaxSuppression"])
             parser.error(f"--nms: {release} has no NonMaxSuppression, which came with {needed}; leave one of them out")
     if args.int8 and args.opset < QUANTISED_OPSET:
         parser.error(f"--int8: needs opset {QUANTISED_OPSET}, --opset is {args.opset}; leave that out")
@@ -248,12 +257,11 @@ def write_and_verify(
         parity.difference,
         parity.tolerance,
     )
-    operators = operators_of(file)
-    for name, jetpack in JETPACKS.items():
-        unknown = unparsed_operators(operators, jetpack.tensorrt)
-        if unknown and name not in unparsed_opset(options.opset) and args.jetpack is None:
-            release = ".".join(map(str, jetpack.tensorrt))
-            logger.warning("JetPack %s from its start (TensorRT %s) has no %s", name, release, ", ".join(unknown))
+    if args.jetpack is None:
+        for name, missing in missing_operators(options.opset, operators_of(file)).items():
+            if missing:
+                release = spell_release(JETPACKS[name].tensorrt)
+                logger.warning("JetPack %s from its start (TensorRT %s) has no %s", name, release, ", ".join(missing))
 
 
 def open_trial(args: argparse.Namespace, net: SSD) -> Trial:
@@ -269,13 +277,18 @@ def open_trial(args: argparse.Namespace, net: SSD) -> Trial:
         raise DataError(f"{args.data}: no object is of a class that the model knows: {list(net.class_names[1:])}")
 
     def images() -> Iterator[tuple[np.ndarray, Annotation]]:
-        for index in range(len(dataset)):
-            try:
-                yield dataset.get_image(index), dataset.annotation(index)
-            except DataError as err:
-                logger.warning("%s; it is left out", err)
+        return readable(dataset, range(len(dataset)))
 
     return Trial(images, len(dataset), net, cli.progress)
+
+
+def readable(dataset: DetectionDataset, indices: Iterable[int]) -> Iterator[tuple[np.ndarray, Annotation]]:
+    """Read images with their annotations, and leave out, with a word, what cannot be read."""
+    for index in indices:
+        try:
+            yield dataset.get_image(index), dataset.annotation(index)
+        except DataError as err:
+            logger.warning("%s; it is left out", err)
 
 
 def make_half(file: Path, net: SSD, options: ExportOptions, args: argparse.Namespace, trial: Trial | None) -> None:
@@ -337,11 +350,7 @@ class CalibrationImages:
             wanted = set(chosen)
             yield from (self._fed(frame.image) for number, frame in enumerate(self._source) if number in wanted)
             return
-        for index in chosen:
-            try:
-                yield self._fed(self._dataset.get_image(index))
-            except DataError as err:
-                logger.warning("%s; it is left out", err)
+        yield from (self._fed(image) for image, _ in readable(self._dataset, chosen))
 
     def _fed(self, image: np.ndarray) -> np.ndarray:
         if self._as_detectnet:

@@ -21,7 +21,7 @@ sys.path.insert(0, str(ROOT))
 from vision import cli  # noqa: E402
 from vision.boxes.priors import Size, as_width_height  # noqa: E402
 from vision.deploy.export import ExportOptions, ExportRejected, write  # noqa: E402
-from vision.deploy.jetpack import JETPACKS, OPERATORS, unparsed_operators  # noqa: E402
+from vision.deploy.jetpack import OPERATORS, missing_operators  # noqa: E402
 from vision.deploy.verification import Parity, image_like, operators_of, verify  # noqa: E402
 from vision.ssd.data_preprocessing import Normaliser  # noqa: E402
 from vision.ssd.models import NET_NAMES, spec_of  # noqa: E402
@@ -70,13 +70,7 @@ def try_export(net: SSD, opset: int, path: Path) -> tuple[Parity, list[str]]:
     options = ExportOptions(opset=opset)
     write(net, path, options)
     parity = verify(path, net, options)
-    operators = operators_of(path)
-    parsed = [
-        name
-        for name, jetpack in JETPACKS.items()
-        if jetpack.opset >= opset and not unparsed_operators(operators, jetpack.tensorrt)
-    ]
-    return parity, parsed
+    return parity, [name for name, missing in missing_operators(opset, operators_of(path)).items() if not missing]
 
 
 def main(argv: Sequence[str] | None = None) -> None:

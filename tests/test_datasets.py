@@ -9,8 +9,9 @@ import torch
 from conftest import CLASSES, IMAGE_SIZE, SHARED
 from PIL import Image, ImageOps
 
+from vision.datasets import images as images_module
 from vision.datasets import join, open_dataset, open_folder
-from vision.datasets.images import read_image, read_image_info, turn_boxes
+from vision.datasets.images import read_image, read_image_info, reductions_of, turn_boxes
 from vision.datasets.loading import EpochBatches, make_loader, pad
 from vision.datasets.open_images import OpenImagesDataset, OpenImagesFolder
 from vision.datasets.synthetic import voc_xml, write_voc
@@ -387,6 +388,59 @@ def test_images_are_turned_upright_as_exif_says(tmp_path, orientation, suffix):
     x, y = (red[:2] + red[2:]) // 2
     assert upright[y, x, 0] > 150
     assert upright[y, x, 1:].max() < 100
+
+
+@pytest.mark.parametrize("orientation", [1, 6, 7])
+@pytest.mark.parametrize("reduction", [2, 4, 8])
+def test_jpegs_are_decoded_at_a_fraction(tmp_path, orientation, reduction):
+    pixels = np.add.outer(np.arange(96), 2 * np.arange(64))[..., None].repeat(3, axis=2).astype(np.uint8)
+    pixels[..., 1] = 90
+    for mode, name in (("RGB", "a.jpg"), ("L", "grey.jpg"), ("CMYK", "cmyk.JPEG")):
+        path = tmp_path / name
+        Image.fromarray(pixels).convert(mode).save(path, quality=95)
+        assert reductions_of(path, (64, 96)) == (1, 2, 4, 8)
+        whole, small = (read_image(path, orientation, number) for number in (1, reduction))
+        expected = cv2.resize(
+            whole, (whole.shape[1] // reduction, whole.shape[0] // reduction), interpolation=cv2.INTER_AREA
+        )
+        assert small.shape == expected.shape
+        assert np.abs(small.astype(int) - expected).mean() < 3
+
+
+@pytest.mark.skipif(not hasattr(cv2, "IMREAD_COLOR_RGB"), reason="this OpenCV gives BGR only")
+def test_older_and_newer_opencv_give_the_same(tmp_path, monkeypatch):
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (32, 64, 4), dtype=np.uint8)
+    for mode in ("RGB", "RGBA", "L", "P", "CMYK", "1"):
+        image = Image.fromarray(pixels).convert(mode)
+        for suffix in (".png", ".jpg", ".bmp", ".webp"):
+            path = tmp_path / f"{mode}{suffix}"
+            try:
+                image.save(path)
+            except OSError:
+                continue  # no such pair
+            for reduction in reductions_of(path, image.size):
+                newer = read_image(path, reduction=reduction)
+                with monkeypatch.context() as patch:
+                    patch.setattr(images_module, "_AS_RGB", None)
+                    np.testing.assert_array_equal(read_image(path, reduction=reduction), newer)
+    assert len(list(tmp_path.iterdir())) > 12
+    Image.fromarray(rng.integers(0, 1 << 16, (8, 8), dtype=np.uint16)).save(tmp_path / "16.png")
+    newer = read_image(tmp_path / "16.png")
+    monkeypatch.setattr(images_module, "_AS_RGB", None)
+    np.testing.assert_array_equal(read_image(tmp_path / "16.png"), newer)
+
+
+def test_only_what_divides_a_jpeg_is_a_fraction(tmp_path):
+    assert reductions_of(tmp_path / "a.png", (64, 64)) == (1,)
+    assert reductions_of(tmp_path / "a.jpg", (500, 375)) == (1,)
+    assert reductions_of(tmp_path / "a.jpg", (500, 332)) == (1, 2, 4)
+
+
+def test_other_files_by_the_name_of_a_jpeg_have_fractions_too(tmp_path):
+    Image.fromarray(np.full((32, 64, 3), 50, np.uint8)).save(tmp_path / "a.png")
+    (tmp_path / "a.png").rename(tmp_path / "a.jpg")
+    assert read_image(tmp_path / "a.jpg", reduction=4).shape == (8, 16, 3)
 
 
 def test_an_image_that_vanished_is_named(tmp_path):

@@ -28,8 +28,9 @@ from vision.structures import Batch, DataError
 
 #: Of a net without batch norm, and of samples without augmentation: images in one batch or in two are the same.
 ARGV = ("--net=sq-ssd-lite", "--resolution=32", "--augmentation=none", "--debug-steps=1", "--epochs=2")
-#: How near one process comes to two, relative, of losses and of weights: in 16 bits gradients of halves are rounded.
-NEARNESS = {"off": (1e-4, 1e-3), "bf16": (3e-2, 1e-1)}
+#: How near one process comes to two, relative, of losses and of weights, and absolute, of weights: in 16 bits gradients
+#: of halves are rounded, and biases begin at 0 and go a few hundredths from there, so that it is a large part of them.
+NEARNESS = {"off": (1e-4, 1e-3, 1e-5), "bf16": (3e-2, 1e-1, 4e-3)}
 #: What torchrun itself says; its table of failures is the last of it.
 TORCHRUNS = re.compile(r"^([WE]\d{4} .*|\*+|)$")
 
@@ -115,7 +116,7 @@ def test_two_processes_take_the_steps_of_one(alone, together, amp):
     one, other = losses_of(alone[0]), losses_of(together[0])
     assert len(one) == 12
     assert_close(one, other, amp)
-    of_losses, of_weights = NEARNESS[amp]
+    of_losses, of_weights, of_small_weights = NEARNESS[amp]
     for mine, theirs in zip(rows_of(alone[1]), rows_of(together[1]), strict=True):
         assert mine.keys() == theirs.keys()
         for column in mine.keys() - {"seconds"}:
@@ -123,8 +124,7 @@ def test_two_processes_take_the_steps_of_one(alone, together, amp):
             assert float(mine[column]) == pytest.approx(float(theirs[column]), rel=of_losses, abs=slack, nan_ok=True)
     weights = read_weights(together[1] / "last.pth")
     for key, value in read_weights(alone[1] / "last.pth").items():
-        # Biases begin at 0 and go a few hundredths from there, so that rounding is a large part of small ones.
-        torch.testing.assert_close(weights[key], value, rtol=of_weights, atol=of_weights / 25)
+        torch.testing.assert_close(weights[key], value, rtol=of_weights, atol=of_small_weights)
 
 
 def test_the_first_process_alone_speaks_and_writes(alone, together):

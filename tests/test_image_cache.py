@@ -8,9 +8,11 @@ from conftest import assert_refused, train_argv
 import train_ssd
 from vision.datasets import image_cache, synthetic
 from vision.datasets.image_cache import ImageCache, bytes_of, make_cache
+from vision.datasets.images import read_image
 from vision.datasets.loading import EpochBatches, end_workers, make_loader
+from vision.datasets.records import Record
 from vision.datasets.voc_dataset import VOCDataset
-from vision.ssd.data_preprocessing import TrainAugmentation
+from vision.ssd.data_preprocessing import TestTransform, TrainAugmentation
 from vision.structures import DataError
 from vision.utils import memory
 
@@ -25,14 +27,16 @@ def dataset(tmp_path):
 
 
 def test_the_same_pixels_and_each_file_once(dataset, monkeypatch):
-    read, calls = image_cache.read_image, []
-    monkeypatch.setattr(image_cache, "read_image", lambda *args: calls.append(args) or read(*args))
+    read, calls = Record.read, []
+    monkeypatch.setattr(Record, "read", lambda *args: calls.append(args) or read(*args))
     dataset.repeat(2)
     cache = ImageCache(dataset.records)
     for _ in range(2):
         for index, record in enumerate(dataset.records):
-            np.testing.assert_array_equal(cache.read(record), dataset.get_image(index))
-    assert len(calls) == 6
+            for reduction in (1, 4):
+                expected = read_image(dataset.records[index].image_path, reduction=reduction)
+                np.testing.assert_array_equal(cache.read(record, reduction), expected)
+    assert len(calls) == 2 * 6
     with pytest.raises(ValueError, match="read-only"):
         cache.read(dataset.records[0])[0, 0, 0] = 1
 
@@ -42,6 +46,16 @@ def test_an_image_of_another_size_or_another_set_is_read_as_it_is(dataset):
     np.testing.assert_array_equal(cache.read(dataset.records[3]), dataset.get_image(3))
     shrunk = dataset.records[0]._replace(size=(60, 80))  # the file has changed since it was looked at
     assert ImageCache([shrunk]).read(shrunk).shape == (80, 120, 3)
+
+
+def test_an_image_whose_size_has_changed_is_no_sample(dataset):
+    shrunk = dataset.records[0]._replace(size=(60, 80))
+    dataset.records[0] = shrunk
+    (batch,) = make_loader(dataset, TestTransform(64), EpochBatches(6, 6, shuffle=False), 0)
+    assert batch.notes[0].startswith(f"{shrunk.image_path}: is 120x80 now, was 60x80 when the run began")
+    dataset.records = dataset.records[:1]
+    with pytest.raises(DataError, match="is 120x80 now"):
+        next(iter(make_loader(dataset, TestTransform(64), EpochBatches(1, 1, shuffle=False), 0)))
 
 
 def test_pixels_that_are_half_written_are_not_taken(dataset):
@@ -56,7 +70,7 @@ def test_pixels_that_are_half_written_are_not_taken(dataset):
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_batches_are_the_same_and_files_are_read_in_the_first_epoch_only(dataset, workers):
-    transform = TrainAugmentation(64, 127, 128.0)
+    transform = TrainAugmentation(64, 127, 128.0, "light")  # at this size nothing is decoded at a fraction
     plain = make_loader(dataset, transform, EpochBatches(6, 2), workers)
     cached = make_loader(dataset, transform, EpochBatches(6, 2), workers, cache=ImageCache(dataset.records))
     expected = []
@@ -79,7 +93,7 @@ def test_batches_are_the_same_and_files_are_read_in_the_first_epoch_only(dataset
     ("kind", "available", "kept", "said"),
     [
         ("off", 100 * MIB, False, "as asked"),
-        ("auto", 100 * MIB, True, "kept in memory once decoded; decoded they take 0 MiB, 100 MiB are available"),
+        ("auto", 100 * MIB, True, "kept in memory once decoded; decoded they take up to 0 MiB, 100 MiB are available"),
         ("auto", 0, False, "of which a quarter may be used"),
         ("ram", 1 * MIB, True, "kept in memory"),
     ],
@@ -92,7 +106,11 @@ def test_what_is_kept_goes_by_memory(dataset, monkeypatch, kind, available, kept
 
 
 def test_several_processes_share_the_memory_there_is(dataset, monkeypatch):
-    assert bytes_of([*dataset.records, *dataset.records]) == bytes_of(dataset.records) == 6 * 120 * 80 * 3
+    assert (
+        bytes_of([*dataset.records, *dataset.records])
+        == bytes_of(dataset.records)
+        == 6 * 3 * (120 * 80 + 60 * 40 + 30 * 20 + 15 * 10)
+    )
     monkeypatch.setattr(image_cache, "available_memory", lambda: 4 * 3 * bytes_of(dataset.records))
     assert make_cache("auto", dataset.records, 0, processes=3)[0] is not None
     assert make_cache("auto", dataset.records, 0, processes=4)[0] is None

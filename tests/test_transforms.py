@@ -5,6 +5,8 @@ import numpy as np
 import pytest
 import torch
 
+from vision.datasets.images import read_image, reductions_of
+from vision.datasets.synthetic import write_image
 from vision.ssd.data_preprocessing import Normaliser, PredictionTransform, TestTransform, TrainAugmentation
 from vision.transforms import transforms as T
 
@@ -135,8 +137,7 @@ def test_composed_windows_are_the_windows_one_after_the_other():
     for _ in range(200):
         boxes, labels, window = BOXES, LABELS, T.Window(0, 0, WIDTH, HEIGHT)
         for transform in GEOMETRIC:
-            width, height = (int(side) for side in window.size)
-            step = transform.plan((width, height), boxes, rng)
+            step = transform.plan(window.size, boxes, rng)
             boxes, labels = step.map_boxes(boxes, labels)
             window = window.then(step)
         once, once_labels = window.map_boxes(BOXES, LABELS)
@@ -167,6 +168,62 @@ def test_boxes_follow_the_pixels():
         assert np.abs([columns[0] - x1, columns[-1] + 1 - x2, rows[0] - y1, rows[-1] + 1 - y2]).max() < 2
         sizes.append(x2 - x1)
     assert max(sizes) > 3 * min(sizes)
+
+
+def write_shape(path, size: tuple[int, int], box: tuple[int, int, int, int]) -> None:
+    """Write a JPEG with a bright rectangle on darkness."""
+    image = np.full((size[1], size[0], 3), 20, np.uint8)
+    image[box[1] : box[3], box[0] : box[2]] = 220
+    write_image(path, image)
+
+
+@pytest.mark.parametrize(("kind", "expected"), [("ssd", {1, 2, 4, 8}), ("light", {1, 2, 4})])
+def test_images_decoded_at_a_fraction_are_sharp_and_boxes_exact(tmp_path, kind, expected):
+    size, box = (640, 480), np.float32([[250, 190, 391, 291]])
+    path = tmp_path / "a.jpg"
+    write_shape(path, size, box[0].astype(int).tolist())
+    augment = TrainAugmentation((160, 96), 20, 1, kind)
+    augment.photometry = None
+    seen = set()
+    for seed in range(80):
+        rngs = [np.random.default_rng(seed) for _ in range(2)]
+        plain = augment.plan(size, box, np.int64([1]), rngs[0])
+        view = augment.plan(size, box, np.int64([1]), rngs[1], reductions_of(path, size))
+        seen.add(view.reduction)
+        assert plain.reduction == 1
+        assert not any(side % view.reduction for side in view.window[:4])
+        assert np.abs(np.subtract(view.window[:4], plain.window[:4])).max() < view.reduction
+        shown = np.divide(view.window.size, view.reduction)
+        assert view.reduction == 1 or min(shown / (160, 96)) > 1 - 2 / 96, "no fewer pixels than the network sees"
+        assert 2 * view.reduction > min(8, min(np.divide(plain.window.size, (160, 96)))), "nor many more"
+        out = augment.render(read_image(path, reduction=view.reduction), view, rngs[1])
+        x1, y1, x2, y2 = view.boxes[0] * (160, 96, 160, 96)
+        bright = out.astype(float).mean(axis=2) / 200 - 0.1
+        columns, rows = bright[round((y1 + y2) / 2)], bright[:, round((x1 + x2) / 2)]
+        # To what resampling costs, and an image has its place on a canvas in whole pixels.
+        slack = 0.7 if min(view.window.size) < 480 and min(view.window[:2]) >= 0 else 1.0
+        assert columns.sum() == pytest.approx(x2 - x1, abs=slack)
+        assert rows.sum() == pytest.approx(y2 - y1, abs=slack)
+        assert (columns * (np.arange(160) + 0.5)).sum() / columns.sum() == pytest.approx((x1 + x2) / 2, abs=slack)
+        assert (rows * (np.arange(96) + 0.5)).sum() / rows.sum() == pytest.approx((y1 + y2) / 2, abs=slack)
+    assert seen == expected
+
+
+def test_colours_of_the_canvas_stay_and_the_image_changes():
+    augment = TrainAugmentation((64, 64), (10, 200, 30), 1, "ssd")
+    augment.geometry = augment.geometry[:1]
+    grown = changed = 0
+    for seed in range(60):
+        plan = [augment.plan((WIDTH, HEIGHT), BOXES, LABELS, np.random.default_rng(seed)) for _ in range(2)]
+        out = augment.render(gradient_image(), plan[0], np.random.default_rng(seed + 100))
+        is_grown = plan[0].window.size != (WIDTH, HEIGHT)
+        plain = plan[1].window.render(gradient_image(), (64, 64), augment.fill)
+        canvas = (plain == (10, 200, 30)).all(axis=2)
+        grown += is_grown and canvas.any()
+        changed += not np.array_equal(out, plain)
+        assert (out[canvas] == (10, 200, 30)).all()
+    assert grown > 15
+    assert changed > 40
 
 
 def test_kinds_of_augmentation():

@@ -321,16 +321,16 @@ def open_model(path: Path, label_file: Path | None, args: argparse.Namespace) ->
     model = checkpoint.find(path, spec_of(args.net).name if args.net else None, count_labels(label_file))
     if is_onnx(model):  # what torch finds here says nothing of what onnxruntime can use
         _check_cuda_wanted(args.device, args.use_cuda)
-        device, why = (args.device if args.use_cuda else "cpu"), ""
+        device = args.device if args.use_cuda else "cpu"
     else:
         device, why = choose_device(args.device, args.use_cuda)
+        logger.info(why)
     session = open_session(
         model, net=args.net, width_mult=args.mb2_width_mult, resolution=args.resolution, device=device
     )
     class_names = class_names_of(session.class_names, session.num_classes, label_file, [model.parent])
     if isinstance(session, OnnxSession):
-        why = f"device: onnxruntime's {session.provider}"
-    logger.info(why)
+        logger.info("device: onnxruntime's %s", session.provider)
     width, height = session.size
     net = session.net_name or "unknown net"
     logger.info("model: %s (%s, %dx%d, classes %s)", model, net, width, height, list(class_names[1:]))

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 
-from vision.datasets.images import read_image
 from vision.datasets.labels import merge
 from vision.datasets.records import EXAMPLES, Defect, Record, did_you_mean, fold_name
 from vision.structures import Annotation
@@ -156,8 +155,7 @@ class DetectionDataset:
 
     def get_image(self, index: int) -> np.ndarray:
         """Decode an image, (H, W, 3) uint8 RGB, upright."""
-        record = self.records[index]
-        return read_image(record.image_path, record.orientation)
+        return self.records[index].read()
 
     def get_annotation(self, index: int) -> tuple[str, tuple[np.ndarray, np.ndarray, np.ndarray]]:
         """Return (id, (boxes in pixels (N, 4), labels (N,), difficult (N,))), whatever `keep_difficult` says."""

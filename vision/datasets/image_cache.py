@@ -1,7 +1,8 @@
-"""Decoded images in memory, so that each file is read and decoded once in a run instead of once in an epoch."""
+"""Decoded images in memory, so that a file is decoded once in a run, at each size, instead of once in an epoch."""
 
 from __future__ import annotations
 
+import math
 import mmap
 import multiprocessing
 import zlib
@@ -10,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 
-from vision.datasets.images import read_image
 from vision.datasets.records import Record
 from vision.structures import DataError
 from vision.utils.memory import available_memory
@@ -28,40 +28,42 @@ _MIB = 1 << 20
 
 
 class ImageCache:
-    """Images by file, kept as they were first decoded; processes forked from this one share them.
+    """Images by file and size, kept as they were first decoded; processes forked from this one share them.
 
     Memory is taken as images are read. What is given is the very pixels that decoding gives, so a run does not depend
     on whether there is a cache.
 
     Args:
-        records: images that will be asked for; each file once.
+        records: images that will be asked for; each file is kept once, at each of its reductions that is asked for.
     """
 
     def __init__(self, records: Sequence[Record]) -> None:
-        self._places: dict[Path, tuple[int, int, int]] = {}
+        self._places: dict[tuple[Path, int], tuple[int, int, int]] = {}
         end = 0
-        for record in records:
-            if record.image_path not in self._places:
-                self._places[record.image_path] = (len(self._places), end, end + _bytes_of(record))
-                end += _bytes_of(record)
+        for place, count in _sizes(records).items():
+            self._places[place] = (len(self._places), end, end + count)
+            end += count
         self._pixels = mmap.mmap(-1, max(1, end))
         # Checksums of what is there, 0 where nothing is. No lock: a process that is killed would keep it.
         self._checksums = np.frombuffer(mmap.mmap(-1, 4 * max(1, len(self._places))), np.uint32)
         self._seen: set[int] = set()
 
-    def read(self, record: Record) -> np.ndarray:
+    def read(self, record: Record, reduction: int = 1) -> np.ndarray:
         """Give an image, (H, W, 3) uint8 RGB, upright, not to be written to.
+
+        Args:
+            record: of the image.
+            reduction: what to divide its sides by, see `read_image`.
 
         Raises:
             DataError: it does not decode.
         """
-        if record.image_path not in self._places:
-            return read_image(record.image_path, record.orientation)
-        index, start, stop = self._places[record.image_path]
-        width, height = record.size
-        kept = np.frombuffer(self._pixels, np.uint8, stop - start, start).reshape(height, width, 3)
+        if (record.image_path, reduction) not in self._places:
+            return record.read(reduction)
+        index, start, stop = self._places[record.image_path, reduction]
+        kept = np.frombuffer(self._pixels, np.uint8, stop - start, start).reshape(record.shape(reduction))
         if not self._is_whole(index, kept):
-            image = read_image(record.image_path, record.orientation)
+            image = record.read(reduction)
             if image.shape != kept.shape:
                 return image
             kept[:] = image
@@ -81,9 +83,13 @@ def _checksum(image: np.ndarray) -> int:
     return zlib.crc32(image) or 1
 
 
-def _bytes_of(record: Record) -> int:
-    width, height = record.size
-    return 3 * width * height
+def _sizes(records: Sequence[Record]) -> dict[tuple[Path, int], int]:
+    """Count the bytes of each file at each of its reductions."""
+    return {
+        (record.image_path, reduction): math.prod(record.shape(reduction))
+        for record in records
+        for reduction in record.reductions
+    }
 
 
 def can_be_shared() -> bool:
@@ -92,8 +98,8 @@ def can_be_shared() -> bool:
 
 
 def bytes_of(records: Sequence[Record]) -> int:
-    """Count what images take when they are decoded; each file once."""
-    return sum({record.image_path: _bytes_of(record) for record in records}.values())
+    """Count what images take at most when they are decoded; each file once at each of its sizes."""
+    return sum(_sizes(records).values())
 
 
 def make_cache(kind: str, records: Sequence[Record], workers: int, processes: int = 1) -> tuple[ImageCache | None, str]:
@@ -112,7 +118,7 @@ def make_cache(kind: str, records: Sequence[Record], workers: int, processes: in
         DataError: "ram", and there is not enough, or loader processes cannot share it.
     """
     needed, there = bytes_of(records) * processes, available_memory()
-    sizes = f"decoded they take {needed / _MIB:.0f} MiB, {there / _MIB:.0f} MiB are available"
+    sizes = f"decoded they take up to {needed / _MIB:.0f} MiB, {there / _MIB:.0f} MiB are available"
     if kind == OFF:
         return None, "images: decoded in each epoch, as asked"
     if workers and not can_be_shared():

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from vision.datasets.base import DetectionDataset
 from vision.datasets.image_cache import FORK, ImageCache
+from vision.datasets.records import Record
 from vision.structures import Batch, DataError, Sample
 
 #: Grey of a blank image.
@@ -28,10 +29,32 @@ _BLANK = 127
 class SampleTransform(Protocol):
     """What `TrainAugmentation` and `TestTransform` offer; this room does not know theirs."""
 
-    def resample(
-        self, image: np.ndarray, boxes: np.ndarray, labels: np.ndarray, rng: np.random.Generator | None = None
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Bring an image to the network's size and its boxes to relative form."""
+    def plan(
+        self,
+        size: tuple[int, int],
+        boxes: np.ndarray,
+        labels: np.ndarray,
+        rng: np.random.Generator,
+        reductions: Sequence[int] = (1,),
+    ) -> View:
+        """Decide how to look at an image that is not decoded yet."""
+
+    def render(self, image: np.ndarray, view: View, rng: np.random.Generator) -> np.ndarray:
+        """Bring the decoded image to the network's size."""
+
+
+class View(Protocol):
+    """What `SampleTransform.plan` decides.
+
+    Attributes:
+        boxes: relative corner form (N, 4).
+        labels: (N,).
+        reduction: what the image's sides are to be divided by in decoding.
+    """
+
+    boxes: np.ndarray
+    labels: np.ndarray
+    reduction: int
 
 
 class _Samples(Dataset):
@@ -57,30 +80,44 @@ class _Samples(Dataset):
 
     def __getitem__(self, key: tuple[int, int]) -> Sample:
         epoch, index = key
-        rng = np.random.default_rng((self.seed, epoch, index))
-        image, index, note = self._read(index)
-        boxes, labels = self.dataset.targets(index)
-        image, boxes, labels = self.transform.resample(image, boxes, labels, rng)
-        pixels = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
-        return Sample(pixels, torch.from_numpy(boxes.astype(np.float32)), torch.from_numpy(labels), index, note)
-
-    def _read(self, index: int) -> tuple[np.ndarray, int, str]:
-        """Decode an image; returns what stands for it, its index, and a note if it is another one."""
+        seed = (self.seed, epoch, index)
         try:
-            return self._image(index), index, ""
+            return self._sample(index, self._image, seed)
         except DataError as err:
             if not self.replaces:
-                width, height = self.dataset.records[index].size
-                return np.full((height, width, 3), _BLANK, np.uint8), index, f"{err}; a blank image stands for it"
+                return self._sample(index, _blank, seed)._replace(note=f"{err}; a blank image stands for it")
             for step in range(1, len(self.dataset)):
                 other = (index + step) % len(self.dataset)
                 with contextlib.suppress(DataError):
-                    image = self._image(other)
-                    return image, other, f"{err}; {self.dataset.ids[other]} stands for it"
+                    sample = self._sample(other, self._image, seed)
+                    return sample._replace(note=f"{err}; {self.dataset.ids[other]} stands for it")
             raise
 
-    def _image(self, index: int) -> np.ndarray:
-        return self.dataset.get_image(index) if self.cache is None else self.cache.read(self.dataset.records[index])
+    def _sample(self, index: int, read: Callable[[Record, int], np.ndarray], seed: tuple[int, int, int]) -> Sample:
+        """Make a sample of an image.
+
+        Raises:
+            DataError: it does not decode.
+        """
+        rng = np.random.default_rng(seed)
+        record = self.dataset.records[index]
+        view = self.transform.plan(record.size, *self.dataset.targets(index), rng, record.reductions)
+        image = self.transform.render(read(record, view.reduction), view, rng)
+        pixels = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
+        boxes = torch.from_numpy(view.boxes.astype(np.float32))
+        return Sample(pixels, boxes, torch.from_numpy(view.labels), index)
+
+    def _image(self, record: Record, reduction: int) -> np.ndarray:
+        image = record.read(reduction) if self.cache is None else self.cache.read(record, reduction)
+        if image.shape != record.shape(reduction):
+            height, width = (side * reduction for side in image.shape[:2])
+            before = "x".join(map(str, record.size))
+            raise DataError(f"{record.image_path}: is {width}x{height} now, was {before} when the run began")
+        return image
+
+
+def _blank(record: Record, reduction: int) -> np.ndarray:
+    return np.full(record.shape(reduction), _BLANK, np.uint8)
 
 
 class EpochBatches(Sampler[list[tuple[int, int]]]):

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from vision.datasets.images import ImageInfo, turn_boxes
+from vision.datasets.images import ImageInfo, read_image, reductions_of, turn_boxes
 
 logger = logging.getLogger(__name__)
 
@@ -163,6 +163,20 @@ class Record(NamedTuple):
     source: Path = Path()  # where its objects are written
     places: tuple[str, ...] = ()  # what each object is called there
     digest: str = ""  # of the image's file
+
+    @property
+    def reductions(self) -> tuple[int, ...]:
+        """What the image's sides can be divided by in decoding."""
+        return reductions_of(self.image_path, self.size)
+
+    def shape(self, reduction: int = 1) -> tuple[int, int, int]:
+        """Shape (H, W, 3) of the decoded image."""
+        width, height = self.size
+        return height // reduction, width // reduction, 3
+
+    def read(self, reduction: int = 1) -> np.ndarray:
+        """Decode the image, upright; see `read_image`."""
+        return read_image(self.image_path, self.orientation, reduction)
 
     def only(self, indices: Sequence[int]) -> Record:
         """Keep some of the objects."""

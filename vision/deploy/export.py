@@ -98,7 +98,7 @@ class _WithInputNorm(nn.Module):
         return self.net(self.renormaliser(images))
 
 
-class HalfPrecision(nn.Module):
+class _HalfPrecision(nn.Module):
     """A copy of a net whose layers compute in 16 bits; what comes in and goes out, softmax and decoding have 32.
 
     Args:
@@ -149,7 +149,7 @@ def write(net: SSD, path: Path, options: ExportOptions = DEFAULT_OPTIONS) -> Non
     width, height = net.config.width_height
     example = torch.zeros(options.batch_size or 1, 3, height, width)
     norm = options.input_norm_of(net)
-    exported = HalfPrecision(net) if options.half else net
+    exported = _HalfPrecision(net) if options.half else net
     if options.input_norm != "train":
         own = (net.config.image_mean, net.config.image_std)
         exported = _WithInputNorm(exported, Renormaliser(norm.mean, norm.std, *own))

@@ -55,6 +55,11 @@ OPERATORS: Mapping[str, tuple[int, int]] = {
 }
 
 
+def spell_release(tensorrt: tuple[int, int]) -> str:
+    """Write a TensorRT's number as NVIDIA does: 8.5."""
+    return ".".join(map(str, tensorrt))
+
+
 def unparsed_opset(opset: int) -> list[str]:
     """Name the JetPacks whose parser does not document an opset."""
     return [name for name, jetpack in JETPACKS.items() if jetpack.opset < opset]
@@ -63,6 +68,16 @@ def unparsed_opset(opset: int) -> list[str]:
 def unparsed_operators(operators: Iterable[str], tensorrt: tuple[int, int]) -> list[str]:
     """Name the operators that a TensorRT does not document, or that are in no list of ours."""
     return sorted({name for name in operators if OPERATORS.get(name, (99, 0)) > tensorrt})
+
+
+def missing_operators(opset: int, operators: Iterable[str]) -> dict[str, list[str]]:
+    """Look up what each JetPack that parses the opset does not document of the operators; often nothing."""
+    unparsed, operators = unparsed_opset(opset), set(operators)
+    return {
+        name: unparsed_operators(operators, jetpack.tensorrt)
+        for name, jetpack in JETPACKS.items()
+        if name not in unparsed
+    }
 
 
 def trtexec_command(jetpack: JetPack, model: str, engine: str, precision: str = "fp16") -> str:

@@ -19,6 +19,7 @@ import numpy as np
 
 from vision.deploy.export import ExportRejected
 from vision.deploy.session import INPUT, OUTPUTS, open_runtime
+from vision.deploy.verification import check_valid
 from vision.utils.progress import ProgressBar, no_progress
 
 if TYPE_CHECKING:
@@ -257,7 +258,7 @@ def check_quantised(path: Path, in_float_layers: Iterable[str] = ()) -> int:
     import onnx
 
     model = onnx.load(str(path))
-    onnx.checker.check_model(model, full_check=True)
+    check_valid(model)
     values = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
     made_by = {output: node for node in model.graph.node for output in node.output}
     count, may_be_float = 0, set(in_float_layers)

@@ -6,7 +6,7 @@ Both take files for one image a run, and leave out operators whose form differs 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,9 +14,7 @@ import torch
 from vision.boxes.nms import DEFAULT_SCORE_THRESHOLD
 from vision.deploy.export import ExportRejected
 from vision.deploy.session import INPUT, OnnxSession, open_runtime
-
-if TYPE_CHECKING:
-    import onnx
+from vision.deploy.verification import check_valid
 
 #: Outputs of a file with suppression: relative corner form (K, 4), (K,), and class numbers (K,) as in labels.txt.
 NMS_OUTPUTS = ("nms_boxes", "nms_scores", "nms_labels")
@@ -28,23 +26,21 @@ DEEPSTREAM_OUTPUTS = ("detection_boxes", "detection_scores", "detection_classes"
 MOST_BOXES = 200
 
 
-def write_with_nms(
-    source: Path, path: Path, iou_threshold: float, score_threshold: float = DEFAULT_SCORE_THRESHOLD
-) -> None:
+def write_with_nms(source: Path, path: Path, iou_threshold: float) -> None:
     """Add suppression class by class to an exported file, by ONNX's own operator.
 
-    What a higher score threshold would leave is those detections that reach it, so that one file serves all thresholds.
+    Detections have scores above `DEFAULT_SCORE_THRESHOLD`; what a higher one would leave is those of them that reach
+    it, so that one file serves all thresholds.
 
     Args:
         source: the exported file.
         path: of the file to write.
         iou_threshold: overlap above which a box is dropped.
-        score_threshold: scores up to this are no detections.
     """
     graph = _Graph(source)
     graph.add("Slice", ("scores", [1], [graph.num_classes], [2]), "of_objects")
     graph.add("Transpose", ("of_objects",), "by_class", perm=[0, 2, 1])
-    limits = ([MOST_BOXES], np.float32([iou_threshold]), np.float32([score_threshold]))
+    limits = ([MOST_BOXES], np.float32([iou_threshold]), np.float32([DEFAULT_SCORE_THRESHOLD]))
     graph.add("NonMaxSuppression", ("boxes", "by_class", *limits), "selected", center_point_box=0)
     graph.add("Slice", ("selected", [2], [3], [1]), "prior_column")
     graph.add("Reshape", ("prior_column", [-1]), "prior")
@@ -77,15 +73,15 @@ def check_with_nms(source: Path, path: Path, images: torch.Tensor, iou_threshold
     """
     from torchvision.ops import nms
 
-    compared = 0
+    compared, plain, with_nms = 0, OnnxSession(source), open_runtime(path)
     for image in images:
-        scores, boxes = OnnxSession(source).run(image[None])
+        scores, boxes = plain.run(image[None])
         expected = set()
         for label in range(1, scores.shape[2]):
             candidates = (scores[0, :, label] > DEFAULT_SCORE_THRESHOLD).nonzero()[:, 0]
             kept = nms(boxes[0, candidates], scores[0, candidates, label], iou_threshold)[:MOST_BOXES]
             expected |= {(label, *_rounded(boxes[0, index], scores[0, index, label])) for index in candidates[kept]}
-        answers = zip(*open_runtime(path).run(NMS_OUTPUTS, {INPUT: image[None].numpy()}), strict=True)
+        answers = zip(*with_nms.run(NMS_OUTPUTS, {INPUT: image[None].numpy()}), strict=True)
         found = {(int(label), *_rounded(box, score)) for box, score, label in answers}
         # Overlaps at the very threshold may fall either way.
         if len(found ^ expected) > 0.01 * len(expected):
@@ -125,9 +121,10 @@ def check_for_deepstream(source: Path, path: Path, images: torch.Tensor) -> None
     Raises:
         ExportRejected: they differ.
     """
+    plain, for_deepstream = OnnxSession(source), open_runtime(path)
     for image in images:
-        scores, boxes = OnnxSession(source).run(image[None])
-        answers = open_runtime(path).run(DEEPSTREAM_OUTPUTS, {INPUT: image[None].numpy()})
+        scores, boxes = plain.run(image[None])
+        answers = for_deepstream.run(DEEPSTREAM_OUTPUTS, {INPUT: image[None].numpy()})
         found = dict(zip(DEEPSTREAM_OUTPUTS, map(torch.from_numpy, answers), strict=True))
         best, labels = scores[:, :, 1:].max(dim=2)
         x1, y1, x2, y2 = boxes.unbind(dim=2)
@@ -234,14 +231,5 @@ class _Graph:
         for name, shape, number_type in outputs:
             kind = getattr(onnx.TensorProto, number_type)
             self.model.graph.output.append(onnx.helper.make_tensor_value_info(name, kind, shape))
-        _check_valid(self.model)
+        check_valid(self.model)
         onnx.save(self.model, str(path))
-
-
-def _check_valid(model: onnx.ModelProto) -> None:
-    import onnx
-
-    try:
-        onnx.checker.check_model(model, full_check=True)
-    except onnx.checker.ValidationError as err:
-        raise ExportRejected(f"the file is no valid ONNX: {str(err).splitlines()[0]}") from err

@@ -6,18 +6,21 @@ import copy
 import json
 import logging
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from vision.deploy.export import ANY_BATCH, DEFAULT_OPTIONS, ExportOptions, ExportRejected
-from vision.deploy.jetpack import JETPACKS, unparsed_operators
+from vision.deploy.jetpack import JETPACKS, spell_release, unparsed_operators
 from vision.deploy.session import INPUT, NORMALISATION_KEY, ONNX_METADATA_KEY, OnnxSession
 from vision.ssd.data_preprocessing import Normaliser
 from vision.ssd.ssd import SSD, evaluating
 from vision.structures import DataError
+
+if TYPE_CHECKING:
+    import onnx
 
 logger = logging.getLogger(__name__)
 
@@ -89,10 +92,7 @@ def check_contract(path: Path, net: SSD, options: ExportOptions = DEFAULT_OPTION
             f"the exported file breaks the contract: {len(outside)} weights are in other files "
             f"(first: {outside[0]}), expected none"
         )
-    try:
-        onnx.checker.check_model(model, full_check=True)
-    except onnx.checker.ValidationError as err:
-        raise ExportRejected(f"the exported file is no valid ONNX: {str(err).splitlines()[0]}") from err
+    check_valid(model)
     width, height = net.config.width_height
     priors = len(net.priors)
     batch = options.batch_size or ANY_BATCH
@@ -124,6 +124,20 @@ def check_contract(path: Path, net: SSD, options: ExportOptions = DEFAULT_OPTION
         )
 
 
+def check_valid(model: onnx.ModelProto) -> None:
+    """Hold a model to ONNX itself.
+
+    Raises:
+        ExportRejected: it is no valid ONNX.
+    """
+    import onnx
+
+    try:
+        onnx.checker.check_model(model, full_check=True)
+    except onnx.checker.ValidationError as err:
+        raise ExportRejected(f"the file is no valid ONNX: {str(err).splitlines()[0]}") from err
+
+
 def _as_json(value: Any) -> Any:
     return json.loads(json.dumps(value))
 
@@ -150,7 +164,7 @@ def check_operators(path: Path, tensorrt: tuple[int, int]) -> None:
     unknown = unparsed_operators(operators_of(path), tensorrt)
     if unknown:
         raise ExportRejected(
-            f"TensorRT {'.'.join(map(str, tensorrt))} does not document the operators {', '.join(unknown)}; "
+            f"TensorRT {spell_release(tensorrt)} does not document the operators {', '.join(unknown)}; "
             "a lower --opset may do without them"
         )
 

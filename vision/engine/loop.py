@@ -277,7 +277,7 @@ def fit(
             if progress.step % options.debug_steps == 0:
                 shown, progress.logged_losses = progress.logged_losses.read(), _RunningMean()
             yield StepResult(progress.epoch, progress.step, steps, shown)
-        waiting = waited / max(perf_counter() - began, waited, 1e-9)
+        waiting = waited / max(perf_counter() - began, 1e-9)
         validation = report = None
         found: list[Detections] = []
         is_last = progress.epoch == schedule.epochs - 1

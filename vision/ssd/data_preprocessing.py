@@ -6,6 +6,7 @@ Pixels stay uint8 until the very end, so that our own training can ship them sma
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -20,7 +21,6 @@ from vision.transforms.transforms import (
     RandomSampleCrop,
     Window,
     generator_or_global,
-    whole_image,
 )
 
 Mean = float | Sequence[float]
@@ -80,6 +80,22 @@ class Renormaliser(torch.nn.Module):
         return images * self.scale + self.shift
 
 
+class View(NamedTuple):
+    """How an image is going to be looked at, decided before it is decoded.
+
+    Attributes:
+        window: of the image's plane, in pixels.
+        boxes: relative corner form (N, 4), within the window.
+        labels: (N,).
+        reduction: what the image's sides may be divided by when it is decoded; the window lies on multiples of it.
+    """
+
+    window: Window
+    boxes: np.ndarray
+    labels: np.ndarray
+    reduction: int = 1
+
+
 class TestTransform:
     """Resizes and normalises an image with its objects.
 
@@ -96,6 +112,39 @@ class TestTransform:
         self.mean = mean
         self.std = std
 
+    def plan(
+        self,
+        size: tuple[int, int],
+        boxes: np.ndarray,
+        labels: np.ndarray,
+        rng: np.random.Generator,
+        reductions: Sequence[int] = (1,),
+    ) -> View:
+        """Decide how to look at an image.
+
+        Args:
+            size: (width, height) of the image in pixels.
+            boxes: (N, 4) corner form in pixels.
+            labels: (N,).
+            rng: not used here, see `TrainAugmentation`.
+            reductions: what the decoder can divide the image's sides by; not used here, as figures of validation are
+                to be those of evaluation.
+        """
+        return View(Window(0, 0, *size), *_to_relative(boxes, labels, *size))
+
+    def render(self, image: np.ndarray, view: View, rng: np.random.Generator) -> np.ndarray:
+        """Look at an image.
+
+        Args:
+            image: (H, W, 3) uint8 RGB, its sides divided by the view's reduction.
+            view: from `plan`.
+            rng: the same, which goes on.
+
+        Returns:
+            (height, width, 3) uint8 at the network's size.
+        """
+        return cv2.resize(image, self.size, interpolation=cv2.INTER_LINEAR)
+
     def resample(
         self, image: np.ndarray, boxes: np.ndarray, labels: np.ndarray, rng: np.random.Generator | None = None
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -105,13 +154,14 @@ class TestTransform:
             image: (H, W, 3) uint8 RGB.
             boxes: (N, 4) corner form in pixels.
             labels: (N,).
-            rng: not used here, see `TrainAugmentation`.
+            rng: makes what is random repeatable.
 
         Returns:
             the image, uint8 at the network's size; relative boxes (N, 4); labels (N,).
         """
-        height, width = image.shape[:2]
-        return cv2.resize(image, self.size, interpolation=cv2.INTER_LINEAR), *_to_relative(boxes, labels, width, height)
+        rng = generator_or_global(rng)
+        view = self.plan((image.shape[1], image.shape[0]), boxes, labels, rng)
+        return self.render(image, view, rng), view.boxes, view.labels
 
     def __call__(
         self, image: np.ndarray, boxes: np.ndarray, labels: np.ndarray
@@ -128,8 +178,9 @@ AUGMENTATIONS = ("ssd", "light", "none")
 class TrainAugmentation(TestTransform):
     """The augmentation of the SSD paper: expand, IoU crop, mirror, photometric distortion.
 
-    Geometry is decided on boxes first and carried out by one resampling; colours are changed after it, on uint8 at the
-    network's size, where there are fewest pixels.
+    Geometry is decided on boxes first and carried out by one resampling; colours are changed before or after it, on
+    uint8, where the image has fewest pixels. Images are decoded at a fraction of their size where the window keeps at
+    least as many pixels as the network sees.
 
     Args:
         size: the network's input, one number or (width, height).
@@ -147,23 +198,33 @@ class TrainAugmentation(TestTransform):
         self.geometry = (Expand(mean), *light) if kind == "ssd" else light
         self.photometry = PhotometricDistort() if kind == "ssd" else None
 
-    def resample(
-        self, image: np.ndarray, boxes: np.ndarray, labels: np.ndarray, rng: np.random.Generator | None = None
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Do as the parent does, at random; `rng` makes it repeatable."""
-        rng = generator_or_global(rng)
-        window = whole_image(image)
+    def plan(
+        self,
+        size: tuple[int, int],
+        boxes: np.ndarray,
+        labels: np.ndarray,
+        rng: np.random.Generator,
+        reductions: Sequence[int] = (1,),
+    ) -> View:
+        """Do as the parent does, at random."""
+        window = Window(0, 0, *size)
         for transform in self.geometry:
-            width, height = window.size
-            step: Window = transform.plan((int(width), int(height)), boxes, rng)
+            step = transform.plan(window.size, boxes, rng)
             boxes, labels = step.map_boxes(boxes, labels)
             window = window.then(step)
-        width, height = window.size
-        relative, labels = _to_relative(boxes, labels, width, height)
-        resized = window.render(image, self.size, self.fill)
-        if self.photometry is not None:
-            resized = self.photometry(resized, rng=rng)[0]
-        return resized, relative, labels
+        shrinks = min(np.divide(window.size, self.size))
+        reduction = max(number for number in reductions if number == 1 or number <= shrinks)
+        if reduction > 1:
+            step = window.within_grid(reduction)
+            boxes, labels = step.map_boxes(boxes, labels)
+            window = window.then(step)
+        return View(window, *_to_relative(boxes, labels, *window.size), reduction)
+
+    def render(self, image: np.ndarray, view: View, rng: np.random.Generator) -> np.ndarray:
+        """Do as the parent does, and change colours."""
+        recolour = None if self.photometry is None else lambda part: self.photometry(part, rng=rng)[0]
+        window = view.window if view.reduction == 1 else view.window.divided(view.reduction)
+        return window.render(image, self.size, self.fill, recolour)
 
 
 class PredictionTransform:

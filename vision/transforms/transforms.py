@@ -61,16 +61,16 @@ def jaccard_numpy(boxes: np.ndarray, box: np.ndarray) -> np.ndarray:
 
 
 class Window(NamedTuple):
-    """The part of an image's plane that becomes the new image: pixels of the old one, maybe beyond its rim."""
+    """The part of an image's plane that becomes the new image: whole pixels of the old one, maybe beyond its rim."""
 
-    left: float
-    top: float
-    right: float
-    bottom: float
+    left: int
+    top: int
+    right: int
+    bottom: int
     mirrored: bool = False
 
     @property
-    def size(self) -> tuple[float, float]:
+    def size(self) -> tuple[int, int]:
         """(width, height)."""
         return self.right - self.left, self.bottom - self.top
 
@@ -104,38 +104,60 @@ class Window(NamedTuple):
             moved[:, [0, 2]] = width - moved[:, [2, 0]]
         return moved[inside], None if labels is None else labels[inside]
 
-    def render(self, image: np.ndarray, size: tuple[int, int] | None, fill: Sequence[float]) -> np.ndarray:
+    def within_grid(self, step: int) -> Window:
+        """Look at the largest part whose sides lie on multiples of a number; in coordinates of this window's image."""
+        left, top = -(-self.left // step) * step, -(-self.top // step) * step
+        right, bottom = self.right // step * step, self.bottom // step * step
+        if self.mirrored:
+            left, right = self.left + self.right - right, self.left + self.right - left
+        return Window(left - self.left, top - self.top, right - self.left, bottom - self.top)
+
+    def divided(self, by: int) -> Window:
+        """The same part of the same image with its sides divided by a number, on whose multiples the window lies."""
+        return Window(self.left // by, self.top // by, self.right // by, self.bottom // by, self.mirrored)
+
+    def render(
+        self,
+        image: np.ndarray,
+        size: tuple[int, int] | None,
+        fill: Sequence[float],
+        recolour: Callable[[np.ndarray], np.ndarray] | None = None,
+    ) -> np.ndarray:
         """Resample the window, bilinearly and once.
 
         Args:
             image: (H, W, 3).
             size: (width, height) of the result; the window's own if None.
             fill: per channel, beyond the image's rim.
+            recolour: changes each pixel by itself; is given the image's part where that has fewest pixels.
 
         Returns:
             (height, width, 3) of the image's type.
         """
         height, width = image.shape[:2]
         window_width, window_height = self.size
-        out_width, out_height = (round(window_width), round(window_height)) if size is None else size
+        out_width, out_height = self.size if size is None else size
         scale_x, scale_y = out_width / window_width, out_height / window_height
-        x1, x2 = max(0, int(self.left)), min(width, int(np.ceil(self.right)))
-        y1, y2 = max(0, int(self.top)), min(height, int(np.ceil(self.bottom)))
+        x1, x2 = max(0, self.left), min(width, self.right)
+        y1, y2 = max(0, self.top), min(height, self.bottom)
         if x1 >= x2 or y1 >= y2:
             return np.full((out_height, out_width, 3), fill, dtype=image.dtype)
         to_x1, to_x2 = round((x1 - self.left) * scale_x), round((x2 - self.left) * scale_x)
         to_y1, to_y2 = round((y1 - self.top) * scale_y), round((y2 - self.top) * scale_y)
         to_x1, to_y1 = min(to_x1, out_width - 1), min(to_y1, out_height - 1)
         part_size = (max(1, to_x2 - to_x1), max(1, to_y2 - to_y1))
-        part = cv2.resize(image[y1:y2, x1:x2], part_size, interpolation=cv2.INTER_LINEAR)
+        part = image[y1:y2, x1:x2]
+        shrinks = part_size[0] * part_size[1] <= (x2 - x1) * (y2 - y1)
+        if recolour is not None and not shrinks:
+            part = recolour(part)
+        part = cv2.resize(part, part_size, interpolation=cv2.INTER_LINEAR)
+        if recolour is not None and shrinks:
+            part = recolour(part)
         below, beside = out_height - to_y1 - part_size[1], out_width - to_x1 - part_size[0]
-        if below < 0 or beside < 0:  # rounding
-            part, below, beside = part[: out_height - to_y1, : out_width - to_x1], max(0, below), max(0, beside)
-        out = part
         if part.shape[:2] != (out_height, out_width):
             value = np.broadcast_to(np.asarray(fill).astype(image.dtype), 3).tolist()
-            out = cv2.copyMakeBorder(part, to_y1, below, to_x1, beside, cv2.BORDER_CONSTANT, value=value)
-        return cv2.flip(out, 1) if self.mirrored else out
+            part = cv2.copyMakeBorder(part, to_y1, below, to_x1, beside, cv2.BORDER_CONSTANT, value=value)
+        return cv2.flip(part, 1) if self.mirrored else part
 
 
 def whole_image(image: np.ndarray) -> Window:
