@@ -240,22 +240,23 @@ class Resize:
         return cv2.resize(image, self.size, interpolation=cv2.INTER_LINEAR), boxes, labels
 
 
-def _scale_and_shift(channel: np.ndarray, scale: float, shift: float) -> np.ndarray:
-    """Compute channel * scale + shift; uint8 by a table, rounded and cut to 0 ... 255."""
-    if channel.dtype == np.uint8:
-        table = np.clip(np.rint(np.arange(256) * scale + shift), 0, 255).astype(np.uint8)
-        return cv2.LUT(channel, table)
-    return (channel * scale + shift).astype(channel.dtype)
-
-
 #: A table that changes nothing.
 _IDENTITY = np.arange(256, dtype=np.uint8)
 
 
-def _through_table(image: np.ndarray, channel: int, table: np.ndarray) -> np.ndarray:
-    """Look one channel of a uint8 image (H, W, 3) up in a table (256,), in one pass over the image."""
-    tables = np.stack([table.ravel() if place == channel else _IDENTITY for place in range(3)], axis=1)
-    return cv2.LUT(image, tables.reshape(1, 256, 3))
+def _scaled(values: np.ndarray, factor: float) -> np.ndarray:
+    """Multiply by a factor; uint8 by a table, rounded and cut to 0 ... 255."""
+    if values.dtype != np.uint8:
+        return (values * factor).astype(values.dtype)
+    return cv2.LUT(values, np.clip(np.rint(_IDENTITY * factor), 0, 255).astype(np.uint8))
+
+
+def _through_tables(image: np.ndarray, first: np.ndarray | None, second: np.ndarray | None) -> np.ndarray:
+    """Look the first two channels of a uint8 image (H, W, 3) up in tables (256,), in one pass over the image."""
+    if first is None and second is None:
+        return image
+    tables = [_IDENTITY if table is None else table for table in (first, second, None)]
+    return cv2.LUT(image, np.stack(tables, axis=1).reshape(1, 256, 3))
 
 
 class RandomContrast:
@@ -270,7 +271,7 @@ class RandomContrast:
         """Draw, and change the image."""
         rng = generator_or_global(rng)
         if _happens(rng):
-            image = _scale_and_shift(image, rng.uniform(self.lower, self.upper), 0.0)
+            image = _scaled(image, rng.uniform(self.lower, self.upper))
         return image, boxes, labels
 
 
@@ -286,23 +287,29 @@ class RandomBrightness:
         """Draw, and change the image."""
         rng = generator_or_global(rng)
         if _happens(rng):
-            image = _scale_and_shift(image, 1.0, rng.uniform(-self.delta, self.delta))
+            shift = rng.uniform(-self.delta, self.delta)
+            if image.dtype == np.uint8:
+                image = (cv2.add if shift > 0 else cv2.subtract)(image, (round(abs(shift)),) * 4)
+            else:
+                image = (image + shift).astype(image.dtype)
         return image, boxes, labels
 
 
 class RandomSaturation(RandomContrast):
     """Multiplies the second channel of an HSV image by a factor, in half of the cases."""
 
+    def table(self, rng: np.random.Generator) -> np.ndarray | None:
+        """Draw for a uint8 image: what each value becomes, or None for no change."""
+        return _scaled(_IDENTITY, rng.uniform(self.lower, self.upper)).ravel() if _happens(rng) else None
+
     def __call__(self, image, boxes=None, labels=None, rng=None) -> Triple:
         """Draw, and change the image."""
         rng = generator_or_global(rng)
-        if _happens(rng):
-            factor = rng.uniform(self.lower, self.upper)
-            if image.dtype == np.uint8:
-                image = _through_table(image, 1, _scale_and_shift(_IDENTITY, factor, 0.0))
-            else:
-                image = image.copy()
-                image[..., 1] = np.minimum(_scale_and_shift(image[..., 1].copy(), factor, 0.0), 1.0)
+        if image.dtype == np.uint8:
+            image = _through_tables(image, None, self.table(rng))
+        elif _happens(rng):
+            image = image.copy()
+            image[..., 1] = np.minimum(_scaled(image[..., 1], rng.uniform(self.lower, self.upper)), 1.0)
         return image, boxes, labels
 
 
@@ -314,16 +321,21 @@ class RandomHue:
             raise ValueError(f"expected 0 <= delta <= 360, got {delta}")
         self.delta = delta
 
+    def table(self, rng: np.random.Generator) -> np.ndarray | None:
+        """Draw for a uint8 image, in which OpenCV counts in steps of two degrees: what each value becomes, or None."""
+        if not _happens(rng):
+            return None
+        turn = rng.uniform(-self.delta, self.delta)
+        return np.mod(np.rint(np.arange(256) + turn / 2), 180).astype(np.uint8)
+
     def __call__(self, image, boxes=None, labels=None, rng=None) -> Triple:
         """Draw, and change the image."""
         rng = generator_or_global(rng)
-        if _happens(rng):
-            turn = rng.uniform(-self.delta, self.delta)
-            if image.dtype == np.uint8:  # OpenCV counts in steps of two degrees there
-                image = _through_table(image, 0, np.mod(np.rint(np.arange(256) + turn / 2), 180).astype(np.uint8))
-            else:
-                image = image.copy()
-                image[..., 0] = np.mod(image[..., 0] + turn, 360.0)
+        if image.dtype == np.uint8:
+            image = _through_tables(image, self.table(rng), None)
+        elif _happens(rng):
+            image = image.copy()
+            image[..., 0] = np.mod(image[..., 0] + rng.uniform(-self.delta, self.delta), 360.0)
         return image, boxes, labels
 
 
@@ -396,14 +408,22 @@ class PhotometricDistort:
         contrast_first = _happens(rng)
         if contrast_first:
             image = self.contrast(image, rng=rng)[0]
-        hsv = self.to_hsv(image)[0]
-        changed = self.hue(self.saturation(hsv, rng=rng)[0], rng=rng)[0]
-        if changed is not hsv:  # the way to HSV and back costs time, and in uint8 a little colour
-            image = self.to_rgb(changed)[0]
+        image = self._in_hsv(image, rng)
         if not contrast_first:
             image = self.contrast(image, rng=rng)[0]
         image = self.noise(image, rng=rng)[0]
         return image, boxes, labels
+
+    def _in_hsv(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        # The way to HSV and back costs time, and in uint8 a little colour, so it is not made in vain.
+        if image.dtype == np.uint8:
+            saturation, hue = self.saturation.table(rng), self.hue.table(rng)
+            if saturation is None and hue is None:
+                return image
+            return self.to_rgb(_through_tables(self.to_hsv(image)[0], hue, saturation))[0]
+        hsv = self.to_hsv(image)[0]
+        changed = self.hue(self.saturation(hsv, rng=rng)[0], rng=rng)[0]
+        return image if changed is hsv else self.to_rgb(changed)[0]
 
 
 class _Geometric(ABC):
