@@ -13,21 +13,30 @@ import sys
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import mean, median
+from time import perf_counter
 
 import cv2
+import numpy as np
 
 from vision import cli
 from vision.deploy.media import Frame, Sink, Source
+from vision.deploy.session import NETWORK, POST_PROCESSING, RESIZING
 from vision.report.drawing import draw_detections
 from vision.report.sheet import MOST_CELLS, Sheet
 from vision.structures import DataError, Detections
 from vision.utils.files import write_text
-from vision.utils.timer import Timer
+from vision.utils.overlap import WriteBehind, read_ahead
+from vision.utils.timer import Stages
 
 logger = logging.getLogger(__name__)
 
 WINDOW = "detections (q ends)"
 SHEET_NAME = "sheet.png"
+
+#: Stages, besides those of detecting.
+READING, DRAWING, WRITING = "read", "draw", "write"
+DETECTING = (RESIZING, NETWORK, POST_PROCESSING)
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -59,6 +68,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "--sheet", action="store_true", help=f"write {SHEET_NAME}, too: up to {MOST_CELLS} drawn images in a grid"
     )
     parser.add_argument("--show", action="store_true", help="show a window, too")
+    parser.add_argument("--benchmark", action="store_true", help="print how long each stage takes, and images a second")
     cli.add_device_options(parser)
     cli.add_resolution_option(parser, None, " (default: as trained)")
     args = parser.parse_args(argv)
@@ -77,42 +87,70 @@ def main(argv: Sequence[str] | None = None) -> None:
     source = Source(args.input)
     cli.check_writable(args.output if not args.output.suffix else args.output.parent, "--output")
 
-    entries, counts, seconds, timer = [], Counter(), 0.0, Timer()
+    entries, counts, stages = [], Counter(), session.stages
     sink = Sink(args.output, source)
     sheet_file = sheet_path(sink, source) if args.sheet else None
     sheet = Sheet(class_names) if args.sheet else None
-    with sink:
+
+    def finish(frame: Frame, found: Detections) -> np.ndarray:
+        with stages(DRAWING):
+            drawn = draw_detections(frame.image, found, class_names)
+        with stages(WRITING):
+            sink.write(frame, drawn)
+            if args.save_txt:
+                write_text(text_path(sink, frame, source), text_lines(found, class_names))
+        return drawn
+
+    # What a camera gave before it was asked for would be shown late.
+    frames = stages.each(READING, source)
+    frames = frames if source.is_live else read_ahead(frames)
+    began = perf_counter()
+    with sink, WriteBehind(finish) as finish_soon:
         try:
-            for frame in cli.progress(source, "Detecting", source.total):
-                timer.start()
+            for frame in cli.progress(frames, "Detecting", source.total):
                 found = cli.detect(session, frame.image, args, score_threshold=args.threshold, top_k=args.top_k or -1)
-                seconds += timer.end()
                 found = only(found, wanted)
                 counts.update(class_names[label] for label in found.labels.tolist())
-                drawn = draw_detections(frame.image, found, class_names)
-                sink.write(frame, drawn)
                 if sheet is not None:
                     sheet.add(frame.image, found)
                 entries.append(entry(frame, found, class_names))
-                if args.save_txt:
-                    write_text(text_path(sink, frame, source), text_lines(found, class_names))
-                if args.show and not shown(drawn):
+                if not args.show:
+                    finish_soon(frame, found)
+                elif not shown(finish(frame, found)):
                     break
         except KeyboardInterrupt:
             logger.info("interrupted; what was found so far is kept")
-        if args.save_json:
-            write_text(sink.folder / "detections.json", json.dumps(entries, indent=1) + "\n")
-        if sheet is not None and entries:
-            sheet.write(sheet_file)
-            logger.info("Saved %s", sheet_file)
-        summary = ", ".join(f"{name} {count}" for name, count in counts.most_common()) or "nothing"
-        logger.info(
-            "%d images, found: %s; %.1f ms an image",
-            len(entries),
-            summary,
-            1000 * seconds / max(1, len(entries)),
-        )
-        logger.info("Saved to %s", sink.output)
+    seconds = perf_counter() - began
+    if args.save_json:
+        write_text(sink.folder / "detections.json", json.dumps(entries, indent=1) + "\n")
+    if sheet is not None and entries:
+        sheet.write(sheet_file)
+        logger.info("Saved %s", sheet_file)
+    summary = ", ".join(f"{name} {count}" for name, count in counts.most_common()) or "nothing"
+    detecting = sum(sum(stages.seconds.get(stage, ())) for stage in DETECTING)
+    logger.info(
+        "%d images, found: %s; %.1f ms an image", len(entries), summary, 1000 * detecting / max(1, len(entries))
+    )
+    logger.info("Saved to %s", sink.output)
+    if args.benchmark:
+        print("\n".join(stage_lines(stages, len(entries), seconds)))
+
+
+def stage_lines(stages: Stages, images: int, seconds: float) -> list[str]:
+    """Lay out how long each stage takes.
+
+    Args:
+        stages: with their times.
+        images: that went through them.
+        seconds: that all of it took; less than the sum of the stages, as reading and writing go on meanwhile.
+    """
+    lines = [f"{'stage':20}  {'median':>9}  {'mean':>9}  an image, without the first, which loads and plans"]
+    for stage in (READING, *DETECTING, DRAWING, WRITING):
+        times = stages.seconds.get(stage, [])
+        times = times[1:] or times
+        if times:
+            lines.append(f"{stage:20}  {1000 * median(times):6.2f} ms  {1000 * mean(times):6.2f} ms")
+    return [*lines, f"{images} images in {seconds:.2f} s, {images / seconds:.1f} images/s"]
 
 
 def wanted_labels(text: str | None, class_names: Sequence[str]) -> set[int]:

@@ -7,6 +7,7 @@ python3 eval_ssd.py --model=models/fruit --dataset-type=open_images --data=data/
 from __future__ import annotations
 
 import argparse
+import itertools
 import logging
 import math
 import sys
@@ -35,6 +36,7 @@ from vision.ssd import complexity
 from vision.ssd.models import spec_of
 from vision.ssd.ssd import SSD
 from vision.structures import Annotation, DataError, Detections
+from vision.utils.overlap import read_ahead
 
 logger = logging.getLogger(__name__)
 
@@ -170,16 +172,20 @@ def open_datasets(args: argparse.Namespace, class_names: Sequence[str]) -> list[
 
 def detect_all(session: Session, places: Sequence[Place], args: argparse.Namespace) -> list[Detections]:
     """Detect in all images."""
-    found = []
-    for dataset, index in cli.progress(places, "Detecting", len(places)):
-        try:
-            image = dataset.get_image(index)
-        except DataError as err:
-            logger.warning("%s; it counts as an image on which nothing was found", err)
-            found.append(NOTHING_FOUND)
-            continue
-        found.append(cli.detect(session, image, args))
-    return found
+    images = read_ahead(itertools.starmap(image_or_none, places))
+    return [
+        NOTHING_FOUND if image is None else cli.detect(session, image, args)
+        for image in cli.progress(images, "Detecting", len(places))
+    ]
+
+
+def image_or_none(dataset: DetectionDataset, index: int) -> np.ndarray | None:
+    """Read an image; None, with a word, if it cannot be read."""
+    try:
+        return dataset.get_image(index)
+    except DataError as err:
+        logger.warning("%s; it counts as an image on which nothing was found", err)
+        return None
 
 
 def facts_of(args: argparse.Namespace, model: Path) -> dict[str, Any]:

@@ -42,6 +42,7 @@ from vision.ssd.models import spec_of
 from vision.ssd.ssd import SSD
 from vision.structures import Annotation, DataError
 from vision.utils.files import write_text
+from vision.utils.overlap import read_ahead
 
 logger = logging.getLogger(__name__)
 
@@ -277,7 +278,7 @@ def open_trial(args: argparse.Namespace, net: SSD) -> Trial:
         raise DataError(f"{args.data}: no object is of a class that the model knows: {list(net.class_names[1:])}")
 
     def images() -> Iterator[tuple[np.ndarray, Annotation]]:
-        return readable(dataset, range(len(dataset)))
+        return read_ahead(readable(dataset, range(len(dataset))))
 
     return Trial(images, len(dataset), net, cli.progress)
 

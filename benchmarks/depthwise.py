@@ -7,8 +7,9 @@ python3 benchmarks/depthwise.py --net=mb1-ssd
 from __future__ import annotations
 
 import argparse
+import copy
 import sys
-from functools import partial
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -17,12 +18,12 @@ from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks.train_step import seconds_per_call  # noqa: E402
+from benchmarks import rounds  # noqa: E402
 from vision import cli  # noqa: E402
 from vision.engine.precision import is_depthwise  # noqa: E402
 from vision.ssd.models import DEFAULT_NET, MODELS  # noqa: E402
 
-BATCH_SIZE, ROUNDS, CALLS = 4, 3, 2
+BATCH_SIZE = 4
 
 
 def depthwise_layers(net_name: str, resolution: int) -> list[tuple[nn.Conv2d, tuple[int, ...]]]:
@@ -42,15 +43,15 @@ def depthwise_layers(net_name: str, resolution: int) -> list[tuple[nn.Conv2d, tu
     return found
 
 
-def forward_backward(layer: nn.Conv2d, shape: tuple[int, ...], dtype: torch.dtype) -> float:
-    """Seconds that a layer takes on a batch in a type, forward and backward, channels last."""
-    layer = layer.to(dtype=dtype, memory_format=torch.channels_last).requires_grad_()
+def forward_backward(layer: nn.Conv2d, shape: tuple[int, ...], dtype: torch.dtype) -> Callable[[], None]:
+    """Give a function that runs a layer on a batch in a type, forward and backward, channels last."""
+    layer = copy.deepcopy(layer).to(dtype=dtype, memory_format=torch.channels_last).requires_grad_()
     images = torch.randn(shape).to(dtype=dtype, memory_format=torch.channels_last).requires_grad_()
 
     def call() -> None:
         torch.autograd.grad(layer(images).sum(), (images, layer.weight))
 
-    return seconds_per_call(call, CALLS)
+    return call
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -58,13 +59,17 @@ def main(argv: list[str] | None = None) -> None:
     parser = cli.Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     cli.add_net_options(parser, DEFAULT_NET)
     parser.add_argument("--resolution", type=cli.count, default=300)
+    rounds.add_options(parser)
     args = parser.parse_args(argv)
     layers = depthwise_layers(args.net, args.resolution)
-    rounds = []
-    for _ in cli.progress(range(ROUNDS), "Rounds", ROUNDS):
-        measure = [partial(forward_backward, *layer) for layer in layers]
-        rounds.append([[once(dtype) for dtype in (torch.bfloat16, torch.float32)] for once in measure])
-    milliseconds = 1000 * np.median(rounds, axis=0)
+    types = {"bfloat16": torch.bfloat16, "float32": torch.float32}
+    found = []
+    for layer, shape in cli.progress(layers, "Layers", len(layers)):
+        calls = {name: forward_backward(layer, shape, dtype) for name, dtype in types.items()}
+        found.append(rounds.in_turns(calls, args.rounds))
+    milliseconds = 1000 * np.array([list(seconds.values()) for seconds in found])
+    figures = [{"shape": shape, "seconds": seconds} for (_, shape), seconds in zip(layers, found, strict=True)]
+    rounds.write_figures(args.json, figures)
     print(f"{args.net}, batch {BATCH_SIZE}, forward and backward, ms:\n")
     print("| channels | side | stride | bfloat16 | float32 | ratio |\n|---|---|---|---|---|---|")
     for (layer, shape), (half, single) in zip(layers, milliseconds, strict=True):

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import multiprocessing
-import re
 import sys
 import time
 from collections.abc import Callable
@@ -22,6 +21,7 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from benchmarks.rounds import peak_bytes  # noqa: E402
 from vision import cli  # noqa: E402
 from vision.boxes.forms import center_form_to_corner_form, iou_of  # noqa: E402
 from vision.boxes.matching import FORCED_OVERLAP, MATCHING_THRESHOLD, match_batch  # noqa: E402
@@ -64,11 +64,6 @@ def draw(resolution: int, images: int, objects: int) -> tuple[Tensor, Tensor, Te
     labels[1:, objects * 2 // 3 :] = 0
     priors = center_form_to_corner_form(MODELS[DEFAULT_NET].config_at(resolution).priors)
     return torch.cat([left_top, left_top + sides], dim=-1), labels, priors, MATCHING_THRESHOLD
-
-
-def peak_bytes() -> int:
-    """Return the most memory that this process has had; unlike getrusage's, it is not inherited from the parent."""
-    return int(re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text()).group(1)) * 1024
 
 
 def extra_bytes(name: str, case: tuple[int, int, int], threads: int) -> int:

@@ -7,32 +7,31 @@ python3 benchmarks/nets.py --nets mb1-ssd mb1-ssd-fpnlite --resolution=300
 from __future__ import annotations
 
 import argparse
+import itertools
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.train_step import seconds_per_call, step_seconds  # noqa: E402
+from benchmarks import rounds  # noqa: E402
+from benchmarks.bench_train import draw_batch, make_step_trainer, step_of  # noqa: E402
 from vision import cli  # noqa: E402
 from vision.deploy import export  # noqa: E402
 from vision.deploy.session import INPUT  # noqa: E402
 from vision.ssd.complexity import Complexity, complexity_of  # noqa: E402
 from vision.ssd.models import DEFAULT_NET, MODELS, NET_NAMES  # noqa: E402
 
-#: Rounds in which all nets take turns, so that a busy moment of the machine does not hit one of them.
-ROUNDS = 5
-
-BATCH_SIZE, NUM_CLASSES, RUNS = 4, 4, 10
+BATCH_SIZE, NUM_CLASSES = 4, 4
 
 
 class Cost(NamedTuple):
-    """What a net costs; seconds are the least of the rounds, bytes those of the ONNX file."""
+    """What a net costs; seconds are the median of the rounds, bytes those of the ONNX file."""
 
     complexity: Complexity
     bytes: int
@@ -40,8 +39,8 @@ class Cost(NamedTuple):
     latency: dict[int, float]
 
 
-def onnx_latency(path: Path, threads: int) -> float:
-    """Seconds that onnxruntime takes for an image on so many threads."""
+def onnx_run(path: Path, threads: int) -> Callable[[], Any]:
+    """Give a function that runs a file on so many threads."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -49,12 +48,13 @@ def onnx_latency(path: Path, threads: int) -> float:
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     shape = session.get_inputs()[0].shape
     image = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
-    return seconds_per_call(lambda: session.run(None, {INPUT: image}), RUNS)
+    return lambda: session.run(None, {INPUT: image})
 
 
-def measure(names: list[str], resolution: int, threads: list[int]) -> dict[str, Cost]:
+def measure(names: list[str], resolution: int, threads: list[int], count: int) -> dict[str, Cost]:
     """Export each net and time it, in rounds."""
-    facts, times = {}, {name: [] for name in names}
+    facts, runs = {}, {}
+    batch = draw_batch(BATCH_SIZE, resolution)
     with tempfile.TemporaryDirectory() as folder:
         for name in names:
             net = MODELS[name].build(NUM_CLASSES, config=MODELS[name].config_at(resolution)).eval()
@@ -62,14 +62,12 @@ def measure(names: list[str], resolution: int, threads: list[int]) -> dict[str, 
             path = Path(folder) / f"{name}.onnx"
             export.write(net, path)
             facts[name] = (complexity_of(net), path.stat().st_size)
-        for _ in cli.progress(range(ROUNDS), "Rounds", ROUNDS):
-            for name in names:
-                path = Path(folder) / f"{name}.onnx"
-                step = step_seconds(name, resolution, BATCH_SIZE, torch.channels_last)
-                times[name].append((step, *(onnx_latency(path, count) for count in threads)))
-    least = {name: np.min(rounds, axis=0).tolist() for name, rounds in times.items()}
+            runs[name, 0] = step_of(make_step_trainer(name, resolution), itertools.repeat(batch))
+            runs |= {(name, number): onnx_run(path, number) for number in threads}
+        seconds = rounds.in_turns(runs, count)
     return {
-        name: Cost(*facts[name], least[name][0], dict(zip(threads, least[name][1:], strict=True))) for name in names
+        name: Cost(*facts[name], seconds[name, 0], {number: seconds[name, number] for number in threads})
+        for name in names
     }
 
 
@@ -79,9 +77,13 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--nets", nargs="+", type=cli.net_name, default=[DEFAULT_NET, *NET_NAMES[1:]])
     parser.add_argument("--resolution", type=cli.count, default=300)
     parser.add_argument("--threads", nargs="+", type=cli.count, default=[1, 2], help="of onnxruntime")
+    rounds.add_options(parser, 15)
     args = parser.parse_args(argv)
     names = [MODELS[name].name for name in args.nets]
-    costs = measure(names, args.resolution, args.threads)
+    costs = measure(names, args.resolution, args.threads, args.rounds)
+    rounds.write_figures(
+        args.json, [{"net": name, **cost.complexity._asdict(), **cost._asdict()} for name, cost in costs.items()]
+    )
     first = costs[names[0]]
     heads = [f"ONNX, {count} threads" if count > 1 else "ONNX, 1 thread" for count in args.threads]
     print("| net | parameters | MACs | activations | priors | ONNX file | training step | " + " | ".join(heads) + " |")

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import detect
 from vision.deploy.media import Source
 from vision.deploy.session import open_session
 from vision.engine import checkpoint
+from vision.structures import DataError
 
 
 def test_detection_draws_and_lists(script, sure_model, voc_root, tmp_path):
@@ -39,6 +41,32 @@ def test_detection_draws_and_lists(script, sure_model, voc_root, tmp_path):
         lines = (tmp_path / name).with_suffix(".txt").read_text().splitlines()
         assert len(lines) == len(entry["detections"])
         assert lines[0].split()[0] == entry["detections"][0]["class"]
+
+
+def test_benchmark_says_what_each_stage_takes(script, sure_model, voc_root, tmp_path):
+    argv = (f"--model={sure_model}", f"--input={voc_root}/JPEGImages/test*.jpg", f"--output={tmp_path}")
+    stages = ["read", "resize and normalise", "network", "post-processing", "draw", "write"]
+    for more in ((), ("--postprocess=detectnet",)):
+        done = script(detect.main, *argv, "--benchmark", *more)
+        assert (done.code, done.err) == (0, "")
+        times = dict(re.findall(r"^([a-z -]+?) {2,}[\d.]+ ms +([\d.]+) ms$", done.out, re.MULTILINE))
+        assert list(times) == stages
+        assert float(times["network"]) > 0
+        images, seconds, speed = re.search(r"^(\d+) images in ([\d.]+) s, ([\d.]+) images/s$", done.out, re.M).groups()
+        assert int(images) == 3
+        assert 3 / float(speed) == pytest.approx(float(seconds), abs=0.02)
+    assert "network" not in script(detect.main, *argv).out
+
+
+def test_a_file_that_cannot_be_written_ends_detection(script, sure_model, voc_root, tmp_path, monkeypatch):
+    """Files are written in a thread of their own."""
+
+    def refuse(*_) -> None:
+        raise DataError("out/a.jpg: cannot be written as .jpg")
+
+    monkeypatch.setattr(detect.Sink, "write", refuse)
+    argv = (f"--model={sure_model}", f"--input={voc_root}/JPEGImages/test*.jpg", f"--output={tmp_path}")
+    assert_refused(script(detect.main, *argv), "out/a.jpg", "cannot be written")
 
 
 def found(folder: Path) -> list[dict]:

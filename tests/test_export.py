@@ -12,7 +12,7 @@ from conftest import golden_net
 from vision.deploy import detectnet
 from vision.deploy.export import DEFAULT_OPTIONS, INPUT_NORMS, ExportOptions, ExportRejected, candidate, write
 from vision.deploy.jetpack import JETPACKS
-from vision.deploy.session import OnnxSession, TorchSession, choose_providers, open_session
+from vision.deploy.session import OnnxSession, TorchSession, choose_providers, open_runtime, open_session
 from vision.deploy.verification import Parity, check_contract, image_like, verify
 from vision.ssd.models import MODELS, NET_NAMES
 from vision.structures import DataError
@@ -77,6 +77,19 @@ def test_every_net_exports_and_agrees_with_pytorch(name, tmp_path):
     for one, other in zip(ours, theirs, strict=True):
         torch.testing.assert_close(one, other, atol=5e-3, rtol=1e-3)
     torch.testing.assert_close(theirs[0].sum(dim=2), torch.ones(theirs[0].shape[:2]), atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_onnxruntime_takes_the_threads_that_pytorch_takes(tmp_path, threads):
+    before = torch.get_num_threads()
+    write(net_for("sq-ssd-lite"), tmp_path / "net.onnx")
+    try:
+        torch.set_num_threads(threads)
+        options = open_runtime(tmp_path / "net.onnx").get_session_options()
+    finally:
+        torch.set_num_threads(before)
+    assert options.intra_op_num_threads == threads
+    assert options.get_session_config_entry("session.intra_op.allow_spinning") == "0"
 
 
 def test_metadata_names_net_classes_and_normalisation(tmp_path):

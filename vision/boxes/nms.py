@@ -6,6 +6,8 @@ keeps where its overlap with a better one exceeds the threshold by less than the
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -131,28 +133,49 @@ def multiclass_nms(
     # How many boxes remain is needed several times per class; on a GPU each time would be a wait.
     class_scores, boxes = scores[:, 1:].T.cpu().contiguous(), boxes.cpu()
     passing = class_scores > score_threshold
-    if nms_method != "soft" and 0 < candidate_size < len(boxes):  # leaves few boxes to copy and to sort
-        best = class_scores.where(passing, -torch.inf).topk(candidate_size, sorted=False).values
+    if nms_method != "soft" and 0 < candidate_size < int(passing.sum(dim=1).amax()):
+        # Leaves few boxes to copy and to sort; those at the limit are too low in the classes that have fewer.
+        best = class_scores.topk(candidate_size, sorted=False).values
         passing &= class_scores >= best.amin(dim=1, keepdim=True)
-    rows, counts = [boxes.new_zeros(0, 5)], []
-    for of_class, chosen in zip(class_scores, passing, strict=True):
-        box_scores = torch.cat([boxes[chosen], of_class[chosen, None]], dim=1)
-        if nms_method == "soft":
-            picked = soft_nms(box_scores, score_threshold, sigma, top_k)
-        else:
-            picked = _exact_nms(box_scores, iou_threshold, top_k, candidate_size)
-        rows.append(picked)
-        counts.append(len(picked))
-    found = torch.cat(rows).to(device)
-    labels = torch.arange(1, len(counts) + 1).repeat_interleave(torch.tensor(counts, dtype=torch.int64))
+    of_class, prior = passing.nonzero(as_tuple=True)  # class by class
+    rows = torch.cat([boxes[prior], class_scores[of_class, prior, None]], dim=1)
+    counts = passing.sum(dim=1).tolist()
+    if nms_method == "soft":
+        picked = [soft_nms(box_scores, score_threshold, sigma, top_k) for box_scores in rows.split(counts)]
+    else:
+        picked = _exact_nms(rows, counts, iou_threshold, top_k, candidate_size)
+    labels = torch.arange(1, len(counts) + 1).repeat_interleave(torch.tensor(list(map(len, picked)), dtype=torch.int64))
+    found = torch.cat([rows[:0], *picked]).to(device)
     return found[:, :4], labels.to(device), found[:, 4]
 
 
-def _exact_nms(box_scores: Tensor, iou_threshold: float, top_k: int, candidate_size: int) -> Tensor:
-    """Do what `hard_nms` does, by torchvision's kernel: its IoU has no epsilon, and it takes (N, 5) on the CPU."""
+def _exact_nms(
+    box_scores: Tensor, counts: Sequence[int], iou_threshold: float, top_k: int, candidate_size: int
+) -> list[Tensor]:
+    """Do what `hard_nms` does for each of several classes, by torchvision's kernel, whose IoU has no epsilon.
+
+    Args:
+        box_scores: (N, 5) on the CPU, class by class.
+        counts: of the rows of each class.
+        iou_threshold: see `hard_nms`.
+        top_k: likewise.
+        candidate_size: likewise.
+    """
     from torchvision import ops  # takes a second or two, which not every command has to wait for
 
-    candidates = _best(box_scores, candidate_size)
-    wide = candidates.to(torch.promote_types(candidates.dtype, torch.float32))  # the kernel has no half precision
-    kept = candidates[ops.nms(wide[:, :4], wide[:, 4], iou_threshold)]
-    return kept[:top_k] if top_k > 0 else kept
+    # Falling scores within each class; of equal ones the first comes first, as in the kernel.
+    order = box_scores[:, 4].argsort(descending=True, stable=True)
+    of_class = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
+    box_scores = box_scores[order[of_class[order].argsort(stable=True)]]
+    wide = box_scores.to(torch.promote_types(box_scores.dtype, torch.float32))  # the kernel has no half precision
+    boxes, scores = wide[:, :4].contiguous(), wide[:, 4].contiguous()
+    picked, end = [], 0
+    for count in counts:
+        begin, end = end, end + count
+        if count:
+            best = slice(begin, end)
+            kept = ops.nms(boxes[best][:candidate_size], scores[best][:candidate_size], iou_threshold)
+            picked.append(box_scores[best][kept[:top_k] if top_k > 0 else kept])
+        else:
+            picked.append(box_scores[:0])
+    return picked

@@ -36,6 +36,7 @@ class Source:
 
     Attributes:
         is_video: whether frames belong together.
+        is_live: whether they come by themselves, from a camera or a network.
         frame_rate: of a video, per second.
         total: how many frames there will be, None where nobody knows.
 
@@ -48,10 +49,10 @@ class Source:
         self.frame_rate = _CAMERA_FRAME_RATE
         self.total: int | None = None
         path = Path(text)
-        is_live = text.isdecimal() or text.startswith("/dev/") or "://" in text
-        if not is_live and path.is_file() and path.suffix.lower() not in IMAGE_SUFFIXES:
+        self.is_live = text.isdecimal() or text.startswith("/dev/") or "://" in text
+        if not self.is_live and path.is_file() and path.suffix.lower() not in IMAGE_SUFFIXES:
             self._open_video(str(path))
-        elif is_live:
+        elif self.is_live:
             self._open_video(int(text) if text.isdecimal() else text)
             self.total = None
         else:

@@ -22,6 +22,7 @@ from vision.ssd.predictor import detections_in_pixels
 from vision.ssd.ssd import SSD, evaluating, load_strictly, place
 from vision.ssd.weights import read_weights
 from vision.structures import DataError, Detections
+from vision.utils.timer import Stages
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 INPUT, OUTPUTS = "input_0", ("scores", "boxes")
+
+#: Stages of detecting.
+RESIZING, NETWORK, POST_PROCESSING = "resize and normalise", "network", "post-processing"
 
 CPU_PROVIDER = "CPUExecutionProvider"
 #: The best first.
@@ -49,6 +53,7 @@ class Session(ABC):
         num_classes: with the background.
         size: (width, height) of the input in pixels.
         net_name: canonical, or None where the file does not say.
+        stages: of detecting, with the time that each has taken for each image.
     """
 
     net_name: str | None
@@ -60,6 +65,7 @@ class Session(ABC):
         self.class_names = class_names
         self.size = as_width_height(size)
         self.transform = PredictionTransform(self.size, mean, std)
+        self.stages = Stages()
 
     def as_input(self, images: Tensor) -> Tensor:
         """Turn what detectNet feeds, (B, 3, H, W), into the input of `run`; a file gets it as it is."""
@@ -72,8 +78,12 @@ class Session(ABC):
     def detect(self, rgb_image: np.ndarray, **nms_options: Any) -> Detections:
         """Find objects in an image (H, W, 3) uint8 RGB; options see `vision.boxes.nms.multiclass_nms`."""
         height, width = rgb_image.shape[:2]
-        scores, boxes = self.run(self.transform(rgb_image)[None])
-        return detections_in_pixels(scores[0], boxes[0], (width, height), **nms_options)
+        with self.stages(RESIZING):
+            images = self.transform(rgb_image)[None]
+        with self.stages(NETWORK):
+            scores, boxes = self.run(images)
+        with self.stages(POST_PROCESSING):
+            return detections_in_pixels(scores[0], boxes[0], (width, height), **nms_options)
 
     def detect_as_detectnet(self, rgb_image: np.ndarray, **options: Any) -> Detections:
         """Find objects in an image (H, W, 3) uint8 RGB by the arithmetic of a device's detectNet.
@@ -82,10 +92,14 @@ class Session(ABC):
         `vision.deploy.detectnet.postprocess`. A `.pth` is run as its default export would be, an `.onnx` as it is.
         """
         height, width = rgb_image.shape[:2]
-        scores, boxes = self.run(self.as_input(torch.from_numpy(detectnet.preprocess(rgb_image, self.size))))
-        answers = (scores[0].cpu().numpy(), boxes[0].cpu().numpy())
-        found = detectnet.postprocess(*answers, (width, height), class_names=self.class_names, **options)
-        return Detections(*map(torch.from_numpy, found))
+        with self.stages(RESIZING):
+            images = self.as_input(torch.from_numpy(detectnet.preprocess(rgb_image, self.size)))
+        with self.stages(NETWORK):
+            scores, boxes = self.run(images)
+        with self.stages(POST_PROCESSING):
+            answers = (scores[0].cpu().numpy(), boxes[0].cpu().numpy())
+            found = detectnet.postprocess(*answers, (width, height), class_names=self.class_names, **options)
+            return Detections(*map(torch.from_numpy, found))
 
 
 class TorchSession(Session):
@@ -112,6 +126,8 @@ class TorchSession(Session):
         """See `Session.run`."""
         with evaluating(self.net), torch.inference_mode():
             scores, boxes = self.net(images.to(self.device))
+        if scores.is_cuda:  # the answers are looked at next, and the wait is the network's
+            torch.cuda.synchronize(scores.device)
         return scores.float(), boxes.float()
 
 
@@ -139,11 +155,15 @@ def choose_providers(device: str, available: Sequence[str]) -> list[tuple[str, d
 
 
 def open_runtime(path: str | Path, providers: Sequence[Any] = (CPU_PROVIDER,)) -> onnxruntime.InferenceSession:
-    """Open any ONNX file in onnxruntime, which says errors only."""
+    """Open any ONNX file in onnxruntime, which says errors only, and takes as many threads as PyTorch."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
+    # Left alone it takes all cores of the machine, those included that a container or OMP_NUM_THREADS does not give.
+    options.intra_op_num_threads = torch.get_num_threads()
+    # Threads that wait for the next image would take the cores from those that read and write.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     return onnxruntime.InferenceSession(str(path), options, providers=list(providers))
 
 

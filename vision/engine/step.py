@@ -76,6 +76,26 @@ def to_device(batch: Batch, device: torch.device) -> Batch:
     return batch._replace(images=images, boxes=boxes, labels=labels)
 
 
+class _Buffers:
+    """A net's buffers with room for a copy of each, made in one launch a type instead of one a buffer."""
+
+    def __init__(self, net: nn.Module) -> None:
+        by_type: dict[torch.dtype, list[Tensor]] = {}
+        for buffer in net.buffers():
+            by_type.setdefault(buffer.dtype, []).append(buffer)
+        self._pairs = [(buffers, [buffer.clone() for buffer in buffers]) for buffers in by_type.values()]
+
+    def keep(self) -> None:
+        """Copy them."""
+        for buffers, copies in self._pairs:
+            torch._foreach_copy_(copies, buffers)
+
+    def put_back(self) -> None:
+        """Make them what they were."""
+        for buffers, copies in self._pairs:
+            torch._foreach_copy_(buffers, copies)
+
+
 class StepTrainer:
     """Takes optimizer steps; with its `state_dict` training goes on as if it had not been interrupted.
 
@@ -104,6 +124,7 @@ class StepTrainer:
         half = precision is not None and precision.dtype is torch.float16
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=half)
         self._parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        self._buffers = _Buffers(self.net)
 
     @property
     def net(self) -> SSD:
@@ -138,17 +159,14 @@ class StepTrainer:
             the losses before the step; None if they or their gradients are not finite, and nothing has changed.
         """
         set_learning_rates(self.optimizer, lr_factor(iteration, steps_per_epoch, self.schedule))
-        # The forward pass updates the running statistics of batch norm already.
-        buffers = list(self.net.buffers())
-        before = [buffer.clone() for buffer in buffers]
+        self._buffers.keep()  # the forward pass updates the running statistics of batch norm already
         losses = None
         try:
             losses = self._gradients(batches)
         finally:
             if losses is None:  # not finite, or out of memory
                 self.optimizer.zero_grad(set_to_none=True)
-                for buffer, value in zip(buffers, before, strict=True):
-                    buffer.copy_(value)
+                self._buffers.put_back()
         if losses is not None:
             self.scaler.step(self.optimizer)
             if self.average is not None:

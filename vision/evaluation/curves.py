@@ -12,6 +12,9 @@ import torch
 from vision.boxes.forms import iou_of
 from vision.structures import Annotation, Detections
 
+#: Pairs of a detection and an object whose overlaps are held at once.
+_MOST_PAIRS = 1 << 20
+
 
 class Point(NamedTuple):
     """What a class reaches when detections below a threshold are left out.
@@ -144,35 +147,87 @@ class Matches(NamedTuple):
         return Curve(self.scores[counts], np.cumsum(hits[counts]), self.num_objects)
 
 
+class _Rows(NamedTuple):
+    """Boxes of all images one below the other, in the order of the images.
+
+    Attributes:
+        images: (N,) numbers of the images.
+        boxes: (N, 4) corner form in pixels.
+        labels: (N,).
+        values: (N,) scores of detections, or whether objects are difficult.
+    """
+
+    images: np.ndarray
+    boxes: torch.Tensor
+    labels: np.ndarray
+    values: np.ndarray
+
+    @classmethod
+    def of(cls, parts: Sequence[tuple[torch.Tensor, np.ndarray, np.ndarray]], kind: type) -> _Rows:
+        """Put boxes, labels and values of each image together."""
+        lengths = [len(labels) for _, labels, _ in parts]
+        return cls(
+            np.repeat(np.arange(len(parts)), lengths),
+            torch.cat([torch.zeros(0, 4), *(boxes for boxes, _, _ in parts)]),
+            np.concatenate([np.zeros(0, np.int64), *(labels for _, labels, _ in parts)]),
+            np.concatenate([np.zeros(0, kind), *(values for _, _, values in parts)]),
+        )
+
+    def of_class(self, label: int) -> _Rows:
+        """Keep the rows of a class."""
+        mine = np.flatnonzero(self.labels == label)
+        return _Rows(*(column[mine] for column in self))
+
+
 def match_classes(
     detections: Sequence[Detections], annotations: Sequence[Annotation], num_classes: int, *, inclusive: bool = False
 ) -> Iterator[Matches]:
     """Match the detections of each class in turn, BACKGROUND left out; arguments as in `vision.evaluation.evaluate`."""
+    grow = torch.tensor([0.0, 0.0, float(inclusive), float(inclusive)])
+    found = _Rows.of(
+        [(boxes + grow, labels.numpy(), scores.double().numpy()) for boxes, labels, scores in detections], float
+    )
+    truth = _Rows.of(
+        [(torch.from_numpy(np.float32(one.boxes)) + grow, one.labels, one.difficult) for one in annotations], bool
+    )
     for label in range(1, num_classes):
-        yield _match_class(detections, annotations, label, float(inclusive))
+        yield _match_class(found.of_class(label), truth.of_class(label))
 
 
-def _match_class(
-    detections: Sequence[Detections], annotations: Sequence[Annotation], label: int, last_pixel: float
-) -> Matches:
-    all_scores, parts = [np.zeros(0)], [(np.zeros(0), np.zeros(0, np.int64), np.zeros(0, bool))]
-    first = required = 0  # number of the image's first object; how many are not difficult
-    grow = torch.tensor([0.0, 0.0, last_pixel, last_pixel])
-    for found, annotation in zip(detections, annotations, strict=True):
-        mine = found.labels == label
-        scores = found.scores[mine].double().numpy()
-        of_class = annotation.labels == label
-        difficult = annotation.difficult[of_class]
-        if len(scores) and len(difficult):
-            objects = found.boxes.new_tensor(annotation.boxes[of_class])
-            overlaps = iou_of((found.boxes[mine] + grow)[:, None], (objects + grow)[None])
-            best_overlap, best_object = (values.numpy() for values in overlaps.max(dim=1))
-            parts.append((best_overlap, first + best_object, difficult[best_object]))
-        else:
-            parts.append((np.zeros(len(scores)), np.zeros(len(scores), np.int64), np.zeros(len(scores), bool)))
-        all_scores.append(scores)
-        first += len(difficult)
-        required += int((~difficult).sum())
-    scores = np.concatenate(all_scores)
-    order = np.argsort(-scores, kind="stable")
-    return Matches(scores[order], *(np.concatenate(values)[order] for values in zip(*parts, strict=True)), required)
+def _match_class(found: _Rows, truth: _Rows) -> Matches:
+    first, stop = (np.searchsorted(truth.images, found.images, side) for side in ("left", "right"))
+    overlaps, objects = np.zeros(len(first), np.float32), np.zeros(len(first), np.int64)
+    ends = np.cumsum(stop - first)
+    begin = 0
+    while begin < len(first):  # a bounded number of pairs at a time
+        end = max(begin + 1, int(np.searchsorted(ends, (ends[begin - 1] if begin else 0) + _MOST_PAIRS, "right")))
+        part = slice(begin, end)
+        overlaps[part], objects[part] = _best_objects(found.boxes[part], truth.boxes, first[part], stop[part])
+        begin = end
+    difficult = truth.values[objects] & (stop > first) if len(truth.values) else np.zeros(len(first), bool)
+    order = np.argsort(-found.values, kind="stable")
+    columns = (found.values, overlaps, objects, difficult)
+    return Matches(*(column[order] for column in columns), int((~truth.values).sum()))
+
+
+def _best_objects(
+    boxes: torch.Tensor, objects: torch.Tensor, first: np.ndarray, stop: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """For boxes (N, 4), find which of the objects first ... stop - 1 (N,) each overlaps most, and by how much.
+
+    Boxes without any have an overlap of 0 with object 0.
+    """
+    best_overlap, best_object = np.zeros(len(first), np.float32), np.zeros(len(first), np.int64)
+    having = np.flatnonzero(stop > first)
+    if not len(having):
+        return best_overlap, best_object
+    counts = (stop - first)[having]
+    starts = np.cumsum(counts) - counts
+    of_pair = np.repeat(np.arange(len(having)), counts)
+    object_of_pair = np.arange(len(of_pair)) - starts[of_pair] + first[having][of_pair]
+    # Boxes without end overlap nothing.
+    overlaps = np.nan_to_num(iou_of(boxes[having[of_pair]], objects[object_of_pair]).numpy(), nan=0.0)
+    best = np.maximum.reduceat(overlaps, starts)
+    _, places = np.unique(of_pair[reached := np.flatnonzero(overlaps == best[of_pair])], return_index=True)
+    best_overlap[having], best_object[having] = best, object_of_pair[reached[places]]
+    return best_overlap, best_object

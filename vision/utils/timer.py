@@ -1,8 +1,13 @@
-"""A stop watch."""
+"""Stop watches."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
 class Timer:
@@ -24,3 +29,33 @@ class Timer:
         if key not in self._started:
             raise KeyError(f"timer {key!r} was not started")
         return time.perf_counter() - self._started.pop(key)
+
+
+class Stages:
+    """Notes how long each stage of some work takes, each time.
+
+    Attributes:
+        seconds: by the name of the stage, in the order in which they were first passed.
+    """
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, list[float]] = {}
+
+    @contextmanager
+    def __call__(self, stage: str) -> Iterator[None]:
+        """Context that is one pass of a stage."""
+        times = self.seconds.setdefault(stage, [])
+        began = time.perf_counter()
+        yield
+        times.append(time.perf_counter() - began)
+
+    def each(self, stage: str, values: Iterable[T]) -> Iterator[T]:
+        """Give the same values, and note how long each takes to come."""
+        iterator, end = iter(values), object()
+        while True:
+            with self(stage):
+                value = next(iterator, end)
+            if value is end:
+                self.seconds[stage].pop()  # there was none
+                return
+            yield value

@@ -1,29 +1,37 @@
 #!/usr/bin/env python3
-"""Suppression of all classes of an image: the published functions class by class against torchvision's kernel.
+"""Suppression of all classes of an image: ours, a plain loop over torchvision's kernel, and the published functions.
 
-Both take the same answers, in turns, on one thread; times are of the processor. With --model and --data also the mAP
-with each.
+All take the same answers and candidates, in turns, on one thread; times are of the processor. With --model and --data
+also the mAP of each.
 
-    python3 benchmarks/nms.py
-    python3 benchmarks/nms.py --model=models/bccd --data=data/bccd
+    python3 benchmarks/bench_postprocess.py
+    python3 benchmarks/bench_postprocess.py --model=models/bccd --data=data/bccd
 """
 
 from __future__ import annotations
 
 import argparse
-import statistics
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from time import process_time
 
 import torch
 from torch import Tensor
+from torchvision import ops
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from benchmarks import rounds  # noqa: E402
 from vision import cli  # noqa: E402
-from vision.boxes.nms import DEFAULT_SCORE_THRESHOLD, multiclass_nms, nms  # noqa: E402
+from vision.boxes.nms import (  # noqa: E402
+    DEFAULT_CANDIDATES,
+    DEFAULT_IOU_THRESHOLD,
+    DEFAULT_SCORE_THRESHOLD,
+    multiclass_nms,
+    nms,
+)
 from vision.datasets import open_dataset  # noqa: E402
 from vision.deploy.session import open_session  # noqa: E402
 from vision.engine import checkpoint  # noqa: E402
@@ -45,9 +53,24 @@ def published(scores: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return found[:, :4], torch.cat(labels), found[:, 4]
 
 
+def plain_loop(scores: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Do the same in a few lines as anyone's: threshold, best candidates, torchvision's kernel, class by class."""
+    kept, labels, kept_scores = [], [], []
+    for label in range(1, scores.shape[1]):
+        above = (scores[:, label] > DEFAULT_SCORE_THRESHOLD).nonzero()[:, 0]
+        best = scores[above, label].topk(min(DEFAULT_CANDIDATES, len(above)))
+        candidates = boxes[above[best.indices]]
+        picked = ops.nms(candidates, best.values, DEFAULT_IOU_THRESHOLD)
+        kept.append(candidates[picked])
+        labels.append(torch.full((len(picked),), label))
+        kept_scores.append(best.values[picked])
+    return torch.cat(kept), torch.cat(labels), torch.cat(kept_scores)
+
+
 METHODS: dict[str, Callable[[Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]] = {
+    "ours": multiclass_nms,
+    "plain loop": plain_loop,
     "published": published,
-    "torchvision": multiclass_nms,
 }
 
 
@@ -60,17 +83,10 @@ def random_answer(priors: int, classes: int) -> tuple[Tensor, Tensor]:
     return scores, torch.cat([corners, corners + sides], dim=1)
 
 
-def milliseconds(priors: int, classes: int, rounds: int) -> Iterator[float]:
+def seconds_by_method(priors: int, classes: int, count: int) -> dict[str, float]:
     """Median of the processor time of each method, on which other programs have little influence."""
     answer = random_answer(priors, classes)
-    times: dict[str, list[float]] = {name: [] for name in METHODS}
-    for number in range(rounds + 1):
-        for name, method in METHODS.items():
-            began = time.process_time()
-            method(*answer)
-            if number:  # the first round warms up
-                times[name].append(1000 * (time.process_time() - began))
-    return map(statistics.median, times.values())
+    return rounds.in_turns({name: partial(method, *answer) for name, method in METHODS.items()}, count, process_time)
 
 
 def print_mean_aps(model: Path, data: str, dataset_type: str) -> None:
@@ -98,7 +114,7 @@ def print_mean_aps(model: Path, data: str, dataset_type: str) -> None:
 def main(argv: list[str] | None = None) -> None:
     """Print a line for each size, and with a model one for each method."""
     parser = cli.Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=cli.count, default=15)
+    rounds.add_options(parser, 15)
     parser.add_argument("--model", type=Path, help=".pth or .onnx file, or a model folder")
     parser.add_argument("--data", help="folder of the dataset to measure the model's mAP on")
     cli.add_dataset_type_option(parser, "auto")
@@ -106,12 +122,13 @@ def main(argv: list[str] | None = None) -> None:
     if (args.model is None) != (args.data is None):
         parser.error("--model and --data go together; give both or neither")
     torch.set_num_threads(1)
+    figures = []
     for priors, classes in SIZES:
-        slow, fast = milliseconds(priors, classes, args.rounds)
-        print(
-            f"{priors} priors, {classes:2} classes: published {slow:6.1f} ms, torchvision {fast:5.1f} ms, "
-            f"ratio {slow / fast:.1f}"
-        )
+        seconds = seconds_by_method(priors, classes, args.rounds)
+        figures.append({"priors": priors, "classes": classes, "seconds": seconds})
+        cells = [f"{name} {1000 * value:.1f} ms ({value / seconds['ours']:.2f})" for name, value in seconds.items()]
+        print(f"{priors} priors, {classes:2} classes: {', '.join(cells)}", flush=True)
+    rounds.write_figures(args.json, figures)
     if args.model is not None:
         print_mean_aps(args.model, args.data, args.dataset_type)
 

@@ -1,0 +1,189 @@
+#!/usr/bin/env python3
+"""Speed of a training step on this CPU: by memory layout, from a dataset against a batch in memory, and by its parts.
+
+    python3 benchmarks/bench_train.py
+    python3 benchmarks/bench_train.py --data=data/bccd --amp off bf16 --workers=2
+
+Without --data the layouts of memory alone. Peak memory is that of a process which does nothing but train.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import multiprocessing
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from benchmarks import rounds  # noqa: E402
+from vision import cli  # noqa: E402
+from vision.datasets import AUTO, open_dataset  # noqa: E402
+from vision.datasets.image_cache import ImageCache  # noqa: E402
+from vision.datasets.loading import EpochBatches, end_workers, make_loader  # noqa: E402
+from vision.engine import optim  # noqa: E402
+from vision.engine.precision import Precision  # noqa: E402
+from vision.engine.step import NetWithLoss, StepTrainer  # noqa: E402
+from vision.nn.multibox_loss import MultiboxLoss  # noqa: E402
+from vision.ssd.data_preprocessing import Normaliser, TrainAugmentation  # noqa: E402
+from vision.ssd.models import DEFAULT_NET, MODELS  # noqa: E402
+from vision.structures import Batch  # noqa: E402
+
+PRECISIONS = {"off": Precision("cpu"), "bf16": Precision("cpu", torch.bfloat16)}
+
+#: Images of a batch, and objects on each, of which matching and loss are timed.
+LOSS_BATCH, LOSS_OBJECTS = 32, 20
+
+#: Steps whose time is taken together, so that it is long beside that of the clock and of one slow image.
+STEPS = 4
+
+
+def draw_batch(images: int, resolution: int, objects: int = 1) -> Batch:
+    """Draw a batch: noise, with boxes anywhere."""
+    generator = torch.Generator().manual_seed(0)
+    left_top = torch.rand(images, objects, 2, generator=generator) * 0.6
+    sides = 0.05 + 0.3 * torch.rand(images, objects, 2, generator=generator)
+    return Batch(
+        torch.randint(0, 256, (images, 3, resolution, resolution), dtype=torch.uint8, generator=generator),
+        torch.cat([left_top, left_top + sides], dim=2),
+        torch.randint(1, 4, (images, objects), generator=generator),
+    )
+
+
+def make_step_trainer(
+    net_name: str,
+    resolution: int,
+    amp: str = "off",
+    memory_format: torch.memory_format = torch.channels_last,
+    num_classes: int = 4,
+) -> StepTrainer:
+    """Make what takes the steps of a run, with random weights and rates that keep them."""
+    spec = MODELS[net_name]
+    net = spec.build(num_classes, config=spec.config_at(resolution)).to(memory_format=memory_format)
+    normaliser = Normaliser(net.config.image_mean, net.config.image_std)
+    net_with_loss = NetWithLoss(net, normaliser, MultiboxLoss(), PRECISIONS[amp])
+    optimizer = optim.make_optimizer(net, optim.OptimOptions(lr=1e-4, base_net_lr=1e-4))
+    step_trainer = StepTrainer(net_with_loss, optimizer, optim.ScheduleOptions(epochs=1000), clip_grad=10.0)
+    step_trainer.train()
+    return step_trainer
+
+
+def step_of(step_trainer: StepTrainer, batches: Iterator[Batch], count: int = 1) -> Callable[[], None]:
+    """Give a function that takes steps on the next batches."""
+
+    def step() -> None:
+        for batch in itertools.islice(batches, count):
+            step_trainer.step([batch], 0, 1000)
+
+    return step
+
+
+def compare_layouts(net_name: str, resolution: int, batch_size: int, count: int) -> dict[str, Any]:
+    """Time a step in both layouts of memory."""
+    batch = draw_batch(batch_size, resolution)
+    layouts = {"contiguous": torch.contiguous_format, "channels last": torch.channels_last}
+    steps = {
+        name: step_of(make_step_trainer(net_name, resolution, memory_format=layout), itertools.repeat(batch))
+        for name, layout in layouts.items()
+    }
+    return {"batch": batch_size, "images/s": {k: batch_size / v for k, v in rounds.in_turns(steps, count).items()}}
+
+
+def compare_with_resident(args: argparse.Namespace, amp: str, batch_size: int) -> dict[str, Any]:
+    """Time steps on what the loader gives, and on one batch that is there."""
+    dataset = open_dataset(AUTO, args.data, "train", progress=cli.progress)
+    dataset.repeat(1 + 2 * batch_size * STEPS * (args.rounds + 2) // len(dataset))  # one epoch lasts for all rounds
+    step_trainer = make_step_trainer(args.net, args.resolution, amp, num_classes=len(dataset.class_names))
+    config = step_trainer.net.config
+    augmentation = TrainAugmentation(config.image_size, config.image_mean, config.image_std, args.augmentation)
+    order = EpochBatches(len(dataset), batch_size)
+    cache = None if args.no_cache else ImageCache(dataset.records)
+    loader = make_loader(dataset, augmentation, order, args.workers, cache=cache)
+    batches = iter(loader)
+    resident = next(batches)
+    steps = {
+        "resident": step_of(step_trainer, itertools.repeat(resident), STEPS),
+        "end to end": step_of(step_trainer, batches, STEPS),
+    }
+    seconds = rounds.in_turns(steps, args.rounds)
+    end_workers(loader)
+    speeds = {name: STEPS * batch_size / value for name, value in seconds.items()}
+    return {"batch": batch_size, "amp": amp, "images/s": speeds}
+
+
+def share_of_loss(net_name: str, resolution: int, amp: str, count: int) -> dict[str, float]:
+    """Time a step on a large batch, and its matching, mining and loss with their gradient alone."""
+    step_trainer = make_step_trainer(net_name, resolution, amp)
+    batch = draw_batch(LOSS_BATCH, resolution, LOSS_OBJECTS)
+    net_with_loss = step_trainer.net_with_loss
+    with torch.no_grad():
+        confidences, locations = step_trainer.net(net_with_loss.normaliser(batch.images))
+
+    def loss() -> None:
+        answers = confidences.detach().requires_grad_(), locations.detach().requires_grad_()
+        targets, labels = net_with_loss.targets(batch)
+        net_with_loss.criterion(*answers, labels, targets).total.backward()
+
+    return rounds.in_turns({"step": step_of(step_trainer, itertools.repeat(batch)), "loss": loss}, count)
+
+
+def peak_of_training(args: argparse.Namespace, amp: str, batch_size: int) -> int:
+    """Train a little, and return the most memory that this process has had, which must be new."""
+    compare_with_resident(argparse.Namespace(**{**vars(args), "rounds": 1}), amp, batch_size)
+    return rounds.peak_bytes()
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Print the ratios."""
+    parser = cli.Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    cli.add_net_options(parser, DEFAULT_NET)
+    parser.add_argument("--resolution", type=cli.count, default=300)
+    parser.add_argument("--batch-size", nargs="+", type=cli.count, default=[4, 16])
+    parser.add_argument("--data", help="dataset to train on, against a batch in memory")
+    parser.add_argument("--amp", nargs="+", type=cli.one_of("precision", tuple(PRECISIONS)), default=["off"])
+    parser.add_argument("--workers", type=cli.number(int, 0), default=2, help="loader processes")
+    parser.add_argument("--augmentation", default="light", help="as of train_ssd.py")
+    parser.add_argument("--no-cache", action="store_true", help="decode images anew each time")
+    rounds.add_options(parser)
+    args = parser.parse_args(argv)
+    figures: list[dict[str, Any]] = []
+    for batch_size in args.batch_size:
+        figures.append(compare_layouts(args.net, args.resolution, batch_size, args.rounds))
+        plain, last = figures[-1]["images/s"].values()
+        print(
+            f"step, batch {batch_size}: contiguous {plain:.1f} images/s, channels last {last:.1f} images/s, "
+            f"ratio {last / plain:.2f}",
+            flush=True,
+        )
+    for amp, batch_size in itertools.product(args.amp, args.batch_size) if args.data else ():
+        figures.append(compare_with_resident(args, amp, batch_size))
+        resident, whole = figures[-1]["images/s"].values()
+        print(
+            f"--amp={amp}, batch {batch_size}: a batch in memory {resident:.1f} images/s, end to end {whole:.1f} "
+            f"images/s, ratio {whole / resident:.3f}",
+            flush=True,
+        )
+    for amp in args.amp if args.data else ():
+        seconds = share_of_loss(args.net, args.resolution, amp, args.rounds)
+        share = seconds["loss"] / seconds["step"]
+        figures.append({"amp": amp, "batch": LOSS_BATCH, "objects": LOSS_OBJECTS, "seconds": seconds})
+        print(
+            f"--amp={amp}, batch {LOSS_BATCH} of {LOSS_OBJECTS} objects: step {seconds['step']:.2f} s, matching, "
+            f"mining and loss in it {seconds['loss']:.3f} s, {100 * share:.1f} %",
+            flush=True,
+        )
+        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+            peak = pool.submit(peak_of_training, args, amp, args.batch_size[0]).result()
+        figures.append({"amp": amp, "batch": args.batch_size[0], "peak bytes": peak})
+        print(f"--amp={amp}, batch {args.batch_size[0]}: at most {peak / 2**20:.0f} MiB of memory", flush=True)
+    rounds.write_figures(args.json, figures)
+
+
+if __name__ == "__main__":
+    cli.run(main, sys.argv[1:])

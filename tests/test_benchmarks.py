@@ -1,0 +1,79 @@
+"""Benchmarks run, and write the figures that they print; what the figures are is nobody's business here."""
+
+import json
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from benchmarks import bench_eval, bench_onnx, bench_pipeline, bench_postprocess, bench_train, depthwise, nets, rounds
+
+SMALL = ("--resolution=64", "--rounds=1")
+
+
+def figures_of(script, main, path: Path, *argv) -> tuple[str, list[dict]]:
+    """Run a benchmark; returns what it prints and the figures in its file."""
+    done = script(main, *argv, f"--json={path}")
+    assert (done.code or 0, done.err) == (0, "")
+    written = json.loads(path.read_text())
+    assert written["machine"].keys() == {"processor", "cores", "torch"}
+    return done.out, written["figures"]
+
+
+def test_samples(script, voc_root, tmp_path):
+    out, figures = figures_of(
+        script, bench_pipeline.main, tmp_path / "f.json", f"--data={voc_root}", "--scale-to=128x160", *SMALL
+    )
+    assert [figure["augmentation"] for figure in figures] == ["ssd", "light"]
+    for figure in figures:
+        assert figure["size"] == "128x160"
+        assert min(figure["seconds"].values()) > 0
+        plain, sample = figure["seconds"]["imread and resize"], figure["seconds"]["sample"]
+        assert f"| {1000 * plain:.2f} ms | {1000 * sample:.2f} ms ({sample / plain:.2f}) |" in out
+
+
+def test_training(script, voc_root, tmp_path):
+    argv = (f"--data={voc_root}", "--batch-size=2", "--workers=1", "--net=sq-ssd-lite", *SMALL)
+    out, figures = figures_of(script, bench_train.main, tmp_path / "f.json", *argv)
+    layouts, whole, loss, memory = figures
+    assert layouts["images/s"].keys() == {"contiguous", "channels last"}
+    assert whole["images/s"].keys() == {"resident", "end to end"}
+    assert 0 < loss["seconds"]["loss"] < loss["seconds"]["step"]
+    assert memory["peak bytes"] > 50 << 20
+    assert len(re.findall(r"ratio [\d.]+$", out, re.MULTILINE)) == 2
+
+
+def test_the_rest(script, tmp_path, monkeypatch):
+    path = tmp_path / "f.json"
+    monkeypatch.setattr(bench_postprocess, "SIZES", ((100, 3),))
+    _, (figure,) = figures_of(script, bench_postprocess.main, path, "--rounds=1")
+    assert figure["seconds"].keys() == {"ours", "plain loop", "published"}
+    argv = ("--images=3", "--threads", "1", *SMALL)
+    _, (figure,) = figures_of(script, bench_onnx.main, path, "--net=sq-ssd-lite", *argv)
+    assert figure["seconds"].keys() == {"resize and normalise", "network", "post-processing", "all"}
+    argv = ("--nets", "sq-ssd-lite", "--threads", "1", *SMALL)
+    _, (figure,) = figures_of(script, nets.main, path, *argv)
+    assert figure["step"] > figure["latency"]["1"] > 0
+    out, layers = figures_of(script, depthwise.main, path, "--net=mb1-ssd", *SMALL)
+    assert len(layers) == 13
+    assert "| all |" in out
+
+
+def test_evaluation_ends_with_an_error_where_figures_differ(script, tmp_path, monkeypatch):
+    argv = ("--images", "4", "--detections=5", "--classes=2", "--rounds=1")
+    _, (figure,) = figures_of(script, bench_eval.main, tmp_path / "f.json", *argv)
+    assert figure["largest difference"] < 1e-6
+    right = bench_eval.by_pycocotools
+    monkeypatch.setattr(bench_eval, "by_pycocotools", lambda *scene: right(*scene) + 1e-5)
+    assert script(bench_eval.main, *argv).code == 1
+
+
+def test_medians_are_taken_in_turns():
+    calls, times = [], iter([0, 0, *(0, 5), *(0, 1), *(0, 3), *(0, 2), *(0, 4), *(0, 9)])
+    functions = {name: lambda name=name: calls.append(name) for name in "ab"}
+    found = rounds.in_turns(functions, 3, clock=lambda: next(times))
+    assert "".join(calls) == "abababab"
+    assert found == {"a": pytest.approx(4), "b": pytest.approx(2)}
