@@ -30,7 +30,7 @@ def test_data_that_is_not_there(script, tmp_path):
     done = script(train_ssd.main, *train_argv(tmp_path / "empty", tmp_path / "m"), "--dataset-type=open_images")
     assert_refused(done, "sub-train-annotations-bbox.csv", "no such file")
     done = script(train_ssd.main, *train_argv(tmp_path / "empty", tmp_path / "m"), "--dataset-type=auto")
-    assert_refused(done, "empty: holds no dataset of a known format")
+    assert_refused(done, "empty: is empty; --data names the folder of a dataset; formats that are read: voc")
 
 
 @pytest.mark.parametrize(

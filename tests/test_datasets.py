@@ -328,7 +328,7 @@ def test_open_images_validates_on_test_else_validation(open_images_root, tmp_pat
 def test_auto_goes_by_what_is_there(voc_root, open_images_root, tmp_path):
     assert isinstance(open_folder("auto", voc_root), VocFolder)
     assert isinstance(open_folder("auto", open_images_root), OpenImagesFolder)
-    with pytest.raises(DataError, match="no dataset of a known format"):
+    with pytest.raises(DataError, match="is empty; .* formats that are read: voc, open_images, coco, yolo, cvat"):
         open_dataset("auto", tmp_path, "train")
     with pytest.raises(DataError, match="is no coco dataset, it looks like voc; use --dataset-type=auto"):
         open_dataset("coco", voc_root, "train")

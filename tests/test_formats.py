@@ -20,6 +20,12 @@ WRITERS = {
     "open_images": ("open_images", synthetic.write_open_images),
     "coco": ("coco", synthetic.write_coco),
     "yolo": ("yolo", synthetic.write_yolo),
+    "cvat images": ("cvat", synthetic.write_cvat_images),
+    "labelme": ("labelme", synthetic.write_labelme),
+    "createml": ("createml", synthetic.write_createml),
+    "table": ("csv", synthetic.write_table),
+    "kitti": ("kitti", synthetic.write_kitti),
+    "oidv4": ("oidv4", synthetic.write_oidv4),
 }
 #: YOLO's six decimals are the coarsest: a hundredth of a pixel.
 TOLERANCE = 0.01

@@ -10,18 +10,29 @@ from typing import NamedTuple
 
 from vision.datasets.base import DetectionDataset, join
 from vision.datasets.coco import CocoFolder
+from vision.datasets.createml import CreatemlFolder
+from vision.datasets.cvat import CvatFolder
 from vision.datasets.file_cache import FileCache
 from vision.datasets.folder import Folder, Listing, ReadingOptions, check_folder
+from vision.datasets.labelme import LabelmeFolder
 from vision.datasets.labels import merge
 from vision.datasets.open_images import OpenImagesFolder
+from vision.datasets.tables import TableFolder
+from vision.datasets.text_lines import KittiFolder, Oidv4Folder
+from vision.datasets.tree import Tree
+from vision.datasets.unread import what_is_there
 from vision.datasets.voc_dataset import VocFolder
 from vision.datasets.yolo import YoloFolder
 from vision.structures import DataError
 from vision.utils.progress import ProgressBar, no_progress
 
-#: Name, as in --dataset-type -> class, in the order in which `auto` tries them.
+#: Name, as in --dataset-type -> class; of formats that see as much in a folder, `auto` takes the first.
 DATASETS: Mapping[str, type[Folder]] = {
-    folder.name: folder for folder in (VocFolder, OpenImagesFolder, CocoFolder, YoloFolder)
+    folder.name: folder
+    for folder in (
+        *(VocFolder, OpenImagesFolder, CocoFolder, YoloFolder),
+        *(CvatFolder, LabelmeFolder, CreatemlFolder, TableFolder, KittiFolder, Oidv4Folder),
+    )
 }
 AUTO = "auto"
 
@@ -88,23 +99,41 @@ def open_folder(dataset_type: str, root: str | Path, options: ReadingOptions | N
     root, options = Path(root), options or ReadingOptions()
     check_folder(root)
     if dataset_type == AUTO:
-        dataset_type = _format_of(root)
-        if dataset_type is None:
-            raise DataError(f"{root}: holds no dataset of a known format ({', '.join(DATASETS)})")
+        tree = Tree(root)
+        candidates = _formats_of(tree)
+        if not candidates:
+            raise DataError(f"{root}: {what_is_there(tree)}; formats that are read: {', '.join(DATASETS)}")
+        dataset_type, *others = candidates
         logger.info("%s: looks like %s", root, dataset_type)
-    elif not DATASETS[dataset_type].recognises(root) and (other := _format_of(root)) is not None:
-        raise DataError(f"{root}: is no {dataset_type} dataset, it looks like {other}; use --dataset-type=auto")
+        for other in others:
+            if candidates[other]:
+                message = (
+                    "%s: also holds annotations that look like %s, of about %d images; --dataset-type=%s reads these"
+                )
+                logger.info(message, root, other, candidates[other], other)
+    elif not DATASETS[dataset_type].recognises(root):
+        other = next((name for name, images in _formats_of(Tree(root)).items() if images), None)
+        if other is not None:
+            raise DataError(f"{root}: is no {dataset_type} dataset, it looks like {other}; use --dataset-type=auto")
     cache = FileCache.of_folder(root) if options.cache else FileCache()
     return DATASETS[dataset_type](root, cache, options)
 
 
-def _format_of(root: Path) -> str | None:
-    return next((name for name, folder in DATASETS.items() if folder.recognises(root)), None)
+def _formats_of(tree: Tree) -> dict[str, int]:
+    """Rank the formats by how many images on disk their annotations are about; the best first.
+
+    Where none is about any, a folder may still be laid out as one of them, and reading it says what is wrong.
+    """
+    images = {name: folder.annotated_images(tree) for name, folder in DATASETS.items()}
+    found = {name: count for name, count in sorted(images.items(), key=lambda entry: -entry[1]) if count}
+    if found:
+        return found
+    return {name: 0 for name, folder in DATASETS.items() if folder.recognises(tree.root)}
 
 
 def is_dataset(root: str | Path) -> bool:
     """Whether a folder is a dataset of one of the formats."""
-    return _format_of(Path(root)) is not None
+    return bool(_formats_of(Tree(Path(root))))
 
 
 def open_dataset(

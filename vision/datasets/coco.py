@@ -13,12 +13,16 @@ from vision.datasets.folder import SPLIT_NAMES, SPLITS, Folder, Listing, Reading
 from vision.datasets.images import FileIndex
 from vision.datasets.labels import LabelList, check_labels, read_text
 from vision.datasets.records import Defect, Form, RawImage, RawObject, shorten, some
+from vision.datasets.tree import Tree
 from vision.structures import DataError
 
 _KEYS = ("images", "annotations", "categories")
 
 #: Beginnings of the names of COCO's files that hold no boxes.
 _OTHER_KINDS = ("captions_", "image_info_", "panoptic_", "stuff_")
+
+#: An image's name in a file that is not parsed.
+_FILE_NAME = re.compile(rb'"file_name"\s*:\s*"([^"]*)"')
 
 #: Bytes at either end of a file in which COCO's keys are looked for.
 _PEEK = 1 << 16
@@ -43,6 +47,17 @@ class CocoFolder(Folder):
     def recognises(root: Path) -> bool:
         """Whether a folder looks like this format."""
         return bool(_files(root))
+
+    @classmethod
+    def annotated_images(cls, tree: Tree) -> int:
+        """See `Folder.annotated_images`."""
+        count = 0
+        for path in dict.fromkeys(_files(tree.root).values()):
+            content = path.read_bytes()
+            names = [match.decode(errors="replace") for match in _FILE_NAME.findall(content)]
+            if b'"annotations"' in content:
+                count += tree.count_by_sample(names, tree.holds)
+        return count
 
     def listing(self, split: str) -> Listing | None:
         """Read the file whose name, or whose folder's name, says the split."""
@@ -175,7 +190,8 @@ def _looks_like_coco(path: Path) -> bool:
             text = head + file.read(_PEEK)
     except OSError:
         return False
-    return any(f'"{key}"'.encode() in text for key in _KEYS)
+    is_object = text.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{")
+    return is_object and any(f'"{key}"'.encode() in text for key in _KEYS)
 
 
 def _image_folders(root: Path, path: Path) -> list[Path]:

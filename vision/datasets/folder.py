@@ -20,6 +20,7 @@ from vision.datasets.file_cache import FileCache
 from vision.datasets.images import ImageInfo, decoding_error, read_image_info
 from vision.datasets.labels import LabelList, read_text, with_background
 from vision.datasets.records import Defect, Form, RawImage, Record, make_record, some
+from vision.datasets.tree import Tree
 from vision.structures import DataError
 from vision.utils.progress import ProgressBar, no_progress
 
@@ -117,6 +118,11 @@ class Folder:
     @staticmethod
     def recognises(root: Path) -> bool:
         """Whether a folder looks like this format."""
+        raise NotImplementedError
+
+    @classmethod
+    def annotated_images(cls, tree: Tree) -> int:
+        """Estimate how many images on disk the annotations of this format are about; 0 where there are none."""
         raise NotImplementedError
 
     def listing(self, split: str) -> Listing | None:

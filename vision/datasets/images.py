@@ -297,24 +297,28 @@ class Found(NamedTuple):
     Attributes:
         path: of the file.
         others: further files that the name fits as well, relative to the index's folder.
+        loosely: whether it fits only where spaces and letters of any kind are the same.
     """
 
     path: Path
     others: tuple[str, ...] = ()
+    loosely: bool = False
 
 
 class FileIndex:
     """Finds files below a folder by what lists and other files call them.
 
     A name may be bare or a path, from this folder or from anywhere, with or without suffix. Letters of any case, and
-    Unicode's composed and decomposed accents, are the same unless the exact spelling is there. Folders must not
-    contradict: `train/1` is not `test/1.jpg`.
+    Unicode's composed and decomposed accents, are the same unless the exact spelling is there. Where that finds
+    nothing, so are spaces of any kind and number, and letters that look alike (NFKC), if only one file fits. Folders
+    must not contradict: `train/1` is not `test/1.jpg`.
 
     Args:
         folder: is searched with all folders in it, hidden ones apart.
         suffixes: of the files that count, in lower case.
         transparent: names of folders, in lower case, that say what kind of file is in them: they count for nothing.
         left_out: beginnings of names of folders, in lower case, whose files are of another kind.
+        paths: of the files, where they are known already.
     """
 
     def __init__(
@@ -323,13 +327,15 @@ class FileIndex:
         suffixes: Iterable[str] = IMAGE_SUFFIXES,
         transparent: Iterable[str] = (),
         left_out: tuple[str, ...] = (),
+        paths: Iterable[str] | None = None,
     ) -> None:
         self.folder = folder
         self._transparent = frozenset(transparent)
         self._by_stem: dict[str, list[str]] = {}
+        self._by_loose_stem: dict[str, list[str]] | None = None
         self._folders: set[str] = set()
         self.paths = []
-        for path in files_below(folder, suffixes):
+        for path in files_below(folder, suffixes) if paths is None else paths:
             parts = path.lower().split("/")[:-1]
             if not any(part.startswith(left_out) for part in parts if left_out):
                 self.paths.append(path)
@@ -351,12 +357,33 @@ class FileIndex:
         candidates = self._by_stem.get(_fold(_stem(wanted)), []) + (
             self._by_stem.get(_fold(wanted), []) if _stem(wanted) != wanted else []
         )
+        return self._best(candidates, folders, wanted, hinted) or self._find_loosely(folders, wanted)
+
+    def _find_loosely(self, folders: list[str], wanted: str) -> Found | None:
+        """Find the one file that a name fits but for spaces and the like."""
+        if self._by_loose_stem is None:
+            self._by_loose_stem = {}
+            for path in self.paths:
+                self._by_loose_stem.setdefault(_fold_loosely(_stem(path.rpartition("/")[2])), []).append(path)
+        candidates = [
+            path
+            for path in self._by_loose_stem.get(_fold_loosely(_stem(wanted)), [])
+            if not self._contradict(folders, self._split(path)[0])
+        ]
+        return Found(self.folder / candidates[0], loosely=True) if len(candidates) == 1 else None
+
+    def _contradict(self, folders: list[str], mine: list[str]) -> bool:
+        """Whether the folders of a name and of a file differ, and the name does not come from elsewhere."""
+        return _common_end(folders, mine) < min(len(folders), len(mine)) and folders[-1] in self._folders
+
+    def _best(self, candidates: Iterable[str], folders: list[str], wanted: str, hinted: str) -> Found | None:
+        """Choose the file whose folders and name are nearest."""
         ranked = []
         for path in candidates:
             mine, own_name = self._split(path)
+            if self._contradict(folders, mine):
+                continue
             common = _common_end(folders, mine)
-            if common < min(len(folders), len(mine)) and folders[-1] in self._folders:
-                continue  # their folders contradict each other, and the name does not come from elsewhere
             exact = own_name in (wanted, hinted)
             folded = _fold(own_name) in (_fold(wanted), _fold(hinted))
             rank = (common - abs(len(folders) - len(mine)), exact, folded, _stem(own_name) == _stem(wanted))
@@ -390,6 +417,10 @@ def _stem(name: str) -> str:
 
 def _fold(name: str) -> str:
     return unicodedata.normalize("NFC", name).casefold()
+
+
+def _fold_loosely(name: str) -> str:
+    return " ".join(unicodedata.normalize("NFKC", name).casefold().split())
 
 
 def other_suffixes(folder: Path, suffixes: Iterable[str] = IMAGE_SUFFIXES) -> list[str]:

@@ -119,6 +119,14 @@ def read_text(path: Path, expected: str) -> str:
         raise DataError(f"{path}: cannot be read as UTF-8 text ({err}); expected {expected}") from err
 
 
+def read_lines(path: Path, expected: str) -> tuple[list[str], str | None]:
+    """Read a text file's lines, and why it cannot be read; see `read_text`."""
+    try:
+        return read_text(path, expected).splitlines(), None
+    except DataError as err:
+        return [], str(err)
+
+
 def store_labels(path: str | Path, labels: Sequence[str]) -> None:
     """Write class names, one a line."""
     write_text(path, "".join(f"{label}\n" for label in labels))

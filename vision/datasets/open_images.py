@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import itertools
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,15 @@ from vision.datasets.folder import Folder, Listing, ReadingOptions
 from vision.datasets.images import FileIndex
 from vision.datasets.labels import LabelList
 from vision.datasets.records import Defect, Form, RawImage, RawObject, log_defects, some
+from vision.datasets.tree import Tree
 from vision.structures import DataError
 
 #: Split -> tables that are looked for, in this order.
 TABLES = {"train": ("train",), "test": ("test", "validation"), "val": ("validation", "test")}
 SPLITS = ("train", "validation", "test")
+
+#: Rows of a table that are looked at to tell the format.
+_PEEKED_ROWS = 500
 
 _CORNERS = ("XMin", "YMin", "XMax", "YMax")
 _COLUMNS = ("ImageID", *_CORNERS, "ClassName")
@@ -43,6 +48,18 @@ class OpenImagesFolder(Folder):
     def recognises(root: Path) -> bool:
         """Whether a folder looks like this format."""
         return any(_table(root, split).is_file() for split in SPLITS)
+
+    @classmethod
+    def annotated_images(cls, tree: Tree) -> int:
+        """See `Folder.annotated_images`; by the first rows of the tables, as these may be large."""
+        names: dict[str, None] = {}
+        for path in (path for split in SPLITS if (path := _table(tree.root, split)).is_file()):
+            with open(path, encoding="utf-8-sig", errors="replace", newline="") as file:
+                names |= {
+                    row.get("ImageID") or "": None for row in itertools.islice(csv.DictReader(file), _PEEKED_ROWS)
+                }
+        held = sum(map(tree.holds, names))
+        return round(len(tree.images) * held / len(names)) if names else 0
 
     def listing(self, split: str) -> Listing | None:
         """Read the table of a split; validation is that of test, else of validation."""

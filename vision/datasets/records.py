@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from vision.datasets.images import ImageInfo, read_image, reductions_of, turn_boxes
+from vision.datasets.images import Found, ImageInfo, read_image, reductions_of, turn_boxes
 
 logger = logging.getLogger(__name__)
 
@@ -60,8 +60,12 @@ KINDS: Mapping[str, Kind] = {
     "size-missing": Kind(NOTED, "annotations that do not say the image's size"),
     "size-zero": Kind(NOTED, "annotations that say the image has size 0"),
     "size-differs": Kind(SUSPECT, "annotations made for an image of another size"),
+    "name-differs": Kind(
+        NOTED, "images that are called otherwise in spaces, case or Unicode form than where they are named"
+    ),
     "name-missing": Kind(LEFT_OUT, "objects without a name"),
     "class-unknown": Kind(LEFT_OUT, "objects of classes that are not in the list"),
+    "shape-no-box": Kind(LEFT_OUT, "points and lines, which have no box"),
     "box-missing": Kind(LEFT_OUT, "objects without a box of four numbers"),
     "box-not-finite": Kind(LEFT_OUT, "boxes with numbers that are not finite"),
     "box-no-area": Kind(LEFT_OUT, "boxes without area"),
@@ -69,6 +73,7 @@ KINDS: Mapping[str, Kind] = {
     "box-outside": Kind(MENDED, "boxes that reach out of the image, cut to it"),
     "box-turned": Kind(MENDED, "boxes turned with their image, as EXIF and size say"),
     "box-from-zero": Kind(NOTED, "boxes that begin at 0 where pixels count from 1"),
+    "box-relative": Kind(NOTED, "annotations whose boxes are fractions of the image, taken as that"),
     "box-fraction": Kind(NOTED, "boxes with fractions of pixels"),
     "difficult-missing": Kind(NOTED, "objects that do not say whether they are difficult, taken as not"),
     "group": Kind(NOTED, "boxes around groups, neither trained on nor counted"),
@@ -121,6 +126,7 @@ class RawObject(NamedTuple):
         box: corner form; None if it has no four numbers.
         difficult: counts neither for nor against a detector.
         written: the box as it stands there, for messages.
+        line: what it is, if it is no area: a point, a polyline.
     """
 
     where: str
@@ -128,6 +134,7 @@ class RawObject(NamedTuple):
     box: tuple[float, float, float, float] | None
     difficult: bool = False
     written: str = ""
+    line: str = ""
 
 
 class RawImage(NamedTuple):
@@ -140,6 +147,7 @@ class RawImage(NamedTuple):
         objects: on it.
         size: (width, height) as the annotation says; (0, 0) likewise; None where formats need not say it.
         defects: what the format's reader found; any that leaves the image out has `images` 1.
+        relative: whether its boxes are fractions of the image, where those of the format are in pixels.
     """
 
     image_id: str
@@ -148,6 +156,7 @@ class RawImage(NamedTuple):
     objects: Sequence[RawObject] = ()
     size: tuple[int, int] | None = None
     defects: Sequence[Defect] = ()
+    relative: bool = False
 
 
 class Record(NamedTuple):
@@ -236,7 +245,11 @@ def make_record(raw: RawImage, info: ImageInfo | None, form: Form) -> tuple[Reco
     defects += _about_the_size(raw, info, form, stored)
     size = (info.width, info.height) if stored else info.upright_size
     boxes, kept = [], []
-    if form.whole_pixels:
+    if raw.relative:
+        message = f"boxes of image {raw.image_id} are fractions of it, where pixels are usual; taken as that"
+        defects.append(Defect("box-relative", raw.source, message))
+        form = form._replace(relative=True, first_pixel=0)
+    elif form.whole_pixels:
         fractions = [item.where for item in raw.objects if item.box and any(value % 1 > 0 for value in item.box)]
         if fractions:
             message = f"image {raw.image_id} has fractions of pixels in its boxes: {some(fractions)}"
@@ -325,6 +338,8 @@ def _check(
 
     if not item.name:
         return None, [defect("name-missing", "left out: it has no name", 1)]
+    if item.line:
+        return None, [defect("shape-no-box", f"left out: a {item.line} has no area", 1)]
     if item.box is None:
         return None, [defect("box-missing", f"left out: its box is {written}, expected four numbers", 1)]
     x1, y1, x2, y2 = item.box
@@ -365,6 +380,25 @@ def _what(source: Path, image_id: str, place: str, name: str | None) -> str:
     """Name an object; its image too, unless the file is called the same."""
     named = f"{place} {name!r}" if name else place
     return named if source.stem == image_id.rpartition("/")[2] else f"{named} of image {image_id}"
+
+
+def differing_name(found: Found, name: str, source: Path) -> list[Defect]:
+    """Note an image that is called what an annotation says but for spaces, case or Unicode form."""
+    if not found.loosely:
+        return []
+    message = (
+        f"names {shorten(name)!r}; {found.path.name!r} is taken, the one image called so but for spaces or the like"
+    )
+    return [Defect("name-differs", source, message)]
+
+
+def are_fractions(objects: Sequence[RawObject]) -> bool:
+    """Whether boxes are fractions of their image: all corners between 0 and 1, and not all of them whole numbers.
+
+    A box at the corner of an image, 0 0 1 1, is none by itself.
+    """
+    values = [value for item in objects if item.box is not None for value in item.box]
+    return bool(values) and all(0 <= value <= 1 for value in values) and any(value % 1 for value in values)
 
 
 def log_defects(defects: Sequence[Defect], most: int | None = LINES_PER_KIND) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -325,6 +325,91 @@ def write_yolo(root: Path, splits: dict[str, list[Drawing]], class_names: Sequen
             write_text(root / "labels" / split / f"{split}_{number:05d}.txt", "".join(lines))
     folders = "".join(f"{split}: images/{split}\n" for split in splits)
     write_text(root / "data.yaml", f"{folders}names: [{', '.join(class_names)}]\n")
+
+
+def _in_folders(root: Path, splits: dict[str, list[Drawing]], below: str = "") -> Iterator[tuple[Path, Drawing]]:
+    """Write the images into a folder a split; gives each with its path."""
+    for split, images in splits.items():
+        for number, drawing in enumerate(images):
+            path = root / split / below / f"{split}_{number:05d}.jpg"
+            write_image(path, drawing.image)
+            yield path, drawing
+
+
+def _objects_of(drawing: Drawing) -> Iterator[tuple[str, list[float]]]:
+    return zip(drawing.names, drawing.boxes.tolist(), strict=True)
+
+
+def write_cvat_images(root: Path, splits: dict[str, list[Drawing]]) -> None:
+    """Write drawings as CVAT's own format has them: one `annotations.xml` with a subset for each split."""
+    parts = []
+    for number, (path, drawing) in enumerate(_in_folders(root / "images", splits)):
+        height, width = drawing.image.shape[:2]
+        shapes = "".join(
+            f'<box label="{name}" xtl="{x1:.2f}" ytl="{y1:.2f}" xbr="{x2:.2f}" ybr="{y2:.2f}" z_order="0"></box>'
+            for name, (x1, y1, x2, y2) in _objects_of(drawing)
+        )
+        head = f'id="{number}" name="{path.name}" subset="{path.parent.name}" width="{width}" height="{height}"'
+        parts.append(f"<image {head}>{shapes}</image>")
+    content = "".join(parts)
+    write_text(
+        root / "annotations.xml", f'<?xml version="1.0"?><annotations><version>1.1</version>{content}</annotations>'
+    )
+
+
+def write_labelme(root: Path, splits: dict[str, list[Drawing]]) -> None:
+    """Write drawings as LabelMe does: a JSON beside each image, corners in the order of clicks."""
+    for path, drawing in _in_folders(root, splits):
+        height, width = drawing.image.shape[:2]
+        shapes = [
+            {"label": name, "points": [[x2, y1], [x1, y2]], "shape_type": "rectangle"}
+            for name, (x1, y1, x2, y2) in _objects_of(drawing)
+        ]
+        facts = {"imagePath": path.name, "imageWidth": width, "imageHeight": height, "imageData": None}
+        write_text(path.with_suffix(".json"), json.dumps({"version": "5.4.1", "shapes": shapes, **facts}))
+
+
+def write_createml(root: Path, splits: dict[str, list[Drawing]]) -> None:
+    """Write drawings for CreateML, as Roboflow does: a JSON a split, with centres and sizes."""
+    contents: dict[Path, list[dict]] = {}
+    for path, drawing in _in_folders(root, splits):
+        objects = [
+            {"label": name, "coordinates": dict(x=(x1 + x2) / 2, y=(y1 + y2) / 2, width=x2 - x1, height=y2 - y1)}
+            for name, (x1, y1, x2, y2) in _objects_of(drawing)
+        ]
+        contents.setdefault(path.parent, []).append({"image": path.name, "annotations": objects})
+    for folder, content in contents.items():
+        write_text(folder / "_annotations.createml.json", json.dumps(content))
+
+
+def write_table(root: Path, splits: dict[str, list[Drawing]]) -> None:
+    """Write drawings as a table a split, as Roboflow does."""
+    tables: dict[Path, list[str]] = {}
+    for path, drawing in _in_folders(root, splits):
+        height, width = drawing.image.shape[:2]
+        lines = tables.setdefault(path.parent, ["filename,width,height,class,xmin,ymin,xmax,ymax"])
+        lines += [
+            f"{path.name},{width},{height},{name},{','.join(map(str, box))}" for name, box in _objects_of(drawing)
+        ]
+    for folder, lines in tables.items():
+        write_text(folder / "_annotations.csv", "\n".join(lines) + "\n")
+
+
+def write_kitti(root: Path, splits: dict[str, list[Drawing]]) -> None:
+    """Write drawings as DIGITS and TAO want them: `train/images` with `train/labels`."""
+    for path, drawing in _in_folders(root, splits, "images"):
+        lines = [
+            f"{name} 0.00 0 0.0 {' '.join(map(str, box))} 0.0 0.0 0.0 0.0 0.0 0.0 0.0\n"
+            for name, box in _objects_of(drawing)
+        ]
+        write_text(path.parent.parent / "labels" / f"{path.stem}.txt", "".join(lines))
+
+
+def write_oidv4(root: Path, splits: dict[str, list[Drawing]]) -> None:
+    """Write drawings as the OIDv4 toolkit does for several classes at once: all in a folder of their names."""
+    for path, drawing in _in_folders(root / "Dataset", splits, "_".join(SHAPES)):
+        lines = [f"{name} {' '.join(map(str, box))}\n" for name, box in _objects_of(drawing)]
+        write_text(path.parent / "Label" / f"{path.stem}.txt", "".join(lines))
 
 
 def main(argv: Sequence[str] | None = None) -> None:

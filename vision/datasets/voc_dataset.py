@@ -16,7 +16,19 @@ from vision.datasets.file_cache import FileCache
 from vision.datasets.folder import SPLIT_NAMES, SPLITS, Folder, Listing, ReadingOptions
 from vision.datasets.images import FileIndex, Found, files_below, other_suffixes
 from vision.datasets.labels import LabelList, read_label_list, read_labels, read_text
-from vision.datasets.records import EXAMPLES, Defect, Form, RawImage, RawObject, log_defects, shorten, some
+from vision.datasets.records import (
+    EXAMPLES,
+    Defect,
+    Form,
+    RawImage,
+    RawObject,
+    are_fractions,
+    differing_name,
+    log_defects,
+    shorten,
+    some,
+)
+from vision.datasets.tree import Tree, try_to
 from vision.structures import DataError
 
 logger = logging.getLogger(__name__)
@@ -86,6 +98,18 @@ class VocFolder(Folder):
     def recognises(root: Path) -> bool:
         """Whether a folder looks like this format."""
         return _base(root) is not None
+
+    @classmethod
+    def annotated_images(cls, tree: Tree) -> int:
+        """See `Folder.annotated_images`."""
+
+        def fits(path: str) -> bool:
+            annotation = try_to(_parse, tree.root / path)
+            if annotation is None or annotation.error is not None:
+                return False
+            return tree.holds(path) or (bool(annotation.file_name) and tree.holds(annotation.file_name))
+
+        return tree.count_by_sample(tree.ending(".xml"), fits)
 
     def listing(self, split: str) -> Listing | None:
         """Read the images of a list, of per-class lists, or of a folder that is named as the split."""
@@ -203,9 +227,9 @@ class VocFolder(Folder):
             defect = Defect("annotation-unreadable", path, message, images=1)
             return RawImage(image_id, image_path, path, defects=[defect])
         size = None if annotation.size is None else (annotation.size[0], annotation.size[1])
-        return RawImage(
-            image_id, image_path, path, self._objects(annotation), size, self._doubts(path, annotation, found)
-        )
+        objects = self._objects(annotation)
+        doubts = [*self._doubts(path, annotation, found), *differing_name(found, name, list_path or path)]
+        return RawImage(image_id, image_path, path, objects, size, doubts, are_fractions(objects))
 
     def _doubts(self, path: Path, annotation: _Annotation, found: Found) -> list[Defect]:
         defects = []

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from vision.datasets.file_cache import FileCache
 from vision.datasets.folder import SPLIT_NAMES, SPLITS, Folder, Listing, ReadingOptions
 from vision.datasets.images import files_below
-from vision.datasets.labels import LabelList, check_labels, read_text, written_names
+from vision.datasets.labels import LabelList, check_labels, read_lines, read_text, written_names
 from vision.datasets.records import Defect, Form, RawImage, RawObject, some
+from vision.datasets.tree import Tree, try_to
 from vision.structures import IMAGE_SUFFIXES, DataError
 
 CONFIG_FILES = ("data.yaml", "data.yml", "dataset.yaml")
 LABEL_FILES = ("labels.txt", "classes.txt", "obj.names")
+#: What settings of any name have.
+_SETTINGS = {"names", "train"}
+
+#: A line of an object: the number of its class, then at least four numbers.
+_LINE = re.compile(r"\s*\d+(\s+-?[\d.]+([eE][-+]?\d+)?){4,}\s*$")
 _USUAL_FOLDERS = ("images/train", "train/labels")
 
 
@@ -31,16 +39,30 @@ class YoloFolder(Folder):
 
     def __init__(self, root: Path, cache: FileCache | None = None, options: ReadingOptions | None = None) -> None:
         super().__init__(root, cache, options)
-        self.config_path = next((path for name in CONFIG_FILES if (path := root / name).is_file()), None)
+        self.config_path = _config_of(root)
         self.config = {} if self.config_path is None else _read_yaml(self.config_path)
         self.numbered_names, self.labels = self._read_names()
 
     @staticmethod
     def recognises(root: Path) -> bool:
         """Whether a folder looks like this format."""
-        has_config = any((root / name).is_file() for name in CONFIG_FILES)
         has_names = (root / "obj.names").is_file()
-        return has_config or has_names or any((root / name).is_dir() for name in _USUAL_FOLDERS) or _is_flat(root)
+        has_folders = any((root / name).is_dir() for name in _USUAL_FOLDERS)
+        return _config_of(root) is not None or has_names or has_folders or _is_flat(root)
+
+    @classmethod
+    def annotated_images(cls, tree: Tree) -> int:
+        """See `Folder.annotated_images`."""
+
+        def fits(path: str) -> bool | None:
+            lines = try_to(lambda file: read_text(file, "").splitlines(), tree.root / path)
+            lines = [line for line in lines or () if line.strip()]
+            if not lines:
+                return None
+            good = sum(_LINE.match(line) is not None for line in lines)
+            return 2 * good > len(lines) and tree.holds(path)
+
+        return tree.count_by_sample([path for path in tree.ending(".txt") if Path(path).name not in LABEL_FILES], fits)
 
     def listing(self, split: str) -> Listing | None:
         """Read the images below the folders of a split, or those that text files of the split list."""
@@ -181,7 +203,7 @@ class YoloFolder(Folder):
     def _lines(self, path: Path) -> tuple[list[str], str | None]:
         """Read a text file's lines, and why it cannot be read; an image without one has no objects."""
         try:
-            lines, error = self.cache.get("yolo", path, _read_lines)
+            lines, error = self.cache.get("yolo", path, partial(read_lines, expected="a line per object"))
         except FileNotFoundError:
             return [], None
         return lines, error
@@ -211,6 +233,13 @@ class YoloFolder(Folder):
         return RawObject(where, name, box, written=repr(line))
 
 
+def _config_of(root: Path) -> Path | None:
+    """Find the settings: by a usual name, else any YAML file with classes and places of images."""
+    usual = next((path for name in CONFIG_FILES if (path := root / name).is_file()), None)
+    others = sorted(path for path in root.iterdir() if path.suffix.lower() in (".yaml", ".yml") and path.is_file())
+    return usual or next((path for path in others if _SETTINGS.issubset(try_to(_read_yaml, path) or ())), None)
+
+
 def _is_flat(root: Path) -> bool:
     """Whether images and texts lie in `images` and `labels`, or beside each other with a list of classes."""
     if (root / "images").is_dir() and next((root / "labels").glob("*.txt"), None) is not None:
@@ -218,13 +247,6 @@ def _is_flat(root: Path) -> bool:
     return any((root / name).is_file() for name in LABEL_FILES[1:]) and any(
         path.with_suffix(".txt").is_file() for path in root.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES
     )
-
-
-def _read_lines(path: Path) -> tuple[list[str], str | None]:
-    try:
-        return read_text(path, "a line per object").splitlines(), None
-    except DataError as err:
-        return [], str(err)
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:

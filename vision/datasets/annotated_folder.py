@@ -1,0 +1,167 @@
+"""What formats share whose annotations name their images, and whose files or folders are named as the splits."""
+
+from __future__ import annotations
+
+import functools
+import posixpath
+import re
+from abc import abstractmethod
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from vision.datasets.file_cache import FileCache
+from vision.datasets.folder import SPLIT_NAMES, SPLITS, Folder, Listing, ReadingOptions
+from vision.datasets.images import Found
+from vision.datasets.labels import LabelList, read_label_list
+from vision.datasets.records import Defect, RawImage, RawObject, differing_name, shorten, some
+from vision.datasets.tree import Tree
+from vision.structures import DataError
+
+#: Files of class names that are looked for, in this order.
+LABEL_FILES = ("labels.txt", "labelmap.txt", "classes.txt", "obj.names")
+
+_WORD = re.compile(r"[a-z]+")
+
+
+class Annotated(NamedTuple):
+    """An image with the names of the splits that it may belong to, in lower case."""
+
+    image: RawImage
+    splits: frozenset[str]
+
+
+class AnnotatedFolder(Folder):
+    """A dataset whose annotations name their images.
+
+    Splits are the folders, and the files that are about many images, whose names have train, val, valid, validation or
+    test in them. The classes are those of `labels.txt` or another usual file at the root, else the names found.
+    """
+
+    #: What a dataset of this format looks like, for messages.
+    looks_like = ""
+
+    def __init__(self, root: Path, cache: FileCache | None = None, options: ReadingOptions | None = None) -> None:
+        super().__init__(root, cache, options)
+        self.tree = Tree(root)
+        self._found: set[Path] = set()  # images that annotations are about
+
+    @classmethod
+    def recognises(cls, root: Path) -> bool:
+        """Whether a folder looks like this format."""
+        return cls.annotated_images(Tree(root)) > 0
+
+    @abstractmethod
+    def annotate(self) -> Iterator[Annotated | Defect]:
+        """Read all annotations; an image may come several times, with some of its objects each time."""
+
+    @functools.cached_property
+    def _annotated(self) -> tuple[list[Annotated], list[Defect]]:
+        images, defects = [], []
+        for item in self.annotate():
+            (defects if isinstance(item, Defect) else images).append(item)
+        return images, defects
+
+    def listing(self, split: str) -> Listing | None:
+        """Put the images together whose files or folders are named as the split."""
+        images, defects = self._annotated
+        for wanted in SPLITS[split]:
+            mine = [image for image, splits in images if wanted in splits]
+            if mine:
+                folder = self.root / wanted if (self.root / wanted).is_dir() else mine[0].source
+                title = f"{self.root} ({wanted})"
+                return Listing(title, folder, mine, [*defects, *self._unannotated(wanted)])
+        return None
+
+    def everything(self) -> Listing:
+        """Put all images together."""
+        images, defects = self._annotated
+        if not images:
+            first = f"; {defects[0]}" if defects else ""
+            raise DataError(f"{self.root}: no annotation of {self.name}{first}; expected {self.looks_like}")
+        mine = [image for image, _ in images]
+        return Listing(str(self.root), self.root, mine, [*defects, *self._unannotated()])
+
+    def written_labels(self) -> LabelList | None:
+        """Read a list of classes at the root, if there is one."""
+        path = next((path for name in LABEL_FILES if (path := self.root / name).is_file()), None)
+        return None if path is None else read_label_list(path)
+
+    def all_names(self) -> Iterator[str]:
+        """Return the names of all objects."""
+        yield from (item.name for image, _ in self._annotated[0] for item in image.objects if item.name)
+
+    def _unannotated(self, split: str | None = None) -> list[Defect]:
+        free = [
+            path
+            for path in self.tree.images.paths
+            if self.root / path not in self._found and (split is None or split in words_of(posixpath.dirname(path)))
+        ]
+        if not free:
+            return []
+        message = f"{len(free)} images have no annotation and are not used: {some(free)}"
+        return [Defect("image-unannotated", self.root, message)]
+
+    def image(
+        self,
+        name: str,
+        source: Path,
+        objects: Iterable[RawObject] = (),
+        size: tuple[int, int] | None = None,
+        defects: Iterable[Defect] = (),
+        relative: bool = False,
+    ) -> RawImage:
+        """Find the image of an annotation.
+
+        Args:
+            name: as the annotation has it; may be a path from there.
+            source: the annotation file.
+            objects: on it.
+            size: as the annotation says.
+            defects: what was odd so far.
+            relative: whether boxes are fractions of the image.
+        """
+        objects, defects = list(objects), list(defects)
+        name = name.replace("\\", "/").strip()
+        found = self._find(name, source)
+        if found is None:
+            message = f"image {shorten(name) or 'without a name'} left out: no image of that name in {self.root}"
+            defects.append(Defect("image-missing", source, message, len(objects), 1))
+            return RawImage(without_suffix(name), None, source, objects, size, defects, relative)
+        self._found.add(found.path)
+        if found.others:
+            message = f"its image may be {found.path.name} or {', '.join(found.others)}; the first is taken"
+            defects.append(Defect("image-ambiguous", source, message))
+        defects += differing_name(found, name, source)
+        image_id = without_suffix(found.path.relative_to(self.root).as_posix())
+        return RawImage(image_id, found.path, source, objects, size, defects, relative)
+
+    def _find(self, name: str, source: Path) -> Found | None:
+        if not name:
+            return None
+        folder = source.parent.relative_to(self.root).as_posix()
+        beside = posixpath.normpath(posixpath.join(folder, name))
+        images = self.tree.images
+        return images.find(beside) or images.find(name) or images.find(posixpath.basename(name))
+
+
+def without_suffix(name: str) -> str:
+    """Take off what stands behind the last dot."""
+    return name.rpartition(".")[0] or name
+
+
+def words_of(path: str) -> set[str]:
+    """The words of a path, in lower case."""
+    return set(_WORD.findall(path.lower()))
+
+
+def splits_of(path: str, *, by_name: bool) -> frozenset[str]:
+    """The splits that a file may be of.
+
+    Args:
+        path: relative to the dataset, with / between.
+        by_name: whether the file's own name may say so, as that of one about many images; else its folders alone.
+    """
+    folder, name = posixpath.split(path)
+    words = words_of(folder) | (words_of(without_suffix(name)) if by_name else set())
+    return frozenset(words & set(SPLIT_NAMES))

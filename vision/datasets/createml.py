@@ -1,0 +1,80 @@
+"""CreateML's JSON: a list of images, each with centres and sizes of its objects in pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from vision.datasets.annotated_folder import Annotated, AnnotatedFolder, splits_of
+from vision.datasets.records import Defect, Form, RawObject
+from vision.datasets.tree import Tree, load_json, try_to
+from vision.structures import DataError
+
+#: What the image's name and its objects are called, by version and tool.
+_IMAGE_KEYS = ("image", "imagefilename", "imageFilename", "filename")
+_OBJECT_KEYS = ("annotations", "annotation")
+
+
+class CreatemlFolder(AnnotatedFolder):
+    """A dataset for Apple's CreateML, as Roboflow and others export it, too: `_annotations.createml.json` a split."""
+
+    name = "createml"
+    looks_like = "a JSON file that lists images with `annotations` of `label` and `coordinates`"
+    form = Form()
+
+    @classmethod
+    def annotated_images(cls, tree: Tree) -> int:
+        """Count the images on disk that are annotated, about."""
+        contents = (try_to(_load, tree.root / path) for path in tree.tables(tree.ending(".json")))
+        return sum(tree.holds(_first(item, _IMAGE_KEYS)) for content in contents for item in content or ())
+
+    def annotate(self) -> Iterator[Annotated | Defect]:
+        """See `AnnotatedFolder.annotate`."""
+        for path in self.tree.tables(self.tree.ending(".json")):
+            file = self.root / path
+            try:
+                content = _load(file)
+            except DataError as err:
+                if "createml" in path.lower():
+                    yield Defect("annotation-unreadable", file, f"not used: {str(err).partition(': ')[2]}")
+                continue
+            for item in content:
+                objects = [
+                    RawObject(
+                        f"object {number}", _label(one), _box(one), written=str(one.get("coordinates", "missing"))
+                    )
+                    for number, one in enumerate(_first(item, _OBJECT_KEYS) or [], start=1)
+                ]
+                image = self.image(str(_first(item, _IMAGE_KEYS) or ""), file, objects)
+                yield Annotated(image, splits_of(path, by_name=True))
+
+
+def _load(path: Path) -> list[dict[str, Any]]:
+    content = load_json(path)
+    if not isinstance(content, list) or not content or not all(_is_image(item) for item in content):
+        raise DataError(f"{path}: is no list of images with annotations")
+    return content
+
+
+def _is_image(item: Any) -> bool:
+    if not isinstance(item, dict) or _first(item, _IMAGE_KEYS) is None:
+        return False
+    objects = _first(item, _OBJECT_KEYS)
+    return isinstance(objects, list) and all(isinstance(one, dict) and "label" in one for one in objects)
+
+
+def _first(item: dict[str, Any], keys: tuple[str, ...]) -> Any:
+    return next((item[key] for key in keys if key in item), None)
+
+
+def _label(item: dict[str, Any]) -> str | None:
+    return str(item.get("label") or "").strip() or None
+
+
+def _box(item: dict[str, Any]) -> tuple[float, float, float, float] | None:
+    try:
+        x, y, width, height = (float(item["coordinates"][key]) for key in ("x", "y", "width", "height"))
+    except (KeyError, TypeError, ValueError):
+        return None
+    return x - width / 2, y - height / 2, x + width / 2, y + height / 2

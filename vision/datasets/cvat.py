@@ -1,0 +1,162 @@
+"""CVAT's own XML: one file with all images and their shapes, or with the tracks of a video."""
+
+from __future__ import annotations
+
+import math
+import xml.etree.ElementTree as ET
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from vision.datasets.annotated_folder import Annotated, AnnotatedFolder, splits_of
+from vision.datasets.labels import LabelList, check_labels
+from vision.datasets.records import Defect, Form, RawImage, RawObject
+from vision.datasets.tree import Tree, hull, try_to
+from vision.structures import DataError
+
+#: Shapes that have an area, and all others.
+_AREAS = ("box", "polygon", "ellipse", "mask", "cuboid")
+_OTHERS = ("polyline", "points", "skeleton")
+
+#: How CVAT calls the images of a video's frames.
+_FRAME = "frame_{:06d}"
+
+
+class CvatFolder(AnnotatedFolder):
+    """A dataset as "CVAT for images" or "CVAT for video" exports it: `annotations.xml` and the images anywhere.
+
+    Rotated boxes, ellipses and polygons become the boxes around them; what the task calls subsets are the splits.
+    """
+
+    name = "cvat"
+    form = Form(states_size=True)
+    looks_like = "annotations.xml, as CVAT exports images or a video"
+
+    @classmethod
+    def annotated_images(cls, tree: Tree) -> int:
+        """Count the images on disk that are annotated, about."""
+        count = 0
+        for path in _files(tree):
+            root = try_to(_root, tree.root / path)
+            if root is not None:
+                names = [image.get("name", "") for image in root.iter("image")]
+                names = names or [_FRAME.format(frame) for frame in _frames(root)]
+                count += sum(map(tree.holds, names))
+        return count
+
+    def annotate(self) -> Iterator[Annotated | Defect]:
+        """See `AnnotatedFolder.annotate`."""
+        for path in _files(self.tree):
+            file = self.root / path
+            try:
+                root = _root(file)
+            except DataError as err:
+                if _is_called_so(path):
+                    yield Defect("annotation-unreadable", file, f"not used: {str(err).partition(': ')[2]}")
+                continue
+            for image in root.iter("image"):
+                subset = str(image.get("subset") or "").lower()
+                yield Annotated(_image(self, image, file), splits_of(f"{subset}/{path}", by_name=True))
+            for frame, shapes in _frames(root).items():
+                yield Annotated(self.image(_FRAME.format(frame), file, _objects(shapes)), splits_of(path, by_name=True))
+
+    def written_labels(self) -> LabelList | None:
+        """Read the labels that the task lists, unless a file at the root does."""
+        written = super().written_labels()
+        if written is not None:
+            return written
+        for path in _files(self.tree):
+            root = try_to(_root, self.root / path)
+            names = (
+                [] if root is None else [label.findtext("name") or "" for label in root.iterfind("meta//labels/label")]
+            )
+            names = [name.strip() for name in names if name.strip()]
+            if names:
+                return check_labels(names, self.root / path)
+        return None
+
+
+def _is_called_so(path: str) -> bool:
+    return path.rpartition("/")[2].lower() == "annotations.xml"
+
+
+def _files(tree: Tree) -> list[str]:
+    paths = tree.ending(".xml")
+    return tree.tables(paths) or [path for path in paths if _is_called_so(path)]
+
+
+def _root(path: Path) -> ET.Element:
+    try:
+        root = ET.fromstring(path.read_bytes())
+    except (ET.ParseError, ValueError, LookupError, OSError) as err:
+        raise DataError(f"{path}: not readable as XML ({err})") from err
+    if root.tag != "annotations":
+        raise DataError(f"{path}: holds <{root.tag}>, expected <annotations>")
+    return root
+
+
+def _frames(root: ET.Element) -> dict[int, list[ET.Element]]:
+    """The shapes of each frame of a video, each with the label of its track."""
+    frames: dict[int, list[ET.Element]] = {}
+    for track in root.iter("track"):
+        for shape in track:
+            if shape.get("outside") != "1" and (shape.get("frame") or "").isdecimal():
+                shape.set("label", track.get("label", ""))
+                frames.setdefault(int(shape.get("frame", "0")), []).append(shape)
+    return frames
+
+
+def _image(folder: CvatFolder, image: ET.Element, file: Path) -> RawImage:
+    try:
+        size = round(float(image.get("width", ""))), round(float(image.get("height", "")))
+    except (ValueError, OverflowError):
+        size = None
+    return folder.image(image.get("name", ""), file, _objects(image), size)
+
+
+def _objects(shapes: Iterable[ET.Element]) -> list[RawObject]:
+    objects = []
+    for number, shape in enumerate(shapes, start=1):
+        name = (shape.get("label") or "").strip() or None
+        written = str({key: value for key, value in shape.attrib.items() if key not in ("source", "occluded")})
+        if shape.tag in _OTHERS:
+            objects.append(RawObject(f"{shape.tag} {number}", name, None, line=shape.tag))
+        elif shape.tag in _AREAS:
+            objects.append(RawObject(f"{shape.tag} {number}", name, _box(shape), written=written))
+    return objects
+
+
+def _box(shape: ET.Element) -> tuple[float, float, float, float] | None:
+    """The box around a shape; None if its numbers cannot be read."""
+    try:
+        if shape.tag == "box":
+            x1, y1, x2, y2 = (float(shape.get(key, "")) for key in ("xtl", "ytl", "xbr", "ybr"))
+            return (
+                _turned((x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1, shape)
+                if shape.get("rotation")
+                else (x1, y1, x2, y2)
+            )
+        if shape.tag == "ellipse":
+            x, y, rx, ry = (float(shape.get(key, "")) for key in ("cx", "cy", "rx", "ry"))
+            turn = math.radians(float(shape.get("rotation") or 0))
+            half_width = math.hypot(rx * math.cos(turn), ry * math.sin(turn))
+            half_height = math.hypot(rx * math.sin(turn), ry * math.cos(turn))
+            return x - half_width, y - half_height, x + half_width, y + half_height
+        if shape.tag == "mask":
+            left, top, width, height = (float(shape.get(key, "")) for key in ("left", "top", "width", "height"))
+            return left, top, left + width, top + height
+        if shape.tag == "polygon":
+            return hull(point.split(",") for point in shape.get("points", "").split(";"))
+        xs, ys = (
+            [value for key, value in shape.attrib.items() if key[0] == axis and key[-1].isdecimal()] for axis in "xy"
+        )
+        return hull(zip(xs, ys, strict=True))  # a cuboid's corners: xtl1, ytl1, ...
+    except ValueError:
+        return None
+
+
+def _turned(x: float, y: float, width: float, height: float, shape: ET.Element) -> tuple[float, float, float, float]:
+    """The box around a box that is turned about its centre."""
+    turn = math.radians(float(shape.get("rotation") or 0))
+    cos, sin = abs(math.cos(turn)), abs(math.sin(turn))
+    half_width, half_height = (width * cos + height * sin) / 2, (width * sin + height * cos) / 2
+    return x - half_width, y - half_height, x + half_width, y + half_height

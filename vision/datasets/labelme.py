@@ -1,0 +1,111 @@
+"""LabelMe's JSON: a file an image, with shapes of points."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from vision.datasets.annotated_folder import Annotated, AnnotatedFolder, splits_of, without_suffix
+from vision.datasets.records import Defect, Form, RawObject
+from vision.datasets.tree import Tree, hull, load_json, try_to
+from vision.structures import DataError
+
+#: Shapes without an area.
+_NO_AREA = ("point", "points", "line", "linestrip")
+
+
+class LabelmeFolder(AnnotatedFolder):
+    """A dataset as LabelMe, X-AnyLabeling and others write it: a JSON file beside each image, or elsewhere.
+
+    Corners may come in any order; polygons, circles and masks become the boxes around them.
+    """
+
+    name = "labelme"
+    form = Form(states_size=True)
+    own_files = True
+    looks_like = "a JSON file with `shapes` and `imagePath` for each image"
+
+    @classmethod
+    def annotated_images(cls, tree: Tree) -> int:
+        """Count the images on disk that are annotated, about."""
+
+        def fits(path: str) -> bool:
+            content = try_to(_parse, tree.root / path)
+            return content is not None and (tree.holds(without_suffix(path)) or tree.holds(content["name"]))
+
+        return tree.count_by_sample(tree.ending(".json"), fits)
+
+    def annotate(self) -> Iterator[Annotated | Defect]:
+        """See `AnnotatedFolder.annotate`."""
+        for path in self.tree.ending(".json"):
+            file = self.root / path
+            content, error = self.cache.get("labelme", file, _parse_or_say)
+            splits = splits_of(path, by_name=False)
+            if content is None:
+                if self.tree.holds(without_suffix(path)):
+                    defect = Defect("annotation-unreadable", file, f"image {file.stem} left out: {error}", images=1)
+                    yield Annotated(self.image(file.stem, file, defects=[defect]), splits)
+                continue
+            name = content["name"] if self._find(content["name"], file) else file.stem
+            objects = [
+                RawObject(
+                    f"shape {number}",
+                    label,
+                    None if box is None else tuple(box),
+                    difficult,
+                    written,
+                    kind if kind in _NO_AREA else "",
+                )
+                for number, (label, kind, box, difficult, written) in enumerate(content["shapes"], start=1)
+            ]
+            size = content["size"]
+            yield Annotated(self.image(name, file, objects, None if size is None else tuple(size)), splits)
+
+
+def _parse_or_say(path: Path) -> tuple[dict[str, Any] | None, str]:
+    try:
+        return _parse(path), ""
+    except DataError as err:
+        return None, str(err).partition(": ")[2]
+
+
+def _parse(path: Path) -> dict[str, Any]:
+    """Reduce a file to plain values that are worth keeping.
+
+    Raises:
+        DataError: it is none of LabelMe's.
+    """
+    content = load_json(path)
+    shapes = content.get("shapes") if isinstance(content, dict) else None
+    if not isinstance(shapes, list) or not all(isinstance(shape, dict) for shape in shapes):
+        raise DataError(f"{path}: has no list of shapes")
+    try:
+        size = [round(content["imageWidth"]), round(content["imageHeight"])]
+    except (KeyError, TypeError, ValueError, OverflowError):
+        size = None
+    return {
+        "name": str(content.get("imagePath") or "").replace("\\", "/"),
+        "size": size,
+        "shapes": [
+            [
+                str(shape.get("label") or "").strip() or None,
+                str(shape.get("shape_type") or "polygon"),
+                _box(shape),
+                shape.get("difficult") is True,
+                str(shape.get("points")),
+            ]
+            for shape in shapes
+        ],
+    }
+
+
+def _box(shape: dict[str, Any]) -> tuple[float, float, float, float] | None:
+    points = shape.get("points")
+    box = hull(points) if isinstance(points, list) else None
+    if box is not None and shape.get("shape_type") == "circle":  # its centre, and a point of its rim
+        (x, y), (rim_x, rim_y) = ((float(value) for value in point[:2]) for point in points[:2])
+        radius = math.hypot(rim_x - x, rim_y - y)
+        return x - radius, y - radius, x + radius, y + radius
+    return box

@@ -1,0 +1,104 @@
+"""All files of a folder, listed once: what formats go by when they are asked whether a dataset is theirs."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from vision.datasets.images import FileIndex, files_below
+from vision.datasets.labels import read_text
+from vision.structures import IMAGE_SUFFIXES, DataError
+
+T = TypeVar("T")
+
+#: Names of folders, in lower case, that say what kind of file is in them and nothing else.
+KIND_FOLDERS = (
+    *("images", "image", "imgs", "img", "image_2", "jpegimages"),
+    *("labels", "label", "label_2", "annotations", "annotation", "xmls", "xml", "json", "jsons", "csv"),
+)
+
+#: Files of a kind that are looked into when each image has one.
+_LOOKED_INTO = 12
+
+#: Files of a kind that are looked into when each is about many images.
+_MOST_TABLES = 20
+
+
+class Tree:
+    """The files below a folder.
+
+    Args:
+        root: the folder.
+
+    Attributes:
+        paths: relative to it, with / between, sorted; nothing hidden.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.paths = list(files_below(root, ("",)))
+
+    def ending(self, *suffixes: str) -> list[str]:
+        """List the files with these suffixes, in lower case."""
+        return [path for path in self.paths if path.lower().endswith(suffixes)]
+
+    @functools.cached_property
+    def images(self) -> FileIndex:
+        """Finds the images."""
+        return FileIndex(self.root, transparent=KIND_FOLDERS, paths=self.ending(*IMAGE_SUFFIXES))
+
+    def holds(self, name: str) -> bool:
+        """Whether there is an image of that name."""
+        return self.images.find(name) is not None
+
+    def count_by_sample(self, paths: Sequence[str], fits: Callable[[str], bool | None]) -> int:
+        """Estimate how many files fit, by a look into a few.
+
+        Args:
+            paths: of files of which each image has one.
+            fits: whether a file fits; None if it says neither.
+        """
+        step = max(1, len(paths) / _LOOKED_INTO)
+        chosen = [paths[int(place * step)] for place in range(min(len(paths), _LOOKED_INTO))]
+        said = [answer for answer in map(fits, chosen) if answer is not None]
+        return round(len(paths) * sum(said) / len(said)) if said else 0
+
+    def tables(self, paths: Sequence[str]) -> list[str]:
+        """Keep files that may each be about many images: few, and not one an image."""
+        return list(paths) if len(paths) <= _MOST_TABLES else []
+
+
+def load_json(path: Path) -> Any:
+    """Read a JSON file.
+
+    Raises:
+        DataError: it cannot be read as text or as JSON.
+    """
+    text = read_text(path, "JSON")
+    try:
+        return json.loads(text)
+    except ValueError as err:
+        raise DataError(f"{path}: cannot be read as JSON ({err})") from err
+
+
+def try_to(read: Callable[[Path], T], path: Path) -> T | None:
+    """Read a file that may be of any kind; None if it is not of the kind, or cannot be read."""
+    try:
+        return read(path)
+    except (DataError, OSError, ValueError, LookupError, TypeError, AttributeError):
+        return None
+
+
+def hull(points: Iterable[Sequence[float]]) -> tuple[float, float, float, float] | None:
+    """The box (x1, y1, x2, y2) around points (x, y); None if there are fewer than two, or one is no pair of numbers."""
+    try:
+        pairs = [(float(point[0]), float(point[1])) for point in points]
+    except (TypeError, ValueError, LookupError):
+        return None
+    if len(pairs) < 2:
+        return None
+    xs, ys = zip(*pairs, strict=True)
+    return min(xs), min(ys), max(xs), max(ys)
