@@ -27,7 +27,6 @@ from vision import cli
 from vision.boxes.forms import center_form_to_corner_form
 from vision.datasets import DataOptions, DetectionDataset, image_cache, labels, open_splits
 from vision.datasets.audit import (
-    LINES_PER_KIND,
     Audit,
     best_possible_recall,
     box_sides,
@@ -144,6 +143,8 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         args.net = pretrained.COCO_FORMS.get(args.net, args.net)
     if args.warmup_epochs is not None and preset.warmup_iters is not None:
         parser.error("--warmup-epochs and --warmup-iters say the same; leave one out")
+    if args.validation_dataset and args.val_split is not None:
+        parser.error("--validation-dataset and --val-split both say what to validate on; leave one out")
     if args.auto_resume and args.resume is not None:
         parser.error("--auto-resume and --resume contradict each other; leave one out")
     if args.base_net and args.pretrained_ssd and args.resume is None:
@@ -159,6 +160,12 @@ def add_data_options(parser: argparse.ArgumentParser) -> None:
     cli.add_dataset_type_option(data, "open_images")
     data.add_argument(
         "--data", "--datasets", nargs="+", default=["data"], help="folders of datasets, merged by class name"
+    )
+    data.add_argument(
+        "--validation-dataset",
+        nargs="+",
+        default=(),
+        help="folders to validate on, whatever lists --data has; their test or validation images, else all",
     )
     cli.add_reading_options(data)
     data.add_argument(
@@ -376,6 +383,7 @@ def parse_options(argv: Sequence[str]) -> Options:
         data=DataOptions(
             dataset_type=args.dataset_type,
             roots=tuple(args.data),
+            validation_roots=tuple(args.validation_dataset),
             reading=cli.reading_options(args),
             augmentation=args.augmentation,
             negatives=not args.no_negatives,
@@ -523,7 +531,9 @@ def choose_seed(run: RunOptions, state: checkpoint.RunState | None) -> int:
 def open_datasets(data: DataOptions, process: SingleProcess) -> tuple[DetectionDataset, DetectionDataset]:
     """Read what the datasets hold, the same in all processes."""
     with process.main_process_first():
-        train_set, val_set = open_splits(data.dataset_type, data.roots, data.reading, cli.progress)
+        train_set, val_set = open_splits(
+            data.dataset_type, data.roots, data.reading, cli.progress, validation_roots=data.validation_roots
+        )
     process.check_same("reads other images", lambda: (fingerprint(train_set), fingerprint(val_set)))
     return train_set, val_set
 
@@ -570,7 +580,7 @@ def audit_data(
     priors = center_form_to_corner_form(config.priors)
     audit = make_audit(train_set, val_set, config.width_height, priors, None if run.dry_run else BOXES_AT_START)
     if process.is_main_process:
-        audit.log(None if run.dry_run else LINES_PER_KIND)
+        audit.log(str(run.model_dir / AUDIT))
         write_text(run.model_dir / AUDIT, json.dumps(audit.as_json(), indent=1) + "\n")
     require_objects(train_set, options.data.roots)
     if options.data.strict:

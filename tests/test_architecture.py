@@ -20,6 +20,7 @@ PORCH = {
             "mobilenetv1_ssd",
             "mobilenetv1_ssd_lite",
             "mobilenet_v2_ssd_lite",
+            "mobilenetv3_ssd_lite",
             "squeezenet_ssd_lite",
         )
     ),

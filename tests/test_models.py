@@ -20,8 +20,10 @@ from vision.ssd.ssd import SSD, evaluating
 from vision.ssd.weights import description_of, read_weights
 from vision.structures import DataError
 
-FORWARD = np.load(GOLDEN / "forward_300.npz")
-STATE_DICTS = golden_json("state_dicts.json")
+FORWARD = {**np.load(GOLDEN / "forward_300.npz"), **np.load(GOLDEN / "forward_300_mb3.npz")}
+STATE_DICTS = golden_json("state_dicts.json") | golden_json("state_dicts_mb3.json")
+#: Nets whose answers to these weights reach 1,800.
+REACHING_FAR = ("mb3-large-ssd-lite", "mb3-small-ssd-lite")
 WIDTHS = (0.35, 0.5, 0.75, 1.0, 1.25, 1.3, 1.4)
 
 
@@ -43,7 +45,15 @@ def test_golden_forward(name, dtype, tolerance):
         net.is_test = True
         final = net(torch.from_numpy(image).to(dtype))
     for part, value in zip(("confidences", "locations", "scores", "boxes"), (*raw, *final), strict=True):
-        np.testing.assert_allclose(value.numpy(), FORWARD[f"{name}/{part}"], rtol=0, atol=tolerance)
+        found, expected = value.numpy(), FORWARD[f"{name}/{part}"]
+        if name in REACHING_FAR:
+            if part == "boxes":  # exponentials of hundreds
+                if dtype == torch.float64:
+                    np.testing.assert_allclose(found, expected, rtol=1e-6)
+                continue
+            largest = np.abs(expected).max()
+            found, expected = found / largest, expected / largest
+        np.testing.assert_allclose(found, expected, rtol=0, atol=tolerance)
 
 
 @pytest.mark.parametrize("name", NET_NAMES)

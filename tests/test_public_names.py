@@ -35,6 +35,27 @@ assert torch.equal(next(predictor.net.parameters()), next(other.parameters())), 
 """
         for module, name in FACTORIES.items()
     },
+    "mobilenetv3": """
+from vision.ssd.mobilenetv3_ssd_lite import create_mobilenetv3_large_ssd_lite, create_mobilenetv3_small_ssd_lite
+from vision.ssd.mobilenetv3_ssd_lite import create_mobilenetv3_ssd_lite_predictor
+from vision.nn.mobilenetv3 import MobileNetV3_Large, MobileNetV3_Small
+import numpy as np, torch
+for make, classifier, modules in (
+    (create_mobilenetv3_large_ssd_lite, MobileNetV3_Large, 21), (create_mobilenetv3_small_ssd_lite, MobileNetV3_Small, 17)
+):
+    net = make(3, width_mult=1.0, use_batch_norm=True, onnx_compatible=False, is_test=True)
+    net.init()
+    boxes, labels, probs = create_mobilenetv3_ssd_lite_predictor(net, candidate_size=200).predict(np.zeros((60, 80, 3), np.uint8), 2, 0.3)
+    assert boxes.shape[1] == 4 and len(labels) == len(probs)
+    whole = classifier(num_classes=7).eval()
+    assert len(whole.features) == modules and whole(torch.zeros(1, 3, 64, 64)).shape == (1, 7)
+    try:
+        make(3, width_mult=0.5)
+    except ValueError:
+        pass
+    else:
+        raise AssertionError('another width')
+""",
     "mobilenet_v2_options": """
 from vision.ssd.mobilenet_v2_ssd_lite import create_mobilenetv2_ssd_lite
 net = create_mobilenetv2_ssd_lite(3, width_mult=0.5, use_batch_norm=True, onnx_compatible=True, is_test=False)

@@ -130,7 +130,11 @@ def reached(monkeypatch, voc_root, tmp_path):
 
         monkeypatch.setattr(trainer, "fit", fit)
         monkeypatch.setattr(pretrained, "fetch", lambda *args: pytest.fail("no test downloads"))
-        train_ssd.main([*train_argv(data or voc_root, tmp_path / "model"), *map(str, argv)])
+        argv = list(map(str, argv))
+        usual = train_argv(data or voc_root, tmp_path / "model")
+        if any(re.match("--base.net(=|$)", word) for word in argv):  # which contradicts the usual start from scratch
+            usual = [word for word in usual if not word.startswith("--pretrained-ssd")]
+        train_ssd.main([*usual, *argv])
         seen.net, seen.optimizer, seen.schedule = (
             seen.step_trainer.net,
             seen.step_trainer.optimizer,
@@ -302,6 +306,52 @@ def test_several_folders_are_merged(reached, voc_root, tmp_path):
     assert seen.class_names == ("BACKGROUND", *CLASSES)
     assert seen.annotations[0].labels.tolist() == seen.annotations[3].labels.tolist()
     assert reached("--datasets", voc_root).class_names == ("BACKGROUND", *CLASSES)
+
+
+def test_other_folders_to_validate_on(reached, script, voc_root, images, tmp_path):
+    others = {"one": {"test": images["test"][:2], "train": images["train"]}, "two": {"any": images["test"][2:]}}
+    for name, splits in others.items():
+        synthetic.write_voc(tmp_path / name, splits)
+    shutil.rmtree(tmp_path / "two" / "ImageSets")
+    (tmp_path / "one" / "labels.txt").write_text("cone\nstar\nball\nboard\nbat\n")
+    seen = reached("--repeat=1", "--validation-dataset", tmp_path / "one", tmp_path / "two")
+    assert len(seen.train_loader.dataset) == 6
+    assert len(seen.annotations) == 3, "the test images of one, and all of two, which has no lists"
+    assert seen.class_names == ("BACKGROUND", *CLASSES), "those that are trained"
+    assert len(reached("--repeat=1", "--validation_dataset", tmp_path / "two").annotations) == 1
+    argv = train_argv(voc_root, tmp_path / "m", f"--validation-dataset={tmp_path / 'two'}", "--val-split=0.2")
+    assert_refused(script(train_ssd.main, *argv), "--validation-dataset", "--val-split", "leave one out")
+    argv = train_argv(voc_root, tmp_path / "m", f"--validation-dataset={tmp_path / 'none'}")
+    assert_refused(script(train_ssd.main, *argv), "none: no such folder")
+
+
+#: Of the parent repository's README, but for paths, and epochs in the place of hundreds.
+PARENTS_COMMANDS = {
+    "mb1": "--net mb1-ssd --base_net models/mb1.pth --batch_size 24 --num_epochs 1 --scheduler cosine --lr 0.01 --t_max 200",
+    "mb2": "--net mb2-ssd-lite --base_net models/mb2.pth --scheduler cosine --lr 0.01 --t_max 200 --validation_epochs 5 "
+    "--num_epochs 1",
+    "vgg": "--net vgg16-ssd --resolution 300 --base_net models/vgg.pth --batch_size 24 --num_epochs 1 --scheduler multi-step "
+    "--milestones 120,160",
+    "mb1 again": "--net mb1-ssd --pretrained_ssd models/ssd.pth --scheduler cosine --lr 0.01 --t_max 100 "
+    "--validation_epochs 5 --num_epochs 1 --base_net_lr 0.001 --batch_size 5 --balance_data",
+}
+
+
+@pytest.mark.parametrize("command", PARENTS_COMMANDS)
+def test_commands_of_the_parent_repository_run(reached, voc_root, tmp_path, command):
+    net = next(name for name in ("mb1-ssd", "mb2-ssd-lite", "vgg16-ssd") if name in PARENTS_COMMANDS[command])
+    whole = MODELS[net].build(5, config=MODELS[net].config_at(300))
+    whole.init()
+    files = {"base_net": whole.base_net.state_dict(), "pretrained_ssd": whole.state_dict()}
+    words = PARENTS_COMMANDS[command].split()
+    for option, weights in files.items():
+        if f"--{option}" in words:
+            place = words.index(f"--{option}") + 1
+            torch.save(weights, tmp_path / f"{option}.pth")
+            words[place] = str(tmp_path / f"{option}.pth")
+    seen = reached("--datasets", voc_root, voc_root, "--validation_dataset", voc_root, *words)
+    assert seen.class_names == ("BACKGROUND", *CLASSES)
+    assert len(seen.annotations) == 3
 
 
 def test_seeds_decide(reached):

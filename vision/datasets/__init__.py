@@ -60,6 +60,7 @@ class DataOptions:
     Attributes:
         dataset_type: a key of `DATASETS`, or `AUTO`.
         roots: folders of datasets, merged by class name.
+        validation_roots: of those to validate on; none for what the datasets hold for that.
         reading: how they are read.
         augmentation: of training images, by name.
         negatives: train on images without objects, too.
@@ -70,6 +71,7 @@ class DataOptions:
 
     dataset_type: str
     roots: tuple[str, ...]
+    validation_roots: tuple[str, ...] = ()
     reading: ReadingOptions = ReadingOptions()
     augmentation: str = "light"
     negatives: bool = True
@@ -178,6 +180,8 @@ def open_splits(
     roots: Sequence[str | Path],
     options: ReadingOptions | None = None,
     progress: ProgressBar = no_progress,
+    *,
+    validation_roots: Sequence[str | Path] = (),
 ) -> Splits:
     """Read one or several datasets and merge them by class name.
 
@@ -186,20 +190,28 @@ def open_splits(
         roots: their folders.
         options: how to read.
         progress: shows images going by.
+        validation_roots: folders to validate on, with the classes of the others, which are then trained on as far as
+            their lists say; none for what the others hold for validation.
 
     Raises:
         DataError: one of them cannot be read.
     """
     folders = [open_folder(dataset_type, root, options) for root in roots]
+    others = [open_folder(dataset_type, root, options) for root in validation_roots]
     parts: tuple[list[DetectionDataset], list[DetectionDataset]] = ([], [])
     for folder in folders:
-        train_listing, validation_listing = folder.splits()
+        train_listing, validation_listing = (folder.listed_or_all("train"), None) if others else folder.splits()
         parts[0].append(_dataset(folder, train_listing, progress, with_labels=True))
-        parts[1].append(_dataset(folder, validation_listing, progress, with_labels=False))
+        if validation_listing is not None:
+            parts[1].append(_dataset(folder, validation_listing, progress, with_labels=False))
+    for folder in others:
+        parts[1].append(_dataset(folder, folder.listed_or_all("test"), progress, with_labels=True))
     train, validation = join(parts[0]), join(parts[1])
-    names = merge([train.class_names, validation.class_names])
+    names = train.class_names if others else merge([train.class_names, validation.class_names])
     for dataset in (train, validation):
         dataset.set_class_names(names)
-    for folder in folders:
+    if others:
+        validation.drop_unknown()
+    for folder in (*folders, *others):
         folder.cache.save()
     return Splits(train, validation)

@@ -18,7 +18,6 @@ from vision.datasets.base import DetectionDataset
 from vision.datasets.records import (
     KINDS,
     LEFT_OUT,
-    LINES_PER_KIND,
     MENDED,
     NOTED,
     SUSPECT,
@@ -102,9 +101,9 @@ class Audit:
         """Count the defects of these effects."""
         return sum(defect.effect in effects for defect in self.defects)
 
-    def log(self, most: int | None = LINES_PER_KIND) -> None:
+    def log(self, all_in: str = "") -> None:
         """Log defects and totals; see `log_defects`."""
-        log_defects(self.defects, most)
+        log_defects(self.defects, all_in)
         for name, split in (("train", self.train), ("validation", self.validation)):
             classes = ", ".join(f"{label} {count}" for label, count in split.objects_per_class.items())
             logger.info("%s: %s", name, split.title)
@@ -144,8 +143,8 @@ class Audit:
         flaws = [defect for defect in self.defects if defect.effect != NOTED]
         if flaws:
             raise DataError(
-                f"--strict: the data have {len(flaws)} defects, listed above; first: {flaws[0]}; mend the files, or "
-                "leave --strict out"
+                f"--strict: the data have {len(flaws)} defects, all in audit.json; first: {flaws[0]}; mend the files, "
+                "or leave --strict out"
             )
 
     def as_json(self) -> dict[str, Any]:

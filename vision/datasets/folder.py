@@ -153,6 +153,10 @@ class Folder:
             return listing
         return self.splits()[name != "train"]
 
+    def listed_or_all(self, name: str) -> Listing:
+        """Read the images of a split, a key of `SPLITS`, or all annotated ones where nothing says which these are."""
+        return self.listing(name) or self.everything()
+
     def listed_in(self, path: Path) -> Listing:
         """Read the images that a file names, by their id or file name, a name a line, whatever split they are in.
 
@@ -229,10 +233,11 @@ class Folder:
         images, repeated = self._once(listing)
         named = [*listing.defects, *repeated]
         defects = list(named)
+        class_names = frozenset(self.class_names())
         if self.options.decode:
             self._decode_all(images, progress)
         for raw in progress(images, f"Reading {self.root}", len(images)):
-            record, found = make_record(raw, self._image_info(raw.image_path), self.form)
+            record, found = make_record(raw, self._image_info(raw.image_path), self.form, class_names)
             defects += found
             if record is not None:
                 records.append(record)

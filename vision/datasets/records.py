@@ -6,7 +6,7 @@ import difflib
 import logging
 import math
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,8 +28,8 @@ _ROUNDING = 0.5
 #: How many names of many a message lists.
 EXAMPLES = 5
 
-#: How many lines of one kind of defect the log shows; all of them stand in audit.json.
-LINES_PER_KIND = 20
+#: How many defects of a kind the log shows, and how many lines of examples in all; above that it is one a kind.
+_SHOWN_PER_KIND, _MOST_SHOWN = 3, 30
 
 
 class Kind(NamedTuple):
@@ -70,11 +70,17 @@ KINDS: Mapping[str, Kind] = {
     "box-not-finite": Kind(LEFT_OUT, "boxes with numbers that are not finite"),
     "box-no-area": Kind(LEFT_OUT, "boxes without area"),
     "box-reversed": Kind(MENDED, "boxes with swapped corners"),
+    "box-one-over": Kind(
+        NOTED, "boxes that end one pixel beyond the image, cut to it: a way of counting, if there are many"
+    ),
     "box-outside": Kind(MENDED, "boxes that reach out of the image, cut to it"),
     "box-turned": Kind(MENDED, "boxes turned with their image, as EXIF and size say"),
     "box-from-zero": Kind(NOTED, "boxes that begin at 0 where pixels count from 1"),
     "box-relative": Kind(NOTED, "annotations whose boxes are fractions of the image, taken as that"),
     "box-fraction": Kind(NOTED, "boxes with fractions of pixels"),
+    "negative-mark": Kind(
+        NOTED, "objects without numbers, alone on their images: a way to mark images without objects"
+    ),
     "difficult-missing": Kind(NOTED, "objects that do not say whether they are difficult, taken as not"),
     "group": Kind(NOTED, "boxes around groups, neither trained on nor counted"),
     "depiction": Kind(NOTED, "boxes around depictions, neither trained on nor counted"),
@@ -217,13 +223,16 @@ class Form(NamedTuple):
     whole_pixels: bool = False
 
 
-def make_record(raw: RawImage, info: ImageInfo | None, form: Form) -> tuple[Record | None, list[Defect]]:
+def make_record(
+    raw: RawImage, info: ImageInfo | None, form: Form, class_names: Collection[str] | None = None
+) -> tuple[Record | None, list[Defect]]:
     """Check an image and its objects, clip boxes to the real image, and name what is wrong.
 
     Args:
         raw: as the files have it.
         info: about the image's file; None if there is none.
         form: how its boxes are written.
+        class_names: objects of others are going to be left out, so that nothing is said of their boxes; None for all.
 
     Returns:
         the record, None if the image must be left out; and the defects.
@@ -256,10 +265,14 @@ def make_record(raw: RawImage, info: ImageInfo | None, form: Form) -> tuple[Reco
             defects.append(Defect("box-fraction", raw.source, message))
     for item in raw.objects:
         box, found = _check(item, raw, size, form)
-        defects += found
+        if box is None or class_names is None or item.name in class_names:
+            defects += found
         if box is not None:
             boxes.append(box)
             kept.append(item)
+    if len(raw.objects) == 1 and defects and defects[-1].kind == "box-not-finite":
+        message = f"image {raw.image_id} has nothing but an object without numbers, and counts as one without objects"
+        defects.append(Defect("negative-mark", raw.source, message))
     array = np.array(boxes, np.float32).reshape(-1, 4)
     if stored:
         array = turn_boxes(array, info.orientation, info.upright_size)
@@ -364,11 +377,14 @@ def _check(
         return None, [defect("box-no-area", message, 1)]
     # The numbers in the file are judged: where pixels count from 1, a 0 is common and harmless, anything else is not.
     if form.first_pixel:
-        outside = min(x1, y1) < 0 or x2 > width or y2 > height
+        one_over = (x2 > width or y2 > height) and x2 <= width + 1 and y2 <= height + 1
+        outside = min(x1, y1) < 0 or (not one_over and (x2 > width or y2 > height))
         from_zero = not outside and min(x1, y1) < form.first_pixel
     else:
         outside = min(left, top) < -_ROUNDING or right > width + _ROUNDING or bottom > height + _ROUNDING
-        from_zero = False
+        one_over = from_zero = False
+    if one_over and not outside:
+        found.append(defect("box-one-over", f"ends at one pixel beyond {width}x{height}: its box is {written}"))
     if outside:
         found.append(defect("box-outside", f"mended: its box {written} is cut to the image's {width}x{height}"))
     if from_zero:
@@ -401,16 +417,18 @@ def are_fractions(objects: Sequence[RawObject]) -> bool:
     return bool(values) and all(0 <= value <= 1 for value in values) and any(value % 1 for value in values)
 
 
-def log_defects(defects: Sequence[Defect], most: int | None = LINES_PER_KIND) -> None:
-    """Log defects kind by kind: a line each, and what is merely worth knowing in one line a kind.
+def log_defects(defects: Sequence[Defect], all_in: str = "") -> None:
+    """Log defects on a screen: the first few of each kind, and what is merely worth knowing in a line a kind.
 
     Args:
         defects: in any order.
-        most: lines of a kind that is more than worth knowing, None for all.
+        all_in: where all of them stand, if anywhere.
     """
     by_kind: dict[str, list[Defect]] = {}
     for defect in defects:
         by_kind.setdefault(defect.kind, []).append(defect)
+    wanted = sum(min(len(found), _SHOWN_PER_KIND) for kind, found in by_kind.items() if KINDS[kind].effect != NOTED)
+    most = _SHOWN_PER_KIND if wanted <= _MOST_SHOWN else 1
     for kind, (effect, title) in KINDS.items():
         found = by_kind.get(kind, [])
         if effect == NOTED:
@@ -419,8 +437,9 @@ def log_defects(defects: Sequence[Defect], most: int | None = LINES_PER_KIND) ->
             continue
         for defect in found[:most]:
             logger.warning("%s", defect)
-        if most is not None and len(found) > most:
-            logger.warning("... and %d more %s", len(found) - most, title)
+        if len(found) > most:
+            rest = f" ({all_in} has all)" if all_in else ""
+            logger.warning("... and %d more %s%s", len(found) - most, title, rest)
 
 
 def did_you_mean(name: str, known: Sequence[str]) -> str:

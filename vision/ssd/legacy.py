@@ -72,6 +72,30 @@ def create_mobilenetv2_ssd_lite(
     return _build("mb2-ssd-lite", num_classes, is_test, **options)
 
 
+def create_mobilenetv3_large_ssd_lite(
+    num_classes: int,
+    width_mult: float = 1.0,
+    use_batch_norm: bool = True,
+    onnx_compatible: bool = False,
+    is_test: bool = False,
+) -> SSD:
+    """Make mb3-large-ssd-lite at the size last chosen; it has no other width, and always batch norm."""
+    options = {"width_mult": width_mult, "use_batch_norm": use_batch_norm, "onnx_compatible": onnx_compatible}
+    return _build("mb3-large-ssd-lite", num_classes, is_test, **options)
+
+
+def create_mobilenetv3_small_ssd_lite(
+    num_classes: int,
+    width_mult: float = 1.0,
+    use_batch_norm: bool = True,
+    onnx_compatible: bool = False,
+    is_test: bool = False,
+) -> SSD:
+    """Make mb3-small-ssd-lite; see `create_mobilenetv3_large_ssd_lite`."""
+    options = {"width_mult": width_mult, "use_batch_norm": use_batch_norm, "onnx_compatible": onnx_compatible}
+    return _build("mb3-small-ssd-lite", num_classes, is_test, **options)
+
+
 def create_squeezenet_ssd_lite(num_classes: int, is_test: bool = False) -> SSD:
     """Make sq-ssd-lite at the size last chosen."""
     return _build("sq-ssd-lite", num_classes, is_test)
@@ -97,4 +121,5 @@ create_vgg_ssd_predictor = _predictor_factory("vgg16-ssd")
 create_mobilenetv1_ssd_predictor = _predictor_factory("mb1-ssd")
 create_mobilenetv1_ssd_lite_predictor = _predictor_factory("mb1-ssd-lite")
 create_mobilenetv2_ssd_lite_predictor = _predictor_factory("mb2-ssd-lite")
+create_mobilenetv3_ssd_lite_predictor = _predictor_factory("mb3-large-ssd-lite")
 create_squeezenet_ssd_lite_predictor = _predictor_factory("sq-ssd-lite")

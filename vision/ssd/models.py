@@ -25,6 +25,7 @@ from vision.nn.layers import (
 from vision.nn.mobilenet import MobileNetV1
 from vision.nn.mobilenet_v2 import GROUPS, LAST_CHANNELS, InvertedResidual, MobileNetV2, last_channels
 from vision.nn.mobilenet_v3 import mobilenet_v3_large
+from vision.nn.mobilenetv3 import GatedResidual, MobileNetV3_Large, MobileNetV3_Small
 from vision.nn.pyramid import FeaturePyramid
 from vision.nn.squeezenet import SqueezeNet
 from vision.nn.vgg import vgg16_reduced
@@ -59,6 +60,10 @@ def _inverted_residual_extra(in_channels: int, hidden: int, out_channels: int, s
     return InvertedResidual(in_channels, out_channels, stride, expand_ratio=1, hidden=hidden)
 
 
+def _v3_extra(in_channels: int, hidden: int, out_channels: int, stride: int, padding: int) -> nn.Module:
+    return GatedResidual(in_channels, hidden, out_channels, stride=stride)
+
+
 def _pyramid_extra(in_channels: int, hidden: int, out_channels: int, stride: int, padding: int) -> nn.Module:
     return separable_conv_norm(in_channels, out_channels, stride)
 
@@ -73,6 +78,14 @@ def _mobilenet_v2(width_mult: float, **options: bool) -> nn.Sequential:
 
 def _mobilenet_v3(width_mult: float, **options: bool) -> nn.Sequential:
     return mobilenet_v3_large()
+
+
+def _mobilenet_v3_large(width_mult: float, **options: bool) -> nn.Sequential:
+    return MobileNetV3_Large().features
+
+
+def _mobilenet_v3_small(width_mult: float, **options: bool) -> nn.Sequential:
+    return MobileNetV3_Small().features
 
 
 def _squeezenet(width_mult: float, **options: bool) -> nn.Sequential:
@@ -236,6 +249,7 @@ class ModelSpec:
 
 
 _MOBILE_EXTRAS = ((256, 512, 2, 1), (128, 256, 2, 1), (128, 256, 2, 1), (128, 256, 2, 1))
+_NARROWING_EXTRAS = ((256, 512, 2, 1), (128, 256, 2, 1), (128, 256, 2, 1), (64, 64, 2, 1))
 _VGG_EXTRAS = ((256, 512, 2, 1), (128, 256, 2, 1), (128, 256, 1, 0), (128, 256, 1, 0))
 
 #: The numbers in SqueezeNet's maps are some twenty times as large as MobileNet's, which have batch norm.
@@ -281,7 +295,7 @@ _ROWS = (
         tap_channels=lambda width: (6 * int(96 * width), last_channels(width)),
         last_channels=last_channels,
         extra=_inverted_residual_extra,
-        extras=((256, 512, 2, 1), (128, 256, 2, 1), (128, 256, 2, 1), (64, 64, 2, 1)),
+        extras=_NARROWING_EXTRAS,
         head=_separable_norm_head,
         last_head=_conv1_head,
         has_width=True,
@@ -298,6 +312,32 @@ _ROWS = (
         extras=((256, 512, 2, 1), (128, 256, 2, 1), (128, 256, 2, 1), (64, 128, 2, 1)),
         head=norm_head,
         last_head=norm_head,
+    ),
+    ModelSpec(
+        name="mb3-large-ssd-lite",
+        aliases=(),
+        family=MOBILENETV1,
+        backbone=_mobilenet_v3_large,
+        taps=lambda: (15, 21),
+        tap_channels=lambda width: (112, 960),
+        last_channels=lambda width: 960,
+        extra=_v3_extra,
+        extras=_NARROWING_EXTRAS,
+        head=_separable_norm_head,
+        last_head=_conv1_head,
+    ),
+    ModelSpec(
+        name="mb3-small-ssd-lite",
+        aliases=(),
+        family=MOBILENETV1,
+        backbone=_mobilenet_v3_small,
+        taps=lambda: (11, 17),
+        tap_channels=lambda width: (48, 576),
+        last_channels=lambda width: 576,
+        extra=_v3_extra,
+        extras=_NARROWING_EXTRAS,
+        head=_separable_norm_head,
+        last_head=_conv1_head,
     ),
     ModelSpec(
         name="sq-ssd-lite",
