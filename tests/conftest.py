@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import signal
 import sys
 import zlib
 from pathlib import Path
@@ -154,6 +155,11 @@ def sure_model(model_dir, tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("sure") / "sure.pth"
     net.save(str(path))
     return path
+
+
+def heed_interrupts() -> None:
+    """In a new process, before its program: what a shell starts in the background ignores SIGINT, and so do its children."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def assert_refused(done, *fragments: str) -> None:

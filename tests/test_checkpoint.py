@@ -163,6 +163,15 @@ def test_what_resume_means(net, tmp_path):
     checkpoint.save_state(tmp_path / "last.state", state_of(net, 1))
     assert checkpoint.resume_source("", tmp_path) == tmp_path / "last.state"
     assert checkpoint.resume_source(str(newest), tmp_path) == newest
+    assert checkpoint.resume_source(newest.name, tmp_path) == newest, "as the tutorial names it"
+    with pytest.raises(
+        DataError, match=rf"--resume=gone.pth: no such file; {tmp_path} has last.state, mb1-ssd-lite-Epoch-"
+    ):
+        checkpoint.resume_source("gone.pth", tmp_path)
+    with pytest.raises(
+        DataError, match=rf"--resume={tmp_path}/x/gone.pth: no such file; {tmp_path}/x has no checkpoint"
+    ):
+        checkpoint.resume_source(f"{tmp_path}/x/gone.pth", tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from types import SimpleNamespace
 import cv2
 import numpy as np
 import pytest
-from conftest import ROOT
+from conftest import ROOT, heed_interrupts
 
 import open_images_downloader as downloader
 from vision import cli
@@ -892,7 +892,8 @@ def test_two_runs_do_not_share_a_folder(run, tmp_path):
 
 def start(server, root, *more) -> subprocess.Popen:
     command = [sys.executable, ROOT / "open_images_downloader.py", *download_argv(server, root, *more)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen(command, **pipes, preexec_fn=heed_interrupts)
 
 
 def interrupt(server, process, number, part=None) -> tuple[int, str]:

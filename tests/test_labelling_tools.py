@@ -324,6 +324,36 @@ def test_createmls_versions_and_negatives(tmp_path):
     assert kinds(dataset) == ["box-missing"]
 
 
+def test_a_file_an_image_is_read_too(tmp_path):
+    for number in range(30):
+        put_image(tmp_path / "img" / f"{number}.jpg")
+        box = {"label": "cat", "coordinates": {"x": 20, "y": 30, "width": 20, "height": 20}}
+        content = [{"image": f"{number}.jpg", "verified": False, "annotations": [box]}]
+        put_text(tmp_path / "json" / f"{number}.json", json.dumps(content))
+        put_text(tmp_path / "tables" / f"{number}.csv", f"{HEADS}\n{number}.jpg,cat,10,20,30,40\n")
+    for kind in ("auto", "createml", "csv"):
+        dataset = everything(tmp_path, kind)
+        assert len(dataset) == 30
+        assert objects_of(dataset, 7) == [("cat", [10, 20, 30, 40])]
+
+
+def test_classes_of_whole_images_are_no_boxes(tmp_path):
+    put_image(tmp_path / "a.jpg")
+    put_text(tmp_path / "_classes.csv", "filename,a,b,c,d,e\na.jpg,1,0,0,1,0\n")
+    with pytest.raises(DataError, match="1 .csv files; no annotation in it is read here"):
+        open_folder("auto", tmp_path)
+
+
+@pytest.mark.parametrize("name", ["yolo", "coco", "voc"])
+def test_folders_of_archives_are_gone_through(tmp_path, name):
+    write = {"yolo": synthetic.write_yolo, "coco": synthetic.write_coco, "voc": synthetic.write_voc}[name]
+    write(tmp_path / "Cells v3" / "cells", {"train": synthetic.drawings(3, 0, size=(64, 64))})
+    put_text(tmp_path / "__MACOSX" / "x", "")
+    folder = open_folder("auto", tmp_path)
+    assert (folder.name, folder.root) == (name, tmp_path / "Cells v3" / "cells")
+    assert len(everything(tmp_path)) == 3
+
+
 def test_kittis_lines(tmp_path):
     put_image(tmp_path / "image_2" / "7.png")
     rest = "0.00 0 -1.57 10 20 30 40 -1 -1 -1 -1000 -1000 -1000 -10"

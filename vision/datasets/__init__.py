@@ -13,13 +13,13 @@ from vision.datasets.coco import CocoFolder
 from vision.datasets.createml import CreatemlFolder
 from vision.datasets.cvat import CvatFolder
 from vision.datasets.file_cache import FileCache
-from vision.datasets.folder import Folder, Listing, ReadingOptions, check_folder
+from vision.datasets.folder import SPLIT_NAMES, Folder, Listing, ReadingOptions, check_folder
 from vision.datasets.labelme import LabelmeFolder
 from vision.datasets.labels import merge
 from vision.datasets.open_images import OpenImagesFolder
 from vision.datasets.tables import TableFolder
 from vision.datasets.text_lines import KittiFolder, Oidv4Folder
-from vision.datasets.tree import Tree
+from vision.datasets.tree import KIND_FOLDERS, Tree
 from vision.datasets.unread import what_is_there
 from vision.datasets.voc_dataset import VocFolder
 from vision.datasets.yolo import YoloFolder
@@ -35,6 +35,9 @@ DATASETS: Mapping[str, type[Folder]] = {
     )
 }
 AUTO = "auto"
+
+#: Folders around a dataset that are gone through.
+_DEEPEST = 3
 
 logger = logging.getLogger(__name__)
 
@@ -100,6 +103,7 @@ def open_folder(dataset_type: str, root: str | Path, options: ReadingOptions | N
     """
     root, options = Path(root), options or ReadingOptions()
     check_folder(root)
+    root = _unwrapped(root)
     if dataset_type == AUTO:
         tree = Tree(root)
         candidates = _formats_of(tree)
@@ -121,6 +125,17 @@ def open_folder(dataset_type: str, root: str | Path, options: ReadingOptions | N
     return DATASETS[dataset_type](root, cache, options)
 
 
+def _unwrapped(root: Path) -> Path:
+    """Go into a folder that an archive wrapped around a dataset: alone where it is, and of a name that says nothing."""
+    for _ in range(_DEEPEST):
+        inside = [path for path in root.iterdir() if not path.name.startswith((".", "__MACOSX"))]
+        says_something = any(path.name.lower() in (*SPLIT_NAMES, *KIND_FOLDERS, "imagesets") for path in inside)
+        if len(inside) != 1 or not inside[0].is_dir() or says_something:
+            break
+        root = inside[0]
+    return root
+
+
 def _formats_of(tree: Tree) -> dict[str, int]:
     """Rank the formats by how many images on disk their annotations are about; the best first.
 
@@ -135,7 +150,7 @@ def _formats_of(tree: Tree) -> dict[str, int]:
 
 def is_dataset(root: str | Path) -> bool:
     """Whether a folder is a dataset of one of the formats."""
-    return bool(_formats_of(Tree(Path(root))))
+    return bool(_formats_of(Tree(_unwrapped(Path(root)))))
 
 
 def open_dataset(

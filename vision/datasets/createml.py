@@ -17,21 +17,24 @@ _OBJECT_KEYS = ("annotations", "annotation")
 
 
 class CreatemlFolder(AnnotatedFolder):
-    """A dataset for Apple's CreateML, as Roboflow and others export it, too: `_annotations.createml.json` a split."""
+    """A dataset for CreateML, as Roboflow exports it, a file a split, or LabelImg writes it, a file an image."""
 
     name = "createml"
-    looks_like = "a JSON file that lists images with `annotations` of `label` and `coordinates`"
+    looks_like = "a JSON file, or one an image, that lists images with `annotations` of `label` and `coordinates`"
     form = Form()
 
     @classmethod
     def annotated_images(cls, tree: Tree) -> int:
         """Count the images on disk that are annotated, about."""
-        contents = (try_to(_load, tree.root / path) for path in tree.tables(tree.ending(".json")))
-        return sum(tree.holds(_first(item, _IMAGE_KEYS)) for content in contents for item in content or ())
+
+        def images_of(path: str) -> list[str]:
+            return [str(_first(item, _IMAGE_KEYS)) for item in try_to(_load, tree.root / path) or ()]
+
+        return tree.count_in(tree.ending(".json"), images_of)
 
     def annotate(self) -> Iterator[Annotated | Defect]:
         """See `AnnotatedFolder.annotate`."""
-        for path in self.tree.tables(self.tree.ending(".json")):
+        for path in self.tree.ending(".json"):
             file = self.root / path
             try:
                 content = _load(file)

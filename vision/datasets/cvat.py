@@ -17,6 +17,9 @@ from vision.structures import DataError
 _AREAS = ("box", "polygon", "ellipse", "mask", "cuboid")
 _OTHERS = ("polyline", "points", "skeleton")
 
+#: So many XML files are all looked into; of more, those called annotations.xml.
+_FEW = 20
+
 #: How CVAT calls the images of a video's frames.
 _FRAME = "frame_{:06d}"
 
@@ -34,14 +37,15 @@ class CvatFolder(AnnotatedFolder):
     @classmethod
     def annotated_images(cls, tree: Tree) -> int:
         """Count the images on disk that are annotated, about."""
-        count = 0
-        for path in _files(tree):
+
+        def images_of(path: str) -> list[str]:
             root = try_to(_root, tree.root / path)
-            if root is not None:
-                names = [image.get("name", "") for image in root.iter("image")]
-                names = names or [_FRAME.format(frame) for frame in _frames(root)]
-                count += sum(map(tree.holds, names))
-        return count
+            if root is None:
+                return []
+            names = [image.get("name", "") for image in root.iter("image")]
+            return names or [_FRAME.format(frame) for frame in _frames(root)]
+
+        return tree.count_in(_files(tree), images_of)
 
     def annotate(self) -> Iterator[Annotated | Defect]:
         """See `AnnotatedFolder.annotate`."""
@@ -81,7 +85,7 @@ def _is_called_so(path: str) -> bool:
 
 def _files(tree: Tree) -> list[str]:
     paths = tree.ending(".xml")
-    return tree.tables(paths) or [path for path in paths if _is_called_so(path)]
+    return paths if len(paths) <= _FEW else [path for path in paths if _is_called_so(path)]
 
 
 def _root(path: Path) -> ET.Element:

@@ -112,13 +112,12 @@ class TableFolder(AnnotatedFolder):
     @classmethod
     def annotated_images(cls, tree: Tree) -> int:
         """Count the images on disk that are annotated."""
-        count = 0
-        for path in _files(tree):
+
+        def images_of(path: str) -> list[str]:
             found = try_to(_read, tree.root / path)
-            if found is not None:
-                layout, rows = found
-                count += sum(map(tree.holds, {_cell(row, layout, "image") for row in rows} - {""}))
-        return count
+            return [] if found is None else [_cell(row, found[0], "image") for row in found[1]]
+
+        return tree.count_in(_files(tree), images_of)
 
     def annotate(self) -> Iterator[Annotated | Defect]:
         """See `AnnotatedFolder.annotate`."""
@@ -145,7 +144,7 @@ class TableFolder(AnnotatedFolder):
 
 
 def _files(tree: Tree) -> list[str]:
-    return tree.tables(tree.ending(".csv", ".tsv"))
+    return tree.ending(".csv", ".tsv")
 
 
 def _read(path: Path) -> tuple[Layout, list[Row]]:
@@ -227,7 +226,10 @@ def _layout_without_header(rows: Sequence[Row]) -> Layout | None:
     if not texts:
         return None
     corners = dict(zip(("x1", "y1", "x2", "y2"), range(start, start + 4), strict=True))
-    return Layout({"image": image, "label": texts[0], **corners}, False)
+    layout = Layout({"image": image, "label": texts[0], **corners}, False)
+    boxes = [box for row in filled if (box := _box(row, layout)) is not None]
+    # Columns of zeros and ones are classes of whole images.
+    return layout if _mostly(x1 < x2 and y1 < y2 for x1, y1, x2, y2 in boxes) else None
 
 
 def _mostly(answers: Iterable[bool]) -> bool:

@@ -23,7 +23,7 @@ KIND_FOLDERS = (
 #: Files of a kind that are looked into when each image has one.
 _LOOKED_INTO = 12
 
-#: Files of a kind that are looked into when each is about many images.
+#: Files of a kind that are looked into when each may be about many images.
 _MOST_TABLES = 20
 
 
@@ -66,9 +66,16 @@ class Tree:
         said = [answer for answer in map(fits, chosen) if answer is not None]
         return round(len(paths) * sum(said) / len(said)) if said else 0
 
-    def tables(self, paths: Sequence[str]) -> list[str]:
-        """Keep files that may each be about many images: few, and not one an image."""
-        return list(paths) if len(paths) <= _MOST_TABLES else []
+    def count_in(self, paths: Sequence[str], images_of: Callable[[str], Iterable[str]]) -> int:
+        """Count the images on disk that files are about which may each be about many; estimate it where files are many.
+
+        Args:
+            paths: of the files.
+            images_of: the names of the images that one is about.
+        """
+        step = max(1, len(paths) // _MOST_TABLES)
+        chosen = paths[::step]
+        return step * sum(self.holds(name) for path in chosen for name in set(images_of(path)) - {""})
 
 
 def load_json(path: Path) -> Any:

@@ -225,16 +225,30 @@ def state_beside(path: Path) -> Path | None:
     return state if same else None
 
 
+#: Checkpoints that a message names.
+_LISTED = 8
+
+
 def resume_source(resume: str, model_dir: Path) -> Path:
-    """Turn what --resume says into a file: itself, or for "" the newest of the model folder.
+    """Turn what --resume says into a file: itself, one of that name in the model folder, or for "" the newest there.
 
     Raises:
-        DataError: there is nothing to resume.
+        DataError: there is nothing to resume; the message lists what there is.
     """
-    if resume:
-        path = Path(resume)
-        return _newest(path) if path.is_dir() else path
-    return _newest(model_dir)
+    if not resume:
+        return _newest(model_dir)
+    path = Path(resume)
+    if path.is_dir():
+        return _newest(path)
+    if path.is_file():
+        return path
+    if path.parent == Path(".") and (model_dir / path).is_file():
+        return model_dir / path
+    folder = model_dir if path.parent == Path(".") else path.parent
+    there = sorted(other.name for other in folder.glob("*") if parse_name(other.name) or other.name == STATE)
+    known = f"{folder} has {', '.join(there[:_LISTED])}" if there else f"{folder} has no checkpoint"
+    more = f" and {len(there) - _LISTED} more" if len(there) > _LISTED else ""
+    raise DataError(f"--resume={resume}: no such file; {known}{more}; name one of them, or leave it out to start anew")
 
 
 def _newest(folder: Path) -> Path:

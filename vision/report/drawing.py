@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import colorsys
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 import cv2
 import numpy as np
+from PIL import Image, ImageDraw, ImageFont
 
 from vision.evaluation.image_matches import ImageMatch
+from vision.report.fonts import font_for
 from vision.structures import Annotation, Detections
 
 #: Red, green and blue in 0 ... 255.
@@ -19,6 +22,9 @@ HIT: Color = (86, 180, 233)
 FALSE: Color = (213, 94, 0)
 IGNORED: Color = (160, 160, 160)
 MISSED: Color = (240, 228, 66)
+
+#: Height of a font's letters that are as large as OpenCV's of scale 1, in pixels.
+_FONT_PIXELS = 30
 
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 _GOLDEN_RATIO = 0.618033988749895
@@ -93,11 +99,64 @@ def draw_boxes(
     whole_boxes = np.rint(np.clip(boxes, -1, [width, height, width, height])).astype(int).tolist()
     for (x1, y1, x2, y2), color, caption in zip(whole_boxes, colors, captions, strict=True):
         cv2.rectangle(canvas, (x1, y1), (x2, y2), color, thickness)
-        (text_width, text_height), baseline = cv2.getTextSize(caption, _FONT, scale, thickness)
+        lettering = _lettering_of(caption, scale, thickness)
+        text_width, text_height, baseline = lettering.size
         left = max(0, min(x1, width - text_width))
         top = y1 - text_height - baseline if y1 > text_height + baseline else max(y1, 0)
         cv2.rectangle(canvas, (left, top), (left + text_width, top + text_height + baseline), color, cv2.FILLED)
         dark = sum(color) < 1.5 * 255
         ink = (255, 255, 255) if dark else (0, 0, 0)
-        cv2.putText(canvas, caption, (left, top + text_height), _FONT, scale, ink, thickness, cv2.LINE_AA)
+        lettering.draw(canvas, (left, top), ink)
     return canvas
+
+
+class _Lettering(ABC):
+    """How a caption is written.
+
+    Attributes:
+        size: its width, its height above the baseline, and that below, in pixels.
+    """
+
+    size: tuple[int, int, int]
+
+    @abstractmethod
+    def draw(self, canvas: np.ndarray, left_top: tuple[int, int], ink: Color) -> None:
+        """Write it into an image."""
+
+
+class _Strokes(_Lettering):
+    """OpenCV's own letters, those of ASCII."""
+
+    def __init__(self, caption: str, scale: float, thickness: int) -> None:
+        self._caption, self._scale, self._thickness = caption, scale, thickness
+        (width, height), baseline = cv2.getTextSize(caption, _FONT, scale, thickness)
+        self.size = width, height, baseline
+
+    def draw(self, canvas: np.ndarray, left_top: tuple[int, int], ink: Color) -> None:
+        """See `_Lettering.draw`."""
+        place = (left_top[0], left_top[1] + self.size[1])
+        cv2.putText(canvas, self._caption, place, _FONT, self._scale, ink, self._thickness, cv2.LINE_AA)
+
+
+class _FontLetters(_Lettering):
+    """Letters of a font's file, for all other scripts."""
+
+    def __init__(self, caption: str, scale: float, path: str) -> None:
+        self._caption = caption
+        self._font = ImageFont.truetype(path, max(8, round(_FONT_PIXELS * scale)))
+        left, top, right, bottom = self._font.getbbox(caption)
+        ascent, descent = self._font.getmetrics()
+        self.size = round(right - left), ascent, max(descent, round(bottom) - ascent)
+
+    def draw(self, canvas: np.ndarray, left_top: tuple[int, int], ink: Color) -> None:
+        """See `_Lettering.draw`."""
+        image = Image.fromarray(canvas)
+        ImageDraw.Draw(image).text(left_top, self._caption, fill=ink, font=self._font)
+        canvas[:] = np.asarray(image)
+
+
+def _lettering_of(caption: str, scale: float, thickness: int) -> _Lettering:
+    path = None if caption.isascii() else font_for(caption)
+    if path is None:
+        return _Strokes(caption, scale, thickness)
+    return _FontLetters(caption, scale, path)

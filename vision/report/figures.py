@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vision.report.fonts import families_for
 from vision.utils.files import replacing
 
 if TYPE_CHECKING:
@@ -15,6 +17,9 @@ if TYPE_CHECKING:
 #: Colours that the colour-blind can tell apart (Okabe and Ito, "Color Universal Design", 2008); black is for means.
 COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442")
 GREY = "#B0B0B0"
+
+#: How matplotlib's warning of a letter that a font does not have begins.
+_MISSING_LETTER = r"Glyph \d+"
 
 
 def plain_text(name: str) -> str:
@@ -36,9 +41,21 @@ def figure_file(path: Path, width: float, height: float) -> Iterator[Figure]:
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.text import Text
 
     figure = Figure(figsize=(width, height), layout="constrained", dpi=100)
     FigureCanvasAgg(figure)
     yield figure
-    with replacing(path) as temporary:
+    with replacing(path) as temporary, warnings.catch_warnings():
+        warnings.filterwarnings("error", _MISSING_LETTER)
+        try:
+            figure.savefig(temporary, format="png")
+            return
+        except UserWarning:  # some texts, as those of ticks, are known now only
+            pass
+        texts = figure.findobj(Text)
+        families = families_for(artist.get_text() for artist in texts)
+        for artist in texts:
+            artist.set_fontfamily(families)
+        warnings.filterwarnings("ignore", _MISSING_LETTER)  # said already
         figure.savefig(temporary, format="png")
