@@ -10,6 +10,7 @@ second start takes what the first has read from a cache; a third follows after o
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import resource
@@ -27,7 +28,7 @@ sys.path.insert(0, str(ROOT))
 SETTLING_SECONDS = 2.5
 
 
-def measure(root: Path) -> dict[str, float]:
+def measure(root: Path, kind: str) -> dict[str, float]:
     """Read and audit a dataset in this process."""
     from vision.boxes.forms import center_form_to_corner_form
     from vision.datasets import open_splits
@@ -37,7 +38,7 @@ def measure(root: Path) -> dict[str, float]:
     config = MOBILENETV1.at(300)
     before = _peak()
     start = time.perf_counter()
-    splits = open_splits("voc", [root])
+    splits = open_splits(kind, [root])
     read = time.perf_counter()
     audit = make_audit(*splits, config.width_height, center_form_to_corner_form(config.priors), 5000)
     return {
@@ -54,35 +55,34 @@ def _peak() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def write_dataset(root: Path, count: int) -> None:
-    """Write small images, of a few contents under many names."""
+def write_dataset(root: Path, count: int, kind: str) -> None:
+    """Write small images, of a few contents under many names, with a fifth of them for validation."""
     from vision.datasets import synthetic
 
+    writers = {
+        "voc": synthetic.write_voc,
+        "coco": synthetic.write_coco,
+        "yolo": synthetic.write_yolo,
+        "cvat": synthetic.write_cvat_images,
+        "labelme": synthetic.write_labelme,
+        "createml": synthetic.write_createml,
+        "csv": synthetic.write_table,
+        "kitti": synthetic.write_kitti,
+        "oidv4": synthetic.write_oidv4,
+    }
     drawings = synthetic.drawings(16, 1, size=(96, 80), objects=(2, 4))
-    (root / "JPEGImages").mkdir(parents=True)
-    (root / "Annotations").mkdir()
-    (root / "ImageSets" / "Main").mkdir(parents=True)
-    sources = []
-    for number, drawing in enumerate(drawings):
-        path = root / f"{number}.jpg"
-        synthetic.write_image(path, drawing.image)
-        sources.append((path.read_bytes(), drawing))
-        path.unlink()
-    names = [f"image_{number:06d}" for number in range(count)]
-    for number, name in enumerate(names):
-        content, drawing = sources[number % len(sources)]
+    many = [drawings[number % len(drawings)] for number in range(count)]
+    writers[kind](root, {"train": many[count // 5 :], "val": many[: count // 5]})
+    for number, path in enumerate(sorted(root.rglob("*.jpg"))):
+        content = path.read_bytes()
         # A comment behind the end of the image makes every file another one.
-        (root / "JPEGImages" / f"{name}.jpg").write_bytes(content[:-2] + b"\xff\xfe\x00\x08%06d" % number + b"\xff\xd9")
-        (root / "Annotations" / f"{name}.xml").write_text(synthetic.voc_xml(f"{name}.jpg", drawing))
-    held_out = count // 5
-    for list_name, listed in (("train", names[held_out:]), ("val", names[:held_out])):
-        (root / "ImageSets" / "Main" / f"{list_name}.txt").write_text("\n".join(listed) + "\n")
+        path.write_bytes(content[:-2] + b"\xff\xfe\x00\x08%06d" % number + b"\xff\xd9")
 
 
-def start(root: Path, cache: Path) -> dict[str, float]:
+def start(root: Path, cache: Path, kind: str) -> dict[str, float]:
     """Measure in a process of its own."""
     environment = {**os.environ, "XDG_CACHE_HOME": str(cache), "PYTHONPATH": str(ROOT)}
-    argv = [sys.executable, __file__, f"--measure={root}"]
+    argv = [sys.executable, __file__, f"--measure={root}", "--formats", kind]
     done = subprocess.run(argv, env=environment, check=True, capture_output=True, text=True)
     return json.loads(done.stdout.splitlines()[-1])
 
@@ -90,26 +90,31 @@ def start(root: Path, cache: Path) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", type=int, nargs="+", default=[5000, 10000, 20000])
+    parser.add_argument(
+        "--formats", nargs="+", default=["voc"], help="as of --dataset-type, or auto, which is VOC's files"
+    )
     parser.add_argument("--measure", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.measure:
-        print(json.dumps(measure(args.measure)))
+        print(json.dumps(measure(args.measure, args.formats[0])))
         return
-    print("images  start          reading s   audit s   us an image   peak MiB   grown MiB")
+    print("format    images  start          reading s   audit s   us an image   peak MiB   grown MiB")
     with tempfile.TemporaryDirectory() as folder:
-        for size in args.sizes:
-            root, cache = Path(folder) / str(size), Path(folder) / f"cache_{size}"
-            write_dataset(root, size)
+        for kind, size in itertools.product(args.formats, args.sizes):
+            root, cache = Path(folder) / f"{kind}_{size}", Path(folder) / f"cache_{kind}_{size}"
+            write_dataset(root, size, "voc" if kind == "auto" else kind)
             time.sleep(SETTLING_SECONDS)
             totals = {}
             for name in ("first", "second", "1 % changed"):
                 if name == "1 % changed":
-                    for path in sorted((root / "Annotations").iterdir())[::100]:
+                    for path in sorted(path for path in root.rglob("*") if path.suffix in (".xml", ".json", ".txt"))[
+                        ::100
+                    ]:
                         path.write_text(path.read_text() + "\n")
-                figures = start(root, cache)
+                figures = start(root, cache, kind)
                 totals[name] = figures["reading"] + figures["audit"]
                 print(
-                    f"{figures['images']:8}  {name:12}  {figures['reading']:10.2f}  {figures['audit']:8.2f}  "
+                    f"{kind:8}  {figures['images']:6}  {name:12}  {figures['reading']:10.2f}  {figures['audit']:8.2f}  "
                     f"{totals[name] / size * 1e6:13.0f}  {figures['peak']:9.0f}  {figures['grown']:10.0f}"
                 )
             print(f"{'':8}  second start: {totals['first'] / totals['second']:.1f} times as fast as the first")

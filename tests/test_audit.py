@@ -3,6 +3,7 @@
 Each case spoils a generated dataset in one way, trains an epoch on it, and counts the objects that reach the net.
 """
 
+import base64
 import json
 import os
 import re
@@ -727,6 +728,11 @@ def test_a_run_whose_data_go_away_ends(tmp_path, script, monkeypatch):
 
 # Dry runs.
 
+OUTSIDE = (
+    "<object><name>ball</name><difficult>0</difficult><bndbox><xmin>-20</xmin><ymin>5</ymin><xmax>40</xmax>"
+    "<ymax>50</ymax></bndbox></object>"
+)
+
 
 def dry_run(script, root, folder, *argv):
     argv = ("--dry-run", "--dataset-type=auto", f"--data={root}", f"--model-dir={folder}", *SMALL, *argv)
@@ -745,11 +751,27 @@ def test_a_dry_run_says_everything_and_trains_nothing(voc, script, tmp_path):
         r"Dry run done: nothing was trained",
     ):
         assert re.search(pattern, done.out), pattern
-    assert sorted(path.name for path in (tmp_path / "m").glob("[!.]*")) == ["audit.json", "audit.png"]
+    assert sorted(path.name for path in (tmp_path / "m").glob("[!.]*")) == ["audit.html", "audit.json", "audit.png"]
     with Image.open(tmp_path / "m" / "audit.png") as image:
         assert min(image.size) > 1000
         colors = len(np.unique(np.asarray(image.convert("RGB").resize((100, 100))).reshape(-1, 3), axis=0))
     assert colors > 500, "curves and photographs, not an empty page"
+
+
+def test_a_page_shows_each_defect_with_its_images(voc, script, tmp_path):
+    edit_xml((r"</annotation>", OUTSIDE + "</annotation>"))(voc)
+    (voc / "ImageSets" / "Main" / "train.txt").write_text(f"{FIRST}\ntrain_00001\n<b>gone</b>\n")
+    assert dry_run(script, voc, tmp_path / "m").code == 0
+    page = (tmp_path / "m" / "audit.html").read_text()
+    assert "images that are not there: 1 (left out)" in page
+    assert "image &lt;b&gt;gone&lt;/b&gt; left out: no image of that name" in page
+    sections = re.split("<h2>", page)
+    outside = next(section for section in sections if section.startswith("boxes that reach out of the image"))
+    assert f"{FIRST}.xml: object" in outside
+    content = re.search(r'src="data:image/jpeg;base64,([^"]+)"', outside)[1]
+    drawn = cv2.imdecode(np.frombuffer(base64.b64decode(content), np.uint8), cv2.IMREAD_COLOR)
+    assert drawn.shape[1] == 360, "one image, drawn with its boxes"
+    assert 'src="data:image/png' in sections[-1], "the drawing of all of it"
 
 
 def test_a_dry_run_decodes_every_image_and_later_starts_know(voc, script, tmp_path, train):

@@ -321,7 +321,7 @@ def test_a_dry_run_of_several_ends_and_needs_no_batch_for_each(data, tmp_path):
     assert code == 0, out
     assert out.count("Dry run done") == 1
     assert re.search(r"first losses: training \d+\.\d+, validation \d+\.\d+\n", out)
-    assert {path.name for path in (tmp_path / "m").glob("[!.]*")} == {"audit.json", "audit.png"}
+    assert {path.name for path in (tmp_path / "m").glob("[!.]*")} == {"audit.html", "audit.json", "audit.png"}
 
 
 def test_machines_that_start_from_other_weights_are_named(several, monkeypatch):

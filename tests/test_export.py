@@ -26,6 +26,13 @@ def net_for(name: str, size=None):
     if name.startswith("vgg16"):
         with torch.no_grad():
             net.base_net[0].weight /= 100
+    if name.startswith(("mb3-large", "mb3-small")):  # the answers reach 1,800, and boxes are exponentials of them
+        with torch.no_grad():
+            for head in (*net.classification_headers, *net.regression_headers):
+                for parameter in [layer for layer in head.modules() if isinstance(layer, torch.nn.Conv2d)][
+                    -1
+                ].parameters():
+                    parameter /= 500
     net.class_names = ("BACKGROUND", "a", "b", "c")
     return net
 

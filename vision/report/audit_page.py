@@ -1,26 +1,34 @@
-"""One image that shows what is in a dataset: how many of each class, how large, and what it looks like."""
+"""What is in a dataset and what is wrong with it, to look at: an image of all, and a page with each defect."""
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Mapping, Sequence
+from html import escape
 from pathlib import Path
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor
 
 from vision.datasets import DetectionDataset
 from vision.datasets.audit import Audit, box_sides
+from vision.datasets.records import KINDS, LEFT_OUT, MENDED, NOTED, SUSPECT, Defect
 from vision.report.drawing import color_of, draw_annotation
 from vision.report.figures import figure_file, plain_text
+from vision.report.page import facts_list, figure_boxes, picture, picture_of, table, write_html
 from vision.report.sheet import SHEET_COLUMNS, THUMBNAIL, contact_sheet, thumbnail
-from vision.structures import Annotation
+from vision.structures import Annotation, DataError
 
 logger = logging.getLogger(__name__)
 
 #: Rows of the contact sheet.
 _SHEET_ROWS = 3
+
+#: Defects of a kind that the page lists.
+_MOST_LISTED = 2000
 
 #: More classes than that are left out of the legend, and bars have no names.
 _MOST_NAMES = 40
@@ -29,10 +37,10 @@ _MOST_NAMES = 40
 def save_audit_page(
     path: Path, train_set: DetectionDataset, audit: Audit, network_size: tuple[int, int], center_form_priors: Tensor
 ) -> None:
-    """Draw the audit of a dataset; without matplotlib a warning.
+    """Draw the audit of a dataset, and write a page of it; without matplotlib a warning in the place of the drawing.
 
     Args:
-        path: of a .png to write.
+        path: of a .png to write; the page has the same name, but for its suffix.
         train_set: of which images are shown.
         audit: of it.
         network_size: (width, height) in pixels.
@@ -52,8 +60,82 @@ def save_audit_page(
         )
     except ImportError as err:
         logger.warning("%s: not drawn, %s (pip install matplotlib)", path, err)
+        path.unlink(missing_ok=True)  # one of other data would belie the page
     else:
         logger.info("Saved %s", path)
+    write_defects(path.with_suffix(".html"), train_set, audit, path if path.is_file() else None)
+    logger.info("Saved %s", path.with_suffix(".html"))
+
+
+def write_defects(path: Path, train_set: DetectionDataset, audit: Audit, drawing: Path | None) -> None:
+    """Write a page with the totals, every kind of defect with its files and objects, and images concerned.
+
+    Args:
+        path: of the .html file.
+        train_set: whose images are shown.
+        audit: of it.
+        drawing: of the whole, if there is one.
+    """
+    splits = {"train": audit.train, "validation": audit.validation}
+    rows = [["", "images used", "of", "without objects", "objects used", "of", "difficult"]]
+    for name, split in splits.items():
+        counts = (split.images, split.images_listed, split.negatives, split.objects, split.objects_written)
+        rows.append([name, *map(str, counts), str(split.difficult)])
+    effects = (LEFT_OUT, MENDED, SUSPECT, NOTED)
+    parts = [
+        facts_list({name: split.title for name, split in splits.items()}),
+        figure_boxes({effect: str(audit.count(effect)) for effect in effects}),
+        table(rows),
+    ]
+    by_kind: dict[str, list[Defect]] = {}
+    for defect in audit.defects:
+        by_kind.setdefault(defect.kind, []).append(defect)
+    for effect in effects:
+        for kind, found in by_kind.items():
+            if KINDS[kind].effect == effect:
+                parts += _section(kind, found, train_set)
+    if drawing is not None:
+        parts += ["<h2>All of it</h2>", picture(drawing, "objects per class, sizes of boxes, images")]
+    write_html(path, "What the data hold", parts)
+
+
+def _section(kind: str, found: Sequence[Defect], train_set: DetectionDataset) -> list[str]:
+    effect, title = KINDS[kind]
+    items = "".join(f"<li>{escape(str(defect))}</li>" for defect in found[:_MOST_LISTED])
+    if len(found) > _MOST_LISTED:
+        items += f"<li>... and {len(found) - _MOST_LISTED} more, in audit.json</li>"
+    head = f"<h2>{escape(title)}: {len(found)} ({effect})</h2>"
+    parts = [head, f"<details><summary>which</summary><ul>{items}</ul></details>"]
+    shown = [] if effect == NOTED else _images_of(found, train_set)
+    if shown:
+        drawn = contact_sheet([draw_annotation(*_smaller(*one), train_set.class_names) for one in shown])
+        encoded, content = cv2.imencode(".jpg", cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR))
+        if encoded:
+            parts.append(
+                picture_of(content.tobytes(), "jpeg", f"images concerned, with the boxes that are used: {title}")
+            )
+    return parts
+
+
+def _images_of(defects: Sequence[Defect], train_set: DetectionDataset) -> list[tuple[np.ndarray, Annotation]]:
+    """Read the first few images that defects are about: those of their file, or whose name they give."""
+    by_source: dict[Path, list[int]] = {}
+    first = {record.image_path: index for index, record in reversed(list(enumerate(train_set.records)))}  # some repeat
+    for path, index in first.items():
+        by_source.setdefault(train_set.records[index].source, []).append(index)
+        by_source.setdefault(path, []).append(index)
+    chosen: dict[int, None] = {}
+    for defect in defects:
+        places = by_source.get(defect.source, [])
+        named = [index for index in places if f"image {train_set.ids[index]} " in defect.message]
+        chosen |= dict.fromkeys(named or (places if len(places) == 1 else []))
+        if len(chosen) >= SHEET_COLUMNS:
+            break
+    shown = []
+    for index in list(chosen)[:SHEET_COLUMNS]:
+        with contextlib.suppress(DataError):  # named already
+            shown.append((train_set.get_image(index), train_set.annotation(index)))
+    return shown
 
 
 def draw_audit(
