@@ -25,6 +25,10 @@ from vision.transforms.transforms import (
 
 Mean = float | Sequence[float]
 
+#: Times as many pixels along a side as the network sees that an image must keep when it is decoded at a fraction: so
+#: resizing still picks among pixels, as at evaluation and on devices; their averages look smoother.
+_LEAST_KEPT = 2
+
 
 def normalise(image: np.ndarray, mean: Mean, std: Mean) -> Tensor:
     """Turn an RGB array (H, W, 3) into a (3, H, W) float32 tensor, (pixel - mean) / std."""
@@ -180,7 +184,7 @@ class TrainAugmentation(TestTransform):
 
     Geometry is decided on boxes first and carried out by one resampling; colours are changed before or after it, on
     uint8, where the image has fewest pixels. Images are decoded at a fraction of their size where the window keeps at
-    least as many pixels as the network sees.
+    least twice as many pixels along a side as the network sees.
 
     Args:
         size: the network's input, one number or (width, height).
@@ -213,7 +217,7 @@ class TrainAugmentation(TestTransform):
             boxes, labels = step.map_boxes(boxes, labels)
             window = window.then(step)
         shrinks = min(np.divide(window.size, self.size))
-        reduction = max(number for number in reductions if number == 1 or number <= shrinks)
+        reduction = max(number for number in reductions if number == 1 or _LEAST_KEPT * number <= shrinks)
         if reduction > 1:
             step = window.within_grid(reduction)
             boxes, labels = step.map_boxes(boxes, labels)
