@@ -118,8 +118,9 @@ def open_folder(dataset_type: str, root: str | Path, options: ReadingOptions | N
                 )
                 logger.info(message, root, other, candidates[other], other)
     elif not DATASETS[dataset_type].recognises(root):
-        other = next((name for name, images in _formats_of(Tree(root)).items() if images), None)
-        if other is not None:
+        found = _formats_of(Tree(root))
+        other = next((name for name, images in found.items() if images), None)
+        if other is not None and not found.get(dataset_type):
             raise DataError(f"{root}: is no {dataset_type} dataset, it looks like {other}; use --dataset-type=auto")
     cache = FileCache.of_folder(root) if options.cache else FileCache()
     return DATASETS[dataset_type](root, cache, options)

@@ -14,7 +14,7 @@ from vision.datasets.file_cache import FileCache
 from vision.datasets.folder import SPLIT_NAMES, SPLITS, Folder, Listing, ReadingOptions
 from vision.datasets.images import Found
 from vision.datasets.labels import LabelList, read_label_list
-from vision.datasets.records import Defect, RawImage, RawObject, differing_name, shorten, some
+from vision.datasets.records import Defect, RawImage, RawObject, ambiguous_image, differing_name, shorten, unannotated
 from vision.datasets.tree import Tree
 from vision.structures import DataError
 
@@ -45,11 +45,6 @@ class AnnotatedFolder(Folder):
         super().__init__(root, cache, options)
         self.tree = Tree(root)
         self._found: set[Path] = set()  # images that annotations are about
-
-    @classmethod
-    def recognises(cls, root: Path) -> bool:
-        """Whether a folder looks like this format."""
-        return cls.annotated_images(Tree(root)) > 0
 
     @abstractmethod
     def annotate(self) -> Iterator[Annotated | Defect]:
@@ -97,10 +92,7 @@ class AnnotatedFolder(Folder):
             for path in self.tree.images.paths
             if self.root / path not in self._found and (split is None or split in words_of(posixpath.dirname(path)))
         ]
-        if not free:
-            return []
-        message = f"{len(free)} images have no annotation and are not used: {some(free)}"
-        return [Defect("image-unannotated", self.root, message)]
+        return unannotated(free, self.root)
 
     def image(
         self,
@@ -129,10 +121,7 @@ class AnnotatedFolder(Folder):
             defects.append(Defect("image-missing", source, message, len(objects), 1))
             return RawImage(without_suffix(name), None, source, objects, size, defects, relative)
         self._found.add(found.path)
-        if found.others:
-            message = f"its image may be {found.path.name} or {', '.join(found.others)}; the first is taken"
-            defects.append(Defect("image-ambiguous", source, message))
-        defects += differing_name(found, name, source)
+        defects += [*ambiguous_image(found, source), *differing_name(found, name, source)]
         image_id = without_suffix(found.path.relative_to(self.root).as_posix())
         return RawImage(image_id, found.path, source, objects, size, defects, relative)
 
@@ -143,6 +132,11 @@ class AnnotatedFolder(Folder):
         beside = posixpath.normpath(posixpath.join(folder, name))
         images = self.tree.images
         return images.find(beside) or images.find(name) or images.find(posixpath.basename(name))
+
+
+def not_used(file: Path, error: DataError) -> Defect:
+    """Say that a file of annotations cannot be read."""
+    return Defect("annotation-unreadable", file, f"not used: {str(error).partition(': ')[2]}")
 
 
 def without_suffix(name: str) -> str:

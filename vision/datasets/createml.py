@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from vision.datasets.annotated_folder import Annotated, AnnotatedFolder, splits_of
+from vision.datasets.annotated_folder import Annotated, AnnotatedFolder, not_used, splits_of
 from vision.datasets.records import Defect, Form, RawObject
 from vision.datasets.tree import Tree, load_json, try_to
 from vision.structures import DataError
@@ -40,7 +40,7 @@ class CreatemlFolder(AnnotatedFolder):
                 content = _load(file)
             except DataError as err:
                 if "createml" in path.lower():
-                    yield Defect("annotation-unreadable", file, f"not used: {str(err).partition(': ')[2]}")
+                    yield not_used(file, err)
                 continue
             for item in content:
                 objects = [

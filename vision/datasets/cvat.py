@@ -7,7 +7,7 @@ import xml.etree.ElementTree as ET
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from vision.datasets.annotated_folder import Annotated, AnnotatedFolder, splits_of
+from vision.datasets.annotated_folder import Annotated, AnnotatedFolder, not_used, splits_of
 from vision.datasets.labels import LabelList, check_labels
 from vision.datasets.records import Defect, Form, RawImage, RawObject
 from vision.datasets.tree import Tree, hull, try_to
@@ -55,7 +55,7 @@ class CvatFolder(AnnotatedFolder):
                 root = _root(file)
             except DataError as err:
                 if _is_called_so(path):
-                    yield Defect("annotation-unreadable", file, f"not used: {str(err).partition(': ')[2]}")
+                    yield not_used(file, err)
                 continue
             for image in root.iter("image"):
                 subset = str(image.get("subset") or "").lower()
@@ -134,11 +134,9 @@ def _box(shape: ET.Element) -> tuple[float, float, float, float] | None:
     try:
         if shape.tag == "box":
             x1, y1, x2, y2 = (float(shape.get(key, "")) for key in ("xtl", "ytl", "xbr", "ybr"))
-            return (
-                _turned((x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1, shape)
-                if shape.get("rotation")
-                else (x1, y1, x2, y2)
-            )
+            if not shape.get("rotation"):
+                return x1, y1, x2, y2
+            return _turned((x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1, shape)
         if shape.tag == "ellipse":
             x, y, rx, ry = (float(shape.get(key, "")) for key in ("cx", "cy", "rx", "ry"))
             turn = math.radians(float(shape.get("rotation") or 0))

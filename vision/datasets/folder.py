@@ -117,8 +117,8 @@ class Folder:
 
     @staticmethod
     def recognises(root: Path) -> bool:
-        """Whether a folder looks like this format."""
-        raise NotImplementedError
+        """Whether a folder is laid out as this format, whatever is in its files; most formats have no layout."""
+        return False
 
     @classmethod
     def annotated_images(cls, tree: Tree) -> int:

@@ -377,8 +377,9 @@ def _check(
         return None, [defect("box-no-area", message, 1)]
     # The numbers in the file are judged: where pixels count from 1, a 0 is common and harmless, anything else is not.
     if form.first_pixel:
-        one_over = (x2 > width or y2 > height) and x2 <= width + 1 and y2 <= height + 1
-        outside = min(x1, y1) < 0 or (not one_over and (x2 > width or y2 > height))
+        reaches_out = x2 > width or y2 > height
+        one_over = reaches_out and x2 <= width + 1 and y2 <= height + 1
+        outside = min(x1, y1) < 0 or (reaches_out and not one_over)
         from_zero = not outside and min(x1, y1) < form.first_pixel
     else:
         outside = min(left, top) < -_ROUNDING or right > width + _ROUNDING or bottom > height + _ROUNDING
@@ -396,6 +397,22 @@ def _what(source: Path, image_id: str, place: str, name: str | None) -> str:
     """Name an object; its image too, unless the file is called the same."""
     named = f"{place} {name!r}" if name else place
     return named if source.stem == image_id.rpartition("/")[2] else f"{named} of image {image_id}"
+
+
+def ambiguous_image(found: Found, source: Path) -> list[Defect]:
+    """Say that an annotation's image may be one of several."""
+    if not found.others:
+        return []
+    message = f"its image may be {found.path.name} or {', '.join(found.others)}; the first is taken"
+    return [Defect("image-ambiguous", source, message)]
+
+
+def unannotated(paths: Sequence[str], folder: Path) -> list[Defect]:
+    """Note images of a folder that no annotation is about."""
+    if not paths:
+        return []
+    message = f"{len(paths)} images have no annotation and are not used: {some(paths)}"
+    return [Defect("image-unannotated", folder, message)]
 
 
 def differing_name(found: Found, name: str, source: Path) -> list[Defect]:

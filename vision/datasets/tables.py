@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from vision.datasets.annotated_folder import Annotated, AnnotatedFolder, splits_of
+from vision.datasets.annotated_folder import Annotated, AnnotatedFolder, not_used, splits_of
 from vision.datasets.labels import read_text
 from vision.datasets.records import Defect, Form, RawObject, are_fractions, shorten
 from vision.datasets.tree import Tree, try_to
@@ -126,21 +126,22 @@ class TableFolder(AnnotatedFolder):
             try:
                 layout, rows = _read(file)
             except DataError as err:
-                yield Defect("annotation-unreadable", file, f"not used: {str(err).partition(': ')[2]}")
+                yield not_used(file, err)
                 continue
-            by_image: dict[tuple[str, str], list[Row]] = {}
-            for row in rows:
+            items = [_object(row, layout) for row in rows]
+            relative = are_fractions([item for item in items if item is not None])
+            by_image: dict[tuple[str, str], list[tuple[Row, RawObject | None]]] = {}
+            for row, item in zip(rows, items, strict=True):
                 name = _cell(row, layout, "image")
                 if name:
                     split = _cell(row, layout, "split").lower()
-                    by_image.setdefault((name, _AUTOML_SPLITS.get(split, split)), []).append(row)
-                elif any(map(str.strip, row.cells)):
+                    by_image.setdefault((name, _AUTOML_SPLITS.get(split, split)), []).append((row, item))
+                else:
                     yield Defect("row-unreadable", file, f"line {row.number} left out: it names no image", 1)
-            relative = are_fractions([item for row in rows if (item := _object(row, layout)) is not None])
             for (name, split), mine in by_image.items():
-                objects = [item for row in mine if (item := _object(row, layout)) is not None]
+                objects = [item for _, item in mine if item is not None]
                 splits = splits_of(f"{split}/{path}", by_name=True)
-                yield Annotated(self.image(name, file, objects, _size(mine[0], layout), relative=relative), splits)
+                yield Annotated(self.image(name, file, objects, _size(mine[0][0], layout), relative=relative), splits)
 
 
 def _files(tree: Tree) -> list[str]:

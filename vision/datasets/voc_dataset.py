@@ -22,11 +22,12 @@ from vision.datasets.records import (
     Form,
     RawImage,
     RawObject,
+    ambiguous_image,
     are_fractions,
     differing_name,
     log_defects,
     shorten,
-    some,
+    unannotated,
 )
 from vision.datasets.tree import Tree, try_to
 from vision.structures import DataError
@@ -148,10 +149,7 @@ class VocFolder(Folder):
             for path in self.images.paths
             if self.image_folder / path not in used and (split is None or split in path.lower().split("/")[:-1])
         ]
-        if not free:
-            return images, []
-        message = f"{len(free)} images have no annotation and are not used: {some(free)}"
-        return images, [Defect("image-unannotated", self.image_folder, message)]
+        return images, unannotated(free, self.image_folder)
 
     def written_labels(self) -> LabelList | None:
         """Read `labels.txt` or CVAT's `labelmap.txt`."""
@@ -232,10 +230,7 @@ class VocFolder(Folder):
         return RawImage(image_id, image_path, path, objects, size, doubts, are_fractions(objects))
 
     def _doubts(self, path: Path, annotation: _Annotation, found: Found) -> list[Defect]:
-        defects = []
-        if found.others:
-            message = f"its image may be {found.path.name} or {', '.join(found.others)}; the first is taken"
-            defects.append(Defect("image-ambiguous", path, message))
+        defects = ambiguous_image(found, path)
         unsaid = [
             number
             for number, (_, _, difficult) in enumerate(annotation.objects, start=1)

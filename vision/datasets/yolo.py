@@ -236,8 +236,10 @@ class YoloFolder(Folder):
 def _config_of(root: Path) -> Path | None:
     """Find the settings: by a usual name, else any YAML file with classes and places of images."""
     usual = next((path for name in CONFIG_FILES if (path := root / name).is_file()), None)
+    if usual is not None:
+        return usual
     others = sorted(path for path in root.iterdir() if path.suffix.lower() in (".yaml", ".yml") and path.is_file())
-    return usual or next((path for path in others if _SETTINGS.issubset(try_to(_read_yaml, path) or ())), None)
+    return next((path for path in others if _SETTINGS.issubset(try_to(_read_yaml, path) or ())), None)
 
 
 def _is_flat(root: Path) -> bool:
