@@ -37,20 +37,22 @@ from vision.datasets.audit import (
 from vision.datasets.loading import Loaders
 from vision.engine import checkpoint, optim, pretrained, resume, shipped
 from vision.engine.batch_norm import check_batch_size, trains_batch_norm
-from vision.engine.compute import choose_compute
+from vision.engine.compute import AUGMENT_ON, DEVICE, Compute, choose_compute
 from vision.engine.launch import current_process
 from vision.engine.model_folder import describe_previous_run, locked
 from vision.engine.precision import AMP_CHOICES
 from vision.engine.process import SingleProcess
 from vision.engine.start import WORDS, NetOptions, better_for_small_objects, find_starting_files
+from vision.engine.step import to_device
 from vision.engine.trainer import RunOptions, Trainer, build_step_trainer
 from vision.report.audit_page import save_audit_page
 from vision.report.lines import log_dry_run
 from vision.report.records import RunRecorder, write_arguments
-from vision.report.run_pictures import TRAIN_BATCH, RunPictures, draw_training_samples
+from vision.report.run_pictures import TRAIN_BATCH, RunPictures, draw_training_batch
 from vision.report.sheet import MOST_CELLS
 from vision.ssd.config import SSDConfig
 from vision.ssd.data_preprocessing import AUGMENTATIONS, TestTransform, TrainAugmentation
+from vision.ssd.device_augmentation import DeferredAugmentation
 from vision.ssd.models import DEFAULT_NET, MODELS
 from vision.ssd.prior_choice import AUTO, UPSTREAM, write_priors
 from vision.ssd.ssd import SSD
@@ -352,6 +354,13 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
         default="auto",
         help="mixed precision: auto where the device is made for it, off, bf16 or fp16",
     )
+    run.add_argument(
+        "--augment-on",
+        type=cli.one_of("place", AUGMENT_ON),
+        default="auto",
+        help="cpu: loader processes crop, resize, mirror and colour; device: they cut out, the net's device does the "
+        "rest; auto: device on a GPU",
+    )
     run.add_argument("--debug-steps", type=cli.count, default=10, help="steps between log lines")
     run.add_argument(
         "--seed",
@@ -438,6 +447,7 @@ def parse_options(argv: Sequence[str]) -> Options:
             checkpoint_steps=args.checkpoint_steps,
             keep_checkpoints=args.keep_checkpoints,
             amp=args.amp,
+            augment_on=args.augment_on,
             seed=args.seed,
             sync_bn=args.sync_bn,
             resume=args.resume,
@@ -482,14 +492,15 @@ def main(argv: Sequence[str] | None = None) -> int:
             state = load_starting_weights(net, options, source, state, process)
             frozen = optim.freeze(net, options.optim)
 
-            loaders = make_loaders(options, net, frozen, train_set, val_set, seed, process)
-            trainer = make_trainer(options, net, frozen, loaders, repeats, device, state, process)
+            compute = make_compute(options.run, net, device, state, process)
+            loaders = make_loaders(options, net, frozen, train_set, val_set, compute, seed, process)
+            trainer = make_trainer(options, net, frozen, loaders, repeats, compute, state, process)
             if process.is_main_process and options.run.dry_run:
                 save_audit_page(
                     options.run.model_dir / "audit.png", train_set, audit, config.width_height, config.priors
                 )
             elif process.is_main_process:
-                write_records(options, trainer, loaders, device, source if state else None)
+                write_records(options, trainer, loaders, source if state else None)
         if options.run.dry_run:
             log_dry_run(trainer.dry_run(), options.schedule.epochs, options.run.validation_epochs)
             logger.info("Dry run done: nothing was trained; %s has all of the audit", options.run.model_dir / AUDIT)
@@ -647,12 +658,29 @@ def load_starting_weights(
     return state
 
 
+def make_compute(
+    run: RunOptions, net: SSD, device: torch.device, state: checkpoint.RunState | None, process: SingleProcess
+) -> Compute:
+    """Choose how the run computes; memory formats are measured where nothing has to be repeatable."""
+    measures_memory_format = run.seed is None and not run.dry_run
+    return choose_compute(
+        net,
+        device,
+        run.amp,
+        run.augment_on,
+        state=state,
+        measured_batch=run.batch_size if measures_memory_format else None,
+        process=process,
+    )
+
+
 def make_loaders(
     options: Options,
     net: SSD,
     frozen: Sequence[nn.Module],
     train_set: DetectionDataset,
     val_set: DetectionDataset,
+    compute: Compute,
     seed: int,
     process: SingleProcess,
 ) -> Loaders:
@@ -662,10 +690,11 @@ def make_loaders(
     cache, why = image_cache.make_cache(run.cache_images, records, run.workers, process.local_world_size)
     if not run.dry_run:
         logger.info("%s", why)
+    augmentation = DeferredAugmentation if compute.augment_on == DEVICE else TrainAugmentation
     loaders = Loaders(
         train_set,
         val_set,
-        TrainAugmentation(config.image_size, config.image_mean, config.image_std, options.data.augmentation),
+        augmentation(config.image_size, config.image_mean, config.image_std, options.data.augmentation),
         TestTransform(config.image_size, config.image_mean, config.image_std),
         seed=seed,
         least=max(2, process.world_size * (2 if trains_batch_norm(net, frozen) else 1)),
@@ -683,7 +712,7 @@ def make_trainer(
     frozen: Sequence[nn.Module],
     loaders: Loaders,
     repeats: int,
-    device: torch.device,
+    compute: Compute,
     state: checkpoint.RunState | None,
     process: SingleProcess,
 ) -> Trainer:
@@ -700,15 +729,6 @@ def make_trainer(
             process.world_size,
             options.optim.auto_lr,
         )
-    measures_memory_format = run.seed is None and not run.dry_run
-    compute = choose_compute(
-        net,
-        device,
-        run.amp,
-        state=state,
-        measured_batch=run.batch_size if measures_memory_format else None,
-        process=process,
-    )
     step_trainer = build_step_trainer(
         net,
         frozen,
@@ -755,9 +775,7 @@ def make_recorder(folder: Path, loaders: Loaders, first_epoch: int) -> RunRecord
     return RunRecorder(folder, RunPictures(folder, loaders.val_set), first_epoch)
 
 
-def write_records(
-    options: Options, trainer: Trainer, loaders: Loaders, device: torch.device, source: Path | None
-) -> None:
+def write_records(options: Options, trainer: Trainer, loaders: Loaders, source: Path | None) -> None:
     """Write `labels.txt`, `priors.json`, `args.json` and, of a run that begins, a picture of its first images.
 
     Says first what of another run in the folder will be replaced.
@@ -766,7 +784,6 @@ def write_records(
         options: of the command line.
         trainer: of the run.
         loaders: likewise.
-        device: likewise.
         source: file of the run that goes on, None for one that begins.
     """
     folder = options.run.model_dir
@@ -777,7 +794,7 @@ def write_records(
     labels.store_labels(folder / "labels.txt", loaders.train_set.class_names)
     facts = {
         "seed": loaders.seed,
-        "device": str(device),
+        "device": str(trainer.step_trainer.device),
         "processes": trainer.process.world_size,
         "repeats": trainer.data_order["repeats"],
         **trainer.compute,
@@ -785,7 +802,11 @@ def write_records(
     }
     write_arguments(folder / "args.json", options.argv, options.typed, facts)
     if source is None:
-        draw_training_samples(folder / TRAIN_BATCH, loaders.first_samples(MOST_CELLS), loaders.train_set.class_names)
+        step_trainer = trainer.step_trainer
+        batch = to_device(loaders.first_batch(MOST_CELLS), step_trainer.device)
+        images = step_trainer.net_with_loss.normaliser.render(batch.images)
+        batch = to_device(batch._replace(images=images), torch.device("cpu"))
+        draw_training_batch(folder / TRAIN_BATCH, batch, loaders.train_set.class_names)
 
 
 if __name__ == "__main__":

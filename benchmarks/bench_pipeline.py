@@ -4,7 +4,8 @@
     python3 benchmarks/bench_pipeline.py --data=data/bccd
     python3 benchmarks/bench_pipeline.py --data=data/signs --scale-to=1280x960
 
-On one thread; the three take turns image by image, and the ratio is that of all images' times.
+On one thread; the ways take turns image by image, and the ratio is that of all images' times. The last one is what is
+left for the loader where the device augments (train_ssd.py --augment-on=device).
 """
 
 from __future__ import annotations
@@ -29,11 +30,13 @@ from vision.datasets import AUTO, DetectionDataset, open_dataset, synthetic  # n
 from vision.datasets.image_cache import ImageCache  # noqa: E402
 from vision.datasets.voc_dataset import VOCDataset  # noqa: E402
 from vision.ssd.data_preprocessing import TrainAugmentation  # noqa: E402
+from vision.ssd.device_augmentation import DeferredAugmentation  # noqa: E402
 
 KINDS = ("ssd", "light")
 
 #: Ways to an image at the network's size.
 PLAIN, FROM_FILE, FROM_MEMORY = "imread and resize", "sample", "sample from memory"
+FOR_DEVICE = "cut out of memory for the device"
 
 
 def scale(dataset: DetectionDataset, size: tuple[int, int], folder: Path) -> None:
@@ -50,21 +53,23 @@ def scale(dataset: DetectionDataset, size: tuple[int, int], folder: Path) -> Non
 def sample_seconds(dataset: DetectionDataset, resolution: int, kind: str, count: int) -> dict[str, float]:
     """Time each way; seconds an image, the median of the rounds."""
     augmentation = TrainAugmentation(resolution, 127, 128.0, kind)
+    deferred = DeferredAugmentation(resolution, 127, 128.0, kind)
     cache = ImageCache(dataset.records)
     records = dataset.records
 
     def plain(index: int) -> None:
         cv2.resize(cv2.imread(str(records[index].image_path)), (resolution, resolution))
 
-    def sample(index: int, read: Callable) -> None:
+    def sample(index: int, read: Callable, transform: TrainAugmentation = augmentation) -> None:
         rng = np.random.default_rng((0, 0, index))
-        view = augmentation.plan(records[index].size, *dataset.targets(index), rng, records[index].reductions)
-        augmentation.render(read(records[index], view.reduction), view, rng)
+        view = transform.plan(records[index].size, *dataset.targets(index), rng, records[index].reductions)
+        transform.render(read(records[index], view.reduction), view)
 
     ways = {
         PLAIN: plain,
         FROM_FILE: lambda index: sample(index, lambda record, reduction: record.read(reduction)),
         FROM_MEMORY: lambda index: sample(index, cache.read),
+        FOR_DEVICE: lambda index: sample(index, cache.read, deferred),
     }
     times: dict[str, list[float]] = {name: [] for name in ways}
     for number in range(count + 1):
@@ -99,13 +104,13 @@ def main(argv: list[str] | None = None) -> None:
         if args.scale_to is not None:
             scale(dataset, as_width_height(args.scale_to), Path(folder) / "scaled")
         size = "x".join(map(str, dataset.records[0].size))
-        print("| images | augmentation | imread and resize | from files | from memory |\n|---|---|---|---|---|")
+        print("| images | augmentation | imread and resize | from files | from memory | for the device |")
+        print("|---|---|---|---|---|---|")
         for kind in KINDS:
             seconds = sample_seconds(dataset, args.resolution, kind, args.rounds)
             plain = seconds[PLAIN]
-            cells = [
-                f"{1000 * seconds[name]:.2f} ms ({seconds[name] / plain:.2f})" for name in (FROM_FILE, FROM_MEMORY)
-            ]
+            ways = (FROM_FILE, FROM_MEMORY, FOR_DEVICE)
+            cells = [f"{1000 * seconds[name]:.2f} ms ({seconds[name] / plain:.2f})" for name in ways]
             print(f"| {size} | {kind} | {1000 * plain:.2f} ms | {' | '.join(cells)} |", flush=True)
             figures.append({"size": size, "augmentation": kind, "seconds": seconds})
     rounds.write_figures(args.json, figures)

@@ -28,10 +28,12 @@ from vision.datasets import AUTO, open_dataset  # noqa: E402
 from vision.datasets.image_cache import ImageCache  # noqa: E402
 from vision.datasets.loading import EpochBatches, end_workers, make_loader  # noqa: E402
 from vision.engine import optim  # noqa: E402
+from vision.engine.compute import CPU, DEVICE  # noqa: E402
 from vision.engine.precision import Precision  # noqa: E402
 from vision.engine.step import NetWithLoss, StepTrainer  # noqa: E402
 from vision.nn.multibox_loss import MultiboxLoss  # noqa: E402
-from vision.ssd.data_preprocessing import Normaliser, TrainAugmentation  # noqa: E402
+from vision.ssd.data_preprocessing import TrainAugmentation  # noqa: E402
+from vision.ssd.device_augmentation import AugmentingNormaliser, DeferredAugmentation  # noqa: E402
 from vision.ssd.models import DEFAULT_NET, MODELS  # noqa: E402
 from vision.structures import Batch  # noqa: E402
 
@@ -66,7 +68,8 @@ def make_step_trainer(
     """Make what takes the steps of a run, with random weights and rates that keep them."""
     spec = MODELS[net_name]
     net = spec.build(num_classes, config=spec.config_at(resolution)).to(memory_format=memory_format)
-    normaliser = Normaliser(net.config.image_mean, net.config.image_std)
+    config = net.config
+    normaliser = AugmentingNormaliser(config.image_size, config.image_mean, config.image_std)
     net_with_loss = NetWithLoss(net, normaliser, MultiboxLoss(), PRECISIONS[amp])
     optimizer = optim.make_optimizer(net, optim.OptimOptions(lr=1e-4, base_net_lr=1e-4))
     step_trainer = StepTrainer(net_with_loss, optimizer, optim.ScheduleOptions(epochs=1000), clip_grad=10.0)
@@ -101,12 +104,14 @@ def compare_with_resident(args: argparse.Namespace, amp: str, batch_size: int) -
     dataset.repeat(1 + 2 * batch_size * STEPS * (args.rounds + 2) // len(dataset))  # one epoch lasts for all rounds
     step_trainer = make_step_trainer(args.net, args.resolution, amp, num_classes=len(dataset.class_names))
     config = step_trainer.net.config
-    augmentation = TrainAugmentation(config.image_size, config.image_mean, config.image_std, args.augmentation)
+    make = DeferredAugmentation if args.augment_on == DEVICE else TrainAugmentation
+    augmentation = make(config.image_size, config.image_mean, config.image_std, args.augmentation)
     order = EpochBatches(len(dataset), batch_size)
     cache = None if args.no_cache else ImageCache(dataset.records)
     loader = make_loader(dataset, augmentation, order, args.workers, cache=cache)
     batches = iter(loader)
-    resident = next(batches)
+    first = next(batches)
+    resident = first._replace(images=step_trainer.net_with_loss.normaliser.render(first.images))
     steps = {
         "resident": step_of(step_trainer, itertools.repeat(resident), STEPS),
         "end to end": step_of(step_trainer, batches, STEPS),
@@ -114,7 +119,8 @@ def compare_with_resident(args: argparse.Namespace, amp: str, batch_size: int) -
     seconds = rounds.in_turns(steps, args.rounds)
     end_workers(loader)
     speeds = {name: STEPS * batch_size / value for name, value in seconds.items()}
-    return {"batch": batch_size, "amp": amp, "images/s": speeds}
+    where = CPU if isinstance(first.images, torch.Tensor) else DEVICE
+    return {"batch": batch_size, "amp": amp, "augment on": where, "images/s": speeds}
 
 
 def share_of_loss(net_name: str, resolution: int, amp: str, count: int) -> dict[str, float]:
@@ -149,6 +155,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--amp", nargs="+", type=cli.one_of("precision", tuple(PRECISIONS)), default=["off"])
     parser.add_argument("--workers", type=cli.number(int, 0), default=2, help="loader processes")
     parser.add_argument("--augmentation", default="light", help="as of train_ssd.py")
+    parser.add_argument("--augment-on", type=cli.one_of("place", (CPU, DEVICE)), default=CPU, help="likewise")
     parser.add_argument("--no-cache", action="store_true", help="decode images anew each time")
     rounds.add_options(parser)
     args = parser.parse_args(argv)

@@ -31,16 +31,18 @@ def test_samples(script, voc_root, tmp_path):
     for figure in figures:
         assert figure["size"] == "128x160"
         assert min(figure["seconds"].values()) > 0
+        assert len(figure["seconds"]) == 4
         plain, sample = figure["seconds"]["imread and resize"], figure["seconds"]["sample"]
         assert f"| {1000 * plain:.2f} ms | {1000 * sample:.2f} ms ({sample / plain:.2f}) |" in out
 
 
 def test_training(script, voc_root, tmp_path):
-    argv = (f"--data={voc_root}", "--batch-size=2", "--workers=1", "--net=sq-ssd-lite", *SMALL)
+    argv = (f"--data={voc_root}", "--batch-size=2", "--workers=1", "--net=sq-ssd-lite", "--augment-on=device", *SMALL)
     out, figures = figures_of(script, bench_train.main, tmp_path / "f.json", *argv)
     layouts, whole, loss, memory = figures
     assert layouts["images/s"].keys() == {"contiguous", "channels last"}
     assert whole["images/s"].keys() == {"resident", "end to end"}
+    assert whole["augment on"] == "device"
     assert 0 < loss["seconds"]["loss"] < loss["seconds"]["step"]
     assert memory["peak bytes"] > 50 << 20
     assert len(re.findall(r"ratio [\d.]+$", out, re.MULTILINE)) == 2

@@ -196,7 +196,7 @@ def test_images_decoded_at_a_fraction_are_sharp_and_boxes_exact(tmp_path, kind, 
         shown = np.divide(view.window.size, view.reduction)
         assert view.reduction == 1 or min(shown / (80, 48)) > 2 - 2 / 48, "twice as many pixels as the network sees"
         assert 4 * view.reduction > min(16, min(np.divide(plain.window.size, (80, 48)))), "and not many more"
-        out = augment.render(read_image(path, reduction=view.reduction), view, rngs[1])
+        out = augment.render(read_image(path, reduction=view.reduction), view)
         x1, y1, x2, y2 = view.boxes[0] * (80, 48, 80, 48)
         bright = out.astype(float).mean(axis=2) / 200 - 0.1
         columns, rows = bright[round((y1 + y2) / 2)], bright[:, round((x1 + x2) / 2)]
@@ -213,10 +213,10 @@ def test_colours_of_the_canvas_stay_and_the_image_changes():
     augment.geometry = augment.geometry[:1]
     grown = changed = 0
     for seed in range(60):
-        plan = [augment.plan((WIDTH, HEIGHT), BOXES, LABELS, np.random.default_rng(seed)) for _ in range(2)]
-        out = augment.render(gradient_image(), plan[0], np.random.default_rng(seed + 100))
-        is_grown = plan[0].window.size != (WIDTH, HEIGHT)
-        plain = plan[1].window.render(gradient_image(), (64, 64), augment.fill)
+        view = augment.plan((WIDTH, HEIGHT), BOXES, LABELS, np.random.default_rng(seed))
+        out = augment.render(gradient_image(), view)
+        is_grown = view.window.size != (WIDTH, HEIGHT)
+        plain = view.window.render(gradient_image(), (64, 64), augment.fill)
         canvas = (plain == (10, 200, 30)).all(axis=2)
         grown += is_grown and canvas.any()
         changed += not np.array_equal(out, plain)

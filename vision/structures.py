@@ -54,10 +54,26 @@ class Annotation:
             raise ValueError("labels: expected indices from 1, 0 is the background")
 
 
+class ImagePart(NamedTuple):
+    """What is seen of an image, to be brought to the network's size later on."""
+
+    pixels: torch.Tensor  # (h, w, 3) uint8 RGB
+    place: torch.Tensor  # (7,) int64: h, w; left, top, right, bottom in the network's input; whether mirrored
+    colours: torch.Tensor  # (K,) float32, how to change them; K is 0 for not at all
+
+
+class ImageParts(NamedTuple):
+    """Those of a batch."""
+
+    pixels: torch.Tensor  # (bytes,) uint8, one part after the other
+    places: torch.Tensor  # (B, 7) int64, on the CPU
+    colours: torch.Tensor  # (B, K) float32
+
+
 class Sample(NamedTuple):
     """One training image as a loader worker yields it."""
 
-    image: torch.Tensor  # (3, H, W) uint8 RGB, at the network's size
+    image: torch.Tensor | ImagePart  # (3, H, W) uint8 RGB, at the network's size
     boxes: torch.Tensor  # (N, 4) float32, corner form, relative to the image
     labels: torch.Tensor  # (N,) int64
     index: int = 0  # of the image in its dataset
@@ -67,7 +83,7 @@ class Sample(NamedTuple):
 class Batch(NamedTuple):
     """Samples side by side; boxes and labels are padded to the largest count, label 0 marks padding."""
 
-    images: torch.Tensor  # (B, 3, H, W) uint8 RGB
+    images: torch.Tensor | ImageParts  # (B, 3, H, W) uint8 RGB
     boxes: torch.Tensor  # (B, M, 4) float32, corner form, relative
     labels: torch.Tensor  # (B, M) int64
     indices: tuple[int, ...] = ()  # of the images in their dataset

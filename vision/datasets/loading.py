@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from vision.datasets.base import DetectionDataset
 from vision.datasets.image_cache import FORK, ImageCache
 from vision.datasets.records import Record
-from vision.structures import Batch, DataError, Sample
+from vision.structures import Batch, DataError, ImagePart, ImageParts, Sample
 
 #: Grey of a blank image.
 _BLANK = 127
@@ -39,8 +39,8 @@ class SampleTransform(Protocol):
     ) -> View:
         """Decide how to look at an image that is not decoded yet."""
 
-    def render(self, image: np.ndarray, view: View, rng: np.random.Generator) -> np.ndarray:
-        """Bring the decoded image to the network's size."""
+    def render(self, image: np.ndarray, view: View) -> np.ndarray | ImagePart:
+        """Bring the decoded image to the network's size, or cut out what is to be."""
 
 
 class View(Protocol):
@@ -102,10 +102,11 @@ class _Samples(Dataset):
         rng = np.random.default_rng(seed)
         record = self.dataset.records[index]
         view = self.transform.plan(record.size, *self.dataset.targets(index), rng, record.reductions)
-        image = self.transform.render(read(record, view.reduction), view, rng)
-        pixels = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
+        image = self.transform.render(read(record, view.reduction), view)
+        if isinstance(image, np.ndarray):
+            image = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
         boxes = torch.from_numpy(view.boxes.astype(np.float32))
-        return Sample(pixels, boxes, torch.from_numpy(view.labels), index)
+        return Sample(image, boxes, torch.from_numpy(view.labels), index)
 
     def _image(self, record: Record, reduction: int) -> np.ndarray:
         image = record.read(reduction) if self.cache is None else self.cache.read(record, reduction)
@@ -167,7 +168,15 @@ def pad(samples: Sequence[Sample]) -> Batch:
     labels = torch.nn.utils.rnn.pad_sequence([sample.labels for sample in samples], batch_first=True)
     notes = tuple(sample.note for sample in samples if sample.note)
     indices = tuple(sample.index for sample in samples)
-    return Batch(torch.stack([sample.image for sample in samples]), boxes, labels, indices, notes)
+    images = [sample.image for sample in samples]
+    return Batch(
+        _join(images) if isinstance(images[0], ImagePart) else torch.stack(images), boxes, labels, indices, notes
+    )
+
+
+def _join(parts: Sequence[ImagePart]) -> ImageParts:
+    pixels, places, colours = zip(*parts, strict=True)
+    return ImageParts(torch.cat([part.flatten() for part in pixels]), torch.stack(places), torch.stack(colours))
 
 
 def _start_worker(_: int) -> None:
@@ -267,15 +276,15 @@ class Loaders:
         """
         return EpochBatches(len(self.train_set), batch_size * self.process.world_size, self.seed, least=self.least)
 
-    def first_samples(self, count: int) -> list[Sample]:
-        """Make the first training samples of a run, in its order.
+    def first_batch(self, count: int) -> Batch:
+        """Make a batch of the first training samples of a run, in its order.
 
         Args:
             count: at the most.
         """
         samples = _Samples(self.train_set, self.train_transform, self.seed, replaces=True)
         keys = itertools.chain.from_iterable(EpochBatches(len(self.train_set), count, self.seed))
-        return [samples[key] for key in itertools.islice(keys, count)]
+        return pad([samples[key] for key in itertools.islice(keys, count)])
 
     @contextlib.contextmanager
     def open(self, batch_size: int, workers: int, pin_memory: bool = False) -> Iterator[tuple[DataLoader, DataLoader]]:

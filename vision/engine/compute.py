@@ -1,4 +1,4 @@
-"""How a run computes: device, precision, memory format."""
+"""How a run computes: device, precision, memory format, and where images are augmented."""
 
 from __future__ import annotations
 
@@ -17,6 +17,9 @@ from vision.ssd.ssd import SSD, place
 
 logger = logging.getLogger(__name__)
 
+#: What --augment-on may say.
+AUGMENT_ON = AUTO, CPU, DEVICE = ("auto", "cpu", "device")
+
 #: Passes that are timed, after some that are not: the first are slower than all others.
 _WARM_UP, _TIMED = 2, 2
 
@@ -29,32 +32,36 @@ class Compute:
         device: of the net.
         precision: of the forward pass.
         channels_last: memory format of net and images.
+        augment_on: `CPU` where loaders render their samples, `DEVICE` where the net's device does.
     """
 
     device: torch.device
     precision: Precision
     channels_last: bool
+    augment_on: str = CPU
 
     def as_values(self) -> dict[str, Any]:
         """Plain values of what a resumed run keeps."""
-        return {"amp": self.precision.name, "channels_last": self.channels_last}
+        return {"amp": self.precision.name, "channels_last": self.channels_last, "augment_on": self.augment_on}
 
 
 def choose_compute(
     net: SSD,
     device: torch.device,
     amp: str,
+    augment_on: str = AUTO,
     *,
     state: RunState | None,
     measured_batch: int | None,
     process: SingleProcess,
 ) -> Compute:
-    """Choose precision and memory format; the same in all processes.
+    """Choose precision, memory format and where to augment; the same in all processes.
 
     Args:
         net: to be trained; stays as it is.
         device: to be used.
         amp: one of `vision.engine.precision.AMP_CHOICES`.
+        augment_on: one of `AUGMENT_ON`.
         state: of a run that goes on, which keeps what it had; None for a new one.
         measured_batch: images per batch with which to measure memory formats; None for the usual one of the device,
             so that nothing depends on timing.
@@ -76,7 +83,13 @@ def choose_compute(
         logger.info("memory format: %s, measured", "channels last" if channels_last else "contiguous")
     else:
         channels_last = device.type == "cpu"
-    return Compute(device, precision, channels_last)
+    if augment_on == AUTO and state:
+        augment_on = state.compute.get("augment_on", CPU)
+    if augment_on == AUTO:
+        augment_on = DEVICE if device.type == "cuda" else CPU
+    if augment_on == DEVICE:
+        logger.info("images: augmented on %s (--augment-on)", device)
+    return Compute(device, precision, channels_last, augment_on)
 
 
 def wait_for(device: torch.device) -> None:

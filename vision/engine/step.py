@@ -17,7 +17,7 @@ from vision.engine.optim import ScheduleOptions, WeightAverage, lr_factor, resto
 from vision.engine.precision import Precision
 from vision.nn.multibox_loss import Losses
 from vision.ssd.ssd import SSD
-from vision.structures import Batch
+from vision.structures import Batch, ImageParts
 
 logger = logging.getLogger(__name__)
 
@@ -27,7 +27,7 @@ class NetWithLoss(nn.Module):
 
     Args:
         net: an `SSD` with a config.
-        normaliser: turns uint8 images into the net's input.
+        normaliser: turns the batch's images into the net's input.
         criterion: a `MultiboxLoss` or another of its signature.
         precision: of the forward pass; None for float32.
     """
@@ -72,8 +72,16 @@ class NetWithLoss(nn.Module):
 
 def to_device(batch: Batch, device: torch.device) -> Batch:
     """Move a batch."""
-    images, boxes, labels = (part.to(device, non_blocking=True) for part in batch[:3])
-    return batch._replace(images=images, boxes=boxes, labels=labels)
+
+    def move(tensor: Tensor) -> Tensor:
+        return tensor.to(device, non_blocking=True)
+
+    images = batch.images
+    if isinstance(images, ImageParts):
+        images = images._replace(pixels=move(images.pixels), colours=move(images.colours))
+    else:
+        images = move(images)
+    return batch._replace(images=images, boxes=move(batch.boxes), labels=move(batch.labels))
 
 
 class _Buffers:

@@ -28,7 +28,7 @@ from vision.engine.loop import EpochResult, LoopOptions, StepResult, TrainProgre
 from vision.engine.process import SingleProcess
 from vision.engine.step import NetWithLoss, StepTrainer
 from vision.nn.multibox_loss import MultiboxLoss
-from vision.ssd.data_preprocessing import Normaliser
+from vision.ssd.device_augmentation import AugmentingNormaliser
 from vision.ssd.ssd import SSD, place
 from vision.structures import Annotation
 from vision.utils.errors import error_line
@@ -54,6 +54,7 @@ class RunOptions:
         checkpoint_steps: steps after which the state is saved within an epoch, None for not.
         keep_checkpoints: how many of the newest files of epochs stay, None for all.
         amp: one of `vision.engine.precision.AMP_CHOICES`.
+        augment_on: one of `vision.engine.compute.AUGMENT_ON`.
         seed: of weights, order and augmentation; None for a new one.
         sync_bn: batch norm sees the images of all processes.
         resume: file or folder to go on with, "" for `model_dir`, None to start anew.
@@ -73,6 +74,7 @@ class RunOptions:
     checkpoint_steps: int | None = None
     keep_checkpoints: int | None = None
     amp: str = "auto"
+    augment_on: str = "auto"
     seed: int | None = None
     sync_bn: bool = False
     resume: str | None = None
@@ -113,7 +115,7 @@ class Trainer:
         options: see `RunOptions`.
         checkpointer: writes the checkpoints.
         data_order: see `checkpoint.RunState`.
-        compute: precision and memory format, see `Compute.as_values`.
+        compute: what a resumed run keeps, see `Compute.as_values`.
         progress: where to begin; is kept up to date.
         process: this one; the main process alone writes.
         recorder: of results; None where another process has it.
@@ -309,7 +311,8 @@ def build_step_trainer(
     average = optim.WeightAverage(net) if options.ema else None
     if sync_bn:
         process.convert_sync_batchnorm(net)
-    normaliser = Normaliser(net.config.image_mean, net.config.image_std)
+    config = net.config
+    normaliser = AugmentingNormaliser(config.image_size, config.image_mean, config.image_std)
     criterion = MultiboxLoss(beta=options.smooth_l1_beta)
     return process.make_step_trainer(
         NetWithLoss(net, normaliser, criterion, compute.precision).to(compute.device),

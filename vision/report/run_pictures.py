@@ -16,7 +16,7 @@ from vision.report.drawing import color_of, draw_boxes, draw_match
 from vision.report.evaluation_images import shrink
 from vision.report.sheet import MOST_CELLS, THUMBNAIL, contact_sheet, thumbnail, write_image
 from vision.report.training_plots import PANELS, Rows, draw_runs
-from vision.structures import DataError, Sample
+from vision.structures import Batch, DataError
 
 logger = logging.getLogger(__name__)
 
@@ -27,20 +27,20 @@ TRAIN_BATCH, VAL_BATCH, RESULTS = "train_batch.jpg", "val_batch.jpg", "results.p
 _GAP = 8
 
 
-def draw_training_samples(path: Path, samples: Sequence[Sample], class_names: Sequence[str]) -> None:
-    """Draw samples with their objects.
+def draw_training_batch(path: Path, batch: Batch, class_names: Sequence[str]) -> None:
+    """Draw a batch with its objects.
 
     Args:
         path: of a .jpg to write.
-        samples: as the loader gives them.
+        batch: at the network's size, on the CPU; its first images are drawn.
         class_names: BACKGROUND first.
     """
     cells = []
-    for sample in samples[:MOST_CELLS]:
-        image, _ = thumbnail(np.ascontiguousarray(sample.image.numpy().transpose(1, 2, 0)), THUMBNAIL - _GAP)
+    for pixels, relative_boxes, padded_labels in list(zip(*batch[:3], strict=True))[:MOST_CELLS]:
+        image, _ = thumbnail(np.ascontiguousarray(pixels.numpy().transpose(1, 2, 0)), THUMBNAIL - _GAP)
         height, width = image.shape[:2]
-        labels = sample.labels.tolist()
-        boxes = sample.boxes.numpy() * np.float32([width, height, width, height])
+        labels = padded_labels[padded_labels > 0].tolist()
+        boxes = relative_boxes[: len(labels)].numpy() * np.float32([width, height, width, height])
         colors, captions = [color_of(label) for label in labels], [class_names[label] for label in labels]
         cells.append(draw_boxes(image, boxes, colors, captions))
     write_image(path, contact_sheet(cells))

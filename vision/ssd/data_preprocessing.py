@@ -6,7 +6,7 @@ Pixels stay uint8 until the very end, so that our own training can ship them sma
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -92,12 +92,19 @@ class View(NamedTuple):
         boxes: relative corner form (N, 4), within the window.
         labels: (N,).
         reduction: what the image's sides may be divided by when it is decoded; the window lies on multiples of it.
+        colours: what the augmentation's photometry has drawn; None for no change.
     """
 
     window: Window
     boxes: np.ndarray
     labels: np.ndarray
     reduction: int = 1
+    colours: Any = None
+
+    @property
+    def decoded_window(self) -> Window:
+        """The window, in pixels of the image as it is decoded."""
+        return self.window if self.reduction == 1 else self.window.divided(self.reduction)
 
 
 class TestTransform:
@@ -136,13 +143,12 @@ class TestTransform:
         """
         return View(Window(0, 0, *size), *_to_relative(boxes, labels, *size))
 
-    def render(self, image: np.ndarray, view: View, rng: np.random.Generator) -> np.ndarray:
+    def render(self, image: np.ndarray, view: View) -> np.ndarray:
         """Look at an image.
 
         Args:
             image: (H, W, 3) uint8 RGB, its sides divided by the view's reduction.
             view: from `plan`.
-            rng: the same, which goes on.
 
         Returns:
             (height, width, 3) uint8 at the network's size.
@@ -163,9 +169,8 @@ class TestTransform:
         Returns:
             the image, uint8 at the network's size; relative boxes (N, 4); labels (N,).
         """
-        rng = generator_or_global(rng)
-        view = self.plan((image.shape[1], image.shape[0]), boxes, labels, rng)
-        return self.render(image, view, rng), view.boxes, view.labels
+        view = self.plan((image.shape[1], image.shape[0]), boxes, labels, generator_or_global(rng))
+        return self.render(image, view), view.boxes, view.labels
 
     def __call__(
         self, image: np.ndarray, boxes: np.ndarray, labels: np.ndarray
@@ -222,13 +227,13 @@ class TrainAugmentation(TestTransform):
             step = window.within_grid(reduction)
             boxes, labels = step.map_boxes(boxes, labels)
             window = window.then(step)
-        return View(window, *_to_relative(boxes, labels, *window.size), reduction)
+        colours = None if self.photometry is None else self.photometry.draw(rng)
+        return View(window, *_to_relative(boxes, labels, *window.size), reduction, colours)
 
-    def render(self, image: np.ndarray, view: View, rng: np.random.Generator) -> np.ndarray:
+    def render(self, image: np.ndarray, view: View) -> np.ndarray:
         """Do as the parent does, and change colours."""
-        recolour = None if self.photometry is None else lambda part: self.photometry(part, rng=rng)[0]
-        window = view.window if view.reduction == 1 else view.window.divided(view.reduction)
-        return window.render(image, self.size, self.fill, recolour)
+        recolour = None if view.colours is None else lambda part: self.photometry.change(part, view.colours)
+        return view.decoded_window.render(image, self.size, self.fill, recolour)
 
 
 class PredictionTransform:

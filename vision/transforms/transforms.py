@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -58,6 +58,31 @@ def jaccard_numpy(boxes: np.ndarray, box: np.ndarray) -> np.ndarray:
     areas = np.prod(boxes[..., 2:] - boxes[..., :2], axis=-1) + np.prod(box[..., 2:] - box[..., :2], axis=-1)
     union = areas - shared
     return np.divide(shared, union, out=np.zeros_like(union, dtype=float), where=union > 0)
+
+
+class Placement(NamedTuple):
+    """What of an image is seen through a window, and where that comes to lie; whole pixels.
+
+    Attributes:
+        source: (left, top, right, bottom) in the image.
+        target: likewise in the window's result, before it is mirrored.
+    """
+
+    source: tuple[int, int, int, int]
+    target: tuple[int, int, int, int]
+
+    @property
+    def target_size(self) -> tuple[int, int]:
+        """(width, height) of what the part becomes."""
+        left, top, right, bottom = self.target
+        return right - left, bottom - top
+
+    @property
+    def shrinkage(self) -> float:
+        """Number of pixels of the part for each that it becomes."""
+        left, top, right, bottom = self.source
+        width, height = self.target_size
+        return (right - left) * (bottom - top) / (width * height)
 
 
 class Window(NamedTuple):
@@ -116,6 +141,26 @@ class Window(NamedTuple):
         """The same part of the same image with its sides divided by a number, on whose multiples the window lies."""
         return Window(self.left // by, self.top // by, self.right // by, self.bottom // by, self.mirrored)
 
+    def place(self, image_size: tuple[int, int], size: tuple[int, int]) -> Placement | None:
+        """Work out where an image comes to lie.
+
+        Args:
+            image_size: (width, height) of the image.
+            size: (width, height) of the window's result.
+
+        Returns:
+            None where nothing of the image is seen.
+        """
+        x1, x2 = max(0, self.left), min(image_size[0], self.right)
+        y1, y2 = max(0, self.top), min(image_size[1], self.bottom)
+        if x1 >= x2 or y1 >= y2:
+            return None
+        scale_x, scale_y = np.divide(size, self.size).tolist()
+        to_x1, to_x2 = round((x1 - self.left) * scale_x), round((x2 - self.left) * scale_x)
+        to_y1, to_y2 = round((y1 - self.top) * scale_y), round((y2 - self.top) * scale_y)
+        to_x1, to_y1 = min(to_x1, size[0] - 1), min(to_y1, size[1] - 1)
+        return Placement((x1, y1, x2, y2), (to_x1, to_y1, max(to_x2, to_x1 + 1), max(to_y2, to_y1 + 1)))
+
     def render(
         self,
         image: np.ndarray,
@@ -134,29 +179,22 @@ class Window(NamedTuple):
         Returns:
             (height, width, 3) of the image's type.
         """
-        height, width = image.shape[:2]
-        window_width, window_height = self.size
-        out_width, out_height = self.size if size is None else size
-        scale_x, scale_y = out_width / window_width, out_height / window_height
-        x1, x2 = max(0, self.left), min(width, self.right)
-        y1, y2 = max(0, self.top), min(height, self.bottom)
-        if x1 >= x2 or y1 >= y2:
-            return np.full((out_height, out_width, 3), fill, dtype=image.dtype)
-        to_x1, to_x2 = round((x1 - self.left) * scale_x), round((x2 - self.left) * scale_x)
-        to_y1, to_y2 = round((y1 - self.top) * scale_y), round((y2 - self.top) * scale_y)
-        to_x1, to_y1 = min(to_x1, out_width - 1), min(to_y1, out_height - 1)
-        part_size = (max(1, to_x2 - to_x1), max(1, to_y2 - to_y1))
+        width, height = self.size if size is None else size
+        placement = self.place((image.shape[1], image.shape[0]), (width, height))
+        if placement is None:
+            return np.full((height, width, 3), fill, dtype=image.dtype)
+        (x1, y1, x2, y2), (left, top, right, bottom) = placement
         part = image[y1:y2, x1:x2]
-        shrinks = part_size[0] * part_size[1] <= (x2 - x1) * (y2 - y1)
+        shrinks = placement.shrinkage >= 1
         if recolour is not None and not shrinks:
             part = recolour(part)
-        part = cv2.resize(part, part_size, interpolation=cv2.INTER_LINEAR)
+        part = cv2.resize(part, placement.target_size, interpolation=cv2.INTER_LINEAR)
         if recolour is not None and shrinks:
             part = recolour(part)
-        below, beside = out_height - to_y1 - part_size[1], out_width - to_x1 - part_size[0]
-        if part.shape[:2] != (out_height, out_width):
+        if part.shape[:2] != (height, width):
             value = np.broadcast_to(np.asarray(fill).astype(image.dtype), 3).tolist()
-            part = cv2.copyMakeBorder(part, to_y1, below, to_x1, beside, cv2.BORDER_CONSTANT, value=value)
+            beside, below = width - right, height - bottom
+            part = cv2.copyMakeBorder(part, top, below, left, beside, cv2.BORDER_CONSTANT, value=value)
         return cv2.flip(part, 1) if self.mirrored else part
 
 
@@ -259,7 +297,23 @@ def _through_tables(image: np.ndarray, first: np.ndarray | None, second: np.ndar
     return cv2.LUT(image, np.stack(tables, axis=1).reshape(1, 256, 3))
 
 
-class RandomContrast:
+class _Photometric(ABC):
+    """A transform that changes each pixel by itself."""
+
+    @abstractmethod
+    def draw(self, rng: np.random.Generator) -> Any:
+        """Decide what to do; no pixel is touched."""
+
+    @abstractmethod
+    def change(self, image: np.ndarray, drawn: Any) -> np.ndarray:
+        """Do to an image (H, W, 3) what was drawn."""
+
+    def __call__(self, image, boxes=None, labels=None, rng=None) -> Triple:
+        """Draw, and change the image."""
+        return self.change(image, self.draw(generator_or_global(rng))), boxes, labels
+
+
+class RandomContrast(_Photometric):
     """Multiplies the image by a factor, in half of the cases."""
 
     def __init__(self, lower: float = FACTOR_RANGE[0], upper: float = FACTOR_RANGE[1]) -> None:
@@ -267,15 +321,16 @@ class RandomContrast:
             raise ValueError(f"expected 0 <= lower <= upper, got {lower} and {upper}")
         self.lower, self.upper = lower, upper
 
-    def __call__(self, image, boxes=None, labels=None, rng=None) -> Triple:
-        """Draw, and change the image."""
-        rng = generator_or_global(rng)
-        if _happens(rng):
-            image = _scaled(image, rng.uniform(self.lower, self.upper))
-        return image, boxes, labels
+    def draw(self, rng: np.random.Generator) -> float:
+        """Draw the factor; 1 for no change."""
+        return rng.uniform(self.lower, self.upper) if _happens(rng) else 1.0
+
+    def change(self, image: np.ndarray, factor: float) -> np.ndarray:
+        """Multiply an image (H, W, 3)."""
+        return image if factor == 1 else _scaled(image, factor)
 
 
-class RandomBrightness:
+class RandomBrightness(_Photometric):
     """Adds a number to the image, in half of the cases."""
 
     def __init__(self, delta: float = BRIGHTNESS_DELTA) -> None:
@@ -283,37 +338,38 @@ class RandomBrightness:
             raise ValueError(f"expected 0 <= delta <= 255, got {delta}")
         self.delta = delta
 
-    def __call__(self, image, boxes=None, labels=None, rng=None) -> Triple:
-        """Draw, and change the image."""
-        rng = generator_or_global(rng)
-        if _happens(rng):
-            shift = rng.uniform(-self.delta, self.delta)
-            if image.dtype == np.uint8:
-                image = (cv2.add if shift > 0 else cv2.subtract)(image, (round(abs(shift)),) * 4)
-            else:
-                image = (image + shift).astype(image.dtype)
-        return image, boxes, labels
+    def draw(self, rng: np.random.Generator) -> float:
+        """Draw the number; 0 for no change."""
+        return rng.uniform(-self.delta, self.delta) if _happens(rng) else 0.0
+
+    def change(self, image: np.ndarray, shift: float) -> np.ndarray:
+        """Add to an image (H, W, 3)."""
+        if shift == 0:
+            return image
+        if image.dtype != np.uint8:
+            return (image + shift).astype(image.dtype)
+        return (cv2.add if shift > 0 else cv2.subtract)(image, (round(abs(shift)),) * 4)
 
 
 class RandomSaturation(RandomContrast):
     """Multiplies the second channel of an HSV image by a factor, in half of the cases."""
 
-    def table(self, rng: np.random.Generator) -> np.ndarray | None:
-        """Draw for a uint8 image: what each value becomes, or None for no change."""
-        return _scaled(_IDENTITY, rng.uniform(self.lower, self.upper)).ravel() if _happens(rng) else None
+    @staticmethod
+    def table(factor: float) -> np.ndarray | None:
+        """What each value of a uint8 image becomes (256,), None for no change."""
+        return None if factor == 1 else _scaled(_IDENTITY, factor).ravel()
 
-    def __call__(self, image, boxes=None, labels=None, rng=None) -> Triple:
-        """Draw, and change the image."""
-        rng = generator_or_global(rng)
+    def change(self, image: np.ndarray, factor: float) -> np.ndarray:
+        """Multiply the saturation of an HSV image (H, W, 3)."""
         if image.dtype == np.uint8:
-            image = _through_tables(image, None, self.table(rng))
-        elif _happens(rng):
+            return _through_tables(image, None, self.table(factor))
+        if factor != 1:
             image = image.copy()
-            image[..., 1] = np.minimum(_scaled(image[..., 1], rng.uniform(self.lower, self.upper)), 1.0)
-        return image, boxes, labels
+            image[..., 1] = np.minimum(_scaled(image[..., 1], factor), 1.0)
+        return image
 
 
-class RandomHue:
+class RandomHue(_Photometric):
     """Turns the first channel of an HSV image, in degrees, in half of the cases."""
 
     def __init__(self, delta: float = HUE_DELTA_DEGREES) -> None:
@@ -321,22 +377,23 @@ class RandomHue:
             raise ValueError(f"expected 0 <= delta <= 360, got {delta}")
         self.delta = delta
 
-    def table(self, rng: np.random.Generator) -> np.ndarray | None:
-        """Draw for a uint8 image, in which OpenCV counts in steps of two degrees: what each value becomes, or None."""
-        if not _happens(rng):
-            return None
-        turn = rng.uniform(-self.delta, self.delta)
-        return np.mod(np.rint(np.arange(256) + turn / 2), 180).astype(np.uint8)
+    def draw(self, rng: np.random.Generator) -> float:
+        """Draw the degrees; 0 for no change."""
+        return rng.uniform(-self.delta, self.delta) if _happens(rng) else 0.0
 
-    def __call__(self, image, boxes=None, labels=None, rng=None) -> Triple:
-        """Draw, and change the image."""
-        rng = generator_or_global(rng)
+    @staticmethod
+    def table(turn: float) -> np.ndarray | None:
+        """What each value of a uint8 image, in which OpenCV counts in steps of two degrees, becomes (256,), or None."""
+        return None if turn == 0 else np.mod(np.rint(np.arange(256) + turn / 2), 180).astype(np.uint8)
+
+    def change(self, image: np.ndarray, turn: float) -> np.ndarray:
+        """Turn the hue of an HSV image (H, W, 3)."""
         if image.dtype == np.uint8:
-            image = _through_tables(image, self.table(rng), None)
-        elif _happens(rng):
+            return _through_tables(image, self.table(turn), None)
+        if turn != 0:
             image = image.copy()
-            image[..., 0] = np.mod(image[..., 0] + rng.uniform(-self.delta, self.delta), 360.0)
-        return image, boxes, labels
+            image[..., 0] = np.mod(image[..., 0] + turn, 360.0)
+        return image
 
 
 class SwapChannels:
@@ -353,17 +410,18 @@ class SwapChannels:
         return out
 
 
-class RandomLightingNoise:
+class RandomLightingNoise(_Photometric):
     """Permutes the channels at random, in half of the cases."""
 
     PERMUTATIONS = ((0, 1, 2), (0, 2, 1), (1, 0, 2), (1, 2, 0), (2, 0, 1), (2, 1, 0))
 
-    def __call__(self, image, boxes=None, labels=None, rng=None) -> Triple:
-        """Draw, and change the image."""
-        rng = generator_or_global(rng)
-        if _happens(rng):
-            image = SwapChannels(self.PERMUTATIONS[rng.integers(len(self.PERMUTATIONS))])(image)
-        return image, boxes, labels
+    def draw(self, rng: np.random.Generator) -> tuple[int, int, int]:
+        """Draw the permutation; the first for no change."""
+        return self.PERMUTATIONS[rng.integers(len(self.PERMUTATIONS)) if _happens(rng) else 0]
+
+    def change(self, image: np.ndarray, channels: tuple[int, int, int]) -> np.ndarray:
+        """Permute the channels of an image (H, W, 3)."""
+        return image if channels == self.PERMUTATIONS[0] else SwapChannels(channels)(image)
 
 
 class ConvertColor:
@@ -389,7 +447,27 @@ class ConvertColor:
         return cv2.cvtColor(image, self.code), boxes, labels
 
 
-class PhotometricDistort:
+class ColourChange(NamedTuple):
+    """What `PhotometricDistort` has drawn; as it stands, no change. In the order in which it is applied.
+
+    Attributes:
+        brightness: is added, for pixels in 0 ... 255.
+        early_contrast: factor.
+        saturation: factor, of HSV.
+        hue: degrees, of HSV.
+        late_contrast: factor.
+        channels: where each channel comes from.
+    """
+
+    brightness: float = 0.0
+    early_contrast: float = 1.0
+    saturation: float = 1.0
+    hue: float = 0.0
+    late_contrast: float = 1.0
+    channels: tuple[int, int, int] = (0, 1, 2)
+
+
+class PhotometricDistort(_Photometric):
     """Brightness, contrast, saturation, hue and channel order, each at random; contrast comes early or late."""
 
     def __init__(self) -> None:
@@ -401,29 +479,29 @@ class PhotometricDistort:
         self.to_rgb = ConvertColor("HSV", "RGB")
         self.noise = RandomLightingNoise()
 
-    def __call__(self, image, boxes=None, labels=None, rng=None) -> Triple:
-        """Draw, and change the image."""
-        rng = generator_or_global(rng)
-        image = self.brightness(image, rng=rng)[0]
+    def draw(self, rng: np.random.Generator) -> ColourChange:
+        """Draw; no pixel is touched."""
+        brightness = self.brightness.draw(rng)
         contrast_first = _happens(rng)
-        if contrast_first:
-            image = self.contrast(image, rng=rng)[0]
-        image = self._in_hsv(image, rng)
-        if not contrast_first:
-            image = self.contrast(image, rng=rng)[0]
-        image = self.noise(image, rng=rng)[0]
-        return image, boxes, labels
+        early = self.contrast.draw(rng) if contrast_first else 1.0
+        saturation, hue = self.saturation.draw(rng), self.hue.draw(rng)
+        late = 1.0 if contrast_first else self.contrast.draw(rng)
+        return ColourChange(brightness, early, saturation, hue, late, self.noise.draw(rng))
 
-    def _in_hsv(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    def change(self, image: np.ndarray, colours: ColourChange) -> np.ndarray:
+        """Change the colours of an RGB image (H, W, 3)."""
+        image = self.brightness.change(image, colours.brightness)
+        image = self.contrast.change(image, colours.early_contrast)
         # The way to HSV and back costs time, and in uint8 a little colour, so it is not made in vain.
-        if image.dtype == np.uint8:
-            saturation, hue = self.saturation.table(rng), self.hue.table(rng)
-            if saturation is None and hue is None:
-                return image
-            return self.to_rgb(_through_tables(self.to_hsv(image)[0], hue, saturation))[0]
-        hsv = self.to_hsv(image)[0]
-        changed = self.hue(self.saturation(hsv, rng=rng)[0], rng=rng)[0]
-        return image if changed is hsv else self.to_rgb(changed)[0]
+        if (colours.saturation, colours.hue) != (1, 0):
+            hsv = self.to_hsv(image)[0]
+            if image.dtype == np.uint8:
+                hsv = _through_tables(hsv, self.hue.table(colours.hue), self.saturation.table(colours.saturation))
+            else:
+                hsv = self.hue.change(self.saturation.change(hsv, colours.saturation), colours.hue)
+            image = self.to_rgb(hsv)[0]
+        image = self.contrast.change(image, colours.late_contrast)
+        return self.noise.change(image, colours.channels)
 
 
 class _Geometric(ABC):
