@@ -145,8 +145,8 @@ def peak_of_training(args: argparse.Namespace, amp: str, batch_size: int) -> int
     return rounds.peak_bytes()
 
 
-def main(argv: list[str] | None = None) -> None:
-    """Print the ratios."""
+def parse_args(argv: list[str] | None) -> argparse.Namespace:
+    """Read the command line."""
     parser = cli.Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     cli.add_net_options(parser, DEFAULT_NET)
     parser.add_argument("--resolution", type=cli.count, default=300)
@@ -158,7 +158,12 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--augment-on", type=cli.one_of("place", (CPU, DEVICE)), default=CPU, help="likewise")
     parser.add_argument("--no-cache", action="store_true", help="decode images anew each time")
     rounds.add_options(parser)
-    args = parser.parse_args(argv)
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Print the ratios."""
+    args = parse_args(argv)
     figures: list[dict[str, Any]] = []
     for batch_size in args.batch_size:
         figures.append(compare_layouts(args.net, args.resolution, batch_size, args.rounds))

@@ -5,11 +5,22 @@ import re
 import sys
 from pathlib import Path
 
+import cv2
 import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks import bench_eval, bench_onnx, bench_pipeline, bench_postprocess, bench_train, depthwise, nets, rounds
+from benchmarks import (
+    bench_eval,
+    bench_onnx,
+    bench_pipeline,
+    bench_postprocess,
+    bench_train,
+    depthwise,
+    growth,
+    nets,
+    rounds,
+)
 
 SMALL = ("--resolution=64", "--rounds=1")
 
@@ -79,3 +90,26 @@ def test_medians_are_taken_in_turns():
     found = rounds.in_turns(functions, 3, clock=lambda: next(times))
     assert "".join(calls) == "abababab"
     assert found == {"a": pytest.approx(4), "b": pytest.approx(2)}
+
+
+def test_growth_is_measured_and_drawn(script, voc_root, tmp_path, monkeypatch):
+    for name, values in (
+        ("IMAGES_AT_START", (10, 20)),
+        ("RESOLUTIONS", (64, 96)),
+        ("WORKERS", (0, 1)),
+        ("RESOLUTION", 64),
+    ):
+        monkeypatch.setattr(growth, name, values)
+    monkeypatch.setattr(growth, "IMAGES_EVALUATED", (2, 4))
+    monkeypatch.setattr(growth, "CLASSES", (2, 3))
+    monkeypatch.setattr(growth, "NETS", ("sq-ssd-lite",))
+    monkeypatch.setattr(growth.startup, "SETTLING_SECONDS", 0)
+    argv = (f"--plot={tmp_path / 'g.png'}", f"--data={voc_root}", "--rounds=1")
+    out, figures = figures_of(script, growth.main, tmp_path / "f.json", *argv)
+    assert len(figures) == 6
+    for figure in figures:
+        assert f"{figure['title']}, {figure['unit']} by {figure['grows']}" in out
+        for line in figure["lines"].values():
+            assert len(line) == 2
+            assert min(line.values()) > 0
+    assert cv2.imread(str(tmp_path / "g.png")).shape == (750, 1300, 3)

@@ -340,7 +340,7 @@ def test_a_file_an_image_is_read_too(tmp_path):
 def test_classes_of_whole_images_are_no_boxes(tmp_path):
     put_image(tmp_path / "a.jpg")
     put_text(tmp_path / "_classes.csv", "filename,a,b,c,d,e\na.jpg,1,0,0,1,0\n")
-    with pytest.raises(DataError, match="1 .csv files; no annotation in it is read here"):
+    with pytest.raises(DataError, match="names no image, class and box.; no annotation in it is read here"):
         open_folder("auto", tmp_path)
 
 
@@ -427,6 +427,59 @@ def test_names_are_alike_but_for_spaces(tmp_path):
     assert index.find("x") == (tmp_path / "x.jpg", (), False)
 
 
+# Less usual ways to write the usual formats.
+
+
+def test_polygons_of_coco_without_boxes(tmp_path):
+    put_image(tmp_path / "a.jpg")
+    polygons = [[10, 5, 30, 5, 20, 25], [40, 20, 50, 20, 50, 45.5]]
+    annotations = [
+        {"id": 1, "image_id": 1, "category_id": 1, "segmentation": polygons},
+        {"id": 2, "image_id": 1, "category_id": 1, "bbox": [], "segmentation": [[1, 2, 9, 2, 9, 8]]},
+        {"id": 3, "image_id": 1, "category_id": 1, "segmentation": {"counts": "x", "size": [50, 100]}},
+        {"id": 4, "image_id": 1, "category_id": 1, "bbox": [1, 1, 5, 6], "segmentation": polygons},
+    ]
+    content = {"images": [{"id": 1, "file_name": "a.jpg", "width": 100, "height": 50}], "annotations": annotations}
+    put_text(tmp_path / "x.json", json.dumps({**content, "categories": [{"id": 1, "name": "cat"}]}))
+    dataset = everything(tmp_path)
+    assert objects_of(dataset) == [("cat", [10, 5, 50, 45.5]), ("cat", [1, 2, 9, 8]), ("cat", [1, 1, 6, 7])]
+    assert kinds(dataset) == ["box-missing"], "masks as run lengths are no box"
+
+
+def test_xml_of_labelme_counts_from_zero(tmp_path):
+    """CVAT, too, writes it."""
+    put_image(tmp_path / "default" / "a.jpg")
+    points = "".join(f"<pt><x>{x}</x><y>{y}</y></pt>" for x, y in ((0.5, 4), (30, 4), (30, 50), (0.5, 50)))
+    text = f"<object><name>cat</name><deleted>0</deleted><polygon>{points}<username/></polygon></object>"
+    size = "<imagesize><nrows>50</nrows><ncols>100</ncols></imagesize>"
+    put_text(tmp_path / "default" / "a.xml", f"<annotation><filename>a.jpg</filename>{size}{text}</annotation>")
+    dataset = everything(tmp_path)
+    assert objects_of(dataset) == [("cat", [0.5, 4, 30, 50])]
+    assert kinds(dataset) == ["difficult-missing"]
+
+
+@pytest.mark.parametrize(
+    "heads", ["", "label_name,bbox_x,bbox_y,bbox_width,bbox_height,image_name,image_width,image_height\n"]
+)
+def test_tables_of_makesense(tmp_path, heads):
+    put_image(tmp_path / "a.jpg")
+    put_text(tmp_path / "labels.csv", f"{heads}cat,60,10,30,35,a.jpg,100,50\ndog,1,2,3,4,a.jpg,100,50\n")
+    dataset = everything(tmp_path)
+    assert objects_of(dataset) == [("cat", [60, 10, 90, 45]), ("dog", [1, 2, 4, 6])]
+    assert kinds(dataset) == []
+
+
+def test_darknet_with_a_list_of_classes_in_each_split(tmp_path):
+    for split, line in (("train", "1 0.5 0.5 0.2 0.4"), ("valid", "0 0.5 0.5 0.2 0.4")):
+        put_image(tmp_path / split / f"{split}.jpg")
+        put_text(tmp_path / split / f"{split}.txt", line)
+        put_text(tmp_path / split / "_darknet.labels", "cat\ndog\n")
+    train, validation = open_splits("auto", [tmp_path], AFRESH)
+    assert [(name, np.round(box).tolist()) for name, box in objects_of(train)] == [("dog", [40, 15, 60, 35])]
+    assert [name for name, _ in objects_of(validation)] == ["cat"]
+    assert train.class_names == validation.class_names == ("BACKGROUND", "cat", "dog")
+
+
 # Which format it is.
 
 
@@ -458,7 +511,45 @@ UNREAD = {
         {"x.json": json.dumps([{"annotations": [], "data": {"image": "a"}}])},
         "that look like Label Studio's",
     ),
+    "labelbox": ({"x.ndjson": json.dumps({"data_row": {}, "projects": {}}) + "\n"}, "that look like Labelbox's"),
+    "vott": ({"x.json": json.dumps({"asset": {}, "regions": []})}, "that look like VoTT's"),
+    "datumaro": (
+        {"annotations/train.json": json.dumps({"categories": {"label": {}}, "items": [{"annotations": []}]})},
+        "that look like Datumaro's",
+    ),
+    "fiftyone": ({"labels.json": json.dumps({"classes": ["a"], "labels": {"a": []}})}, "that look like FiftyOne's"),
+    "edge impulse": (
+        {"bounding_boxes.labels": json.dumps({"version": 1, "boundingBoxes": {"a.jpg": []}})},
+        "1 .labels file, that look like Edge Impulse's",
+    ),
+    "sagemaker": (
+        {"output.manifest": json.dumps({"source-ref": "s3://bucket/a.jpg", "boxes": {}})},
+        "1 .manifest file, that look like SageMaker Ground Truth's",
+    ),
+    "hugging face": (
+        {"metadata.jsonl": "\n" + json.dumps({"file_name": "a.jpg", "objects": {}})},
+        "1 .jsonl file, that look like Hugging Face's",
+    ),
+    "bdd": ({"det.json": json.dumps([{"name": "a.jpg", "labels": [{"box2d": {}}]}])}, "that look like BDD100K's"),
+    "darwin": (
+        {"a.json": json.dumps({"item": {}, "annotations": [{"bounding_box": {}}]})},
+        "that look like V7's Darwin",
+    ),
+    "encord": ({"x.json": json.dumps([{"label_hash": "", "data_units": {}}])}, "that look like Encord's"),
+    "hasty": ({"x.json": json.dumps({"export_format_version": "1.1", "images": []})}, "that look like Hasty's"),
+    "vision language": (
+        {"x.jsonl": json.dumps({"image": "a.jpg", "prefix": "", "suffix": "<loc0001>"})},
+        "those of a language model with vision",
+    ),
+    "keras": ({"_annotations.txt": "a.jpg 1,2,30,40,0 5,6,7,8,1\n"}, "that look like YOLO's for Keras"),
+    "table without classes": (
+        {"train.csv": "image_id,bbox\na,[1, 2, 3, 4]\n"},
+        r"\(train.csv begins with 'image_id,bbox', which names no image, class and box\)",
+    ),
+    "parquet": ({"train.parquet": ""}, "1 .parquet file, that look like a table of Hugging Face's"),
+    "broken": ({"x.json": "{", "y.ndjson": "{", "z.labels": "["}, "1 .json file, 1 .ndjson file, 1 .labels file; no"),
     "nothing": ({}, "holds 1 images and no annotation: label them first"),
+    "something": ({"a.blend": ""}, r"holds 1 images and no annotation \(besides a.blend\): label them first"),
     "archive": ({"data.zip": ""}, "data.zip: unpack the archive"),
 }
 
@@ -475,5 +566,11 @@ def test_what_is_not_read_is_named(tmp_path, case):
 
 def test_annotations_without_images_are_named(tmp_path):
     put_text(tmp_path / "a.json", "{}")
-    with pytest.raises(DataError, match="holds no image, but 1 .json files; put the images into the folder, too"):
+    with pytest.raises(DataError, match="holds no image, but 1 .json file; put the images into the folder, too"):
+        open_folder("auto", tmp_path)
+    put_text(tmp_path / "b.tfrecord", "")
+    message = (
+        "holds 1 .json file, 1 .tfrecord file, that look like TensorFlow's records; export as VOC, COCO or YOLO, with"
+    )
+    with pytest.raises(DataError, match=message):
         open_folder("auto", tmp_path)

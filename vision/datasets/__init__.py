@@ -20,7 +20,7 @@ from vision.datasets.open_images import OpenImagesFolder
 from vision.datasets.tables import TableFolder
 from vision.datasets.text_lines import KittiFolder, Oidv4Folder
 from vision.datasets.tree import KIND_FOLDERS, Tree
-from vision.datasets.unread import what_is_there
+from vision.datasets.unread import tool_of, what_is_there
 from vision.datasets.voc_dataset import VocFolder
 from vision.datasets.yolo import YoloFolder
 from vision.structures import DataError
@@ -107,7 +107,7 @@ def open_folder(dataset_type: str, root: str | Path, options: ReadingOptions | N
     if dataset_type == AUTO:
         tree = Tree(root)
         candidates = _formats_of(tree)
-        if not candidates:
+        if not any(candidates.values()) and (not candidates or tool_of(tree)):
             raise DataError(f"{root}: {what_is_there(tree)}; formats that are read: {', '.join(DATASETS)}")
         dataset_type, *others = candidates
         logger.info("%s: looks like %s", root, dataset_type)

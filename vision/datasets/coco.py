@@ -13,7 +13,7 @@ from vision.datasets.folder import SPLIT_NAMES, SPLITS, Folder, Listing, Reading
 from vision.datasets.images import FileIndex
 from vision.datasets.labels import LabelList, check_labels, read_text
 from vision.datasets.records import Defect, Form, RawImage, RawObject, shorten, some
-from vision.datasets.tree import Tree
+from vision.datasets.tree import Tree, hull
 from vision.structures import DataError
 
 _KEYS = ("images", "annotations", "categories")
@@ -102,16 +102,11 @@ class CocoFolder(Folder):
         names = _categories(content)
         objects: dict[str, list[RawObject]] = {}
         for number, annotation in enumerate(content["annotations"], start=1):
-            try:
-                x, y, width, height = (float(value) for value in annotation["bbox"])
-                box = (x, y, x + width, y + height)
-            except (KeyError, TypeError, ValueError, OverflowError):
-                box = None
             objects.setdefault(str(annotation.get("image_id")), []).append(
                 RawObject(
                     f"annotation {number}",
                     _name(names, annotation),
-                    box,
+                    _box(annotation),
                     str(annotation.get("iscrowd")).lower() in ("1", "true"),
                     str(annotation.get("bbox", "missing")),
                 )
@@ -143,6 +138,20 @@ class CocoFolder(Folder):
             message = f"{len(strays)} annotations left out, their image_id is of no image; first: {strays[0]}"
             defects.append(Defect("row-unreadable", path, message, len(strays)))
         return Listing(str(path), path, images, defects)
+
+
+def _box(annotation: dict[str, Any]) -> tuple[float, float, float, float] | None:
+    """Return the corners of an annotation's box; where it has none, those of the box around its polygons."""
+    if not annotation.get("bbox"):
+        polygons = annotation.get("segmentation")
+        if not isinstance(polygons, list) or not all(isinstance(polygon, list) for polygon in polygons):
+            return None
+        return hull(point for polygon in polygons for point in zip(polygon[::2], polygon[1::2], strict=False))
+    try:
+        x, y, width, height = (float(value) for value in annotation["bbox"])
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return x, y, x + width, y + height
 
 
 def _side(value: Any) -> int | None:

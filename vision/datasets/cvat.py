@@ -8,6 +8,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from vision.datasets.annotated_folder import Annotated, AnnotatedFolder, not_used, splits_of
+from vision.datasets.file_cache import FileCache
+from vision.datasets.folder import ReadingOptions
 from vision.datasets.labels import LabelList, check_labels
 from vision.datasets.records import Defect, Form, RawImage, RawObject
 from vision.datasets.tree import Tree, hull, try_to
@@ -34,6 +36,10 @@ class CvatFolder(AnnotatedFolder):
     form = Form(states_size=True)
     looks_like = "annotations.xml, as CVAT exports images or a video"
 
+    def __init__(self, root: Path, cache: FileCache | None = None, options: ReadingOptions | None = None) -> None:
+        super().__init__(root, cache, options)
+        self._task_labels: LabelList | None = None
+
     @classmethod
     def annotated_images(cls, tree: Tree) -> int:
         """Count the images on disk that are annotated, about."""
@@ -57,6 +63,9 @@ class CvatFolder(AnnotatedFolder):
                 if _is_called_so(path):
                     yield not_used(file, err)
                 continue
+            names = [(label.findtext("name") or "").strip() for label in root.iterfind("meta//labels/label")]
+            if self._task_labels is None and any(names):
+                self._task_labels = check_labels(list(filter(None, names)), file)
             for image in root.iter("image"):
                 subset = str(image.get("subset") or "").lower()
                 yield Annotated(_image(self, image, file), splits_of(f"{subset}/{path}", by_name=True))
@@ -68,15 +77,8 @@ class CvatFolder(AnnotatedFolder):
         written = super().written_labels()
         if written is not None:
             return written
-        for path in _files(self.tree):
-            root = try_to(_root, self.root / path)
-            names = (
-                [] if root is None else [label.findtext("name") or "" for label in root.iterfind("meta//labels/label")]
-            )
-            names = [name.strip() for name in names if name.strip()]
-            if names:
-                return check_labels(names, self.root / path)
-        return None
+        _ = self._annotated  # reads the files, and what they list with them
+        return self._task_labels
 
 
 def _is_called_so(path: str) -> bool:

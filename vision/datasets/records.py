@@ -154,6 +154,7 @@ class RawImage(NamedTuple):
         size: (width, height) as the annotation says; (0, 0) likewise; None where formats need not say it.
         defects: what the format's reader found; any that leaves the image out has `images` 1.
         relative: whether its boxes are fractions of the image, where those of the format are in pixels.
+        first_pixel: what this annotation calls the first pixel, where it differs from its format.
     """
 
     image_id: str
@@ -163,6 +164,7 @@ class RawImage(NamedTuple):
     size: tuple[int, int] | None = None
     defects: Sequence[Defect] = ()
     relative: bool = False
+    first_pixel: int | None = None
 
 
 class Record(NamedTuple):
@@ -258,6 +260,8 @@ def make_record(
         message = f"boxes of image {raw.image_id} are fractions of it, where pixels are usual; taken as that"
         defects.append(Defect("box-relative", raw.source, message))
         form = form._replace(relative=True, first_pixel=0)
+    elif raw.first_pixel is not None:
+        form = form._replace(first_pixel=raw.first_pixel)
     elif form.whole_pixels:
         fractions = [item.where for item in raw.objects if item.box and any(value % 1 > 0 for value in item.box)]
         if fractions:

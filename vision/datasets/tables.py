@@ -226,7 +226,10 @@ def _layout_without_header(rows: Sequence[Row]) -> Layout | None:
     texts = [place for place in others if not numeric[place]] or others
     if not texts:
         return None
-    corners = dict(zip(("x1", "y1", "x2", "y2"), range(start, start + 4), strict=True))
+    # makesense.ai's: label, left, top, width, height, image, and the image's sides.
+    has_sides = width == 8 and (texts[0], start, image) == (0, 1, 5) and numeric[6] and numeric[7]
+    keys = ("x", "y", "w", "h") if has_sides else ("x1", "y1", "x2", "y2")
+    corners = dict(zip(keys, range(start, start + 4), strict=True))
     layout = Layout({"image": image, "label": texts[0], **corners}, False)
     boxes = [box for row in filled if (box := _box(row, layout)) is not None]
     # Columns of zeros and ones are classes of whole images.

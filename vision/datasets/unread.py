@@ -2,27 +2,45 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections import Counter
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from vision.datasets.records import some
+from vision.datasets.labels import read_text
+from vision.datasets.records import shorten, some
 from vision.datasets.tree import Tree, load_json, try_to
+from vision.structures import IMAGE_SUFFIXES
 
 _ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".7z", ".rar")
 
-#: Files of annotations are looked for among these.
-_TEXTS = (".json", ".jsonl", ".xml", ".csv", ".tsv", ".txt", ".yaml", ".yml")
+#: What may hold annotations; other files say nothing.
+_TEXTS = (".json", ".jsonl", ".ndjson", ".xml", ".csv", ".tsv", ".txt", ".yaml", ".yml", ".labels", ".manifest")
+_RECORDS = {
+    ".tfrecord": "TensorFlow's records",
+    ".record": "TensorFlow's records",
+    ".parquet": "a table of Hugging Face's",
+    ".arrow": "a table of Hugging Face's",
+}
 
 #: Files of a kind that are looked into.
 _LOOKED_INTO = 3
+
+#: A line of Keras' YOLO: an image, then x1,y1,x2,y2,class for each object.
+_KERAS_LINE = re.compile(r"\S.*\.\w+( \d+,\d+,\d+,\d+,\d+)+\s*$")
 
 
 def what_is_there(tree: Tree) -> str:
     """Say in one line what a folder holds, and what to do with it."""
     counts = Counter(Path(path).suffix.lower() for path in tree.paths)
     images, archives = len(tree.images), tree.ending(*_ARCHIVES)
-    texts = [f"{counts[suffix]} {suffix} files" for suffix in _TEXTS if counts[suffix]]
+    texts = [
+        f"{counts[suffix]} {suffix} file{'s'[: counts[suffix] > 1]}"
+        for suffix in (*_TEXTS, *_RECORDS)
+        if counts[suffix]
+    ]
     if archives:
         return f"holds {some(archives)}: unpack the archive, and name the folder that comes out"
     if not tree.paths:
@@ -30,45 +48,96 @@ def what_is_there(tree: Tree) -> str:
     if not images and not texts:
         return f"holds neither images nor annotations ({some(tree.paths)}); --data names the folder of a dataset"
     if images and not texts:
-        return f"holds {images} images and no annotation: label them first, and export as VOC, COCO or YOLO"
-    tool = _tool_of(tree)
-    looks = f", that look like {tool}'s" if tool else ""
-    what = f"holds {images} images, {', '.join(texts)}{looks}; no annotation in it is read here"
+        others = some([path for path in tree.paths if not path.lower().endswith(IMAGE_SUFFIXES)])
+        besides = f" (besides {others})" if others else ""
+        return f"holds {images} images and no annotation{besides}: label them first, and export as VOC, COCO or YOLO"
+    tool = tool_of(tree)
+    begins = _first_of_table(tree)
+    looks = f", that look like {tool}" if tool else f" ({begins})" if begins else ""
+    if not images and any(counts[suffix] for suffix in _RECORDS):
+        return f"holds {', '.join(texts)}{looks}; export as VOC, COCO or YOLO, with images as files"
     if not images:
         return f"holds no image, but {', '.join(texts)}{looks}; put the images into the folder, too"
-    return f"{what}, or none names an image that is there; export as VOC, COCO or YOLO" + (
-        f" from {tool}" if tool else ""
+    return (
+        f"holds {images} images, {', '.join(texts)}{looks}; no annotation in it is read here, or none names an image "
+        "that is there; export as VOC, COCO or YOLO"
     )
 
 
-def _tool_of(tree: Tree) -> str | None:
-    """Name the tool that wrote a folder's JSON or CSV files, where it is known but not read."""
-    for path in tree.ending(".json")[:_LOOKED_INTO]:
-        tool = _writer_of(try_to(load_json, tree.root / path))
-        if tool:
-            return tool
-    for path in tree.ending(".csv")[:_LOOKED_INTO]:
-        head = try_to(lambda file: file.read_text(errors="replace")[:500], tree.root / path) or ""
-        if "region_shape_attributes" in head:
-            return "VIA"
-    return None
+def tool_of(tree: Tree) -> str | None:
+    """Say whose files a folder holds, where that is known but not read."""
+    for suffix, readers in _READERS.items():
+        for path in tree.ending(suffix)[:_LOOKED_INTO]:
+            content = try_to(readers, tree.root / path)
+            tool = None if content is None else _tool_of(content)
+            if tool:
+                return tool
+    return next((what for suffix, what in _RECORDS.items() if tree.ending(suffix)), None)
 
 
-def _writer_of(content: Any) -> str | None:
+def _first_line(path: Path) -> str:
+    return next((line for line in read_text(path, "").splitlines() if line.strip()), "")
+
+
+def _first_object(path: Path) -> Any:
+    return json.loads(_first_line(path))
+
+
+_READERS: Mapping[str, Callable[[Path], Any]] = {
+    ".json": load_json,
+    ".labels": load_json,
+    **dict.fromkeys((".jsonl", ".ndjson", ".manifest"), _first_object),
+    **dict.fromkeys((".csv", ".txt"), _first_line),
+}
+
+
+def _first_of_table(tree: Tree) -> str:
+    """Quote how a table begins that is none of objects."""
+    path = next(iter(tree.ending(".csv", ".tsv")), None)
+    begins = None if path is None else try_to(_first_line, tree.root / path)
+    return f"{path} begins with {shorten(begins)!r}, which names no image, class and box" if begins else ""
+
+
+#: Whose a file is by the keys of its object, or of the first in its list: all of a set are there. The first that fits.
+_BY_KEYS: tuple[tuple[set[str], str], ...] = (
+    ({"annotations", "data"}, "Label Studio's"),
+    ({"completions", "data"}, "Label Studio's"),
+    ({"Labeled Data"}, "Labelbox's"),
+    ({"data_row", "projects"}, "Labelbox's"),
+    ({"_via_img_metadata"}, "VIA's"),
+    ({"regions", "filename"}, "VIA's"),
+    ({"objects", "tags"}, "Supervisely's"),
+    ({"classes", "tags"}, "Supervisely's"),
+    ({"asset", "regions"}, "VoTT's"),
+    ({"assets", "sourceConnection"}, "VoTT's"),
+    ({"items", "categories"}, "Datumaro's"),
+    ({"classes", "labels"}, "FiftyOne's"),
+    ({"boundingBoxes"}, "Edge Impulse's"),
+    ({"source-ref"}, "SageMaker Ground Truth's"),
+    ({"file_name", "objects"}, "Hugging Face's"),
+    ({"image", "prefix", "suffix"}, "those of a language model with vision"),
+    ({"name", "labels"}, "BDD100K's"),
+    ({"frames"}, "BDD100K's"),
+    ({"item", "annotations"}, "V7's Darwin"),
+    ({"image", "annotations", "dataset"}, "V7's Darwin"),
+    ({"label_hash", "data_units"}, "Encord's"),
+    ({"export_format_version"}, "Hasty's"),
+)
+
+
+def _tool_of(content: Any) -> str | None:
+    if isinstance(content, str):
+        if "region_shape_attributes" in content:
+            return "VIA's"
+        return "YOLO's for Keras" if _KERAS_LINE.match(content) else None
     if isinstance(content, list) and content:
-        keys = set(content[0]) if isinstance(content[0], dict) else set()
-        if {"annotations", "data"} <= keys or {"completions", "data"} <= keys:
-            return "Label Studio"
-        if "Labeled Data" in keys:
-            return "Labelbox"
+        content = content[0]
     if not isinstance(content, dict):
         return None
-    if "_via_img_metadata" in content or any(
-        isinstance(value, dict) and "regions" in value for value in content.values()
-    ):
-        return "VIA"
-    if "objects" in content and "tags" in content:
-        return "Supervisely"
-    if "asset" in content and "regions" in content:
-        return "VoTT"
+    # VIA has its images as keys of their own, each with the same keys below.
+    values = [value for value in content.values() if isinstance(value, dict)]
+    for one in (content, *values[:1]):
+        for keys, tool in _BY_KEYS:
+            if keys <= one.keys():
+                return tool
     return None

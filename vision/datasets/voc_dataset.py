@@ -72,6 +72,7 @@ class _Annotation(NamedTuple):
     size: list[int] | None
     objects: list[list[Any]]  # name, four texts or None, difficult as text or None
     error: str | None
+    first_pixel: int | None = None  # where it is not VOC's
 
 
 class VocFolder(Folder):
@@ -227,7 +228,8 @@ class VocFolder(Folder):
         size = None if annotation.size is None else (annotation.size[0], annotation.size[1])
         objects = self._objects(annotation)
         doubts = [*self._doubts(path, annotation, found), *differing_name(found, name, list_path or path)]
-        return RawImage(image_id, image_path, path, objects, size, doubts, are_fractions(objects))
+        relative = are_fractions(objects)
+        return RawImage(image_id, image_path, path, objects, size, doubts, relative, annotation.first_pixel)
 
     def _doubts(self, path: Path, annotation: _Annotation, found: Found) -> list[Defect]:
         defects = ambiguous_image(found, path)
@@ -396,8 +398,10 @@ def _parse(path: Path) -> _Annotation:
         element.tag = str(element.tag).rpartition("}")[2]
     if root.tag.lower() != "annotation":
         return _Annotation("", None, [], f"holds <{shorten(root.tag, 20)}>, expected <annotation>")
-    size = root.find("size")
-    numbers = None if size is None else [_whole(size.findtext(side)) for side in ("width", "height")]
+    is_labelme = root.find("object/polygon/pt") is not None and root.find("object/bndbox") is None
+    size = root.find("imagesize" if is_labelme else "size")
+    sides = ("ncols", "nrows") if is_labelme else ("width", "height")
+    numbers = None if size is None else [_whole(size.findtext(side)) for side in sides]
     return _Annotation(
         file_name=(root.findtext("filename") or "").strip(),
         size=None if numbers is None or None in numbers else numbers,
@@ -405,6 +409,7 @@ def _parse(path: Path) -> _Annotation:
             [_text(element, "name"), _corners(element), _text(element, "difficult")] for element in root.iter("object")
         ],
         error=None,
+        first_pixel=0 if is_labelme else None,
     )
 
 

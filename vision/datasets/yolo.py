@@ -18,6 +18,8 @@ from vision.structures import IMAGE_SUFFIXES, DataError
 
 CONFIG_FILES = ("data.yaml", "data.yml", "dataset.yaml")
 LABEL_FILES = ("labels.txt", "classes.txt", "obj.names")
+#: A list of classes in each split's folder, as Roboflow writes for Darknet.
+_DARKNET_LABELS = "_darknet.labels"
 #: What settings of any name have.
 _SETTINGS = {"names", "train"}
 
@@ -79,7 +81,7 @@ class YoloFolder(Folder):
             usual = [
                 self.root / place
                 for name in SPLITS[split]
-                for place in (f"images/{name}", f"{name}/images", f"{name}.txt", f"obj_{name}_data")
+                for place in (f"images/{name}", f"{name}/images", f"{name}.txt", f"obj_{name}_data", name)
             ]
             places = [path for path in usual if path.exists()][:1]
         if not places:
@@ -128,7 +130,9 @@ class YoloFolder(Folder):
         if isinstance(names, list) and names:
             names = [str(name).strip() for name in names]
             return names, check_labels(names, self.config_path)
-        path = next((path for name in LABEL_FILES if (path := self.root / name).is_file()), None)
+        places = [self.root / name for name in LABEL_FILES]
+        places += [self.root / folder / _DARKNET_LABELS for folder in ("", *SPLIT_NAMES)]
+        path = next((path for path in places if path.is_file()), None)
         if path is None:
             raise DataError(
                 f"{self.config_path or self.root}: no class names; expected `names:` in data.yaml, or classes.txt"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import string
 from collections.abc import Iterable, Sequence
 
 logger = logging.getLogger(__name__)
@@ -59,17 +60,22 @@ def fonts_for(text: str, fonts: Sequence[str]) -> tuple[list[str], set[str]]:
     return chosen, missing
 
 
-@functools.cache
 def font_for(text: str) -> str | None:
     """Find one font with all letters of a text; None, with a word, if there is none."""
+    return _font_with("".join(sorted({letter for letter in text if not letter.isascii()})))
+
+
+@functools.cache
+def _font_with(letters: str) -> str | None:
+    """Find one font with these letters and those of ASCII, so that names with other scores beside them are one case."""
     try:
         fonts = system_fonts()
     except ImportError:
         return None
     for path in fonts:
-        if not fonts_for(text, [path])[1]:
+        if not fonts_for(string.ascii_letters + string.digits + letters, [path])[1]:
             return path
-    say_missing(text)
+    say_missing(letters)
     return None
 
 
