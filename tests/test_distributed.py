@@ -91,6 +91,10 @@ def amp(request) -> str:
     return request.param
 
 
+#: Of tests that are not about numbers.
+IN_FLOAT32 = pytest.mark.parametrize("amp", ["off"], indirect=True)
+
+
 @pytest.fixture(scope="module")
 def alone(data, amp, tmp_path_factory) -> tuple[str, Path]:
     """What one process says and leaves, with batches of six."""
@@ -145,6 +149,7 @@ def test_the_first_process_alone_speaks_and_writes(alone, together):
     assert json.loads((alone[1] / "args.json").read_text())["processes"] == 1
 
 
+@IN_FLOAT32
 def test_another_number_of_processes_goes_on_and_measures_the_same(data, together, amp, tmp_path):
     """With rates of zero both measure the same weights on the same batches; no image may lack or count twice."""
     more = (
@@ -174,6 +179,7 @@ def test_another_number_of_processes_goes_on_and_measures_the_same(data, togethe
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="finds processes in /proc")
+@IN_FLOAT32
 def test_a_signal_to_one_stops_all_at_the_same_step_and_one_process_goes_on(script, data, alone, amp, tmp_path):
     argv = train_argv(data, tmp_path, *ARGV, f"--amp={amp}")
     with start(ROOT / "train_ssd.py", *argv, "--batch-size=3") as process:

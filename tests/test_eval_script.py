@@ -47,6 +47,16 @@ def test_evaluation_prints_both_aps_and_writes_reports(script, model_dir, voc_ro
     }
 
 
+def test_the_evaluation_of_the_parent_repositorys_readme_runs(script, model_dir, voc_root, tmp_path):
+    options = ("--net", "mb1-ssd-lite", "--dataset", str(voc_root))
+    files = ("--trained_model", str(model_dir / "best.pth"), "--label_file", str(model_dir / "labels.txt"))
+    done = script(eval_ssd.main, *options, *files, "--eval_dir", str(tmp_path), "--no-plots")
+    assert (done.code, done.err) == (0, "")
+    assert headline(done) == headline(
+        script(eval_ssd.main, *files[:2], *options[2:], f"--eval-dir={tmp_path}", "--no-plots")
+    )
+
+
 def headline(done) -> float:
     return float(re.search(r"Across All Classes: (\S+)", done.out)[1])
 

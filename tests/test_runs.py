@@ -183,7 +183,7 @@ def start(data, folder, *more):
     return subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=ROOT)
 
 
-@pytest.mark.parametrize("number", ["SIGKILL", "SIGTERM"])
+@pytest.mark.parametrize(("amp", "number"), [("off", "SIGKILL"), ("bf16", "SIGTERM")], indirect=["amp"])
 def test_a_run_that_is_killed_ends_with_the_same_bits(data, amp, whole, tmp_path, number):
     """Twice in float32; once in 16 bits, which are slow where they are emulated."""
     for step in ("Epoch: 0, Step: 2", "Epoch: 2, Step: 1")["bf16" in amp :]:

@@ -66,9 +66,9 @@ def what_is_there(tree: Tree) -> str:
 
 def tool_of(tree: Tree) -> str | None:
     """Say whose files a folder holds, where that is known but not read."""
-    for suffix, readers in _READERS.items():
+    for suffix, read in _READERS.items():
         for path in tree.ending(suffix)[:_LOOKED_INTO]:
-            content = try_to(readers, tree.root / path)
+            content = try_to(read, tree.root / path)
             tool = None if content is None else _tool_of(content)
             if tool:
                 return tool
