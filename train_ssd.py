@@ -803,10 +803,10 @@ def write_records(options: Options, trainer: Trainer, loaders: Loaders, source: 
     write_arguments(folder / "args.json", options.argv, options.typed, facts)
     if source is None:
         step_trainer = trainer.step_trainer
-        batch = to_device(loaders.first_batch(MOST_CELLS), step_trainer.device)
-        images = step_trainer.net_with_loss.normaliser.render(batch.images)
-        batch = to_device(batch._replace(images=images), torch.device("cpu"))
-        draw_training_batch(folder / TRAIN_BATCH, batch, loaders.train_set.class_names)
+        batch = loaders.first_batch(MOST_CELLS)
+        moved = to_device(batch, step_trainer.device)
+        images = step_trainer.net_with_loss.normaliser.render(moved.images).cpu()
+        draw_training_batch(folder / TRAIN_BATCH, batch._replace(images=images), loaders.train_set.class_names)
 
 
 if __name__ == "__main__":

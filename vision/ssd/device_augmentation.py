@@ -39,7 +39,7 @@ class DeferredAugmentation(TrainAugmentation):
         colours: tuple[float, ...] = ()
         if isinstance(view.colours, ColourChange):
             colours = (*view.colours[:-1], *view.colours.channels)
-        elif view.colours is not None:  # of a kind that `change_colours` does not know
+        elif view.colours is not None and part.size:  # of a kind that `change_colours` does not know
             part = self.photometry.change(part, view.colours)
         return ImagePart(
             torch.from_numpy(np.array(part)),  # a copy: the image may be the cache's
@@ -108,9 +108,9 @@ def change_colours(images: Tensor, colours: Tensor) -> Tensor:
     Returns:
         (B, 3, H, W), likewise.
     """
-    change = ColourChange(*(column.view(-1, 1, 1) for column in colours[:, :5].T), colours[:, 5:].long())
-    images = (images + change.brightness[:, None]).clamp(0, 255)
-    images = (images * change.early_contrast[:, None]).clamp(0, 255)
+    brightness, early_contrast, saturation, hue, late_contrast = (column.view(-1, 1, 1) for column in colours[:, :5].T)
+    images = (images + brightness[:, None]).clamp(0, 255)
+    images = (images * early_contrast[:, None]).clamp(0, 255)
     value, least = images.amax(dim=1), images.amin(dim=1)
     chroma = value - least
     red, green, blue = images.unbind(dim=1)
@@ -120,12 +120,12 @@ def change_colours(images: Tensor, colours: Tensor) -> Tensor:
         (green - blue) / span,
         torch.where(value == green, 2 + (blue - red) / span, 4 + (red - green) / span),
     )
-    sixths = sixths + change.hue / 60
-    chroma = torch.minimum(chroma * change.saturation, value)
+    sixths = sixths + hue / 60
+    chroma = torch.minimum(chroma * saturation, value)
     channels = []
     for shift in (5, 3, 1):
         place = (shift + sixths) % 6
         channels.append(value - chroma * torch.minimum(place, 4 - place).clamp(0, 1))
-    images = (torch.stack(channels, dim=1) * change.late_contrast[:, None]).clamp(0, 255)
-    sources = change.channels[:, :, None, None].expand_as(images)
+    images = (torch.stack(channels, dim=1) * late_contrast[:, None]).clamp(0, 255)
+    sources = colours[:, 5:].long()[:, :, None, None].expand_as(images)
     return images.gather(1, sources)
