@@ -238,7 +238,7 @@ def test_starting_weights(tmp_path):
     net.init_from_base_net(str(tmp_path / "base.pth"))
     assert float(net.base_net[3][0].weight.detach().max()) == 0.25
     bound = (6 / (1024 * 1 + 256 * 1)) ** 0.5  # Xavier of the first extra's 1x1 convolution
-    assert 0.9 * bound < float(net.extras[0][0].weight.detach().abs().max()) <= bound
+    assert 0.9 * bound < float(net.extras[0][0].weight.detach().abs().max()) <= bound * (1 + 1e-6)
 
     net.init()
     assert float(net.base_net[3][0].weight.detach().std()) > 0

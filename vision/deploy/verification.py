@@ -132,6 +132,10 @@ def check_valid(model: onnx.ModelProto) -> None:
     """
     import onnx
 
+    made = {name for node in model.graph.node for name in node.output}
+    unmade = [output.name for output in model.graph.output if output.name not in made]
+    if unmade:  # which checkers before onnx 1.17 do not see
+        raise ExportRejected(f"the file is no valid ONNX: no node makes its output {unmade[0]}")
     try:
         onnx.checker.check_model(model, full_check=True)
     except onnx.checker.ValidationError as err:
