@@ -13,7 +13,7 @@ import math
 import secrets
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,7 +53,7 @@ from vision.report.sheet import MOST_CELLS
 from vision.ssd.config import SSDConfig
 from vision.ssd.data_preprocessing import AUGMENTATIONS, TestTransform, TrainAugmentation
 from vision.ssd.device_augmentation import DeferredAugmentation
-from vision.ssd.models import DEFAULT_NET, MODELS
+from vision.ssd.models import DEFAULT_NET, MODELS, ModelSpec
 from vision.ssd.prior_choice import AUTO, UPSTREAM, write_priors
 from vision.ssd.ssd import SSD
 from vision.ssd.weights import digest_of
@@ -78,12 +78,16 @@ RECIPES: Mapping[str, Mapping[str, Any]] = {
         "priors": UPSTREAM,
         "repeat": 1,
         "augmentation": "ssd",
+        "optimizer": "sgd",
         "lr": 0.01,
         "base_net_lr": 0.001,
         "clip_grad": None,
         "smooth_l1_beta": 1.0,
     },
 }
+
+#: Options that go together: where one is typed, the others are not the net's own.
+RATES = ("optimizer", "lr", "base_net_lr", "extra_layers_lr", "momentum")
 
 LOG_LEVELS = ("debug", "info", "warning", "error", "critical")
 
@@ -136,8 +140,12 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add_net_options(parser)
     add_optimisation_options(parser)
     add_run_options(parser)
-    preset, _ = parser.parse_known_args(argv)
-    parser.set_defaults(resolution=MODELS[preset.net].family.base_size, **RECIPES[preset.recipe])
+    preset, _ = parser.parse_known_args(argv, argparse.Namespace(**dict.fromkeys(RATES)))
+    spec = MODELS[preset.net]
+    recipe = RECIPES[preset.recipe] or default_rates(
+        spec, {name for name in RATES if getattr(preset, name) is not None}, preset.optimizer
+    )
+    parser.set_defaults(resolution=spec.family.base_size, **recipe)
     if preset.schedule:
         parser.set_defaults(**optim.SCHEDULES[preset.schedule])
     args = parser.parse_args(argv)
@@ -154,6 +162,21 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     if args.new_heads and args.pretrained_ssd in (None, pretrained.SCRATCH, shipped.VOC):
         parser.error("--new-heads is about the heads of --pretrained-ssd=FILE; name that, or leave --new-heads out")
     return args
+
+
+def default_rates(spec: ModelSpec, typed: Collection[str], optimizer: str | None) -> dict[str, Any]:
+    """Choose the defaults of optimizer and rates.
+
+    Args:
+        spec: of the net.
+        typed: which of `RATES` are typed.
+        optimizer: that is typed, if any.
+    """
+    if optimizer is None:
+        optimizer = "adamw" if spec.adamw_rates and not typed else "sgd"
+    own = spec.adamw_rates if optimizer == "adamw" else None
+    lr, base_net_lr = own or optim.DEFAULT_RATES[optimizer]
+    return {"optimizer": optimizer, "lr": lr, "base_net_lr": base_net_lr}
 
 
 def add_data_options(parser: argparse.ArgumentParser) -> None:
@@ -248,16 +271,30 @@ def add_optimisation_options(parser: argparse.ArgumentParser) -> None:
         default="default",
         help="upstream: its priors, augmentation, rates and box loss; options given besides have their own say",
     )
+    own = ", ".join(name for name, spec in MODELS.items() if spec.adamw_rates)
     rates.add_argument(
-        "--optimizer", type=cli.one_of("optimizer", optim.OPTIMIZERS), default="sgd", help=", ".join(optim.OPTIMIZERS)
+        "--optimizer",
+        type=cli.one_of("optimizer", optim.OPTIMIZERS),
+        help=f"{', '.join(optim.OPTIMIZERS)} (default: sgd; for {own} adamw at rates of its own, unless one is typed)",
     )
-    rates.add_argument("--lr", "--learning-rate", type=rate, default=0.03, help="rate of the prediction heads")
+    lr, base_net_lr = optim.DEFAULT_RATES["sgd"]
+    of_adam, of_adam_base = optim.DEFAULT_RATES["adam"]
+    rates.add_argument(
+        "--lr",
+        "--learning-rate",
+        type=rate,
+        help=f"rate of the prediction heads (default: {lr:g}; of adam and adamw {of_adam:g})",
+    )
     rates.add_argument("--momentum", type=cli.share, default=0.9, help="of SGD; Adam's first beta")
     rates.add_argument("--weight-decay", type=rate, default=5e-4, help="of all weights")
     rates.add_argument(
         "--no-bias-decay", dest="bias_decay", action="store_false", help="biases and batch norms do not decay"
     )
-    rates.add_argument("--base-net-lr", type=rate, default=0.01, help="rate of the backbone")
+    rates.add_argument(
+        "--base-net-lr",
+        type=rate,
+        help=f"rate of the backbone (default: {base_net_lr:g}; of adam and adamw {of_adam_base:g})",
+    )
     rates.add_argument("--extra-layers-lr", type=rate, help="rate of add-ons, pyramid and extra layers (default: --lr)")
     rates.add_argument(
         "--scheduler",

@@ -422,6 +422,28 @@ def test_a_recipe_is_defaults_that_belong_together(reached):
     assert steps(seen) == ["RandomSampleCrop", "RandomMirror"]
 
 
+@pytest.mark.parametrize(
+    ("argv", "optimizer", "rates"),
+    [
+        (("--net=sq-ssd-lite",), "adamw", (3e-3, 3e-4)),
+        (("--net=sq-ssd-lite", "--weight-decay=0.1"), "adamw", (3e-3, 3e-4)),
+        (("--net=sq-ssd-lite", "--optimizer=adamw"), "adamw", (3e-3, 3e-4)),
+        (("--net=sq-ssd-lite", "--optimizer=adamw", "--lr=0.01"), "adamw", (0.01, 3e-4)),
+        (("--net=sq-ssd-lite", "--optimizer=sgd"), "sgd", (0.03, 0.01)),
+        (("--optimizer=adam",), "adam", (1e-3, 3e-4)),
+        (("--optimizer=adamw", "--base-net-lr=0.01"), "adamw", (1e-3, 0.01)),
+        (("--net=sq-ssd-lite", "--lr=0.02"), "sgd", (0.02, 0.01)),
+        (("--net=sq-ssd-lite", "--momentum=0.8"), "sgd", (0.03, 0.01)),
+        (("--net=sq-ssd-lite", "--recipe=upstream"), "sgd", (0.01, 0.001)),
+        (("--net=mb1-ssd",), "sgd", (0.03, 0.01)),
+    ],
+)
+def test_a_net_has_rates_of_its_own_where_none_are_typed(argv, optimizer, rates):
+    options = train_ssd.parse_options(argv).optim
+    assert (options.optimizer, (options.lr, options.base_net_lr)) == (optimizer, rates)
+    assert options.momentum == (0.8 if "--momentum=0.8" in argv else 0.9)
+
+
 def test_recall_of_fitted_priors_is_said(script, voc_root, tmp_path):
     done = script(train_ssd.main, *train_argv(voc_root, tmp_path, "--epochs=1", "--no-validation-mean-ap"))
     found = re.search(r"priors: (\d+), fitted .* recall (\S+), with --priors=upstream (\S+)\n", done.out)

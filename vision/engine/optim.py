@@ -15,7 +15,10 @@ from vision.ssd.ssd import HEADS, SSD
 from vision.structures import DataError
 
 SCHEDULERS = ("cosine", "multi-step")
-OPTIMIZERS = ("sgd", "adam", "adamw")
+
+#: Rates of heads and backbone by optimizer.
+DEFAULT_RATES: Mapping[str, tuple[float, float]] = {"sgd": (0.03, 0.01), "adam": (1e-3, 3e-4), "adamw": (1e-3, 3e-4)}
+OPTIMIZERS = tuple(DEFAULT_RATES)
 
 #: Where nothing else is asked for, warm-up lasts this many iterations, but not more than this share of the run.
 WARMUP_ITERATIONS = 500
@@ -63,8 +66,8 @@ class OptimOptions:
         auto_lr: images a step that the rates are meant for; None if they are meant as they are.
     """
 
-    lr: float = 0.03
-    base_net_lr: float = 0.01
+    lr: float = DEFAULT_RATES["sgd"][0]
+    base_net_lr: float = DEFAULT_RATES["sgd"][1]
     extra_layers_lr: float | None = None
     optimizer: str = "sgd"
     momentum: float = 0.9

@@ -115,6 +115,7 @@ class ModelSpec:
         pyramid_channels: of the feature pyramid between backbone and heads; None for none.
         has_width: whether the width can be chosen.
         published_weights: where a public checkpoint of the whole net is looked for, if there is one.
+        adamw_rates: of heads and backbone, with which AdamW trains the net better than SGD; None where it does not.
     """
 
     name: str
@@ -131,6 +132,7 @@ class ModelSpec:
     pyramid_channels: int | None = None
     has_width: bool = False
     published_weights: str | None = None
+    adamw_rates: tuple[float, float] | None = None
 
     def config_at(self, size: Size | None = None) -> SSDConfig:
         """Make the config for an input size, one number or (width, height), with the published priors.
@@ -351,6 +353,7 @@ _ROWS = (
         extras=((256, 512, 2, 2), (256, 512, 2, 1), (128, 256, 2, 1), (128, 256, 2, 1), (128, 256, 2, 1)),
         head=partial(separable_conv, gain=_SQUEEZENET_GAIN),
         last_head=_conv1_head,
+        adamw_rates=(3e-3, 3e-4),
     ),
     ModelSpec(
         name="vgg16-ssd",
