@@ -188,7 +188,7 @@ def test_who_augments(monkeypatch, asked, device, kept, expected):
 
 def test_a_run_that_augments_on_its_device_and_one_that_goes_on(script, voc_root, tmp_path):
     weights = {}
-    for where in ("cpu", "device", "auto"):
+    for where in ("auto", "device"):
         argv = train_argv(
             voc_root, tmp_path / where, f"--augment-on={where}", "--epochs=2", "--batch-size=3", "--seed=1"
         )
@@ -201,8 +201,7 @@ def test_a_run_that_augments_on_its_device_and_one_that_goes_on(script, voc_root
         )
         assert (tmp_path / where / "train_batch.jpg").stat().st_size > 1000
         weights[where] = (tmp_path / where / "last.pth").read_bytes()
-    assert weights["cpu"] == weights["auto"]
-    assert weights["cpu"] != weights["device"], "they differ by rounding"
+    assert weights["auto"] != weights["device"], "they differ by rounding"
     done = script(
         train_ssd.main,
         *train_argv(voc_root, tmp_path / "device", "--resume", "--epochs=3", "--batch-size=3", "--workers=0"),
