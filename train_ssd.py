@@ -13,7 +13,7 @@ import math
 import secrets
 import shlex
 import sys
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -142,9 +142,8 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add_run_options(parser)
     preset, _ = parser.parse_known_args(argv, argparse.Namespace(**dict.fromkeys(RATES)))
     spec = MODELS[preset.net]
-    recipe = RECIPES[preset.recipe] or default_rates(
-        spec, {name for name in RATES if getattr(preset, name) is not None}, preset.optimizer
-    )
+    typed = {name: value for name in RATES if (value := getattr(preset, name)) is not None}
+    recipe = RECIPES[preset.recipe] or default_rates(spec, typed)
     parser.set_defaults(resolution=spec.family.base_size, **recipe)
     if preset.schedule:
         parser.set_defaults(**optim.SCHEDULES[preset.schedule])
@@ -164,16 +163,14 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     return args
 
 
-def default_rates(spec: ModelSpec, typed: Collection[str], optimizer: str | None) -> dict[str, Any]:
+def default_rates(spec: ModelSpec, typed: Mapping[str, Any]) -> dict[str, Any]:
     """Choose the defaults of optimizer and rates.
 
     Args:
         spec: of the net.
-        typed: which of `RATES` are typed.
-        optimizer: that is typed, if any.
+        typed: those of `RATES` that are.
     """
-    if optimizer is None:
-        optimizer = "adamw" if spec.adamw_rates and not typed else "sgd"
+    optimizer = typed.get("optimizer") or ("adamw" if spec.adamw_rates and not typed else "sgd")
     own = spec.adamw_rates if optimizer == "adamw" else None
     lr, base_net_lr = own or optim.DEFAULT_RATES[optimizer]
     return {"optimizer": optimizer, "lr": lr, "base_net_lr": base_net_lr}

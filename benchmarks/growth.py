@@ -4,7 +4,7 @@
     python3 benchmarks/growth.py --plot=docs/growth.png
     python3 benchmarks/growth.py --plot=docs/growth.png --data=data/bccd
 
-Without --data, loader processes are fed with drawings of 640x480. Takes a quarter of an hour on two cores.
+Without --data, loader processes are fed with drawings of 640x480. Takes five minutes on two cores.
 """
 
 from __future__ import annotations

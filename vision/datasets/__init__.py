@@ -107,8 +107,9 @@ def open_folder(dataset_type: str, root: str | Path, options: ReadingOptions | N
     if dataset_type == AUTO:
         tree = Tree(root)
         candidates = _formats_of(tree)
-        if not any(candidates.values()) and (not candidates or tool_of(tree)):
-            raise DataError(f"{root}: {what_is_there(tree)}; formats that are read: {', '.join(DATASETS)}")
+        tool = None if any(candidates.values()) else tool_of(tree)
+        if tool or not candidates:
+            raise DataError(f"{root}: {what_is_there(tree, tool)}; formats that are read: {', '.join(DATASETS)}")
         dataset_type, *others = candidates
         logger.info("%s: looks like %s", root, dataset_type)
         for other in others:

@@ -32,8 +32,13 @@ _LOOKED_INTO = 3
 _KERAS_LINE = re.compile(r"\S.*\.\w+( \d+,\d+,\d+,\d+,\d+)+\s*$")
 
 
-def what_is_there(tree: Tree) -> str:
-    """Say in one line what a folder holds, and what to do with it."""
+def what_is_there(tree: Tree, tool: str | None) -> str:
+    """Say in one line what a folder holds, and what to do with it.
+
+    Args:
+        tree: the folder.
+        tool: see `tool_of`.
+    """
     counts = Counter(Path(path).suffix.lower() for path in tree.paths)
     images, archives = len(tree.images), tree.ending(*_ARCHIVES)
     texts = [
@@ -51,7 +56,6 @@ def what_is_there(tree: Tree) -> str:
         others = some([path for path in tree.paths if not path.lower().endswith(IMAGE_SUFFIXES)])
         besides = f" (besides {others})" if others else ""
         return f"holds {images} images and no annotation{besides}: label them first, and export as VOC, COCO or YOLO"
-    tool = tool_of(tree)
     begins = _first_of_table(tree)
     looks = f", that look like {tool}" if tool else f" ({begins})" if begins else ""
     if not images and any(counts[suffix] for suffix in _RECORDS):

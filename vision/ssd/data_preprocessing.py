@@ -104,7 +104,7 @@ class View(NamedTuple):
     @property
     def decoded_window(self) -> Window:
         """The window, in pixels of the image as it is decoded."""
-        return self.window if self.reduction == 1 else self.window.divided(self.reduction)
+        return self.window.divided(self.reduction)
 
 
 class TestTransform:

@@ -79,20 +79,26 @@ class AugmentingNormaliser(Normaliser):
             return parts
         width, height = self.size
         images = self.mean.round().repeat(len(parts.places), 1, height, width)
-        inside = torch.zeros(len(images), 1, height, width, dtype=torch.bool, device=images.device)
         begin = 0
-        for image, shown, place in zip(images, inside, parts.places.tolist(), strict=True):
+        for image, place in zip(images, parts.places.tolist(), strict=True):
             part_height, part_width, left, top, right, bottom, mirrored = place
             end = begin + part_height * part_width * 3
             if begin < end:
                 part = parts.pixels[begin:end].view(part_height, part_width, 3).permute(2, 0, 1).float()
                 part = F.interpolate(part[None], (bottom - top, right - left), mode="bilinear", align_corners=False)[0]
                 image[:, top:bottom, left:right] = part.flip(-1) if mirrored else part
-                shown[:, top:bottom, left:right] = True
             begin = end
         if parts.colours.shape[1]:
+            inside = self._inside(parts.places.to(images.device, non_blocking=True))
             images = torch.where(inside, change_colours(images, parts.colours), images)
         return images.round().clamp(0, 255).to(torch.uint8)
+
+    def _inside(self, places: Tensor) -> Tensor:
+        """Where parts lie on their canvases, by their places (B, 7): (B, 1, H, W)."""
+        left, top, right, bottom = places[:, 2:6].T[..., None, None]
+        columns = torch.arange(self.size[0], device=places.device)
+        rows = torch.arange(self.size[1], device=places.device)[:, None]
+        return ((left <= columns) & (columns < right) & (top <= rows) & (rows < bottom))[:, None]
 
 
 def change_colours(images: Tensor, colours: Tensor) -> Tensor:
