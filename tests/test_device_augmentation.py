@@ -112,7 +112,7 @@ def test_each_colour_change_is_that_of_the_loaders(change):
     batch = torch.from_numpy(image.transpose(2, 0, 1))[None].float()
     found = change_colours(batch, numbers)[0].numpy().transpose(1, 2, 0)
     turns = (change.saturation, change.hue) != (1, 0)
-    assert np.abs(found - expected).max() <= (9 if turns else 1)
+    assert np.abs(found - expected).max() <= (12 if turns else 1)
     assert np.abs(found - expected).mean() < (1.6 if turns else 0.5)
     assert np.array_equal(expected, image) == (change == ColourChange())
 

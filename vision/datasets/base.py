@@ -144,14 +144,14 @@ class DetectionDataset:
 
     def annotation(self, index: int) -> Annotation:
         """Return the objects of an image, difficult ones included, those of unknown classes not."""
-        record = self.records[index]
+        return Annotation(*self._objects(self.records[index]), self.records[index].size)
+
+    def _objects(self, record: Record) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Boxes in pixels (N, 4), labels (N,) and difficulties (N,) of the objects of known classes."""
         known = [place for place, name in enumerate(record.names) if name in self.class_dict]
-        return Annotation(
-            boxes=record.boxes[known],
-            labels=np.array([self.class_dict[record.names[place]] for place in known], dtype=np.int64),
-            difficult=np.array([record.difficult[place] for place in known], dtype=bool),
-            size=record.size,
-        )
+        labels = np.array([self.class_dict[record.names[place]] for place in known], dtype=np.int64)
+        difficult = np.array([record.difficult[place] for place in known], dtype=bool)
+        return record.boxes[known], labels, difficult
 
     def get_image(self, index: int) -> np.ndarray:
         """Decode an image, (H, W, 3) uint8 RGB, upright."""
@@ -159,15 +159,13 @@ class DetectionDataset:
 
     def get_annotation(self, index: int) -> tuple[str, tuple[np.ndarray, np.ndarray, np.ndarray]]:
         """Return (id, (boxes in pixels (N, 4), labels (N,), difficult (N,))), whatever `keep_difficult` says."""
-        annotation = self.annotation(index)
-        triple = annotation.boxes, annotation.labels, annotation.difficult.astype(np.uint8)
-        return self.records[index].image_id, triple
+        boxes, labels, difficult = self._objects(self.records[index])
+        return self.records[index].image_id, (boxes, labels, difficult.astype(np.uint8))
 
     def targets(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         """Return boxes in pixels (N, 4) and labels (N,) to train on."""
-        annotation = self.annotation(index)
-        kept = np.full(len(annotation.labels), True) if self.keep_difficult else ~annotation.difficult
-        return annotation.boxes[kept], annotation.labels[kept]
+        boxes, labels, difficult = self._objects(self.records[index])
+        return (boxes, labels) if self.keep_difficult else (boxes[~difficult], labels[~difficult])
 
     def __getitem__(self, index: int) -> tuple:
         """Return (image, boxes, labels), by `transform` and `target_transform` where set."""
