@@ -724,11 +724,11 @@ def make_loaders(
     cache, why = image_cache.make_cache(run.cache_images, records, run.workers, process.local_world_size)
     if not run.dry_run:
         logger.info("%s", why)
-    augmentation = DeferredAugmentation if compute.augment_on == DEVICE else TrainAugmentation
+    augmentation = TrainAugmentation(config.image_size, config.image_mean, config.image_std, options.data.augmentation)
     loaders = Loaders(
         train_set,
         val_set,
-        augmentation(config.image_size, config.image_mean, config.image_std, options.data.augmentation),
+        DeferredAugmentation(augmentation) if compute.augment_on == DEVICE else augmentation,
         TestTransform(config.image_size, config.image_mean, config.image_std),
         seed=seed,
         least=max(2, process.world_size * (2 if trains_batch_norm(net, frozen) else 1)),

@@ -28,6 +28,7 @@ from vision import cli  # noqa: E402
 from vision.boxes.priors import as_width_height  # noqa: E402
 from vision.datasets import AUTO, DetectionDataset, open_dataset, synthetic  # noqa: E402
 from vision.datasets.image_cache import ImageCache  # noqa: E402
+from vision.datasets.loading import SampleTransform  # noqa: E402
 from vision.datasets.voc_dataset import VOCDataset  # noqa: E402
 from vision.ssd.data_preprocessing import TrainAugmentation  # noqa: E402
 from vision.ssd.device_augmentation import DeferredAugmentation  # noqa: E402
@@ -53,14 +54,14 @@ def scale(dataset: DetectionDataset, size: tuple[int, int], folder: Path) -> Non
 def sample_seconds(dataset: DetectionDataset, resolution: int, kind: str, count: int) -> dict[str, float]:
     """Time each way; seconds an image, the median of the rounds."""
     augmentation = TrainAugmentation(resolution, 127, 128.0, kind)
-    deferred = DeferredAugmentation(resolution, 127, 128.0, kind)
+    deferred = DeferredAugmentation(augmentation)
     cache = ImageCache(dataset.records)
     records = dataset.records
 
     def plain(index: int) -> None:
         cv2.resize(cv2.imread(str(records[index].image_path)), (resolution, resolution))
 
-    def sample(index: int, read: Callable, transform: TrainAugmentation = augmentation) -> None:
+    def sample(index: int, read: Callable, transform: SampleTransform = augmentation) -> None:
         rng = np.random.default_rng((0, 0, index))
         view = transform.plan(records[index].size, *dataset.targets(index), rng, records[index].reductions)
         transform.render(read(records[index], view.reduction), view)

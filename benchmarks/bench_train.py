@@ -104,11 +104,12 @@ def compare_with_resident(args: argparse.Namespace, amp: str, batch_size: int) -
     dataset.repeat(1 + 2 * batch_size * STEPS * (args.rounds + 2) // len(dataset))  # one epoch lasts for all rounds
     step_trainer = make_step_trainer(args.net, args.resolution, amp, num_classes=len(dataset.class_names))
     config = step_trainer.net.config
-    make = DeferredAugmentation if args.augment_on == DEVICE else TrainAugmentation
-    augmentation = make(config.image_size, config.image_mean, config.image_std, args.augmentation)
+    transform = TrainAugmentation(config.image_size, config.image_mean, config.image_std, args.augmentation)
+    if args.augment_on == DEVICE:
+        transform = DeferredAugmentation(transform)
     order = EpochBatches(len(dataset), batch_size)
     cache = None if args.no_cache else ImageCache(dataset.records)
-    loader = make_loader(dataset, augmentation, order, args.workers, cache=cache)
+    loader = make_loader(dataset, transform, order, args.workers, cache=cache)
     batches = iter(loader)
     first = next(batches)
     resident = first._replace(images=step_trainer.net_with_loss.normaliser.render(first.images))

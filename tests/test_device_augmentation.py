@@ -34,9 +34,17 @@ def dataset(tmp_path):
     return made
 
 
-def batches_of(dataset, make, kind: str, workers: int = 0, epochs: int = 1, cache=None) -> list[Batch]:
+def by_the_loader(kind: str) -> TrainAugmentation:
+    return TrainAugmentation(SIZE, MEAN, 128.0, kind)
+
+
+def by_the_device(kind: str) -> DeferredAugmentation:
+    return DeferredAugmentation(by_the_loader(kind))
+
+
+def batches_of(dataset, transform, workers: int = 0, epochs: int = 1, cache=None) -> list[Batch]:
     order = EpochBatches(len(dataset), 6)
-    loader = make_loader(dataset, make(SIZE, MEAN, 128.0, kind), order, workers, cache=cache)
+    loader = make_loader(dataset, transform, order, workers, cache=cache)
     batches = []
     for epoch in range(epochs):
         order.begin(epoch)
@@ -53,8 +61,8 @@ def rendered(batches: list[Batch]) -> torch.Tensor:
 def test_the_same_seed_gives_the_same_samples_but_for_rounding(dataset):
     seen = {"mirrored": 0, "smaller": 0, "nowhere": 0}
     for kind in AUGMENTATIONS:
-        deferred = batches_of(dataset, DeferredAugmentation, kind, epochs=10)
-        plain = batches_of(dataset, TrainAugmentation, kind, epochs=10)
+        deferred = batches_of(dataset, by_the_device(kind), epochs=10)
+        plain = batches_of(dataset, by_the_loader(kind), epochs=10)
         for one, other in zip(deferred, plain, strict=True):
             assert torch.equal(one.boxes, other.boxes)
             assert torch.equal(one.labels, other.labels)
@@ -78,9 +86,9 @@ def test_the_same_seed_gives_the_same_samples_but_for_rounding(dataset):
 
 def test_other_seeds_give_the_same_distribution(dataset):
     """Of what cannot be compared one by one: channels' means and deviations over many samples."""
-    deferred = rendered(batches_of(dataset, DeferredAugmentation, "ssd", epochs=60)).float()
+    deferred = rendered(batches_of(dataset, by_the_device("ssd"), epochs=60)).float()
     dataset.records = dataset.records[::-1]  # seeds go by the index
-    plain = rendered(batches_of(dataset, TrainAugmentation, "ssd", epochs=60)).float()
+    plain = rendered(batches_of(dataset, by_the_loader("ssd"), epochs=60)).float()
     assert len(deferred) == len(plain) == 12 * 60
     for statistic in (lambda images: images.mean(dim=(0, 2, 3)), lambda images: images.std(dim=(0, 2, 3))):
         torch.testing.assert_close(statistic(deferred), statistic(plain), rtol=0.06, atol=0)
@@ -125,27 +133,20 @@ def test_colours_of_one_image_are_not_those_of_another():
 
 def test_colours_of_a_kind_that_the_device_does_not_know(dataset):
     """They are changed before: here half of the images get another contrast, and nothing else."""
-
-    def make(of):
-        def augmentation(*args):
-            made = of(*args)
-            made.photometry = RandomContrast()
-            return made
-
-        return augmentation
-
+    contrast = by_the_loader("light")
+    contrast.photometry = RandomContrast()
     found, plain, unchanged = (
-        rendered(batches_of(dataset, of, "light")).int()
-        for of in (make(DeferredAugmentation), make(TrainAugmentation), TrainAugmentation)
+        rendered(batches_of(dataset, transform)).int()
+        for transform in (DeferredAugmentation(contrast), contrast, by_the_loader("light"))
     )
     assert (found - plain).abs().float().mean() < 0.5
     assert (found - unchanged).abs().float().mean() > 5
 
 
 def test_parts_that_are_large_are_resized_before_they_are_handed_over(dataset, monkeypatch):
-    whole = batches_of(dataset, DeferredAugmentation, "light")
+    whole = batches_of(dataset, by_the_device("light"))
     monkeypatch.setattr(device_augmentation, "_MOST_SHIPPED", 1.5)
-    small = batches_of(dataset, DeferredAugmentation, "light")
+    small = batches_of(dataset, by_the_device("light"))
     assert sum(len(batch.images.pixels) for batch in small) < sum(len(batch.images.pixels) for batch in whole)
     most = 1.5 * 3 * SIZE[0] * SIZE[1]
     assert all((batch.images.places[:, :2].prod(dim=1) * 3).max() <= most for batch in small)
@@ -154,8 +155,8 @@ def test_parts_that_are_large_are_resized_before_they_are_handed_over(dataset, m
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_samples_do_not_depend_on_workers_or_the_cache(dataset, workers):
-    expected = batches_of(dataset, DeferredAugmentation, "ssd", epochs=2)
-    cached = batches_of(dataset, DeferredAugmentation, "ssd", workers, epochs=2, cache=ImageCache(dataset.records))
+    expected = batches_of(dataset, by_the_device("ssd"), epochs=2)
+    cached = batches_of(dataset, by_the_device("ssd"), workers, epochs=2, cache=ImageCache(dataset.records))
     for one, other in zip(cached, expected, strict=True):
         assert all(torch.equal(a, b) for a, b in zip(one.images, other.images, strict=True))
 

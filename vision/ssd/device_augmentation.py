@@ -23,8 +23,16 @@ _MOST_SHIPPED = 4.0
 _NOWHERE = Placement((0, 0, 0, 0), (0, 0, 0, 0))
 
 
-class DeferredAugmentation(TrainAugmentation):
-    """Decides as its parent does, and only cuts out what is seen of an image, for an `AugmentingNormaliser`."""
+class DeferredAugmentation:
+    """Decides as a `TrainAugmentation` does, and only cuts out what is seen of an image, for an `AugmentingNormaliser`.
+
+    Args:
+        augmentation: that decides.
+    """
+
+    def __init__(self, augmentation: TrainAugmentation) -> None:
+        self.size, self.plan = augmentation.size, augmentation.plan
+        self._photometry = augmentation.photometry
 
     def render(self, image: np.ndarray, view: View) -> ImagePart:
         """Cut out the part of an image that the window shows."""
@@ -40,7 +48,7 @@ class DeferredAugmentation(TrainAugmentation):
         if isinstance(view.colours, ColourChange):
             colours = (*view.colours[:-1], *view.colours.channels)
         elif view.colours is not None and part.size:  # of a kind that `change_colours` does not know
-            part = self.photometry.change(part, view.colours)
+            part = self._photometry.change(part, view.colours)
         return ImagePart(
             torch.from_numpy(np.array(part)),  # a copy: the image may be the cache's
             torch.tensor([*part.shape[:2], left, top, right, bottom, window.mirrored]),
