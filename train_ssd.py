@@ -365,8 +365,8 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
         "--cache-images",
         type=cli.one_of("place", image_cache.CHOICES),
         default=image_cache.AUTO,
-        help=f"ram: keep images in memory once decoded; auto: where they take at most {image_cache.SHARE} of what is "
-        "available; off",
+        help="ram: keep images in memory once decoded; disk: in an unnamed file in --model-dir, as long as the run "
+        f"lasts; auto: in memory where they take at most {image_cache.SHARE} of what is available; off",
     )
     run.add_argument("--validation-epochs", type=cli.count, default=1, help="epochs between validations")
     run.add_argument(
@@ -721,7 +721,7 @@ def make_loaders(
     """Bring images to the net's size and normalisation, in batches of which no part is too small for it."""
     config, run = net.config, options.run
     records = [*train_set.records, *val_set.records]
-    cache, why = image_cache.make_cache(run.cache_images, records, run.workers, process.local_world_size)
+    cache, why = image_cache.make_cache(run.cache_images, records, run.workers, run.model_dir, process.local_world_size)
     if not run.dry_run:
         logger.info("%s", why)
     augmentation = TrainAugmentation(config.image_size, config.image_mean, config.image_std, options.data.augmentation)

@@ -1,5 +1,9 @@
 """Decoded images in memory: the same pixels, each file once, also between loader processes."""
 
+import errno
+import os
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -17,6 +21,9 @@ from vision.structures import DataError
 from vision.utils import memory
 
 MIB = 1 << 20
+
+#: A folder that is not asked for.
+NOWHERE = Path("nowhere")
 
 
 @pytest.fixture
@@ -100,7 +107,7 @@ def test_batches_are_the_same_and_files_are_read_in_the_first_epoch_only(dataset
 )
 def test_what_is_kept_goes_by_memory(dataset, monkeypatch, kind, available, kept, said):
     monkeypatch.setattr(image_cache, "available_memory", lambda: available)
-    cache, why = make_cache(kind, dataset.records, workers=2)
+    cache, why = make_cache(kind, dataset.records, 2, NOWHERE)
     assert (cache is not None) == kept
     assert said in why
 
@@ -112,34 +119,64 @@ def test_several_processes_share_the_memory_there_is(dataset, monkeypatch):
         == 6 * 3 * (120 * 80 + 60 * 40 + 30 * 20 + 15 * 10)
     )
     monkeypatch.setattr(image_cache, "available_memory", lambda: 4 * 3 * bytes_of(dataset.records))
-    assert make_cache("auto", dataset.records, 0, processes=3)[0] is not None
-    assert make_cache("auto", dataset.records, 0, processes=4)[0] is None
+    assert make_cache("auto", dataset.records, 0, NOWHERE, processes=3)[0] is not None
+    assert make_cache("auto", dataset.records, 0, NOWHERE, processes=4)[0] is None
 
 
 def test_what_cannot_be_kept(dataset, monkeypatch):
     monkeypatch.setattr(image_cache, "available_memory", lambda: 100)
-    with pytest.raises(DataError, match="--cache-images=ram: decoded they take .* use --cache-images=off"):
-        make_cache("ram", dataset.records, 0)
+    with pytest.raises(DataError, match="--cache-images=ram: decoded they take .* use --cache-images=disk or off"):
+        make_cache("ram", dataset.records, 0, NOWHERE)
     monkeypatch.setattr(image_cache, "available_memory", lambda: 100 * MIB)
     monkeypatch.setattr(image_cache.multiprocessing, "get_all_start_methods", lambda: ["spawn"])
-    assert make_cache("auto", dataset.records, 0)[0] is not None
-    assert make_cache("auto", dataset.records, 2)[0] is None
-    with pytest.raises(DataError, match="--cache-images=ram: loader processes cannot share memory here"):
-        make_cache("ram", dataset.records, 2)
+    assert make_cache("auto", dataset.records, 0, NOWHERE)[0] is not None
+    assert make_cache("auto", dataset.records, 2, NOWHERE)[0] is None
+    for kind in ("ram", "disk"):
+        with pytest.raises(DataError, match=f"--cache-images={kind}: loader processes cannot share memory here"):
+            make_cache(kind, dataset.records, 2, NOWHERE)
+
+
+def test_a_disk_that_cannot_keep_them(dataset, tmp_path, monkeypatch):
+    is_file = tmp_path / "file"
+    is_file.touch()
+    with pytest.raises(
+        DataError, match="--cache-images=disk: decoded they take up to 0 MiB, .*file.*; use --cache-images=off"
+    ):
+        make_cache("disk", dataset.records, 0, is_file)
+
+    def full(*args):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(DataError, match="No space left on device; use --cache-images=off"):
+        make_cache("disk", dataset.records, 0, tmp_path)
+
+
+@pytest.mark.parametrize("reserves", [True, False])
+def test_a_file_on_disk_has_room_for_all_and_no_name(dataset, tmp_path, monkeypatch, reserves):
+    if not reserves:
+        monkeypatch.delattr(os, "posix_fallocate")
+    cache, why = make_cache("disk", dataset.records, 2, tmp_path / "run")
+    assert why == f"images: kept on disk once decoded; decoded they take up to 0 MiB in {tmp_path / 'run'}"
+    assert list((tmp_path / "run").iterdir()) == []
+    files = [line for line in Path("/proc/self/maps").read_text().splitlines() if str(tmp_path / "run") in line]
+    assert len(files) == 1
+    np.testing.assert_array_equal(cache.read(dataset.records[5]), dataset.get_image(5))
 
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_run_is_the_same_with_and_without(script, voc_root, tmp_path, workers):
     files = {}
-    for kind in ("ram", "off"):
+    for kind in ("ram", "disk", "off"):
         argv = (f"--cache-images={kind}", "--epochs=2", "--batch-size=3", f"--workers={workers}", "--seed=1")
         done = script(train_ssd.main, *train_argv(voc_root, tmp_path / kind, *argv))
         assert (done.code, done.err) == (0, "")
         assert ("kept in memory once decoded" in done.out) == (kind == "ram")
+        assert ("kept on disk once decoded" in done.out) == (kind == "disk")
         files[kind] = (tmp_path / kind / "last.pth").read_bytes()
-    assert files["ram"] == files["off"]
+    assert files["ram"] == files["disk"] == files["off"]
     assert_refused(
-        script(train_ssd.main, *train_argv(voc_root, tmp_path, "--cache-images=disk")), "--cache-images", "disk"
+        script(train_ssd.main, *train_argv(voc_root, tmp_path, "--cache-images=tape")), "--cache-images", "tape"
     )
 
 

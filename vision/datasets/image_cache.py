@@ -1,10 +1,12 @@
-"""Decoded images in memory, so that a file is decoded once in a run, at each size, instead of once in an epoch."""
+"""Decoded images in memory or on disk: a file is decoded once in a run, at each size, instead of once in an epoch."""
 
 from __future__ import annotations
 
 import math
 import mmap
 import multiprocessing
+import os
+import tempfile
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +18,7 @@ from vision.structures import DataError
 from vision.utils.memory import available_memory
 
 #: What --cache-images may say.
-AUTO, RAM, OFF = CHOICES = ("auto", "ram", "off")
+AUTO, RAM, DISK, OFF = CHOICES = ("auto", "ram", "disk", "off")
 
 #: Share of the memory that is available which auto takes at most.
 SHARE = 0.25
@@ -30,20 +32,24 @@ _MIB = 1 << 20
 class ImageCache:
     """Images by file and size, kept as they were first decoded; processes forked from this one share them.
 
-    Memory is taken as images are read. What is given is the very pixels that decoding gives, so a run does not depend
-    on whether there is a cache.
+    Memory is taken as images are read, a disk's space from the start. What is given is the very pixels that decoding
+    gives, so a run does not depend on whether there is a cache.
 
     Args:
         records: images that will be asked for; each file is kept once, at each of its reductions that is asked for.
+        folder: for a file without a name, which ends with its last process; None for memory.
+
+    Raises:
+        OSError: the file cannot be written, or not be as large.
     """
 
-    def __init__(self, records: Sequence[Record]) -> None:
+    def __init__(self, records: Sequence[Record], folder: Path | None = None) -> None:
         self._places: dict[tuple[Path, int], tuple[int, int, int]] = {}
         end = 0
         for place, count in _sizes(records).items():
             self._places[place] = (len(self._places), end, end + count)
             end += count
-        self._pixels = mmap.mmap(-1, max(1, end))
+        self._pixels = mmap.mmap(-1, max(1, end)) if folder is None else _map_file(folder, max(1, end))
         # Checksums of what is there, 0 where nothing is. No lock: a process that is killed would keep it.
         self._checksums = np.frombuffer(mmap.mmap(-1, 4 * max(1, len(self._places))), np.uint32)
         self._seen: set[int] = set()
@@ -79,6 +85,17 @@ class ImageCache:
         return index in self._seen
 
 
+def _map_file(folder: Path, size: int) -> mmap.mmap:
+    """Map a new file of a number of bytes, which has no name, into memory."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=folder) as file:
+        if hasattr(os, "posix_fallocate"):  # else a full disk would kill whoever writes to it
+            os.posix_fallocate(file.fileno(), 0, size)
+        else:
+            file.truncate(size)
+        return mmap.mmap(file.fileno(), size)
+
+
 def _checksum(image: np.ndarray) -> int:
     return zlib.crc32(image) or 1
 
@@ -102,31 +119,42 @@ def bytes_of(records: Sequence[Record]) -> int:
     return sum(_sizes(records).values())
 
 
-def make_cache(kind: str, records: Sequence[Record], workers: int, processes: int = 1) -> tuple[ImageCache | None, str]:
-    """Decide whether decoded images are kept.
+def make_cache(
+    kind: str, records: Sequence[Record], workers: int, folder: Path, processes: int = 1
+) -> tuple[ImageCache | None, str]:
+    """Decide whether and where decoded images are kept.
 
     Args:
         kind: one of `CHOICES`.
         records: of all images of a run.
         workers: loader processes.
+        folder: on the disk that "disk" means.
         processes: that train together on this machine, each with a cache of its own.
 
     Returns:
         the cache or None, and a line that says why.
 
     Raises:
-        DataError: "ram", and there is not enough, or loader processes cannot share it.
+        DataError: "ram" or "disk", and there is not enough, or loader processes cannot share it.
     """
     needed, there = bytes_of(records) * processes, available_memory()
     sizes = f"decoded they take up to {needed / _MIB:.0f} MiB, {there / _MIB:.0f} MiB are available"
     if kind == OFF:
         return None, "images: decoded in each epoch, as asked"
     if workers and not can_be_shared():
-        if kind == RAM:
-            raise DataError(f"--cache-images={RAM}: loader processes cannot share memory here; use --workers=0")
+        if kind != AUTO:
+            raise DataError(f"--cache-images={kind}: loader processes cannot share memory here; use --workers=0")
         return None, "images: decoded in each epoch, as loader processes cannot share memory here"
+    if kind == DISK:
+        needs = f"decoded they take up to {bytes_of(records) / _MIB:.0f} MiB"
+        try:
+            return ImageCache(records, folder), f"images: kept on disk once decoded; {needs} in {folder}"
+        except OSError as err:
+            raise DataError(
+                f"--cache-images={DISK}: {needs}, {folder}: {err.strerror}; use --cache-images={OFF}"
+            ) from err
     if kind == RAM and needed > there:
-        raise DataError(f"--cache-images={RAM}: {sizes}; use --cache-images={OFF}")
+        raise DataError(f"--cache-images={RAM}: {sizes}; use --cache-images={DISK} or {OFF}")
     if kind == AUTO and needed > SHARE * there:
         return None, f"images: decoded in each epoch; {sizes}, of which a quarter may be used (--cache-images)"
     return ImageCache(records), f"images: kept in memory once decoded; {sizes}"
