@@ -127,13 +127,16 @@ def main(argv: Sequence[str] | None = None) -> None:
         sheet.write(sheet_file)
         logger.info("Saved %s", sheet_file)
     summary = ", ".join(f"{name} {count}" for name, count in counts.most_common()) or "nothing"
-    detecting = sum(sum(stages.seconds.get(stage, ())) for stage in DETECTING)
-    logger.info(
-        "%d images, found: %s; %.1f ms an image", len(entries), summary, 1000 * detecting / max(1, len(entries))
-    )
+    detecting = sum(mean(without_first(stages.seconds[stage])) for stage in DETECTING if stage in stages.seconds)
+    logger.info("%d images, found: %s; %.1f ms per image", len(entries), summary, 1000 * detecting)
     logger.info("Saved to %s", sink.output)
     if args.benchmark:
         print("\n".join(stage_lines(stages, len(entries), seconds)))
+
+
+def without_first(times: Sequence[float]) -> Sequence[float]:
+    """Leave out what the first image took, which loads and plans, unless it is the only one."""
+    return times[1:] or times
 
 
 def stage_lines(stages: Stages, images: int, seconds: float) -> list[str]:
@@ -144,10 +147,9 @@ def stage_lines(stages: Stages, images: int, seconds: float) -> list[str]:
         images: that went through them.
         seconds: that all of it took; less than the sum of the stages, as reading and writing go on meanwhile.
     """
-    lines = [f"{'stage':20}  {'median':>9}  {'mean':>9}  an image, without the first, which loads and plans"]
+    lines = [f"{'stage':20}  {'median':>9}  {'mean':>9}  per image, without the first, which loads and plans"]
     for stage in (READING, *DETECTING, DRAWING, WRITING):
-        times = stages.seconds.get(stage, [])
-        times = times[1:] or times
+        times = without_first(stages.seconds.get(stage, []))
         if times:
             lines.append(f"{stage:20}  {1000 * median(times):6.2f} ms  {1000 * mean(times):6.2f} ms")
     return [*lines, f"{images} images in {seconds:.2f} s, {images / seconds:.1f} images/s"]

@@ -96,7 +96,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     also = parser.add_argument_group("more files beside the plain one")
     also.add_argument("--fp16", action="store_true", help="<name>.fp16.onnx: weights and layers in 16 bits")
     also.add_argument("--int8", action="store_true", help="<name>.int8.onnx: convolutions in 8 bits, for trtexec")
-    also.add_argument("--nms", action="store_true", help="<name>.nms.onnx: with suppression in the graph")
+    also.add_argument("--nms", action="store_true", help="<name>.nms.onnx: with non-maximum suppression in the graph")
     also.add_argument(
         "--deepstream", action="store_true", help="<name>.deepstream.onnx, and <name>.deepstream.txt for Gst-nvinfer"
     )
@@ -443,6 +443,9 @@ def print_commands(args: argparse.Namespace, output: Path, label_file: Path, opt
     lines = device.trtexec_lines(output, names)
     if args.int8:
         lines += device.trtexec_lines(output.with_name(f"{output.stem}.int8.onnx"), names, "int8")
+    if "7" in names:
+        variants = [name for name, asked in (("fp16", args.fp16), ("int8", args.int8)) if asked]
+        lines += [device.tensorrt_11_line(output.with_name(f"{output.stem}.{name}.onnx")) for name in variants]
     print("An engine for other programs of yours:\n")
     for line in lines:
         print(f"    {line}")

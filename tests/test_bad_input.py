@@ -254,9 +254,20 @@ def test_what_goes_wrong_inside_is_one_line_too(script):
 @pytest.mark.parametrize(
     "parse", [train_ssd.parse_args, eval_ssd.parse_args, onnx_export.parse_args, detect.parse_args]
 )
-def test_help_knows_every_net(capsys, parse):
+def test_help_knows_every_net_and_says_each_default_once(capsys, parse):
     with pytest.raises(SystemExit) as stop:
         parse(["--help"])
     assert stop.value.code == 0
     said = "".join(capsys.readouterr().out.split())
     assert [name for name in NET_NAMES if name not in said] == []
+    assert "(default:" in said
+    assert "(default:None" not in said
+    assert ")(default:" not in said
+
+
+def test_help_of_a_plain_switch_says_no_default(capsys):
+    with pytest.raises(SystemExit):
+        train_ssd.parse_args(["--help"])
+    said = " ".join(capsys.readouterr().out.split())
+    assert "biases and batch norms do not decay --base-net-lr" in said
+    assert "compute mAP when validating (default: True)" in said

@@ -4,6 +4,7 @@ import hashlib
 import json
 import re
 import shutil
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -246,6 +247,8 @@ def test_all_files_measured_on_a_dataset(script, model_dir, voc_root, tmp_path):
     assert f"{len(layers) - len(left)} of {len(layers)} convolutions in 8 bits" in done.out
     assert "libnvds_infercustomparser.so" in (tmp_path / "x.deepstream.txt").read_text()
     assert "trtexec --onnx=x.int8.onnx --int8 --fp16" in done.out
+    for name in ("fp16", "int8"):
+        assert f"trtexec --onnx=x.{name}.onnx --saveEngine=x.{name}.engine   # TensorRT 11\n" in done.out
 
 
 def test_eight_bits_without_a_dataset_to_measure_on(script, model_dir, voc_root, tmp_path):
@@ -422,3 +425,10 @@ def test_commands_of_jetpacks_that_are_alike_are_said_once(tmp_path):
     lines = device.trtexec_lines(tmp_path / "my net.onnx", list(JETPACKS))
     assert [line.split("# ")[1] for line in lines] == ["JetPack 4.6", "JetPack 5, 6, 7"]
     assert "--onnx='my net.onnx' --fp16" in lines[0]
+    line = device.tensorrt_11_line(tmp_path / "my net.fp16.onnx")
+    assert line.endswith("/trtexec --onnx='my net.fp16.onnx' --saveEngine='my net.fp16.engine'   # TensorRT 11")
+
+
+def test_the_command_for_detectnet_names_files_as_they_were_named():
+    command = device.detectnet_command(Path("models/fruit/a b.onnx"), Path("models/fruit/labels.txt"))
+    assert command.startswith("detectnet '--model=models/fruit/a b.onnx' --labels=models/fruit/labels.txt ")

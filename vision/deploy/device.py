@@ -52,8 +52,8 @@ def remove_engines(model: Path) -> list[Path]:
 
 
 def detectnet_command(model: Path, label_file: Path, options: Sequence[str] = ()) -> str:
-    """Spell the command that runs the file, with more options if given."""
-    words = ["detectnet", f"--model={model.resolve()}", f"--labels={label_file.resolve()}"]
+    """Spell the command that runs the file, with more options if given; names stay relative, as on the device."""
+    words = ["detectnet", f"--model={model}", f"--labels={label_file}"]
     words += ["--input-blob=input_0", "--output-cvg=scores", "--output-bbox=boxes", *options]
     return " ".join([*map(shlex.quote, words), "INPUT", "OUTPUT"])
 
@@ -71,3 +71,9 @@ def trtexec_lines(model: Path, jetpacks: Sequence[str], precision: str = "fp16")
         files = (shlex.quote(model.name), shlex.quote(f"{model.stem}.engine"))
         commands.setdefault(trtexec_command(JETPACKS[name], *files, precision), []).append(name)
     return [f"{command}   # JetPack {', '.join(names)}" for command, names in commands.items()]
+
+
+def tensorrt_11_line(model: Path) -> str:
+    """Spell the command that builds an engine by TensorRT 11, which takes each layer's precision from the file."""
+    engine = shlex.quote(f"{model.stem}.engine")
+    return f"{trtexec_command(JETPACKS['7'], shlex.quote(model.name), engine, None)}   # TensorRT 11"

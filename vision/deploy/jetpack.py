@@ -80,14 +80,14 @@ def missing_operators(opset: int, operators: Iterable[str]) -> dict[str, list[st
     }
 
 
-def trtexec_command(jetpack: JetPack, model: str, engine: str, precision: str = "fp16") -> str:
+def trtexec_command(jetpack: JetPack, model: str, engine: str, precision: str | None = "fp16") -> str:
     """Spell the command that builds an engine.
 
     Args:
         jetpack: where it is run.
         model: the ONNX file.
         engine: the file to write.
-        precision: "fp16", or "int8" for a file that says its scales itself.
+        precision: "fp16", or "int8" for a file that says its scales itself; None for the file's own.
     """
-    flags = {"fp16": ("--fp16",), "int8": ("--int8", "--fp16")}[precision]
+    flags = {"fp16": ("--fp16",), "int8": ("--int8", "--fp16"), None: ()}[precision]
     return " ".join([TRTEXEC, f"--onnx={model}", *flags, *jetpack.trtexec_options, f"--saveEngine={engine}"])
