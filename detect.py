@@ -68,7 +68,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "--sheet", action="store_true", help=f"write {SHEET_NAME}, too: up to {MOST_CELLS} drawn images in a grid"
     )
     parser.add_argument("--show", action="store_true", help="show a window, too")
-    parser.add_argument("--benchmark", action="store_true", help="print how long each stage takes, and images a second")
+    parser.add_argument("--benchmark", action="store_true", help="print the time of each stage, and images per second")
     cli.add_device_options(parser)
     cli.add_resolution_option(parser, None, " (default: as trained)")
     args = parser.parse_args(argv)

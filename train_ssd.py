@@ -550,7 +550,7 @@ def choose_device(options: Options, process: SingleProcess) -> torch.device:
     if process.world_size > 1:
         images = options.run.images_per_step(process.world_size)
         logger.info(
-            "%d processes: batches of %d in each, %d images a step (--auto-lr scales the rates to that)",
+            "%d processes: batches of %d in each, %d images per step (--auto-lr scales the rates to that)",
             process.world_size,
             options.run.batch_size,
             images,
@@ -755,7 +755,7 @@ def make_trainer(
     images_per_step = run.images_per_step(process.world_size)
     if options.optim.auto_lr:
         logger.info(
-            "--auto-lr: rates times %g = %d images a step (batch %d x %d accumulated x %d processes) / %d",
+            "--auto-lr: rates times %g = %d images per step (batch %d x %d accumulated x %d processes) / %d",
             images_per_step / options.optim.auto_lr,
             images_per_step,
             run.batch_size,

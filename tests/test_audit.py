@@ -747,7 +747,7 @@ def test_a_dry_run_says_everything_and_trains_nothing(voc, script, tmp_path):
         r"boxes at 96x96: \d+ of \d+ have a side below 8 pixels; \d+ are reached by no prior at IoU 0\.5, best possible",
         r"first losses: training \d+\.\d{4}, validation \d+\.\d{4}",
         r"peak so far: \d+ MiB of memory",
-        r"\d\.\d{3} s a step: about \d+ s an epoch and \d+ s a validation, .* for 30 epochs",
+        r"\d\.\d{3} s per step: about \d+ s per epoch and \d+ s per validation, .* for 30 epochs",
         r"Dry run done: nothing was trained",
     ):
         assert re.search(pattern, done.out), pattern

@@ -141,7 +141,7 @@ def test_the_first_process_alone_speaks_and_writes(alone, together):
     lines = [line for line in out.splitlines() if not TORCHRUNS.match(line)]
     assert all(re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d - ", line) for line in lines), "no warnings of any library"
     told = [line.partition(" - ")[2] for line in lines]
-    assert "2 processes: batches of 3 in each, 6 images a step (--auto-lr scales the rates to that)" in told
+    assert "2 processes: batches of 3 in each, 6 images per step (--auto-lr scales the rates to that)" in told
     steps = [line for line in told if "Step: " in line]
     assert len(steps) == len(set(steps)) == 12
     assert {re.sub("Loss-.*", "", path.name) for path in folder.rglob("*")} >= {

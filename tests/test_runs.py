@@ -555,7 +555,7 @@ def test_the_box_loss_turns_where_it_is_told_to(data, tmp_path, script):
 def test_auto_lr_scales_by_the_whole_batch(data, tmp_path, script):
     argv = train_argv(data, tmp_path, "--epochs=1", "--batch-size=2", "--accumulate=4", "--warmup-iters=0")
     done = script(train_ssd.main, *argv, "--auto-lr", "--lr=0.01")
-    assert "--auto-lr: rates times 2 = 8 images a step (batch 2 x 4 accumulated x 1 processes) / 4" in done.out
+    assert "--auto-lr: rates times 2 = 8 images per step (batch 2 x 4 accumulated x 1 processes) / 4" in done.out
     options = train_ssd.parse_options(["--auto-lr=32", "--lr=0.01", "--base-net-lr=0.001"]).optim.scaled_to(16)
     assert (options.lr, options.base_net_lr) == (0.005, 0.0005)
 

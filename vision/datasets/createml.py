@@ -17,7 +17,7 @@ _OBJECT_KEYS = ("annotations", "annotation")
 
 
 class CreatemlFolder(AnnotatedFolder):
-    """A dataset for CreateML, as Roboflow exports it, a file a split, or LabelImg writes it, a file an image."""
+    """A dataset for CreateML, as Roboflow exports it, a file per split, or LabelImg writes it, a file per image."""
 
     name = "createml"
     looks_like = "a JSON file, or one an image, that lists images with `annotations` of `label` and `coordinates`"

@@ -1,4 +1,4 @@
-"""LabelMe's JSON: a file an image, with shapes of points."""
+"""LabelMe's JSON: a file per image, with shapes of points."""
 
 from __future__ import annotations
 

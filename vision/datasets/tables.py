@@ -1,4 +1,4 @@
-"""Tables with a row an object, as Roboflow, VoTT, AutoML, Keras-RetinaNet and people write them."""
+"""Tables with a row per object, as Roboflow, VoTT, AutoML, Keras-RetinaNet and people write them."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ class Row(NamedTuple):
 
 
 class TableFolder(AnnotatedFolder):
-    """A dataset with tables: a row an object, with the image's name, the class and the corners in pixels.
+    """A dataset with tables: a row per object, with the image's name, the class and the corners in pixels.
 
     Names and order of the columns and the separator are found out; a row without class and corners is an image without
     objects. Corners that are all fractions are those of the image's sides.
@@ -154,7 +154,7 @@ def _read(path: Path) -> tuple[Layout, list[Row]]:
     Raises:
         DataError: it cannot be read, or is none.
     """
-    text = read_text(path, "a table with a row an object")
+    text = read_text(path, "a table with a row per object")
     lines = text.splitlines()
     if not any(map(str.strip, lines)):
         raise DataError(f"{path}: is empty")

@@ -1,4 +1,4 @@
-"""Formats with a text file an image, a line an object, by name and pixels: KITTI's, and that of the OIDv4 toolkit."""
+"""Formats with a text file per image, a line per object, by name and pixels: KITTI's, and that of the OIDv4 toolkit."""
 
 from __future__ import annotations
 

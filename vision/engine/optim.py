@@ -63,7 +63,7 @@ class OptimOptions:
         clip_grad: the largest norm of all gradients together, None for no limit.
         ema: keep an exponential moving average of the weights.
         smooth_l1_beta: of the box loss, see `vision.nn.multibox_loss.MultiboxLoss`.
-        auto_lr: images a step that the rates are meant for; None if they are meant as they are.
+        auto_lr: images per step that the rates are meant for; None if they are meant as they are.
     """
 
     lr: float = DEFAULT_RATES["sgd"][0]
@@ -81,7 +81,7 @@ class OptimOptions:
     auto_lr: int | None = None
 
     def scaled_to(self, images_per_step: int) -> OptimOptions:
-        """Options whose rates are multiplied by images a step / `auto_lr` (linear scaling rule, arXiv 1706.02677)."""
+        """Options whose rates are multiplied by images per step / `auto_lr` (linear scaling rule, arXiv 1706.02677)."""
         if self.auto_lr is None:
             return self
         scale = images_per_step / self.auto_lr

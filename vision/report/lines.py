@@ -123,7 +123,7 @@ def log_dry_run(found: DryRunResult, epochs: int, validation_epochs: int) -> Non
     logger.info("peak so far: %s, loader workers apart", ", ".join(memory) or "not known here")
     whole = found.training_seconds * epochs + found.validation_seconds * -(-epochs // validation_epochs)
     logger.info(
-        "%.3f s a step: about %s an epoch and %s a validation, %s for %d epochs",
+        "%.3f s per step: about %s per epoch and %s per validation, %s for %d epochs",
         found.seconds_per_step,
         format_duration(found.training_seconds),
         format_duration(found.validation_seconds),
