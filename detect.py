@@ -11,7 +11,7 @@ import json
 import logging
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from statistics import mean, median
 from time import perf_counter
@@ -20,6 +20,7 @@ import cv2
 import numpy as np
 
 from vision import cli
+from vision.datasets.images import read_upright
 from vision.deploy.media import Frame, Sink, Source
 from vision.deploy.session import NETWORK, POST_PROCESSING, RESIZING
 from vision.report.drawing import draw_detections
@@ -84,7 +85,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     cli.setup_logging()
     _, session, class_names = cli.open_model(args.model, args.labels, args)
     wanted = wanted_labels(args.classes, class_names)
-    source = Source(args.input)
+    source = Source(args.input, read_upright)
     cli.check_writable(args.output if not args.output.suffix else args.output.parent, "--output")
 
     entries, counts, stages = [], Counter(), session.stages
@@ -105,38 +106,45 @@ def main(argv: Sequence[str] | None = None) -> None:
     frames = stages.each(READING, source)
     frames = frames if source.is_live else read_ahead(frames)
     began = perf_counter()
-    with sink, WriteBehind(finish) as finish_soon:
-        try:
+    images = 0
+    try:
+        with sink, WriteBehind(finish) as finish_soon:
             for frame in cli.progress(frames, "Detecting", source.total):
                 found = cli.detect(session, frame.image, args, score_threshold=args.threshold, top_k=args.top_k or -1)
-                found = only(found, wanted)
+                found = within(only(found, wanted), frame.image)
+                images += 1
                 counts.update(class_names[label] for label in found.labels.tolist())
                 if sheet is not None:
                     sheet.add(frame.image, found)
-                entries.append(entry(frame, found, class_names))
+                if args.save_json:
+                    entries.append(entry(frame, found, class_names))
                 if not args.show:
                     finish_soon(frame, found)
                 elif not shown(finish(frame, found)):
                     break
-        except KeyboardInterrupt:
-            logger.info("interrupted; what was found so far is kept")
-    seconds = perf_counter() - began
-    if args.save_json:
-        write_text(sink.folder / "detections.json", json.dumps(entries, indent=1) + "\n")
-    if sheet is not None and entries:
-        sheet.write(sheet_file)
-        logger.info("Saved %s", sheet_file)
+    except KeyboardInterrupt:
+        logger.info("interrupted; what was found so far is kept")
+    finally:  # an image that cannot be written ends the run, but does not lose what was found
+        seconds = perf_counter() - began
+        if args.save_json:
+            write_text(sink.folder / "detections.json", json.dumps(entries, indent=1) + "\n")
+        if sheet is not None and images:
+            sheet.write(sheet_file)
+            logger.info("Saved %s", sheet_file)
+    if source.unreadable:
+        logger.warning("%d of %d images could not be read", source.unreadable, source.total)
     summary = ", ".join(f"{name} {count}" for name, count in counts.most_common()) or "nothing"
-    detecting = sum(mean(without_first(stages.seconds[stage])) for stage in DETECTING if stage in stages.seconds)
-    logger.info("%d images, found: %s; %.1f ms per image", len(entries), summary, 1000 * detecting)
+    detecting = sum(mean(without_first(stages.seconds[stage])) for stage in DETECTING if stages.seconds.get(stage))
+    logger.info("%d images, found: %s; %.1f ms per image", images, summary, 1000 * detecting)
     logger.info("Saved to %s", sink.output)
     if args.benchmark:
-        print("\n".join(stage_lines(stages, len(entries), seconds)))
+        print("\n".join(stage_lines(stages, images, seconds)))
 
 
-def without_first(times: Sequence[float]) -> Sequence[float]:
+def without_first(times: Iterable[float]) -> list[float]:
     """Leave out what the first image took, which loads and plans, unless it is the only one."""
-    return times[1:] or times
+    first, *others = times
+    return others or [first]
 
 
 def stage_lines(stages: Stages, images: int, seconds: float) -> list[str]:
@@ -149,8 +157,8 @@ def stage_lines(stages: Stages, images: int, seconds: float) -> list[str]:
     """
     lines = [f"{'stage':20}  {'median':>9}  {'mean':>9}  per image, without the first, which loads and plans"]
     for stage in (READING, *DETECTING, DRAWING, WRITING):
-        times = without_first(stages.seconds.get(stage, []))
-        if times:
+        if stages.seconds.get(stage):
+            times = without_first(stages.seconds[stage])
             lines.append(f"{stage:20}  {1000 * median(times):6.2f} ms  {1000 * mean(times):6.2f} ms")
     return [*lines, f"{images} images in {seconds:.2f} s, {images / seconds:.1f} images/s"]
 
@@ -159,19 +167,32 @@ def wanted_labels(text: str | None, class_names: Sequence[str]) -> set[int]:
     """Read --classes."""
     if text is None:
         return set(range(1, len(class_names)))
-    names = [name.strip() for name in text.split(",") if name.strip()]
-    unknown = [name for name in names if name not in class_names[1:]]
-    if unknown or not names:
+    parts, wanted, unknown = text.split(","), set(), []
+    while parts:  # the longest name that fits, as names may have commas
+        ends = range(len(parts), 0, -1)
+        end = next((end for end in ends if ",".join(parts[:end]).strip() in class_names[1:]), None)
+        if end is not None:
+            wanted.add(class_names.index(",".join(parts[:end]).strip()))
+        elif parts[0].strip():
+            unknown.append(parts[0].strip())
+        del parts[: end or 1]
+    if unknown or not wanted:
         raise DataError(
             f"--classes={text}: {', '.join(unknown) or 'nothing'} is not among {', '.join(class_names[1:])}"
         )
-    return {class_names.index(name) for name in names}
+    return wanted
 
 
 def only(found: Detections, labels: set[int]) -> Detections:
     """Keep the detections of some classes."""
     kept = [place for place, label in enumerate(found.labels.tolist()) if label in labels]
     return Detections(found.boxes[kept], found.labels[kept], found.scores[kept])
+
+
+def within(found: Detections, image: np.ndarray) -> Detections:
+    """Cut boxes to their image (H, W, 3), as detectNet does."""
+    height, width = image.shape[:2]
+    return found._replace(boxes=found.boxes.clamp(min=0).minimum(found.boxes.new_tensor([width, height] * 2)))
 
 
 def entry(frame: Frame, found: Detections, class_names: Sequence[str]) -> dict:
@@ -205,9 +226,9 @@ def text_lines(found: Detections, class_names: Sequence[str]) -> str:
 
 def text_path(sink: Sink, frame: Frame, source: Source) -> Path:
     """Say where an image's lines go; a video's frames are numbered."""
-    path = sink.path_of(frame)
-    stem = f"{path.stem}_{frame.name.rpartition('#')[2]}" if source.is_video else path.stem
-    return sink.folder / f"{stem}.txt"
+    if source.is_video:
+        return sink.folder / f"{sink.path_of(frame).stem}_{frame.name.rpartition('#')[2]}.txt"
+    return sink.folder / f"{sink.image_paths[frame.name].stem}.txt"
 
 
 def sheet_path(sink: Sink, source: Source) -> Path:

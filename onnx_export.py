@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import logging
+import os
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
@@ -21,6 +22,7 @@ import torch
 
 from vision import cli
 from vision.datasets import AUTO, DetectionDataset, is_dataset, labels, open_dataset
+from vision.datasets.images import read_upright
 from vision.deploy import detectnet, device, quantization, variants
 from vision.deploy.export import INPUT_NORMS, ExportOptions, candidate, write
 from vision.deploy.jetpack import (
@@ -28,6 +30,7 @@ from vision.deploy.jetpack import (
     OPERATORS,
     OPSET,
     OPSETS,
+    joins_across_classes,
     missing_operators,
     spell_release,
     unparsed_operators,
@@ -48,6 +51,9 @@ logger = logging.getLogger(__name__)
 
 #: The tutorials' name for the exported mb1-ssd.
 _FILE_NAMES = {"mb1-ssd": "ssd-mobilenet"}
+
+#: What tells folders from files in --output.
+_SEPARATORS = tuple(filter(None, (os.sep, os.altsep)))
 
 #: How much less AP50 or AP a file may have than the checkpoint it was written from.
 AP_TOLERANCE = 0.01
@@ -103,6 +109,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     proof = parser.add_argument_group("proof by a dataset")
     proof.add_argument("--data", help="folder of a dataset, to measure each file on its test images")
     cli.add_dataset_type_option(proof, AUTO)
+    cli.add_reading_options(proof)
     proof.add_argument(
         "--calib-data",
         help="images like those to come, for --int8: a folder, or that of a dataset for its training images (default: "
@@ -184,19 +191,21 @@ def main(argv: Sequence[str] | None = None) -> None:
         facts={"checkpoint": source.name, "checkpoint_sha256": hashlib.sha256(source.read_bytes()).hexdigest()},
     )
     trial = open_trial(args, net) if args.data else None
+    calibration = CalibrationImages(args) if args.int8 else None
     with candidate(output) as file:
         write_and_verify(net, file, options, args, trial)
         if trial is not None:
             trial.measure_plain(file, output.name)
             trial.hold(output.name, AP_TOLERANCE)
             if args.input_norm == "detectnet":
-                alike = trial.measure_on_device(file, output.name)
+                old = args.jetpack is not None and joins_across_classes(args.jetpack)
+                alike = trial.measure_on_device(file, output.name, across_classes=old)
                 logger.info("by detectnet's arithmetic it has %d of the %d detections of the checkpoint", *alike)
     saved(output)
     label_file = write_label_file(output, net.class_names)
     for asked, suffix, make in (
         (args.fp16, "fp16", lambda file: make_half(file, net, replace(options, half=True), args, trial)),
-        (args.int8, "int8", lambda file: make_int8(file, output, args, trial)),
+        (args.int8, "int8", lambda file: make_int8(file, output, args, calibration, trial)),
         (args.nms, "nms", lambda file: make_with_nms(file, output, net)),
         (args.deepstream, "deepstream", lambda file: make_for_deepstream(file, output)),
     ):
@@ -232,10 +241,22 @@ def locate(args: argparse.Namespace) -> tuple[Path, Path]:
 
 
 def output_path(args: argparse.Namespace, net: SSD, folder: Path) -> Path:
-    """Decide on the file to write."""
+    """Decide on the file to write.
+
+    Raises:
+        DataError: --output names a file of another kind.
+    """
     name = net.architecture["net"]
-    output = Path(args.output or f"{args.net or _FILE_NAMES.get(name, name)}.onnx")
-    return folder / output if output.parent == Path(".") else output
+    usual = f"{args.net or _FILE_NAMES.get(name, name)}.onnx"
+    if args.output is None:
+        return folder / usual
+    output = Path(args.output)
+    if args.output.endswith(_SEPARATORS) or output.is_dir():
+        return output / usual
+    if output.suffix not in ("", ".onnx"):
+        raise DataError(f"--output={args.output}: expected a folder, or the name of an .onnx file")
+    output = output.with_suffix(".onnx")
+    return output if any(separator in args.output for separator in _SEPARATORS) else folder / output
 
 
 def warn_of_jetpacks(args: argparse.Namespace) -> None:
@@ -271,11 +292,13 @@ def open_trial(args: argparse.Namespace, net: SSD) -> Trial:
     Raises:
         DataError: it has no objects of the model's classes.
     """
-    dataset = open_dataset(args.dataset_type, args.data, "test", progress=cli.progress)
+    dataset = open_dataset(args.dataset_type, args.data, "test", cli.reading_options(args), cli.progress)
     dataset.set_class_names(net.class_names)
     logger.info("%s: %s", dataset.title, dataset.summary())
-    if not any(len(dataset.annotation(index).labels) for index in range(len(dataset))):
-        raise DataError(f"{args.data}: no object is of a class that the model knows: {list(net.class_names[1:])}")
+    if all(dataset.annotation(index).difficult.all() for index in range(len(dataset))):
+        raise DataError(
+            f"{args.data}: no object is of a class that the model knows and not difficult: {list(net.class_names[1:])}"
+        )
 
     def images() -> Iterator[tuple[np.ndarray, Annotation]]:
         return read_ahead(readable(dataset, range(len(dataset))))
@@ -300,23 +323,25 @@ def make_half(file: Path, net: SSD, options: ExportOptions, args: argparse.Names
         trial.hold("fp16", AP_TOLERANCE)
 
 
-def make_int8(file: Path, plain: Path, args: argparse.Namespace, trial: Trial | None) -> None:
+def make_int8(
+    file: Path, plain: Path, args: argparse.Namespace, images: CalibrationImages, trial: Trial | None
+) -> None:
     """Write the file in 8 bits, and leave as many layers in float as it takes."""
     layers = quantization.layers_of(plain)
     try:
         excluded = quantization.matching(layers, args.int8_exclude)
     except ValueError as err:
         raise DataError(f"--int8-exclude: {err}") from err
-    images = CalibrationImages(args, OnnxSession(plain))
     logger.info("finding the range of values on %d images", images.count)
+    take = partial(images.take, session=OnnxSession(plain))
     with tempfile.TemporaryDirectory() as folder:
         whole = Path(folder) / "whole.onnx"
-        quantization.quantise(plain, whole, cli.progress(images.take(images.count), "Calibrating", images.count))
+        quantization.quantise(plain, whole, cli.progress(take(images.count), "Calibrating", images.count))
         quantization.in_float(whole, file, excluded)
         if trial is None:
             logger.warning("--int8 without --data: what it costs is not known")
         else:
-            some = list(images.take(quantization.RANKING_IMAGES))
+            some = list(take(quantization.RANKING_IMAGES))
             cost = partial(trial.cost_of, "int8")
             excluded = quantization.search(file, whole, plain, excluded, some, cost, args.int8_max_drop, cli.progress)
             trial.hold("int8", args.int8_max_drop)
@@ -331,32 +356,35 @@ class CalibrationImages:
         count: how many are asked for, or there are.
     """
 
-    def __init__(self, args: argparse.Namespace, session: OnnxSession) -> None:
-        self._session, self._as_detectnet = session, args.input_norm == "detectnet"
+    def __init__(self, args: argparse.Namespace) -> None:
+        self._as_detectnet = args.input_norm == "detectnet"
         place = args.calib_data or args.data
         self._dataset = self._source = None
         if args.calib_data is None or is_dataset(place):
             kind = args.dataset_type if args.calib_data is None else AUTO
-            self._dataset = open_dataset(kind, place, "train", progress=cli.progress)
+            self._dataset = open_dataset(kind, place, "train", cli.reading_options(args), cli.progress)
             self._total = len(self._dataset)
         else:
-            self._source = Source(place)
-            self._total = self._source.total or args.calib_images
+            self._source = Source(place, read_upright)
+            if self._source.is_video:
+                raise DataError(f"--calib-data={place}: is a video; expected a folder of images, or that of a dataset")
+            self._paths = self._source.paths
+            self._total = len(self._paths)
         self.count = min(self._total, args.calib_images)
 
-    def take(self, count: int) -> Iterator[np.ndarray]:
-        """Read some of them, evenly chosen: (1, 3, H, W) float32 each."""
+    def take(self, count: int, session: OnnxSession) -> Iterator[np.ndarray]:
+        """Read some of them, evenly chosen, for a file: (1, 3, H, W) float32 each; what cannot be read is left out."""
         chosen = spread(self._total, count)
         if self._dataset is None:
-            wanted = set(chosen)
-            yield from (self._fed(frame.image) for number, frame in enumerate(self._source) if number in wanted)
-            return
-        yield from (self._fed(image) for image, _ in readable(self._dataset, chosen))
-
-    def _fed(self, image: np.ndarray) -> np.ndarray:
-        if self._as_detectnet:
-            return detectnet.preprocess(image, self._session.size)
-        return self._session.transform(image)[None].numpy()
+            self._source.paths = [self._paths[number] for number in chosen]
+            images = (frame.image for frame in self._source)
+        else:
+            images = (image for image, _ in readable(self._dataset, chosen))
+        for image in images:
+            if self._as_detectnet:
+                yield detectnet.preprocess(image, session.size)
+            else:
+                yield session.transform(image)[None].numpy()
 
 
 def spread(total: int, count: int) -> list[int]:
@@ -439,7 +467,8 @@ def print_commands(args: argparse.Namespace, output: Path, label_file: Path, opt
         logger.warning("--input-norm=%s: detectnet normalises otherwise, this file is not for it", args.input_norm)
     if args.batch_size != 1:
         return
-    names = [args.jetpack] if args.jetpack else list(JETPACKS)
+    unparsed = unparsed_opset(args.opset)
+    names = [args.jetpack] if args.jetpack else [name for name in JETPACKS if name not in unparsed]
     lines = device.trtexec_lines(output, names)
     if args.int8:
         lines += device.trtexec_lines(output.with_name(f"{output.stem}.int8.onnx"), names, "int8")

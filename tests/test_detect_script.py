@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import os
 import re
 import shutil
 from pathlib import Path
@@ -9,13 +10,15 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
 from conftest import CLASSES, assert_refused
 
 import detect
+from vision.datasets.images import read_upright
 from vision.deploy.media import Source
 from vision.deploy.session import open_session
 from vision.engine import checkpoint
-from vision.structures import DataError
+from vision.structures import DataError, Detections
 
 
 def test_detection_draws_and_lists(script, sure_model, voc_root, tmp_path):
@@ -178,11 +181,72 @@ def test_cameras_are_asked_for_by_index_or_device(monkeypatch):
 
     monkeypatch.setattr(cv2, "VideoCapture", Camera)
     for text in ("0", "/dev/video1", "rtsp://host/stream"):
-        source = Source(text)
+        source = Source(text, read_upright)
         assert source.is_video
         assert source.total is None
         assert len(list(source)) == 3
     assert asked == [0, "/dev/video1", "rtsp://host/stream"]
+
+
+def test_what_cannot_be_read_is_left_out(script, sure_model, voc_root, tmp_path):
+    """Names may be of any bytes and of any length that the file system takes."""
+    folder = tmp_path / "shots[1]"
+    folder.mkdir()
+    names = [b"a.jpg", b"caf\xe9.jpg", b"n" * 240 + b".jpg", b"z.jpg"]
+    for name in names:
+        shutil.copy(voc_root / "JPEGImages/test_00000.jpg", folder / os.fsdecode(name))
+    (folder / "b.jpg").write_bytes(b"no image")
+    done = script(detect.main, f"--model={sure_model}", f"--input={folder}", f"--output={tmp_path / 'out'}")
+    assert (done.code, done.err) == (0, "")
+    assert f"{folder / 'b.jpg'}: " in done.out
+    assert "it is left out" in done.out
+    assert "1 of 5 images could not be read" in done.out
+    entries = json.loads((tmp_path / "out" / "detections.json").read_text())
+    assert [os.fsencode(Path(entry["image"]).name) for entry in entries] == names
+    assert all((tmp_path / "out" / os.fsdecode(name)).is_file() for name in names)
+    (tmp_path / "a.jpg").write_bytes(b"no image")
+    done = script(detect.main, f"--model={sure_model}", f"--input={tmp_path / 'a.jpg'}", f"--output={tmp_path / 'out'}")
+    assert_refused(done, "a.jpg", "not an image of any known format")
+
+
+def test_an_image_that_cannot_be_written_does_not_lose_what_was_found(script, sure_model, voc_root, tmp_path):
+    (tmp_path / "out" / "test_00001.jpg").mkdir(parents=True)
+    argv = (f"--input={voc_root}/JPEGImages/test*.jpg", f"--output={tmp_path / 'out'}", "--sheet")
+    done = script(detect.main, f"--model={sure_model}", *argv)
+    assert_refused(done, "test_00001.jpg")
+    assert len(json.loads((tmp_path / "out" / "detections.json").read_text())) >= 2
+    assert (tmp_path / "out" / "sheet.png").is_file()
+
+
+def test_lines_of_images_that_become_a_video(script, sure_model, voc_root, tmp_path):
+    argv = (f"--input={voc_root}/JPEGImages/test*.jpg", f"--output={tmp_path / 'a.avi'}", "--save-txt")
+    assert script(detect.main, f"--model={sure_model}", *argv).code == 0
+    assert sorted(path.name for path in tmp_path.glob("*.txt")) == [f"test_0000{number}.txt" for number in range(3)]
+
+
+def test_folders_and_patterns(voc_root, tmp_path, monkeypatch):
+    deep = tmp_path / "tree" / "a" / "b"
+    deep.mkdir(parents=True)
+    shutil.copy(voc_root / "JPEGImages/test_00000.jpg", deep / "x.jpg")
+    shutil.copy(voc_root / "JPEGImages/test_00000.jpg", tmp_path / "tree" / "y.jpg")
+    (tmp_path / "2024").symlink_to(deep)
+    monkeypatch.chdir(tmp_path)
+    assert Source("tree/**/*.jpg", read_upright).total == 2
+    numbered = Source("2024", read_upright)
+    assert (numbered.is_live, numbered.total) == (False, 1)
+
+
+def test_boxes_are_cut_to_their_image():
+    found = Detections(torch.tensor([[-3.0, 5, 200, 70]]), torch.tensor([1]), torch.ones(1))
+    assert detect.within(found, np.zeros((60, 100, 3), np.uint8)).boxes.tolist() == [[0, 5, 100, 60]]
+
+
+def test_names_of_classes_may_have_commas():
+    names = ["BACKGROUND", "Mouse", "Mouse, computer", "cat"]
+    assert detect.wanted_labels("cat, Mouse, computer", names) == {2, 3}
+    assert detect.wanted_labels("Mouse,cat", names) == {1, 3}
+    with pytest.raises(DataError, match="--classes=cat,computer: computer is not among"):
+        detect.wanted_labels("cat,computer", names)
 
 
 def test_one_image_to_one_file(script, sure_model, voc_root, tmp_path):

@@ -16,9 +16,10 @@ from test_export import net_for
 import detect
 import eval_ssd
 import onnx_export
+from vision.datasets import synthetic
 from vision.deploy import device, quantization
 from vision.deploy.export import ExportOptions, ExportRejected, write
-from vision.deploy.jetpack import JETPACKS
+from vision.deploy.jetpack import JETPACKS, joins_across_classes
 from vision.deploy.session import OnnxSession, TorchSession
 from vision.deploy.trial import Trial, count_alike
 from vision.deploy.verification import image_like
@@ -91,6 +92,8 @@ def test_the_best_of_a_folder_is_of_the_net_asked_for(script, model_dir, voc_roo
         (("--net=mb1-ssd",), "mb1-ssd.onnx"),
         (("--net=ssd-mobilenet",), "ssd-mobilenet.onnx"),
         (("--output=my.onnx",), "my.onnx"),
+        (("--output=my",), "my.onnx"),
+        (("--output=sub/",), "../sub/ssd-mobilenet.onnx"),
         (("--output=sub/my.onnx",), "../sub/my.onnx"),
     ],
 )
@@ -163,6 +166,7 @@ def test_opset_and_jetpack(script, model_dir, tmp_path):
     assert onnx.load(str(tmp_path / "x.onnx")).opset_import[0].version == 17
     done = script(onnx_export.main, *argv, "--opset=18")
     assert "JetPack 4.6, 5, 6 will not parse it" in done.out
+    assert re.findall("trtexec .*# (.*)", done.out) == ["JetPack 7"]
     done = script(onnx_export.main, *argv, "--jetpack=4.6")
     assert (done.code, done.err) == (0, "")
     assert "will not parse" not in done.out
@@ -258,7 +262,21 @@ def test_eight_bits_without_a_dataset_to_measure_on(script, model_dir, voc_root,
     assert "what it costs is not known" in done.out
     done = script(onnx_export.main, *argv, f"--calib-data={voc_root}", "--calib-images=1")
     assert (done.code, done.err) == (0, "")
-    assert_refused(script(onnx_export.main, *argv, f"--calib-data={tmp_path}"), str(tmp_path), "holds no image")
+    before = (tmp_path / "x.onnx").read_bytes()
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "clip.avi").touch()
+    for name, why in (
+        ("empty", "holds no image"),
+        ("none", "No such file or directory"),
+        ("clip.avi", "cannot be opened"),
+    ):
+        assert_refused(script(onnx_export.main, *argv, f"--calib-data={tmp_path / name}"), name, why)
+    shutil.copytree(voc_root / "JPEGImages", tmp_path / "some")
+    (tmp_path / "some" / "a.jpg").write_bytes(b"no image")
+    done = script(onnx_export.main, *argv, f"--calib-data={tmp_path / 'some'}", "--calib-images=4")
+    assert (done.code, done.err) == (0, "")
+    assert "a.jpg: not an image of any known format" in done.out
+    assert (tmp_path / "x.onnx").read_bytes() == before
     assert_refused(script(onnx_export.main, *argv), "--int8: needs images", "--calib-data")
     assert_refused(script(onnx_export.main, *argv, f"--data={voc_root}", "--opset=11"), "--int8: needs opset 13")
     done = script(onnx_export.main, *argv, f"--data={voc_root}", "--calib-images=1", "--int8-exclude", "backbone")
@@ -323,6 +341,33 @@ def test_what_is_lost_is_of_the_checkpoint():
     assert trial.pixels(5).shape == (2, 3, 96, 96)
     with pytest.raises(DataError, match="--data: none of its test images can be read"):
         Trial(lambda: [], 2, net).pixels(5)
+
+
+def test_a_threshold_that_spares_false_boxes_is_suggested(tmp_path, monkeypatch):
+    """AP hardly sees them: those below the objects' scores cost it nothing."""
+    net = net_for("mb1-ssd-lite")
+    write(net, tmp_path / "net.onnx")
+    image = np.zeros((100, 100, 3), np.uint8)
+    annotation = Annotation(np.float32([[10, 10, 50, 50]]), np.int64([1]), np.array([False]), (100, 100))
+    boxes = torch.tensor([[10.0, 10, 50, 50], [60, 60, 70, 70], [80, 80, 95, 95]])
+    all_found = Detections(boxes, torch.ones(3, dtype=torch.int64), torch.tensor([0.9, 0.57, 0.55]))
+    given = []
+
+    def detect(self, image, threshold=0.5, **options):
+        given.append(options)
+        kept = all_found.scores >= threshold
+        return Detections(*(values[kept] for values in all_found))
+
+    for session in (OnnxSession, TorchSession):
+        monkeypatch.setattr(session, "detect_as_detectnet", detect)
+    trial = Trial(lambda: [(image, annotation)], 1, net)
+    trial.measure({"checkpoint": lambda _: all_found, "net.onnx": lambda _: all_found})
+    trial.measure_on_device(tmp_path / "net.onnx", "net.onnx")
+    assert trial.device_options == ["--threshold=0.7", "--clustering=0.45"]
+    f1s = [line.split()[-2:] for line in trial.table()[1:]]
+    assert f1s == [["1.0000", "0.70"], ["1.0000", "0.70"], ["0.5000", "0.50"], ["1.0000", "0.70"]]
+    trial.measure_on_device(tmp_path / "net.onnx", "net.onnx", across_classes=True)
+    assert [options.get("across_classes", False) for options in given] == [False] * 3 + [True] * 3
 
 
 def test_options_that_find_more_on_the_device(tmp_path, monkeypatch):
@@ -396,7 +441,7 @@ def test_traps_of_labels():
     assert len(traps) == 3
     assert "'newspaper stand': detectnet shows it as 'stand'" in traps[0]
     assert "'void': detectnet never reports it" in traps[1]
-    assert "longer than the 511 bytes" in traps[2]
+    assert "longer than the 510 bytes" in traps[2]
 
 
 def test_labels_that_detectnet_misreads_are_named(script, tmp_path):
@@ -425,6 +470,7 @@ def test_commands_of_jetpacks_that_are_alike_are_said_once(tmp_path):
     lines = device.trtexec_lines(tmp_path / "my net.onnx", list(JETPACKS))
     assert [line.split("# ")[1] for line in lines] == ["JetPack 4.6", "JetPack 5, 6, 7"]
     assert "--onnx='my net.onnx' --fp16" in lines[0]
+    assert list(map(joins_across_classes, JETPACKS)) == [True, False, False, False]
     line = device.tensorrt_11_line(tmp_path / "my net.fp16.onnx")
     assert line.endswith("/trtexec --onnx='my net.fp16.onnx' --saveEngine='my net.fp16.engine'   # TensorRT 11")
 
@@ -432,3 +478,21 @@ def test_commands_of_jetpacks_that_are_alike_are_said_once(tmp_path):
 def test_the_command_for_detectnet_names_files_as_they_were_named():
     command = device.detectnet_command(Path("models/fruit/a b.onnx"), Path("models/fruit/labels.txt"))
     assert command.startswith("detectnet '--model=models/fruit/a b.onnx' --labels=models/fruit/labels.txt ")
+
+
+def test_other_kinds_of_files_are_not_written(script, model_dir):
+    for name in ("fruit.engine", "best.pth"):
+        before = (model_dir / "best.pth").read_bytes()
+        done = script(onnx_export.main, f"--model-dir={model_dir}", f"--output={name}")
+        assert_refused(done, f"--output={name}", "expected a folder, or the name of an .onnx file")
+        assert (model_dir / "best.pth").read_bytes() == before
+
+
+def test_the_proof_holds_out_the_images_that_the_run_did(script, model_dir, tmp_path):
+    synthetic.write_voc(tmp_path / "voc", {"train": synthetic.drawings(10, 0, size=(96, 80))})
+    argv = (f"--input={model_dir / 'best.pth'}", f"--output={tmp_path / 'x.onnx'}", f"--data={tmp_path / 'voc'}")
+    for more, held_out in ((("--val-split=0.5",), 5), ((), 2)):
+        assert f" {held_out} images, objects: " in script(onnx_export.main, *argv, *more).out
+    for path in (tmp_path / "voc" / "Annotations").iterdir():
+        path.write_text(path.read_text().replace("<difficult>0", "<difficult>1"))
+    assert_refused(script(onnx_export.main, *argv), "no object is of a class that the model knows and not difficult")

@@ -230,6 +230,20 @@ def read_image(path: Path, orientation: int = 1, reduction: int = 1) -> np.ndarr
     return turn(image, orientation)
 
 
+def read_upright(path: Path) -> np.ndarray:
+    """Decode an image of which nothing is known to (H, W, 3) uint8 RGB, and turn it as its EXIF says.
+
+    Raises:
+        DataError: it does not decode.
+    """
+    orientation = 1
+    with contextlib.suppress(Exception), warnings.catch_warnings():  # what is wrong with it is said below
+        warnings.simplefilter("ignore")
+        with Image.open(path) as image:
+            orientation = _orientation(image)
+    return read_image(path, orientation)
+
+
 def _read_with_pillow(path: Path) -> np.ndarray:
     try:
         with warnings.catch_warnings():

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from vision.deploy.jetpack import JETPACKS, trtexec_command
 
-#: Bytes of a line of labels that detectNet reads; the rest would count as another class.
-LONGEST_LABEL = 511
+#: Bytes of a name that detectNet reads together with its line end (`fgets` of 512); the rest would be another class.
+LONGEST_LABEL = 510
 
 #: The class that detectNet never reports.
 VOID = "void"

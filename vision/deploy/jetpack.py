@@ -60,6 +60,11 @@ def spell_release(tensorrt: tuple[int, int]) -> str:
     return ".".join(map(str, tensorrt))
 
 
+def joins_across_classes(jetpack: str) -> bool:
+    """Whether jetson-inference's builds for a JetPack join boxes whatever their class: those before December 2022."""
+    return jetpack.startswith("4.")
+
+
 def unparsed_opset(opset: int) -> list[str]:
     """Name the JetPacks whose parser does not document an opset."""
     return [name for name, jetpack in JETPACKS.items() if jetpack.opset < opset]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import glob
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -33,24 +33,28 @@ class Source:
 
     Args:
         text: an image, a folder of images, a glob, a video file, a camera (`0`, `/dev/video0`) or a network stream.
+        read_image: decodes a file to (H, W, 3) uint8 RGB, upright, or raises DataError.
 
     Attributes:
         is_video: whether frames belong together.
         is_live: whether they come by themselves, from a camera or a network.
         frame_rate: of a video, per second.
         total: how many frames there will be, None where nobody knows.
+        unreadable: images that were left out, as they do not decode.
 
     Raises:
-        DataError: there is nothing to read there.
+        DataError: there is nothing to read there; while reading, that no image of all decodes.
     """
 
-    def __init__(self, text: str) -> None:
-        self.text = text
+    def __init__(self, text: str, read_image: Callable[[Path], np.ndarray]) -> None:
+        self.text, self.read_image = text, read_image
+        self.unreadable = 0
         self.frame_rate = _CAMERA_FRAME_RATE
         self.total: int | None = None
         path = Path(text)
-        self.is_live = text.isdecimal() or text.startswith("/dev/") or "://" in text
-        if not self.is_live and path.is_file() and path.suffix.lower() not in IMAGE_SUFFIXES:
+        is_there = path.is_dir() or path.is_file()
+        self.is_live = not is_there and (text.isdecimal() or text.startswith("/dev/") or "://" in text)
+        if path.is_file() and path.suffix.lower() not in IMAGE_SUFFIXES:
             self._open_video(str(path))
         elif self.is_live:
             self._open_video(int(text) if text.isdecimal() else text)
@@ -63,8 +67,8 @@ class Source:
     def _find_images(self, path: Path) -> list[Path]:
         if path.is_file():
             return [path]
-        pattern = str(path / "*") if path.is_dir() else self.text
-        found = sorted(p for p in map(Path, glob.glob(pattern)) if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
+        there = path.iterdir() if path.is_dir() else map(Path, glob.glob(self.text, recursive=True))
+        found = sorted(p for p in there if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
         if not found:
             what = "holds no image" if path.is_dir() else "no such image, folder or video"
             raise DataError(
@@ -86,10 +90,15 @@ class Source:
             yield from self._video_frames()
             return
         for path in self.paths:
-            image = cv2.imread(str(path), cv2.IMREAD_COLOR)
-            if image is None:
-                raise DataError(f"{path}: cannot be decoded as an image (truncated, or another kind of file?)")
-            yield Frame(str(path), cv2.cvtColor(image, cv2.COLOR_BGR2RGB))
+            try:
+                image = self.read_image(path)
+            except DataError as err:
+                self.unreadable += 1
+                if self.unreadable == len(self.paths):
+                    raise
+                logger.warning("%s; it is left out", err)
+            else:
+                yield Frame(str(path), image)
 
     def _video_frames(self) -> Iterator[Frame]:
         number = 0
@@ -128,6 +137,7 @@ class Sink:
 
     Attributes:
         folder: where further files about the frames belong.
+        image_paths: a name of its own in the folder for each image, by the frame's name; none of a video's frames.
 
     Raises:
         DataError: many images are to go into one file.
@@ -141,6 +151,7 @@ class Sink:
         self.image_paths: dict[str, Path] = {}
         if suffix in VIDEO_CODECS:
             self.folder, self.video_path = output.parent, output
+            self.image_paths = {} if source.is_video else _distinct_paths(output.parent, source.paths)
         elif suffix in IMAGE_SUFFIXES:
             if source.is_video or source.total != 1:
                 raise DataError(f"--output={output}: one image cannot take the many of {source.text}; name a folder")

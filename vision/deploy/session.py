@@ -98,7 +98,9 @@ class Session(ABC):
             scores, boxes = self.run(images)
         with self.stages(POST_PROCESSING):
             answers = (scores[0].cpu().numpy(), boxes[0].cpu().numpy())
-            found = detectnet.postprocess(*answers, (width, height), class_names=self.class_names, **options)
+            # Builds with the older rule do not know of a class called void, either.
+            class_names = None if options.get("across_classes") else self.class_names
+            found = detectnet.postprocess(*answers, (width, height), class_names=class_names, **options)
             return Detections(*map(torch.from_numpy, found))
 
 

@@ -14,6 +14,7 @@ import torch
 
 from vision.boxes.forms import iou_of
 from vision.boxes.nms import DEFAULT_IOU_THRESHOLD
+from vision.deploy.detectnet import DEFAULT_THRESHOLD
 from vision.deploy.export import ExportRejected
 from vision.deploy.session import OnnxSession, TorchSession
 from vision.evaluation import Report, evaluate
@@ -54,7 +55,7 @@ class Trial:
 
     Attributes:
         reports: figures by name, in the order of measuring.
-        device_options: for detectnet's command line, where they find more on these images than its defaults.
+        device_options: for detectnet's command line, where with them F1 on these images is higher than by its defaults.
     """
 
     def __init__(
@@ -70,6 +71,7 @@ class Trial:
         self._progress = progress
         self.reports: dict[str, Report] = {}
         self.device_options: list[str] = []
+        self._own_thresholds: dict[str, float] = {}  # of reports of what is cut off before it is measured
 
     def pixels(self, count: int) -> torch.Tensor:
         """Take the first images, at the net's size: (N, 3, H, W) uint8.
@@ -98,10 +100,15 @@ class Trial:
         """Measure the checkpoint and the file written from it."""
         self.measure({CHECKPOINT: TorchSession(self.net).detect, name: OnnxSession(file).detect})
 
-    def measure_on_device(self, file: Path, name: str) -> tuple[int, int]:
+    def measure_on_device(self, file: Path, name: str, across_classes: bool = False) -> tuple[int, int]:
         """Measure what a device's detectNet makes of a file, and compare with the checkpoint under its arithmetic.
 
         It is measured with detectNet's own settings, and with those that `device_options` knows then.
+
+        Args:
+            file: to measure.
+            name: of it.
+            across_classes: whether the device joins boxes by an older rule, see `vision.deploy.detectnet.postprocess`.
 
         Returns:
             how many of the checkpoint's detections the file has, and how many there are.
@@ -109,18 +116,19 @@ class Trial:
         Raises:
             ExportRejected: it has too few of them.
         """
-        session, checkpoint = OnnxSession(file), TorchSession(self.net)
+        rules = {"across_classes": True} if across_classes else {}
+        device, checkpoint = (
+            partial(session.detect_as_detectnet, **rules) for session in (OnnxSession(file), TorchSession(self.net))
+        )
         suited = self._suited_options(name)
         as_it_is = f"{name}, as detectnet"
-        found = self.measure(
-            {
-                as_it_is: session.detect_as_detectnet,
-                " ".join([as_it_is, *_spelt(suited)]): partial(session.detect_as_detectnet, **suited),
-            }
-        )
-        better = max(found, key=lambda way: self.reports[way].coco.ap_50)
-        self.device_options = _spelt(suited) if better != as_it_is else []
-        expected = [checkpoint.detect_as_detectnet(image) for image, _ in self._images()]
+        with_options = " ".join([as_it_is, *_spelt(suited)])
+        found = self.measure({as_it_is: device, with_options: partial(device, **suited)})
+        self._own_thresholds[as_it_is] = DEFAULT_THRESHOLD
+        self._own_thresholds[with_options] = suited.get("threshold", DEFAULT_THRESHOLD)
+        # Not by AP, which a lower threshold hardly ever harms: on a device false boxes count as they are.
+        self.device_options = _spelt(suited) if self._f1(with_options) > self._f1(as_it_is) else []
+        expected = [checkpoint(image) for image, _ in self._images()]
         agreeing = sum(map(count_alike, found[as_it_is], expected))
         total = sum(len(detections.labels) for detections in expected)
         if agreeing < SHARE_ALIKE * total:
@@ -134,6 +142,14 @@ class Trial:
         threshold = self.reports[name].best_threshold
         options = {"clustering": DEFAULT_IOU_THRESHOLD}
         return options if math.isnan(threshold) else {"threshold": round(threshold, 2) or 0.01, **options}
+
+    def _threshold(self, name: str) -> float:
+        """That of a device for what it gave, else the one at which a report's mean F1 is highest."""
+        return self._own_thresholds.get(name, self.reports[name].best_threshold)
+
+    def _f1(self, name: str) -> float:
+        """A report's mean F1 at its threshold."""
+        return self.reports[name].mean_at(self._threshold(name)).f1
 
     def cost_of(self, name: str, file: Path) -> float:
         """Measure a file; gives what it has less than the checkpoint of AP50 or AP, whichever lost more."""
@@ -160,11 +176,10 @@ class Trial:
     def table(self) -> list[str]:
         """Lay the figures out, one line a file."""
         width = max(map(len, self.reports))
-        lines = [f"{'':{width}}    AP50      AP  mAP (11-point)  best F1"]
+        lines = [f"{'':{width}}    AP50      AP  mAP (11-point)      F1  at threshold"]
         for name, report in self.reports.items():
-            best = report.mean_at(report.best_threshold)
-            figures = (
-                f"{report.coco.ap_50:.4f}  {report.coco.ap:.4f}          {report.mean_ap_2007:.4f}   {best.f1:.4f}"
+            lines.append(
+                f"{name:{width}}  {report.coco.ap_50:.4f}  {report.coco.ap:.4f}          {report.mean_ap_2007:.4f}  "
+                f"{self._f1(name):.4f}          {self._threshold(name):.2f}"
             )
-            lines.append(f"{name:{width}}  {figures}")
         return lines

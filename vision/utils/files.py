@@ -13,6 +13,9 @@ from pathlib import Path
 #: How the names of files end that are not whole yet; they begin with a dot and the name to come.
 PART = ".part"
 
+#: Bytes of the name to come that a temporary name has: with what is added it must not exceed a file system's 255.
+_MOST_OF_NAME = 230
+
 #: Free bytes below which a failure to write is blamed on the disk.
 _HARDLY_ANY = 1 << 20
 
@@ -22,7 +25,8 @@ def replacing(path: str | Path) -> Iterator[Path]:
     """Context that gives a temporary name beside `path`; rename it to `path` if the block succeeds, else remove it."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=PART, dir=path.parent)
+    begin = os.fsdecode(os.fsencode(path.name)[:_MOST_OF_NAME])
+    handle, name = tempfile.mkstemp(prefix=f".{begin}.", suffix=PART, dir=path.parent)
     os.close(handle)
     temporary = Path(name)
     try:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
 T = TypeVar("T")
+
+#: Passes of a stage that are remembered: a camera may run for months.
+MOST_PASSES = 100_000
 
 
 class Timer:
@@ -35,16 +39,16 @@ class Stages:
     """Notes how long each stage of some work takes, each time.
 
     Attributes:
-        seconds: by the name of the stage, in the order in which they were first passed.
+        seconds: by the name of the stage, in the order in which they were first passed; of each the last passes.
     """
 
     def __init__(self) -> None:
-        self.seconds: dict[str, list[float]] = {}
+        self.seconds: dict[str, deque[float]] = {}
 
     @contextmanager
     def __call__(self, stage: str) -> Iterator[None]:
         """Context that is one pass of a stage."""
-        times = self.seconds.setdefault(stage, [])
+        times = self.seconds.setdefault(stage, deque(maxlen=MOST_PASSES))
         began = time.perf_counter()
         yield
         times.append(time.perf_counter() - began)
