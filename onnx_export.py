@@ -360,7 +360,7 @@ class CalibrationImages:
         self._as_detectnet = args.input_norm == "detectnet"
         place = args.calib_data or args.data
         self._dataset = self._source = None
-        if args.calib_data is None or is_dataset(place):
+        if args.calib_data is None or (Path(place).is_dir() and is_dataset(place)):
             kind = args.dataset_type if args.calib_data is None else AUTO
             self._dataset = open_dataset(kind, place, "train", cli.reading_options(args), cli.progress)
             self._total = len(self._dataset)

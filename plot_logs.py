@@ -22,6 +22,9 @@ logger = logging.getLogger(__name__)
 
 #: What a log says of a step or of an epoch: the kind of line, and its numbers.
 _EPOCH = re.compile(r"Epoch: (\d+), ")
+#: Keys that are drawn if none are typed.
+_USUAL_KEYS = ("loss", "mAP", "AP")
+
 _STEP_LOSS = re.compile(r"Average Loss: ([^,\s]+)|Avg Loss: ([^,\s]+)")
 _LOSSES = re.compile(
     r"(Training|Validation) Loss: ([^,\s]+), \1 Regression Loss:? ([^,\s]+), \1 Classification Loss: ([^,\s]+)"
@@ -38,8 +41,8 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--keys",
         nargs="+",
-        default=["loss", "mAP", "AP"],
-        help=f"what to draw, a plot each: {', '.join(KEYS)}, or a column of results.csv",
+        help=f"what to draw, a plot each: {', '.join(KEYS)}, or a column of results.csv (default: "
+        f"{', '.join(_USUAL_KEYS)}, as far as any run has them)",
     )
     parser.add_argument("--output", type=Path, default=Path("curves.png"), help="the .png file to write")
     args = parser.parse_args(argv)
@@ -55,7 +58,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     console.check_writable(args.output.parent, "--output")
     names = names_of(args.runs)
     runs = {name: read_run(path) for name, path in zip(names, args.runs, strict=True)}
-    draw_runs(args.output, runs, [panel_of(key, runs) for key in args.keys])
+    keys = args.keys or [key for key in _USUAL_KEYS if columns_of(KEYS[key], runs)] or _USUAL_KEYS
+    draw_runs(args.output, runs, [panel_of(key, runs) for key in keys])
     logger.info("Saved %s", args.output)
 
 

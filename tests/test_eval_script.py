@@ -25,6 +25,7 @@ from vision.datasets import open_dataset
 from vision.deploy import session
 from vision.deploy.session import GPU_PROVIDERS, open_runtime, open_session
 from vision.evaluation import Evaluation
+from vision.report.evaluation_files import write_voc_files
 from vision.ssd.models import MODELS
 from vision.ssd.weights import read_weights
 from vision.structures import Detections
@@ -55,6 +56,14 @@ def test_the_evaluation_of_the_parent_repositorys_readme_runs(script, model_dir,
     assert headline(done) == headline(
         script(eval_ssd.main, *files[:2], *options[2:], f"--eval-dir={tmp_path}", "--no-plots")
     )
+
+
+def test_a_file_for_each_class_whatever_its_name_and_none_of_another_evaluation(tmp_path):
+    (tmp_path / "det_test_old.txt").touch()
+    found = Detections(torch.tensor([[1.0, 2, 3, 4]] * 3), torch.tensor([1, 2, 2]), torch.ones(3))
+    write_voc_files(tmp_path, ["x"], [found], ["BACKGROUND", "a/b", "a_b"])
+    lines = {path.name: len(path.read_text().splitlines()) for path in tmp_path.iterdir()}
+    assert lines == {"det_test_a_b.txt": 1, "det_test_a_b_2.txt": 2}
 
 
 def headline(done) -> float:

@@ -182,8 +182,9 @@ def test_a_run_is_the_same_with_and_without(script, voc_root, tmp_path, workers)
 
 def test_memory_that_is_available(tmp_path, monkeypatch):
     monkeypatch.setattr(memory, "_MEMINFO", tmp_path / "meminfo")
-    limit, used = tmp_path / "max", tmp_path / "current"
-    monkeypatch.setattr(memory, "_CGROUPS", ((limit, used),))
+    limit, used, statistics = tmp_path / "max", tmp_path / "current", tmp_path / "stat"
+    statistics.write_text("file 400\n")
+    monkeypatch.setattr(memory, "_CGROUPS", ((limit, used, (statistics, "inactive_file")),))
     assert memory.available_memory() == 0
     (tmp_path / "meminfo").write_text("MemTotal:  9000 kB\nMemAvailable:   2000 kB\n")
     assert memory.available_memory() == 2000 * 1024
@@ -192,5 +193,7 @@ def test_memory_that_is_available(tmp_path, monkeypatch):
     assert memory.available_memory() == 2000 * 1024
     limit.write_text("1500\n")
     assert memory.available_memory() == 1000
-    limit.write_text("300\n")
+    statistics.write_text("file 400\ninactive_file 250\nactive_file 150\n")
+    assert memory.available_memory() == 1250, "what was read from files can be dropped"
+    limit.write_text("200\n")
     assert memory.available_memory() == 0

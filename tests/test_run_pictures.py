@@ -149,6 +149,8 @@ def test_several_runs_and_keys(script, runs, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert script(plot_logs.main, *runs, "--keys", "loss", "mAP").code == 0
     both = cv2.imread("curves.png")
+    assert script(plot_logs.main, runs[2]).code == 0  # a log has no AP, which is left out of the usual plots
+    assert cv2.imread("curves.png").shape == both.shape
     assert script(plot_logs.main, *runs, "--keys", "loss").code == 0
     assert both.shape[1] > cv2.imread("curves.png").shape[1], "a plot for each key"
 

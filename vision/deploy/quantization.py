@@ -55,10 +55,11 @@ def quantise(source: Path, path: Path, inputs: Iterable[np.ndarray]) -> None:
             self.left = iter(inputs)
 
         def get_next(self) -> dict[str, np.ndarray] | None:
-            values = next(self.left, None)
+            with _disabled_log(logging.NOTSET):  # who reads images may have something to say
+                values = next(self.left, None)
             return None if values is None else {INPUT: values}
 
-    with _without_log():
+    with _disabled_log(logging.WARNING):
         quantize_static(
             str(source),
             str(path),
@@ -85,10 +86,10 @@ def quantise(source: Path, path: Path, inputs: Iterable[np.ndarray]) -> None:
 
 
 @contextmanager
-def _without_log() -> Iterator[None]:
-    """Context without warnings of a library that logs to the root; they advise what the exporter has done already."""
+def _disabled_log(level: int) -> Iterator[None]:
+    """Context in which nothing of a level or below is logged; libraries that log to the root advise what is done."""
     before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
+    logging.disable(level)
     try:
         yield
     finally:

@@ -119,7 +119,13 @@ def _json_rows(rows: Sequence[Any]) -> str:
 
 
 def write_voc_files(folder: Path, ids: Sequence[str], found: Sequence[Detections], class_names: Sequence[str]) -> None:
-    """Write `det_test_<class>.txt`: a line `id score x1 y1 x2 y2` per detection, pixels counted from 1 as in VOC."""
+    """Write `det_test_<class>.txt`: a line `id score x1 y1 x2 y2` per detection, pixels counted from 1 as in VOC.
+
+    Those of an earlier evaluation go. Classes whose names differ in what file names cannot have are numbered.
+    """
+    for path in folder.glob("det_test_*.txt"):
+        path.unlink()
+    taken = set()
     for label, name in enumerate(class_names[1:], start=1):
         lines = []
         for image_id, detections in zip(ids, found, strict=True):
@@ -128,4 +134,7 @@ def write_voc_files(folder: Path, ids: Sequence[str], found: Sequence[Detections
             for score, box in zip(detections.scores[mine].tolist(), boxes, strict=True):
                 lines.append(" ".join(map(str, (image_id, score, *box))) + "\n")
         safe_name = re.sub(r"[^-\w. ]", "_", name)
+        while safe_name in taken:
+            safe_name = f"{safe_name}_{label}"
+        taken.add(safe_name)
         write_text(folder / f"det_test_{safe_name}.txt", "".join(lines))

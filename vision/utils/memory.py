@@ -6,10 +6,19 @@ import re
 from pathlib import Path
 
 _MEMINFO = Path("/proc/meminfo")
-#: Of the container or service that this process is in: limit and use, in either version of control groups.
+#: Of the container or service that this process is in, in either version of control groups: limit, use, and how much
+#: of that is files that can be read again.
 _CGROUPS = (
-    (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")),
-    (Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"), Path("/sys/fs/cgroup/memory/memory.usage_in_bytes")),
+    (
+        Path("/sys/fs/cgroup/memory.max"),
+        Path("/sys/fs/cgroup/memory.current"),
+        (Path("/sys/fs/cgroup/memory.stat"), "inactive_file"),
+    ),
+    (
+        Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
+        Path("/sys/fs/cgroup/memory/memory.usage_in_bytes"),
+        (Path("/sys/fs/cgroup/memory/memory.stat"), "total_inactive_file"),
+    ),
 )
 
 
@@ -20,9 +29,10 @@ def available_memory() -> int:
     except OSError:
         return 0
     free = [] if found is None else [1024 * int(found[1])]
-    for limit, used in _CGROUPS:
+    for limit, used, (statistics, key) in _CGROUPS:
         try:
-            free.append(int(limit.read_text()) - int(used.read_text()))
+            cached = re.search(rf"^{key} (\d+)$", statistics.read_text(), re.MULTILINE)
+            free.append(int(limit.read_text()) - int(used.read_text()) + (0 if cached is None else int(cached[1])))
         except (OSError, ValueError):  # no such group, or "max": no limit
             continue
     return max(0, min(free, default=0))
