@@ -143,7 +143,9 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     preset, _ = parser.parse_known_args(argv, argparse.Namespace(**dict.fromkeys(RATES)))
     spec = MODELS[preset.net]
     typed = {name: value for name in RATES if (value := getattr(preset, name)) is not None}
-    recipe = RECIPES[preset.recipe] or default_rates(spec, typed)
+    recipe = dict(RECIPES[preset.recipe])
+    if not recipe or typed.get("optimizer", "sgd") != "sgd":
+        recipe |= default_rates(spec, typed)
     parser.set_defaults(resolution=spec.family.base_size, **recipe)
     if preset.schedule:
         parser.set_defaults(**optim.SCHEDULES[preset.schedule])
@@ -519,11 +521,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             audit = audit_data(options, config, train_set, val_set, process)
             log_priors(options, chosen, train_set, audit)
             select_images(options.data, train_set, seed)
-            repeats = choose_repeats(options, len(train_set), state, process)
-            train_set.repeat(repeats)
 
             net = options.net.build(train_set.class_names, config)
             state = load_starting_weights(net, options, source, state, process)
+            repeats = choose_repeats(options, len(train_set), state, process)
+            train_set.repeat(repeats)
             frozen = optim.freeze(net, options.optim)
 
             compute = make_compute(options.run, net, device, state, process)
@@ -791,8 +793,7 @@ def make_trainer(
         checkpointer=checkpoint.Checkpointer(
             run.model_dir,
             run.keep_checkpoints,
-            state.best if state else None,
-            state.validations_since_best if state else 0,
+            *(() if state is None else checkpoint.best_so_far(run.model_dir, state)),
         ),
         data_order=data_order,
         compute=compute.as_values(),
@@ -810,7 +811,7 @@ def make_recorder(folder: Path, loaders: Loaders, first_epoch: int) -> RunRecord
 
 
 def write_records(options: Options, trainer: Trainer, loaders: Loaders, source: Path | None) -> None:
-    """Write `labels.txt`, `priors.json`, `args.json` and, of a run that begins, a picture of its first images.
+    """Write `labels.txt`, `priors.json`, `args.json`; of a run that begins, its state and its first images, too.
 
     Says first what of another run in the folder will be replaced.
 
@@ -824,6 +825,8 @@ def write_records(options: Options, trainer: Trainer, loaders: Loaders, source: 
     if source is None or not source.parent.samefile(folder):
         for line in describe_previous_run(folder, options.run.keep_checkpoints):
             logger.warning("%s", line)
+        checkpoint.set_state_aside(folder)
+        trainer.save_state()  # --resume of a run that is killed before its first epoch ends must not find another
     write_priors(folder / PRIORS, trainer.step_trainer.net.config)
     labels.store_labels(folder / "labels.txt", loaders.train_set.class_names)
     facts = {

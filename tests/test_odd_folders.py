@@ -2,7 +2,9 @@
 
 import json
 import os
+import re
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +14,7 @@ from PIL import Image
 import eval_ssd
 import train_ssd
 from vision.datasets import ReadingOptions, open_folder, open_splits, synthetic
-from vision.datasets.images import FileIndex, read_image, read_image_info
+from vision.datasets.images import FileIndex, read_image, read_image_info, read_upright
 from vision.structures import DataError
 
 FIRST = "train_00000"
@@ -633,3 +635,96 @@ def test_output_that_cannot_spell_a_name(voc, tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert b"b\\xe4\\u2603" in done.stdout
+
+
+@pytest.mark.parametrize("way", ["absolute", "link", "elsewhere"])
+def test_yolo_paths_that_lead_to_the_folder_by_another_way(yolo, tmp_path, monkeypatch, way):
+    folder = yolo
+    names = "names: [ball, board, cone, star]"
+    (yolo / "data.yaml").write_text(f"path: {yolo}\ntrain: images/train\nval: {yolo}/images/test\n{names}\n")
+    if way == "link":
+        folder = tmp_path / "link"
+        folder.symlink_to(yolo)
+    elif way == "elsewhere":
+        folder = tmp_path / "only"
+        folder.mkdir()
+        shutil.move(yolo / "data.yaml", folder)
+    else:
+        monkeypatch.chdir(tmp_path)
+        folder = yolo.relative_to(tmp_path)
+    train_set, val_set = open_splits("yolo", [folder], ReadingOptions())
+    drawn = five_and_two()
+    assert sum(train_set.class_counts().values()) == objects_of(drawn["train"])
+    assert sum(val_set.class_counts().values()) == objects_of(drawn["test"])
+    assert "annotation-absent" not in kinds(train_set) | kinds(val_set)
+
+
+def test_an_image_that_one_file_lists_twice_has_the_objects_of_both(coco):
+    (path,) = coco.rglob("*train*.json")
+    content = json.loads(path.read_text())
+    first = content["images"][0]
+    own = [one for one in content["annotations"] if one["image_id"] == first["id"]]
+    content["images"].append({**first, "id": 999})
+    content["annotations"] += [{**own[0], "id": 998, "image_id": 999}]  # the same object again
+    content["annotations"] += [{**own[0], "id": 999, "image_id": 999, "bbox": [1, 2, 30, 31]}]
+    path.write_text(json.dumps(content))
+    train_set, _ = open_splits("coco", [coco], ReadingOptions())
+    assert len(train_set) == 5
+    assert sum(train_set.class_counts().values()) == objects_of(five_and_two()["train"]) + 1
+    assert "list-repeats" in kinds(train_set)
+
+
+def test_ids_of_coco_may_be_written_as_fractions(coco):
+    for path in coco.rglob("*.json"):
+        content = json.loads(path.read_text())
+        for annotation in content["annotations"]:
+            annotation |= {"image_id": float(annotation["image_id"]), "category_id": float(annotation["category_id"])}
+        path.write_text(json.dumps(content))
+    train_set, _ = open_splits("coco", [coco], ReadingOptions())
+    assert sum(train_set.class_counts().values()) == objects_of(five_and_two()["train"])
+
+
+def test_objects_called_background_are_of_no_class(voc, caplog):
+    path = voc / "Annotations" / f"{FIRST}.xml"
+    path.write_text(re.sub("<name>.*?</name>", "<name>BACKGROUND</name>", path.read_text()))
+    train_set, _ = open_splits("voc", [voc], ReadingOptions())
+    assert "class 'BACKGROUND' is not in the list" in " ".join(map(str, train_set.defects))
+    assert len(train_set.targets(train_set.ids.index(FIRST))[1]) == 0
+
+
+def test_images_of_difficult_objects_alone_are_images_without_objects(voc):
+    path = voc / "Annotations" / f"{FIRST}.xml"
+    path.write_text(path.read_text().replace("<difficult>0", "<difficult>1"))
+    train_set, _ = open_splits("voc", [voc], ReadingOptions())
+    train_set.drop_negatives()
+    assert FIRST not in train_set.ids
+    assert len(train_set) == 4
+
+
+def test_a_folder_whose_name_is_no_utf_8(voc):
+    odd = voc.parent / os.fsdecode(b"donn\xe9es")
+    voc.rename(odd)
+    assert len(open_splits("voc", [odd], ReadingOptions())[0]) == 5
+
+
+def test_a_user_without_a_home(voc, monkeypatch):
+    def no_home():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(Path, "home", no_home)
+    assert len(open_splits("voc", [voc], ReadingOptions())[0]) == 5
+
+
+def test_broken_exif_does_not_cost_the_image(tmp_path):
+    Image.new("RGB", (8, 6)).save(tmp_path / "a.png", exif=b"Exif\x00\x00no tiff file at all")
+    info = read_image_info(tmp_path / "a.png")
+    assert (info.error, info.orientation) == (None, 1)
+    assert read_upright(tmp_path / "a.png").shape == (6, 8, 3)
+
+
+def test_without_any_object_it_is_not_said_that_all_are_difficult(script, voc, tmp_path):
+    for path in (voc / "Annotations").iterdir():
+        path.write_text(re.sub("<object>.*</object>", "", path.read_text(), flags=re.DOTALL))
+    done = script(train_ssd.main, "--dataset-type=voc", f"--data={voc}", f"--model-dir={tmp_path / 'm'}", *SMALL)
+    assert_refused(done, "can be trained on", "there is none")

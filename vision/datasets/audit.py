@@ -211,7 +211,7 @@ def make_audit(
 def _summary(dataset: DetectionDataset, defects: Sequence[Defect]) -> SplitSummary:
     counts = dataset.class_counts()
     known = [
-        [hard for name, hard in zip(record.names, record.difficult, strict=True) if name in dataset.class_dict]
+        [hard for name, hard in zip(record.names, record.difficult, strict=True) if name in dataset.object_labels]
         for record in dataset.records
     ]
     objects = sum(counts.values())
@@ -241,7 +241,7 @@ def _boxes_to_train_on(dataset: DetectionDataset, most: int | None) -> tuple[tor
     relative, places = [], []
     for record in dataset.records:
         for box, name, hard, place in zip(record.boxes, record.names, record.difficult, record.places, strict=True):
-            if name in dataset.class_dict and not hard:
+            if name in dataset.object_labels and not hard:
                 relative.append(box / np.float32(record.size * 2))
                 places.append(_Place(record, place, name))
     if most is not None and len(places) > most:
@@ -338,9 +338,10 @@ def require_objects(train_set: DetectionDataset, folders: Sequence[str]) -> None
             for defect in train_set.defects
             if defect.kind == "class-unknown"
         ]
+        otherwise = "all are difficult" if any(record.names for record in train_set.records) else "there is none"
         raise DataError(
             f"no object in {', '.join(folders)} can be trained on, classes are {list(train_set.class_names[1:])}; "
-            f"{'; '.join(found) or 'all are difficult'}; mend the list of classes, or take the names found with "
+            f"{'; '.join(found) or otherwise}; mend the list of classes, or take the names found with "
             "--labels-from-data"
         )
 

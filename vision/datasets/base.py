@@ -70,12 +70,14 @@ class DetectionDataset:
         """Number the classes by this list, BACKGROUND first."""
         self.class_names = tuple(class_names)
         self.class_dict = {name: index for index, name in enumerate(self.class_names)}
+        # An object may be called BACKGROUND, and is none of a class for that.
+        self.object_labels = {name: index for name, index in self.class_dict.items() if index}
 
     def drop_unknown(self) -> None:
         """Leave out the objects whose classes are not in the list, for good; each class becomes a defect."""
         self.defects += self._unknown()
         for place, record in enumerate(self.records):
-            kept = [index for index, name in enumerate(record.names) if name in self.class_dict]
+            kept = [index for index, name in enumerate(record.names) if name in self.object_labels]
             if len(kept) < len(record.names):
                 self._records[place] = record.only(kept)
 
@@ -85,7 +87,7 @@ class DetectionDataset:
         counts: Counter[str] = Counter()
         for record in self.records:
             for name, place in zip(record.names, record.places or record.names, strict=True):
-                if name not in self.class_dict:
+                if name not in self.object_labels:
                     counts[name] += 1
                     _, places = found.setdefault(name, (record, []))
                     if len(places) <= EXAMPLES:
@@ -148,8 +150,8 @@ class DetectionDataset:
 
     def _objects(self, record: Record) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Boxes in pixels (N, 4), labels (N,) and difficulties (N,) of the objects of known classes."""
-        known = [place for place, name in enumerate(record.names) if name in self.class_dict]
-        labels = np.array([self.class_dict[record.names[place]] for place in known], dtype=np.int64)
+        known = [place for place, name in enumerate(record.names) if name in self.object_labels]
+        labels = np.array([self.object_labels[record.names[place]] for place in known], dtype=np.int64)
         difficult = np.array([record.difficult[place] for place in known], dtype=bool)
         return record.boxes[known], labels, difficult
 
@@ -190,7 +192,7 @@ class DetectionDataset:
         holders: dict[str, list[int]] = {name: [] for name in self.class_names[1:]}
         empty = []
         for place, record in enumerate(self.records):
-            known = {name for name in record.names if name in self.class_dict}
+            known = {name for name in record.names if name in self.object_labels}
             for name in sorted(known):
                 holders[name].append(place)
             if not known:
@@ -212,8 +214,8 @@ class DetectionDataset:
         return f"{type(self).__name__}({self.summary()})"
 
     def drop_negatives(self) -> None:
-        """Leave out the images without an object of a known class; says how many."""
-        kept = [record for record in self.records if any(name in self.class_dict for name in record.names)]
+        """Leave out the images without an object to train on; says how many."""
+        kept = [record for index, record in enumerate(self.records) if len(self.targets(index)[1])]
         logger.info("%d images without objects left out, as asked; %d are left", len(self) - len(kept), len(kept))
         self.records = kept
 

@@ -102,7 +102,7 @@ class CocoFolder(Folder):
         names = _categories(content)
         objects: dict[str, list[RawObject]] = {}
         for number, annotation in enumerate(content["annotations"], start=1):
-            objects.setdefault(str(annotation.get("image_id")), []).append(
+            objects.setdefault(_key(annotation.get("image_id")), []).append(
                 RawObject(
                     f"annotation {number}",
                     _name(names, annotation),
@@ -117,7 +117,7 @@ class CocoFolder(Folder):
         for image in content["images"]:
             name = str(image.get("file_name", "")).replace("\\", "/")
             image_id = name.rpartition(".")[0] or name
-            key = str(image.get("id"))
+            key = _key(image.get("id"))
             if key in met or image.get("id") is None:
                 message = f"image {image_id} left out: another one has its id {key}, or it has none"
                 own = [Defect("row-unreadable", path, message, images=1)]
@@ -226,10 +226,15 @@ def _is_list_of_dicts(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(item, dict) for item in value)
 
 
+def _key(number: Any) -> str:
+    """Spell an id; tables of pandas make 1.0 of 1."""
+    return str(int(number) if isinstance(number, float) and number.is_integer() else number)
+
+
 def _categories(content: dict[str, Any]) -> dict[str, str]:
     """Return the categories' names by id, the ids as text: some tools write numbers here and texts there."""
     return {
-        str(category.get("id")): str(category["name"]).strip()
+        _key(category.get("id")): str(category["name"]).strip()
         for category in content["categories"]
         if category.get("name") is not None
     }
@@ -237,13 +242,13 @@ def _categories(content: dict[str, Any]) -> dict[str, str]:
 
 def _name(names: dict[str, str], annotation: dict[str, Any]) -> str:
     """Return the name of an annotation's category; of one that is not in the list, what its id is called."""
-    category = str(annotation.get("category_id"))
+    category = _key(annotation.get("category_id"))
     return names.get(category) or f"category {shorten(category, 20)}"
 
 
 def _class_names(content: dict[str, Any]) -> list[str]:
     """Return the categories' names by id, without those that group others and have no objects of their own."""
-    used = {str(annotation.get("category_id")) for annotation in content["annotations"]}
+    used = {_key(annotation.get("category_id")) for annotation in content["annotations"]}
     groups = {str(category.get("supercategory")) for category in content["categories"]}
     names = _categories(content)
     ids = sorted(names, key=lambda key: (not key.isdecimal(), int(key) if key.isdecimal() else 0, key))

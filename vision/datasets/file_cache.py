@@ -53,8 +53,12 @@ class FileCache:
     @classmethod
     def of_folder(cls, root: Path) -> FileCache:
         """The cache of a dataset's folder."""
-        name = hashlib.blake2b(str(root.resolve()).encode(), digest_size=12).hexdigest()
-        return cls(cache_folder() / f"{name}.json")
+        name = hashlib.blake2b(os.fsencode(root.resolve()), digest_size=12).hexdigest()
+        try:
+            return cls(cache_folder() / f"{name}.json")
+        except RuntimeError as err:  # a user without a home, as in some containers
+            logger.debug("nothing is remembered of files: %s", err)
+            return cls()
 
     def _load(self, path: Path) -> None:
         try:

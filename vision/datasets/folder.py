@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 from vision.datasets.file_cache import FileCache
 from vision.datasets.images import ImageInfo, decoding_error, read_image_info
 from vision.datasets.labels import LabelList, read_text, with_background
-from vision.datasets.records import Defect, Form, RawImage, Record, make_record, some
+from vision.datasets.records import Defect, Form, RawImage, RawObject, Record, make_record, some
 from vision.datasets.tree import Tree
 from vision.structures import DataError
 from vision.utils.progress import ProgressBar, no_progress
@@ -273,6 +273,7 @@ class Folder:
     def _once(self, listing: Listing) -> tuple[list[RawImage], list[Defect]]:
         """Images of a listing, each once, and what is there again: names in a list, or annotations of one image."""
         by_path: dict[Path, RawImage] = {}
+        joined: dict[Path, list[RawObject]] = {}
         by_source: dict[Path, RawImage] = {}
         images: list[RawImage] = []
         repeated: list[str] = []
@@ -293,14 +294,24 @@ class Folder:
                     defects.append(Defect("annotation-repeats", raw.source, message, 0, 1))
             elif first.source == raw.source or first.objects == raw.objects:
                 repeated.append(raw.image_id)
+                known = joined.setdefault(path, list(first.objects))
+                known += [found for found in raw.objects if not any(_is_same(found, other) for other in known)]
             else:
                 count = len(raw.objects)
                 message = f"its {count} objects left out: image {raw.image_id} has its annotation in {first.source}"
                 defects.append(Defect("annotation-repeats", raw.source, message, count))
         if repeated:
+            images = [
+                raw._replace(objects=joined.get(raw.image_path or Path(raw.image_id), raw.objects)) for raw in images
+            ]
             message = f"{len(repeated)} names are listed again, each counts once: {some(repeated)}"
             defects.append(Defect("list-repeats", listing.source, message))
         return images, defects
+
+
+def _is_same(one: RawObject, other: RawObject) -> bool:
+    """Whether two objects differ at most in where they stand in their file."""
+    return one._replace(where="") == other._replace(where="")
 
 
 def _why_nothing(images: Sequence[RawImage], defects: Sequence[Defect]) -> str:

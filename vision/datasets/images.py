@@ -124,7 +124,10 @@ def _orientation(image: Image.Image) -> int:
         return 1
     if image.format == "TIFF":  # Pillow turns these by itself, and `read_image` leaves them to it
         return 1
-    orientation = image.getexif().get(_EXIF_ORIENTATION, 1)
+    try:
+        orientation = image.getexif().get(_EXIF_ORIENTATION, 1)
+    except Exception:  # the image itself may well be whole
+        return 1
     return orientation if orientation in _TURNS else 1
 
 

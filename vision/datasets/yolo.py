@@ -194,15 +194,18 @@ class YoloFolder(Folder):
         return RawImage(image_id, found, text_path, objects)
 
     def _text_path(self, image_path: Path) -> Path:
-        """Path of the text file of an image: the last folder called images below the root becomes labels."""
-        if not image_path.is_relative_to(self.root):
-            return image_path.with_suffix(".txt")
-        parts = list(image_path.relative_to(self.root).with_suffix(".txt").parts)
+        """Path of the text file of an image: the last folder called images becomes labels.
+
+        Of an image below the root those above it do not count. Paths in `data.yaml` may be absolute, and lead to the
+        root by another way than --data, or elsewhere.
+        """
+        root = self.root if image_path.is_relative_to(self.root) else Path(image_path.anchor)
+        parts = list(image_path.relative_to(root).with_suffix(".txt").parts)
         for place in range(len(parts) - 2, -1, -1):
             if parts[place] == "images":
                 parts[place] = "labels"
                 break
-        return self.root.joinpath(*parts)
+        return root.joinpath(*parts)
 
     def _lines(self, path: Path) -> tuple[list[str], str | None]:
         """Read a text file's lines, and why it cannot be read; an image without one has no objects."""

@@ -26,6 +26,8 @@ from vision.utils.files import replacing
 logger = logging.getLogger(__name__)
 
 BEST, LAST, STATE = "best.pth", "last.pth", "last.state"
+#: The state of the run that was in a folder before.
+PREVIOUS_STATE = "previous.state"
 
 _NAME = re.compile(r"^(?P<net>.+)-Epoch-(?P<epoch>\d+)-Loss-(?P<loss>[^/]+)\.pth$")
 
@@ -260,6 +262,18 @@ def _newest(folder: Path) -> Path:
     return max(checkpoints, key=lambda path: (path.stat().st_mtime_ns, path.name))
 
 
+def set_state_aside(folder: Path) -> None:
+    """Give the state of a folder's run another name before another run begins there."""
+    if (folder / STATE).is_file():
+        (folder / STATE).replace(folder / PREVIOUS_STATE)
+        logger.info("%s: the state of the run before is %s from now on", folder, PREVIOUS_STATE)
+
+
+def best_so_far(folder: Path, state: RunState) -> tuple[dict[str, Any], int]:
+    """Results of a run's best epoch, and how many validations were no better; none where its file is not."""
+    return (state.best, state.validations_since_best) if (folder / BEST).is_file() else ({}, 0)
+
+
 def can_resume(folder: Path) -> bool:
     """Whether a model folder holds a run to go on with."""
     return folder.is_dir() and ((folder / STATE).is_file() or any(parse_name(p.name) for p in folder.glob("*.pth")))
@@ -302,11 +316,14 @@ class Checkpointer:
 
     def compare(self, results: dict[str, float | int]) -> bool:
         """Take in the results of a validated epoch; True if it is the best so far."""
-        if is_better(results, self.best):
-            self.best, self.validations_since_best = results, 0
-            return True
-        self.validations_since_best += 1
-        return False
+        better = is_better(results, self.best)
+        if better and not (self.best and is_better(self.best, results)):
+            self.validations_since_best = 0
+        else:  # a later epoch that is as good becomes the best, but is no progress
+            self.validations_since_best += 1
+        if better:
+            self.best = results
+        return better
 
     def save(self, net: SSD, results: dict[str, float | int], is_best: bool) -> Path:
         """Write the epoch's checkpoint, `last.pth`, and `best.pth` if it is the best so far.

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from vision.engine.checkpoint import RunState
+from vision.engine.faults import is_out_of_memory
 from vision.engine.precision import Precision, choose_precision
 from vision.engine.process import SingleProcess
 from vision.ssd.ssd import SSD, place
@@ -70,7 +71,12 @@ def choose_compute(
     Raises:
         ValueError: the device cannot compute so.
     """
-    precision, why = choose_precision(state.compute["amp"] if state and amp == "auto" else amp, device)
+    if state and amp == "auto":
+        amp = state.compute["amp"]
+        if amp == "fp16" and device.type != "cuda":
+            logger.warning("the run was in fp16, which %s does not compute in: its precision is chosen anew", device)
+            amp = "auto"
+    precision, why = choose_precision(amp, device)
     logger.info(why)
     if (name := process.broadcast_from_main(lambda: precision.name)) != precision.name:
         precision, _ = choose_precision(name, device)
@@ -78,7 +84,7 @@ def choose_compute(
         channels_last = state.compute["channels_last"]
     elif measured_batch:
         channels_last = process.broadcast_from_main(
-            lambda: channels_last_is_faster(net, device, precision, measured_batch)
+            lambda: measure_memory_format(net, device, precision, measured_batch)
         )
         logger.info("memory format: %s, measured", "channels last" if channels_last else "contiguous")
     else:
@@ -96,6 +102,17 @@ def wait_for(device: torch.device) -> None:
     """Wait until a device has done all that it was told to; for timing."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
+
+
+def measure_memory_format(net: SSD, device: torch.device, precision: Precision, batch_size: int) -> bool:
+    """Do as `channels_last_is_faster`, with as many images of a batch as there is memory for."""
+    while True:
+        try:
+            return channels_last_is_faster(net, device, precision, batch_size)
+        except (RuntimeError, MemoryError, OSError) as err:
+            if batch_size == 1 or not is_out_of_memory(err):
+                raise
+            batch_size //= 2
 
 
 def channels_last_is_faster(net: SSD, device: torch.device, precision: Precision, batch_size: int) -> bool:

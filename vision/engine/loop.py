@@ -191,6 +191,7 @@ class _UnreadableImages:
 
     def __init__(self, batches: int, count: int = 0) -> None:
         self.count = count
+        self._told: set[str] = set()
         self._most = max(_FEW_UNREADABLE, _MOST_UNREADABLE * batches)
 
     def count_in(self, batch: Batch) -> None:
@@ -199,9 +200,11 @@ class _UnreadableImages:
         Raises:
             DataError: too many of its kind could not be read.
         """
-        for note in batch.notes:
+        new = [note for note in batch.notes if note not in self._told]  # an image may be met several times an epoch
+        for note in new:
             logger.warning("%s", note)
-        self.count += len(batch.notes)
+        self._told.update(new)
+        self.count += len(new)
         if self.count > self._most:
             raise DataError(f"{self.count} images could not be read in one epoch, the last: {batch.notes[-1]}")
 

@@ -166,6 +166,13 @@ class Trainer:
 
     def train(self) -> int:
         """Train to the end, or to a signal; returns the exit code."""
+        if self._patience_is_over():
+            logger.info(
+                "no better result for %d validations: the run has ended; a --patience above %d would go on with it",
+                self.checkpointer.validations_since_best,
+                self.options.patience,
+            )
+            return 0
         code = None
         with self.process.stop_signal() as stop, self.recorder or nullcontext():
             while code is None:
@@ -222,15 +229,18 @@ class Trainer:
                 if self.recorder is not None:
                     self.recorder.write(result)
                 self.save_state()
-                without_better = self.checkpointer.validations_since_best
-                if self.options.patience and without_better >= self.options.patience:
+                if self._patience_is_over():
                     logger.info(
                         "Epoch: %d, no better result for %d validations (--patience): ending",
                         result.epoch,
-                        without_better,
+                        self.checkpointer.validations_since_best,
                     )
                     return
             stop.check()
+
+    def _patience_is_over(self) -> bool:
+        patience = self.options.patience
+        return patience is not None and self.checkpointer.validations_since_best >= patience
 
     def _save_checkpoint(self, result: EpochResult) -> None:
         if result.validation is None:
