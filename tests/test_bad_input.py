@@ -158,7 +158,7 @@ def test_strict_refuses_what_would_be_left_out(script, own_voc, tmp_path):
 def test_an_image_to_detect_in_that_does_not_decode(script, sure_model, tmp_path):
     (tmp_path / "x.jpg").write_bytes(b"not an image")
     done = script(detect.main, f"--model={sure_model}", f"--input={tmp_path / 'x.jpg'}", f"--output={tmp_path / 'o'}")
-    assert_refused(done, "x.jpg: cannot be decoded")
+    assert_refused(done, "x.jpg: not an image of any known format")
     for name, fragment in (
         ("none.jpg", "no such image"),
         ("o", "holds no image"),

@@ -21,15 +21,17 @@ from step_trainers import SIZE, freeze_norms, join_batches, step_trainer_on
 import train_ssd
 from vision.datasets.loading import EpochBatches, make_loader
 from vision.datasets.voc_dataset import VOCDataset
-from vision.engine import checkpoint, loop, optim, resume
+from vision.engine import checkpoint, compute, loop, optim, resume, trainer
 from vision.engine.dry_run import dry_run
 from vision.engine.faults import LoaderSettings, reduced_settings
 from vision.engine.precision import Precision, choose_precision
+from vision.engine.process import SingleProcess
 from vision.engine.step import StepTrainer
 from vision.nn.multibox_loss import MultiboxLoss
 from vision.ssd.data_preprocessing import TestTransform
 from vision.ssd.models import MODELS
 from vision.ssd.weights import read_weights
+from vision.structures import Batch
 
 #: Small, as 16 bits are slow where they are emulated.
 ARGV = (
@@ -668,3 +670,108 @@ def test_interrupting_twice_ends_at_once(data, tmp_path):
                 break
         process.stdout.read()
     assert process.returncode in (130, 1), "500 epochs were not waited for"
+
+
+def test_memory_formats_are_measured_with_what_there_is_memory_for(data, monkeypatch):
+    asked = []
+
+    def faster(net, device, precision, batch_size):
+        asked.append(batch_size)
+        if batch_size > 2:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+        return True
+
+    monkeypatch.setattr(compute, "channels_last_is_faster", faster)
+    assert compute.measure_memory_format(None, torch.device("cpu"), None, 8)
+    assert asked == [8, 4, 2]
+    monkeypatch.setattr(compute, "channels_last_is_faster", lambda *args: (_ for _ in ()).throw(MemoryError))
+    with pytest.raises(MemoryError):
+        compute.measure_memory_format(None, torch.device("cpu"), None, 2)
+
+
+def test_a_precision_that_the_device_lacks_is_chosen_anew(caplog):
+    class State:
+        compute = {"amp": "fp16", "channels_last": False}
+
+    arguments = (MODELS["mb1-ssd-lite"].build(2), torch.device("cpu"))
+    with caplog.at_level("WARNING"):
+        chosen = compute.choose_compute(
+            *arguments, "auto", "auto", state=State, measured_batch=None, process=SingleProcess()
+        )
+    assert chosen.precision.name in ("off", "bf16")
+    assert "the run was in fp16" in caplog.text
+    with pytest.raises(ValueError, match="--amp=fp16 needs a CUDA device"):
+        compute.choose_compute(*arguments, "fp16", "auto", state=State, measured_batch=None, process=SingleProcess())
+
+
+def test_a_run_whose_patience_is_over_does_not_go_on(script, data, tmp_path):
+    """Validations that are as good as the best are no progress; without rates all are."""
+    argv = train_argv(data, tmp_path, "--epochs=9", "--lr=0", "--base-net-lr=0", "--freeze-net", "--patience=2")
+    done = script(train_ssd.main, *argv)
+    assert done.code == 0, done.err
+    assert "Epoch: 2, no better result for 2 validations (--patience): ending" in done.out
+    assert "Epoch: 3" not in done.out
+    done = script(train_ssd.main, *argv, "--auto-resume")
+    assert (done.code, done.err) == (0, "")
+    assert "no better result for 2 validations: the run has ended; a --patience above 2 would go on" in done.out
+    assert "Epoch: 3" not in done.out
+    assert "Epoch: 3, no better result for 3" in script(train_ssd.main, *argv, "--patience=3", "--resume").out
+
+
+def test_a_run_that_is_killed_before_its_first_epoch_ends_is_the_one_to_go_on(script, data, tmp_path, monkeypatch):
+    argv = train_argv(data, tmp_path, "--epochs=1")
+    assert script(train_ssd.main, *argv, "--seed=1").code == 0
+    before = (tmp_path / "last.state").read_bytes()
+
+    def killed(*args, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(trainer, "fit", killed)
+    script(train_ssd.main, *argv, "--seed=2")
+    monkeypatch.undo()
+    assert (tmp_path / "previous.state").read_bytes() == before
+    done = script(train_ssd.main, *argv, "--resume")
+    assert (done.code, done.err) == (0, "")
+    assert "Resume: epoch 0 goes on after step 0" in done.out
+    assert "Epoch: 0, Validation Loss" in done.out
+
+
+def test_the_best_of_a_run_that_moves_is_looked_for_anew(script, data, tmp_path):
+    assert script(train_ssd.main, *train_argv(data, tmp_path / "a", "--epochs=1")).code == 0
+    state = checkpoint.load_state(tmp_path / "a" / "last.state")
+    assert checkpoint.best_so_far(tmp_path / "a", state)[0]["epoch"] == 0
+    argv = train_argv(data, tmp_path / "b", "--epochs=2", f"--resume={tmp_path / 'a' / 'last.state'}")
+    assert script(train_ssd.main, *argv, "--lr=0", "--base-net-lr=0").code == 0
+    assert (tmp_path / "b" / "best.pth").is_file()
+
+
+def test_repeats_of_a_run_that_starts_anew_go_by_its_own_images(script, data, tmp_path):
+    assert script(train_ssd.main, *train_argv(data, tmp_path / "a", "--epochs=1", "--repeat=3")).code == 0
+    other = write_small_voc(tmp_path / "other", 4, 2)
+    for path in (other / "Annotations").iterdir():
+        path.write_text(path.read_text().replace(f"<name>{CLASSES[0]}<", "<name>zebra<"))
+    (other / "labels.txt").write_text("\n".join(["zebra", *CLASSES[1:]]) + "\n")
+    argv = train_argv(other, tmp_path / "b", "--epochs=1", f"--resume={tmp_path / 'a' / 'last.state'}")
+    done = script(train_ssd.main, *argv)
+    assert "other classes, so weights only" in done.out
+    assert json.loads((tmp_path / "b" / "args.json").read_text())["repeats"] == 1
+
+
+def test_an_optimizer_beside_a_recipe_has_rates_of_its_own():
+    rates = [
+        (args.optimizer, args.lr, args.base_net_lr)
+        for args in (
+            train_ssd.parse_args(["--recipe=upstream", *more])
+            for more in ((), ("--optimizer=adamw",), ("--optimizer=sgd",), ("--optimizer=adamw", "--lr=0.5"))
+        )
+    ]
+    assert rates == [("sgd", 0.01, 0.001), ("adamw", 0.001, 0.0003), ("sgd", 0.01, 0.001), ("adamw", 0.5, 0.0003)]
+
+
+def test_an_image_that_is_met_again_counts_once(caplog):
+    unreadable = loop._UnreadableImages(batches=4)
+    batch = Batch(None, None, None, notes=("a.jpg: no such image",) * 30)
+    for _ in range(3):
+        unreadable.count_in(batch)
+    assert unreadable.count == 1
+    assert len(caplog.records) == 1

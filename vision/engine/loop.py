@@ -200,7 +200,8 @@ class _UnreadableImages:
         Raises:
             DataError: too many of its kind could not be read.
         """
-        new = [note for note in batch.notes if note not in self._told]  # an image may be met several times an epoch
+        # An image may be met several times an epoch.
+        new = [note for note in dict.fromkeys(batch.notes) if note not in self._told]
         for note in new:
             logger.warning("%s", note)
         self._told.update(new)
