@@ -790,11 +790,7 @@ def make_trainer(
         [loaders.val_set.annotation(index) for index in range(len(loaders.val_set))],
         loaders.train_set.ids,
         run,
-        checkpointer=checkpoint.Checkpointer(
-            run.model_dir,
-            run.keep_checkpoints,
-            *(() if state is None else checkpoint.best_so_far(run.model_dir, state)),
-        ),
+        checkpointer=checkpoint.Checkpointer(run.model_dir, run.keep_checkpoints, fingerprint(loaders.val_set), state),
         data_order=data_order,
         compute=compute.as_values(),
         progress=progress,
@@ -835,7 +831,7 @@ def write_records(options: Options, trainer: Trainer, loaders: Loaders, source: 
         "processes": trainer.process.world_size,
         "repeats": trainer.data_order["repeats"],
         **trainer.compute,
-        "fingerprints": {"training": trainer.data_order["images"], "validation": fingerprint(loaders.val_set)},
+        "fingerprints": {"training": trainer.data_order["images"], "validation": trainer.checkpointer.validation},
     }
     write_arguments(folder / "args.json", options.argv, options.typed, facts)
     if source is None:

@@ -739,7 +739,13 @@ def test_a_run_that_is_killed_before_its_first_epoch_ends_is_the_one_to_go_on(sc
 def test_the_best_of_a_run_that_moves_is_looked_for_anew(script, data, tmp_path):
     assert script(train_ssd.main, *train_argv(data, tmp_path / "a", "--epochs=1")).code == 0
     state = checkpoint.load_state(tmp_path / "a" / "last.state")
-    assert checkpoint.best_so_far(tmp_path / "a", state)[0]["epoch"] == 0
+
+    def best(folder: str, validation: str) -> dict:
+        return checkpoint.Checkpointer(tmp_path / folder, None, validation, state).best
+
+    assert best("a", state.validation)["epoch"] == 0
+    assert (best("a", "others"), best("b", state.validation)) == ({}, {})
+    assert checkpoint.Checkpointer(tmp_path / "a", None, "x", state._replace(validation="")).best["epoch"] == 0
     argv = train_argv(data, tmp_path / "b", "--epochs=2", f"--resume={tmp_path / 'a' / 'last.state'}")
     assert script(train_ssd.main, *argv, "--lr=0", "--base-net-lr=0").code == 0
     assert (tmp_path / "b" / "best.pth").is_file()

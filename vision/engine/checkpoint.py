@@ -128,6 +128,7 @@ class RunState(NamedTuple):
         validations_since_best: how many were no better.
         random: see `random_state`.
         compute: what was chosen at the start and must stay: memory format, precision.
+        validation: fingerprint of the images that `best` was found on; "" where nobody knows.
     """
 
     description: dict[str, Any]
@@ -139,6 +140,7 @@ class RunState(NamedTuple):
     validations_since_best: int
     random: dict[str, Any]
     compute: dict[str, Any]
+    validation: str = ""
 
     @property
     def eval_weights(self) -> dict[str, torch.Tensor]:
@@ -269,11 +271,6 @@ def set_state_aside(folder: Path) -> None:
         logger.info("%s: the state of the run before is %s from now on", folder, PREVIOUS_STATE)
 
 
-def best_so_far(folder: Path, state: RunState) -> tuple[dict[str, Any], int]:
-    """Results of a run's best epoch, and how many validations were no better; none where its file is not."""
-    return (state.best, state.validations_since_best) if (folder / BEST).is_file() else ({}, 0)
-
-
 def can_resume(folder: Path) -> bool:
     """Whether a model folder holds a run to go on with."""
     return folder.is_dir() and ((folder / STATE).is_file() or any(parse_name(p.name) for p in folder.glob("*.pth")))
@@ -304,15 +301,26 @@ class Checkpointer:
     Args:
         folder: the model folder.
         keep: how many of the newest files of epochs stay, None for all.
+        validation: fingerprint of the images to validate on.
+        state: of the run that goes on. Its best epoch counts where its file is, and was found on the same images.
+
+    Attributes:
         best: results of the best epoch so far.
         validations_since_best: how many were no better.
     """
 
     def __init__(
-        self, folder: Path, keep: int | None = None, best: dict[str, Any] | None = None, validations_since_best: int = 0
+        self, folder: Path, keep: int | None = None, validation: str = "", state: RunState | None = None
     ) -> None:
-        self.folder, self.keep = folder, keep
-        self.best, self.validations_since_best = best or {}, validations_since_best
+        self.folder, self.keep, self.validation = folder, keep, validation
+        self.best: dict[str, Any] = {}
+        self.validations_since_best = 0
+        if state is None or not state.best:
+            return
+        if state.validation not in ("", validation):
+            logger.warning("other images to validate on than before: the best epoch so far is forgotten")
+        elif (folder / BEST).is_file():
+            self.best, self.validations_since_best = state.best, state.validations_since_best
 
     def compare(self, results: dict[str, float | int]) -> bool:
         """Take in the results of a validated epoch; True if it is the best so far."""

@@ -265,6 +265,7 @@ class Trainer:
             seed=self.data_order["seed"],
             best=self.checkpointer.best,
             validations_since_best=self.checkpointer.validations_since_best,
+            validation=self.checkpointer.validation,
             random=checkpoint.random_state(self.step_trainer.device),
             compute=self.compute,
         )
