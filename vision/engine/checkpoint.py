@@ -265,9 +265,20 @@ def _newest(folder: Path) -> Path:
 
 
 def set_state_aside(folder: Path) -> None:
-    """Give the state of a folder's run another name before another run begins there."""
-    if (folder / STATE).is_file():
-        (folder / STATE).replace(folder / PREVIOUS_STATE)
+    """Give the state of a folder's run another name before another run begins there, unless it had not begun to learn.
+
+    So that a command that is started again and again by mistake does not replace what was worth keeping.
+    """
+    path = folder / STATE
+    if not path.is_file():
+        return
+    try:
+        progress = load_state(path).progress
+        has_learnt = (progress["epoch"], progress["step"]) != (0, 0)
+    except DataError:  # of another version, or damaged: somebody may make something of it
+        has_learnt = True
+    if has_learnt:
+        path.replace(folder / PREVIOUS_STATE)
         logger.info("%s: the state of the run before is %s from now on", folder, PREVIOUS_STATE)
 
 
