@@ -167,15 +167,17 @@ def wanted_labels(text: str | None, class_names: Sequence[str]) -> set[int]:
     """Read --classes."""
     if text is None:
         return set(range(1, len(class_names)))
+    labels = {name: label for label, name in enumerate(class_names) if label}
     parts, wanted, unknown = text.split(","), set(), []
-    while parts:  # the longest name that fits, as names may have commas
-        ends = range(len(parts), 0, -1)
-        end = next((end for end in ends if ",".join(parts[:end]).strip() in class_names[1:]), None)
-        if end is not None:
-            wanted.add(class_names.index(",".join(parts[:end]).strip()))
-        elif parts[0].strip():
-            unknown.append(parts[0].strip())
-        del parts[: end or 1]
+    while parts:
+        for end in range(len(parts), 0, -1):  # the longest name that fits, as names may have commas
+            name = ",".join(parts[:end]).strip()
+            if name in labels:
+                wanted.add(labels[name])
+                break
+        else:
+            unknown += [name] if name else []
+        del parts[:end]
     if unknown or not wanted:
         raise DataError(
             f"--classes={text}: {', '.join(unknown) or 'nothing'} is not among {', '.join(class_names[1:])}"

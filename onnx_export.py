@@ -30,7 +30,6 @@ from vision.deploy.jetpack import (
     OPERATORS,
     OPSET,
     OPSETS,
-    joins_across_classes,
     missing_operators,
     spell_release,
     unparsed_operators,
@@ -198,7 +197,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             trial.measure_plain(file, output.name)
             trial.hold(output.name, AP_TOLERANCE)
             if args.input_norm == "detectnet":
-                old = args.jetpack is not None and joins_across_classes(args.jetpack)
+                old = args.jetpack is not None and JETPACKS[args.jetpack].joins_across_classes
                 alike = trial.measure_on_device(file, output.name, across_classes=old)
                 logger.info("by detectnet's arithmetic it has %d of the %d detections of the checkpoint", *alike)
     saved(output)
@@ -368,16 +367,14 @@ class CalibrationImages:
             self._source = Source(place, read_upright)
             if self._source.is_video:
                 raise DataError(f"--calib-data={place}: is a video; expected a folder of images, or that of a dataset")
-            self._paths = self._source.paths
-            self._total = len(self._paths)
+            self._total = len(self._source.paths)
         self.count = min(self._total, args.calib_images)
 
     def take(self, count: int, session: OnnxSession) -> Iterator[np.ndarray]:
         """Read some of them, evenly chosen, for a file: (1, 3, H, W) float32 each; what cannot be read is left out."""
         chosen = spread(self._total, count)
         if self._dataset is None:
-            self._source.paths = [self._paths[number] for number in chosen]
-            images = (frame.image for frame in self._source)
+            images = (frame.image for frame in self._source.images([self._source.paths[number] for number in chosen]))
         else:
             images = (image for image, _ in readable(self._dataset, chosen))
         for image in images:

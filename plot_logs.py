@@ -20,11 +20,11 @@ from vision.structures import DataError
 
 logger = logging.getLogger(__name__)
 
-#: What a log says of a step or of an epoch: the kind of line, and its numbers.
-_EPOCH = re.compile(r"Epoch: (\d+), ")
 #: Keys that are drawn if none are typed.
 _USUAL_KEYS = ("loss", "mAP", "AP")
 
+#: What a log says of a step or of an epoch: the kind of line, and its numbers.
+_EPOCH = re.compile(r"Epoch: (\d+), ")
 _STEP_LOSS = re.compile(r"Average Loss: ([^,\s]+)|Avg Loss: ([^,\s]+)")
 _LOSSES = re.compile(
     r"(Training|Validation) Loss: ([^,\s]+), \1 Regression Loss:? ([^,\s]+), \1 Classification Loss: ([^,\s]+)"

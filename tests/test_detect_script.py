@@ -209,6 +209,16 @@ def test_what_cannot_be_read_is_left_out(script, sure_model, voc_root, tmp_path)
     assert_refused(done, "a.jpg", "not an image of any known format")
 
 
+def test_images_that_cannot_be_read_are_counted_anew_each_time(tmp_path):
+    """What was left out before does not make the only good image of a few seem bad, too."""
+    (tmp_path / "a.jpg").write_bytes(b"no image")
+    cv2.imwrite(str(tmp_path / "b.jpg"), np.zeros((8, 8, 3), np.uint8))
+    source = Source(str(tmp_path), read_upright)
+    for _ in range(3):
+        assert [Path(frame.name).name for frame in source.images(source.paths)] == ["b.jpg"]
+    assert source.unreadable == 1
+
+
 def test_an_image_that_cannot_be_written_does_not_lose_what_was_found(script, sure_model, voc_root, tmp_path):
     (tmp_path / "out" / "test_00001.jpg").mkdir(parents=True)
     argv = (f"--input={voc_root}/JPEGImages/test*.jpg", f"--output={tmp_path / 'out'}", "--sheet")

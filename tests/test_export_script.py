@@ -19,7 +19,7 @@ import onnx_export
 from vision.datasets import synthetic
 from vision.deploy import device, quantization
 from vision.deploy.export import ExportOptions, ExportRejected, write
-from vision.deploy.jetpack import JETPACKS, joins_across_classes
+from vision.deploy.jetpack import JETPACKS
 from vision.deploy.session import OnnxSession, TorchSession
 from vision.deploy.trial import Trial, count_alike
 from vision.deploy.verification import image_like
@@ -470,7 +470,7 @@ def test_commands_of_jetpacks_that_are_alike_are_said_once(tmp_path):
     lines = device.trtexec_lines(tmp_path / "my net.onnx", list(JETPACKS))
     assert [line.split("# ")[1] for line in lines] == ["JetPack 4.6", "JetPack 5, 6, 7"]
     assert "--onnx='my net.onnx' --fp16" in lines[0]
-    assert list(map(joins_across_classes, JETPACKS)) == [True, False, False, False]
+    assert [jetpack.joins_across_classes for jetpack in JETPACKS.values()] == [True, False, False, False]
     line = device.tensorrt_11_line(tmp_path / "my net.fp16.onnx")
     assert line.endswith("/trtexec --onnx='my net.fp16.onnx' --saveEngine='my net.fp16.engine'   # TensorRT 11")
 

@@ -146,7 +146,8 @@ class DetectionDataset:
 
     def annotation(self, index: int) -> Annotation:
         """Return the objects of an image, difficult ones included, those of unknown classes not."""
-        return Annotation(*self._objects(self.records[index]), self.records[index].size)
+        record = self.records[index]
+        return Annotation(*self._objects(record), record.size)
 
     def _objects(self, record: Record) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Boxes in pixels (N, 4), labels (N,) and difficulties (N,) of the objects of known classes."""

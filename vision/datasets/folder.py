@@ -294,16 +294,18 @@ class Folder:
                     defects.append(Defect("annotation-repeats", raw.source, message, 0, 1))
             elif first.source == raw.source or first.objects == raw.objects:
                 repeated.append(raw.image_id)
-                known = joined.setdefault(path, list(first.objects))
-                known += [found for found in raw.objects if not any(_is_same(found, other) for other in known)]
+                if first.objects != raw.objects:
+                    known = joined.setdefault(path, list(first.objects))
+                    known += [found for found in raw.objects if not any(_is_same(found, other) for other in known)]
             else:
                 count = len(raw.objects)
                 message = f"its {count} objects left out: image {raw.image_id} has its annotation in {first.source}"
                 defects.append(Defect("annotation-repeats", raw.source, message, count))
-        if repeated:
+        if joined:
             images = [
                 raw._replace(objects=joined.get(raw.image_path or Path(raw.image_id), raw.objects)) for raw in images
             ]
+        if repeated:
             message = f"{len(repeated)} names are listed again, each counts once: {some(repeated)}"
             defects.append(Defect("list-repeats", listing.source, message))
         return images, defects

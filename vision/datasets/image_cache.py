@@ -138,7 +138,8 @@ def make_cache(
         DataError: "ram" or "disk", and there is not enough, or loader processes cannot share it.
     """
     needed, there = bytes_of(records) * processes, available_memory()
-    sizes = f"decoded they take up to {needed / _MIB:.0f} MiB, {there / _MIB:.0f} MiB are available"
+    needs = f"decoded they take up to {needed / _MIB:.0f} MiB"
+    sizes = f"{needs}, {there / _MIB:.0f} MiB are available"
     if kind == OFF:
         return None, "images: decoded in each epoch, as asked"
     if workers and not can_be_shared():
@@ -146,7 +147,6 @@ def make_cache(
             raise DataError(f"--cache-images={kind}: loader processes cannot share memory here; use --workers=0")
         return None, "images: decoded in each epoch, as loader processes cannot share memory here"
     if kind == DISK:
-        needs = f"decoded they take up to {bytes_of(records) / _MIB:.0f} MiB"
         try:
             return ImageCache(records, folder), f"images: kept on disk once decoded; {needs} in {folder}"
         except OSError as err:

@@ -19,16 +19,19 @@ class JetPack(NamedTuple):
         tensorrt: (major, minor) of its TensorRT.
         opset: the newest that its parser documents.
         trtexec_options: that building an engine needs besides files and precision.
+        joins_across_classes: whether its builds of jetson-inference, those before December 2022, join boxes whatever
+            their class.
     """
 
     tensorrt: tuple[int, int]
     opset: int
     trtexec_options: tuple[str, ...] = ()
+    joins_across_classes: bool = False
 
 
 #: From old to new. trtexec 8.0 gives itself 16 MiB to build with unless it is told otherwise.
 JETPACKS: Mapping[str, JetPack] = {
-    "4.6": JetPack((8, 0), 13, ("--workspace=2048",)),
+    "4.6": JetPack((8, 0), 13, ("--workspace=2048",), joins_across_classes=True),
     "5": JetPack((8, 4), 17),
     "6": JetPack((8, 6), 17),
     "7": JetPack((10, 13), 24),
@@ -58,11 +61,6 @@ OPERATORS: Mapping[str, tuple[int, int]] = {
 def spell_release(tensorrt: tuple[int, int]) -> str:
     """Write a TensorRT's number as NVIDIA does: 8.5."""
     return ".".join(map(str, tensorrt))
-
-
-def joins_across_classes(jetpack: str) -> bool:
-    """Whether jetson-inference's builds for a JetPack join boxes whatever their class: those before December 2022."""
-    return jetpack.startswith("4.")
 
 
 def unparsed_opset(opset: int) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import glob
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -40,7 +40,7 @@ class Source:
         is_live: whether they come by themselves, from a camera or a network.
         frame_rate: of a video, per second.
         total: how many frames there will be, None where nobody knows.
-        unreadable: images that were left out, as they do not decode.
+        unreadable: images that were left out the last time, as they do not decode.
 
     Raises:
         DataError: there is nothing to read there; while reading, that no image of all decodes.
@@ -89,12 +89,21 @@ class Source:
         if self.is_video:
             yield from self._video_frames()
             return
-        for path in self.paths:
+        yield from self.images(self.paths)
+
+    def images(self, paths: Sequence[Path]) -> Iterator[Frame]:
+        """Read some of the images; those that do not decode are left out with a word.
+
+        Raises:
+            DataError: none of them decodes.
+        """
+        self.unreadable = 0
+        for path in paths:
             try:
                 image = self.read_image(path)
             except DataError as err:
                 self.unreadable += 1
-                if self.unreadable == len(self.paths):
+                if self.unreadable == len(paths):
                     raise
                 logger.warning("%s; it is left out", err)
             else:

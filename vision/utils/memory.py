@@ -22,6 +22,15 @@ _CGROUPS = (
 )
 
 
+def _statistic(path: Path, key: str) -> int:
+    """Read a number from lines of keys and numbers; 0 if nobody says."""
+    try:
+        found = re.search(rf"^{key} (\d+)$", path.read_text(), re.MULTILINE)
+    except OSError:
+        return 0
+    return 0 if found is None else int(found[1])
+
+
 def available_memory() -> int:
     """Bytes that can be used without others having to go to disk, within the container's limit; 0 if nobody says."""
     try:
@@ -31,8 +40,7 @@ def available_memory() -> int:
     free = [] if found is None else [1024 * int(found[1])]
     for limit, used, (statistics, key) in _CGROUPS:
         try:
-            cached = re.search(rf"^{key} (\d+)$", statistics.read_text(), re.MULTILINE)
-            free.append(int(limit.read_text()) - int(used.read_text()) + (0 if cached is None else int(cached[1])))
+            free.append(int(limit.read_text()) - int(used.read_text()) + _statistic(statistics, key))
         except (OSError, ValueError):  # no such group, or "max": no limit
             continue
     return max(0, min(free, default=0))
