@@ -58,6 +58,7 @@ from vision.ssd.prior_choice import AUTO, UPSTREAM, write_priors
 from vision.ssd.ssd import SSD
 from vision.ssd.weights import digest_of
 from vision.utils.files import remove_parts, write_text
+from vision.utils.memory import keep_freed_memory
 from vision.utils.progress import no_progress
 
 logger = logging.getLogger(__name__)
@@ -549,6 +550,8 @@ def choose_device(options: Options, process: SingleProcess) -> torch.device:
     device, why = cli.choose_device(options.device, options.use_cuda)
     device = process.select_device(device)
     logger.info(why)
+    if device.type == "cpu":
+        keep_freed_memory()
     if process.world_size > 1:
         images = options.run.images_per_step(process.world_size)
         logger.info(

@@ -1,20 +1,22 @@
 #!/usr/bin/env python3
-"""Speed of a training step on this CPU: by memory layout, from a dataset against a batch in memory, and by its parts.
+"""Speed of a training step on this CPU: by memory layout, with freed memory kept, from a dataset, and by its parts.
 
     python3 benchmarks/bench_train.py
     python3 benchmarks/bench_train.py --data=data/bccd --amp off bf16 --workers=2
 
-Without --data the layouts of memory alone. Peak memory is that of a process which does nothing but train.
+Without --data layouts of memory and keeping it alone. Peak memory is that of a process which does nothing but train.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import itertools
 import multiprocessing
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +38,7 @@ from vision.ssd.data_preprocessing import TrainAugmentation  # noqa: E402
 from vision.ssd.device_augmentation import AugmentingNormaliser, DeferredAugmentation  # noqa: E402
 from vision.ssd.models import DEFAULT_NET, MODELS  # noqa: E402
 from vision.structures import Batch  # noqa: E402
+from vision.utils.memory import keep_freed_memory  # noqa: E402
 
 PRECISIONS = {"off": Precision("cpu"), "bf16": Precision("cpu", torch.bfloat16)}
 
@@ -98,6 +101,33 @@ def compare_layouts(net_name: str, resolution: int, batch_size: int, count: int)
     return {"batch": batch_size, "images/s": {k: batch_size / v for k, v in rounds.in_turns(steps, count).items()}}
 
 
+@functools.cache
+def step_of_process(net_name: str, resolution: int, amp: str, batch_size: int) -> Callable[[], None]:
+    """Make a step on a batch in memory, which stays with its process."""
+    batch = draw_batch(batch_size, resolution)
+    return step_of(make_step_trainer(net_name, resolution, amp), itertools.repeat(batch))
+
+
+def take_step(*of: Any) -> None:
+    """Take that step; a process can be sent this."""
+    step_of_process(*of)()
+
+
+def compare_memory(net_name: str, resolution: int, amp: str, batch_size: int, count: int) -> dict[str, Any]:
+    """Time a step where freed memory goes back to the system, and where the process keeps it as training does."""
+    of = net_name, resolution, amp, batch_size
+    context = multiprocessing.get_context("spawn")
+    with ExitStack() as stack:
+        steps = {}
+        for name, initializer in (("given back", None), ("kept", keep_freed_memory)):
+            pool = stack.enter_context(ProcessPoolExecutor(1, context, initializer))
+            for _ in range(STEPS):  # malloc's thresholds follow what is asked of it
+                pool.submit(take_step, *of).result()
+            steps[name] = functools.partial(lambda pool: pool.submit(take_step, *of).result(), pool)
+        speeds = {name: batch_size / seconds for name, seconds in rounds.in_turns(steps, count).items()}
+    return {"batch": batch_size, "amp": amp, "images/s": speeds}
+
+
 def compare_with_resident(args: argparse.Namespace, amp: str, batch_size: int) -> dict[str, Any]:
     """Time steps on what the loader gives, and on one batch that is there."""
     dataset = open_dataset(AUTO, args.data, "train", progress=cli.progress)
@@ -142,6 +172,7 @@ def share_of_loss(net_name: str, resolution: int, amp: str, count: int) -> dict[
 
 def peak_of_training(args: argparse.Namespace, amp: str, batch_size: int) -> int:
     """Train a little, and return the most memory that this process has had, which must be new."""
+    keep_freed_memory()
     compare_with_resident(argparse.Namespace(**{**vars(args), "rounds": 1}), amp, batch_size)
     return rounds.peak_bytes()
 
@@ -165,6 +196,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> None:
     """Print the ratios."""
     args = parse_args(argv)
+    keep_freed_memory()
     figures: list[dict[str, Any]] = []
     for batch_size in args.batch_size:
         figures.append(compare_layouts(args.net, args.resolution, batch_size, args.rounds))
@@ -172,6 +204,14 @@ def main(argv: list[str] | None = None) -> None:
         print(
             f"step, batch {batch_size}: contiguous {plain:.1f} images/s, channels last {last:.1f} images/s, "
             f"ratio {last / plain:.2f}",
+            flush=True,
+        )
+    for amp, batch_size in itertools.product(args.amp, args.batch_size):
+        figures.append(compare_memory(args.net, args.resolution, amp, batch_size, args.rounds))
+        back, kept = figures[-1]["images/s"].values()
+        print(
+            f"--amp={amp}, batch {batch_size}: freed memory given back {back:.1f} images/s, kept {kept:.1f} images/s, "
+            f"ratio {kept / back:.2f}",
             flush=True,
         )
     for amp, batch_size in itertools.product(args.amp, args.batch_size) if args.data else ():

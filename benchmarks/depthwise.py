@@ -22,6 +22,7 @@ from benchmarks import rounds  # noqa: E402
 from vision import cli  # noqa: E402
 from vision.engine.precision import is_depthwise  # noqa: E402
 from vision.ssd.models import DEFAULT_NET, MODELS  # noqa: E402
+from vision.utils.memory import keep_freed_memory  # noqa: E402
 
 BATCH_SIZE = 4
 
@@ -61,6 +62,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--resolution", type=cli.count, default=300)
     rounds.add_options(parser)
     args = parser.parse_args(argv)
+    keep_freed_memory()  # as training does
     layers = depthwise_layers(args.net, args.resolution)
     types = {"bfloat16": torch.bfloat16, "float32": torch.float32}
     found = []

@@ -28,6 +28,7 @@ from vision import cli  # noqa: E402
 from vision.datasets import synthetic  # noqa: E402
 from vision.evaluation import evaluate  # noqa: E402
 from vision.report.figures import figure_file  # noqa: E402
+from vision.utils.memory import keep_freed_memory  # noqa: E402
 
 IMAGES_AT_START = (1000, 2500, 5000, 10000)
 RESOLUTIONS = (160, 224, 300, 400, 512)
@@ -176,6 +177,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--data", help="dataset to train on, for loader processes")
     rounds.add_options(parser, 3)
     args = parser.parse_args(argv)
+    keep_freed_memory()  # as training does
     cli.check_writable(args.plot.parent, "--plot")
     found: dict[Panel, Lines] = {}
     figures = []

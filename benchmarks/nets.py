@@ -26,6 +26,7 @@ from vision.deploy import export  # noqa: E402
 from vision.deploy.session import INPUT  # noqa: E402
 from vision.ssd.complexity import Complexity, complexity_of  # noqa: E402
 from vision.ssd.models import DEFAULT_NET, MODELS, NET_NAMES  # noqa: E402
+from vision.utils.memory import keep_freed_memory  # noqa: E402
 
 BATCH_SIZE, NUM_CLASSES = 4, 4
 
@@ -79,6 +80,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--threads", nargs="+", type=cli.count, default=[1, 2], help="of onnxruntime")
     rounds.add_options(parser, 15)
     args = parser.parse_args(argv)
+    keep_freed_memory()  # as training does
     names = [MODELS[name].name for name in args.nets]
     costs = measure(names, args.resolution, args.threads, args.rounds)
     rounds.write_figures(

@@ -44,7 +44,7 @@ ALLOWED = {
     "deploy": {"ssd", "evaluation", "boxes", "structures", "utils", "vision"},
     "report": {"datasets", "engine", "evaluation", "structures", "utils", "vision"},
     "console": {"utils"},
-    "cli": {"console", "datasets", "engine", "deploy", "ssd", "boxes", "structures"},
+    "cli": {"console", "datasets", "engine", "deploy", "ssd", "boxes", "structures", "utils"},
 }
 
 

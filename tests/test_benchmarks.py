@@ -50,13 +50,14 @@ def test_samples(script, voc_root, tmp_path):
 def test_training(script, voc_root, tmp_path):
     argv = (f"--data={voc_root}", "--batch-size=2", "--workers=1", "--net=sq-ssd-lite", "--augment-on=device", *SMALL)
     out, figures = figures_of(script, bench_train.main, tmp_path / "f.json", *argv)
-    layouts, whole, loss, memory = figures
+    layouts, freed, whole, loss, memory = figures
     assert layouts["images/s"].keys() == {"contiguous", "channels last"}
+    assert freed["images/s"].keys() == {"given back", "kept"}
     assert whole["images/s"].keys() == {"resident", "end to end"}
     assert whole["augment on"] == "device"
     assert 0 < loss["seconds"]["loss"] < loss["seconds"]["step"]
     assert memory["peak bytes"] > 50 << 20
-    assert len(re.findall(r"ratio [\d.]+$", out, re.MULTILINE)) == 2
+    assert len(re.findall(r"ratio [\d.]+$", out, re.MULTILINE)) == 3
 
 
 def test_the_rest(script, tmp_path, monkeypatch):

@@ -18,7 +18,6 @@ from vision.datasets.records import Record
 from vision.datasets.voc_dataset import VOCDataset
 from vision.ssd.data_preprocessing import TestTransform, TrainAugmentation
 from vision.structures import DataError
-from vision.utils import memory
 
 MIB = 1 << 20
 
@@ -178,24 +177,3 @@ def test_a_run_is_the_same_with_and_without(script, voc_root, tmp_path, workers)
     assert_refused(
         script(train_ssd.main, *train_argv(voc_root, tmp_path, "--cache-images=tape")), "--cache-images", "tape"
     )
-
-
-def test_memory_that_is_available(tmp_path, monkeypatch):
-    monkeypatch.setattr(memory, "_MEMINFO", tmp_path / "meminfo")
-    limit, used, statistics = tmp_path / "max", tmp_path / "current", tmp_path / "stat"
-    statistics.write_text("file 400\n")
-    monkeypatch.setattr(memory, "_CGROUPS", ((limit, used, (statistics, "inactive_file")),))
-    assert memory.available_memory() == 0
-    (tmp_path / "meminfo").write_text("MemTotal:  9000 kB\nMemAvailable:   2000 kB\n")
-    assert memory.available_memory() == 2000 * 1024
-    used.write_text("500\n")
-    limit.write_text("max\n")
-    assert memory.available_memory() == 2000 * 1024
-    limit.write_text("1500\n")
-    assert memory.available_memory() == 1000
-    statistics.unlink()
-    assert memory.available_memory() == 1000, "without it the limit counts all the same"
-    statistics.write_text("file 400\ninactive_file 250\nactive_file 150\n")
-    assert memory.available_memory() == 1250, "what was read from files can be dropped"
-    limit.write_text("200\n")
-    assert memory.available_memory() == 0

@@ -37,6 +37,7 @@ from vision.deploy.session import OnnxSession, Session, is_onnx, open_session
 from vision.engine import checkpoint
 from vision.ssd.models import MODELS, WIDTH_RANGE, spec_of
 from vision.structures import DataError, Detections
+from vision.utils.memory import keep_freed_memory
 
 logger = logging.getLogger(__name__)
 
@@ -325,6 +326,8 @@ def open_model(path: Path, label_file: Path | None, args: argparse.Namespace) ->
     else:
         device, why = choose_device(args.device, args.use_cuda)
         logger.info(why)
+        if device.type == "cpu":
+            keep_freed_memory()
     session = open_session(
         model, net=args.net, width_mult=args.mb2_width_mult, resolution=args.resolution, device=device
     )

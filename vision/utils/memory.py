@@ -1,11 +1,14 @@
-"""How much memory there is left to use."""
+"""How much memory there is left to use, and what becomes of what is freed."""
 
 from __future__ import annotations
 
+import ctypes
 import re
 from pathlib import Path
 
 _MEMINFO = Path("/proc/meminfo")
+#: Parameters of glibc's mallopt, by the numbers of its malloc.h.
+_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
 #: Of the container or service that this process is in, in either version of control groups: limit, use, and how much
 #: of that is files that can be read again.
 _CGROUPS = (
@@ -44,3 +47,22 @@ def available_memory() -> int:
         except (OSError, ValueError):  # no such group, or "max": no limit
             continue
     return max(0, min(free, default=0))
+
+
+def keep_freed_memory() -> bool:
+    """Let this process keep the memory it frees, to use it again, until it ends.
+
+    PyTorch takes the tensors of a step on a CPU from malloc. glibc's gives large blocks back to the system as soon as
+    they are freed, and the system fills each page with zeros when it is used next: a third of the time of a step, at
+    the worst (docs/performance.md). The most memory that the process has at a time grows somewhat, as what is freed
+    between blocks in use is only good for smaller ones.
+
+    Returns:
+        whether it will; only glibc (Linux) is asked to.
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError, TypeError):  # another C library; Windows has no name for the process itself
+        return False
+    # Both or none: whoever sets one of them loses thresholds that grow with use, which trims more than before.
+    return bool(mallopt(_M_MMAP_MAX, 0)) and bool(mallopt(_M_TRIM_THRESHOLD, -1))
