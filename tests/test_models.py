@@ -104,6 +104,23 @@ def test_runs_and_learns_at_a_small_size(name, size):
     assert idle == []
 
 
+@pytest.mark.parametrize("name", NET_NAMES)
+def test_activations_take_the_place_of_nothing_that_is_still_needed(name):
+    net = MODELS[name].build(3, config=MODELS[name].config_at(300))
+    images = torch.randn(2, 3, 300, 300, generator=torch.Generator().manual_seed(1))
+    inplace = [module for module in net.modules() if getattr(module, "inplace", False)]
+    assert len(inplace) > 10
+    gradients = []
+    for wish in (True, False):
+        for module in inplace:
+            module.inplace = wish
+        net.zero_grad()
+        confidences, locations = net(images.clone())
+        (confidences.square().sum() + locations.square().sum()).backward()
+        gradients.append([parameter.grad for parameter in net.parameters()])
+    assert all(map(torch.equal, *gradients))
+
+
 @pytest.mark.parametrize("width", WIDTHS)
 def test_mobilenet_v2_widths(width):
     net = MODELS["mb2-ssd-lite"].build(3, width_mult=width, config=MODELS["mb2-ssd-lite"].config_at(96)).eval()

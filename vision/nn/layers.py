@@ -52,7 +52,7 @@ def separable_conv(
         depthwise = nn.Conv2d(in_channels, in_channels, 3, stride, padding, groups=in_channels)
     else:
         depthwise = BareDepthwise(in_channels, stride, padding, gain)
-    between = [nn.BatchNorm2d(in_channels), nn.ReLU6()] if norm else [nn.ReLU()]
+    between = [nn.BatchNorm2d(in_channels), nn.ReLU6(inplace=True)] if norm else [nn.ReLU(inplace=True)]
     return nn.Sequential(depthwise, *between, nn.Conv2d(in_channels, out_channels, 1))
 
 
@@ -60,9 +60,9 @@ def full_extra(in_channels: int, hidden: int, out_channels: int, stride: int, pa
     """Make a 1x1 and a 3x3 convolution, each with ReLU: one more, smaller feature map."""
     return nn.Sequential(
         nn.Conv2d(in_channels, hidden, 1),
-        nn.ReLU(),
+        nn.ReLU(inplace=True),
         nn.Conv2d(hidden, out_channels, 3, stride, padding),
-        nn.ReLU(),
+        nn.ReLU(inplace=True),
     )
 
 
@@ -71,7 +71,9 @@ def lite_extra(
 ) -> nn.Sequential:
     """Make a 1x1 convolution with ReLU and a separable one without activation at its end."""
     return nn.Sequential(
-        nn.Conv2d(in_channels, hidden, 1), nn.ReLU(), separable_conv(hidden, out_channels, stride, padding, gain=gain)
+        nn.Conv2d(in_channels, hidden, 1),
+        nn.ReLU(inplace=True),
+        separable_conv(hidden, out_channels, stride, padding, gain=gain),
     )
 
 
@@ -89,7 +91,7 @@ def conv_norm(
     return [
         nn.Conv2d(in_channels, out_channels, kernel, stride, kernel // 2, groups=groups, bias=False),
         norm(out_channels),
-        *([] if activation is None else [activation()]),
+        *([] if activation is None else [activation(inplace=True)]),
     ]
 
 

@@ -59,11 +59,11 @@ class InvertedResidual(nn.Module):
 
         layers: list[nn.Module] = []
         if hidden != inp:
-            layers += [nn.Conv2d(inp, hidden, 1, bias=False), *norm(hidden), activation()]
+            layers += [nn.Conv2d(inp, hidden, 1, bias=False), *norm(hidden), activation(inplace=True)]
         layers += [
             nn.Conv2d(hidden, hidden, 3, stride, 1, groups=hidden, bias=False),
             *norm(hidden),
-            activation(),
+            activation(inplace=True),
         ]
         layers += [nn.Conv2d(hidden, oup, 1, bias=False), *norm(oup)]
         self.conv = nn.Sequential(*layers)
@@ -102,7 +102,9 @@ class MobileNetV2(nn.Module):
         activation = nn.ReLU if onnx_compatible else nn.ReLU6
         channels = int(STEM_CHANNELS * width_mult)
         modules: list[nn.Module] = [
-            nn.Sequential(nn.Conv2d(3, channels, 3, 2, 1, bias=False), nn.BatchNorm2d(channels), activation())
+            nn.Sequential(
+                nn.Conv2d(3, channels, 3, 2, 1, bias=False), nn.BatchNorm2d(channels), activation(inplace=True)
+            )
         ]
         for expansion, width, repetitions, first_stride in GROUPS:
             out_channels = int(width * width_mult)
@@ -114,7 +116,7 @@ class MobileNetV2(nn.Module):
                 channels = out_channels
         last = last_channels(width_mult)
         norm = [nn.BatchNorm2d(last)] if use_batch_norm else []
-        modules.append(nn.Sequential(nn.Conv2d(channels, last, 1, bias=False), *norm, activation()))
+        modules.append(nn.Sequential(nn.Conv2d(channels, last, 1, bias=False), *norm, activation(inplace=True)))
         self.features = nn.Sequential(*modules)
         self.classifier = nn.Sequential(nn.Dropout(dropout_ratio), nn.Linear(last, n_class))
 

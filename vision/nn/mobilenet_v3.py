@@ -47,7 +47,7 @@ class SqueezeExcitation(nn.Module):
         self.scale = nn.Sequential(
             nn.AdaptiveAvgPool2d(1),
             nn.Conv2d(channels, squeezed, 1),
-            nn.ReLU(),
+            nn.ReLU(inplace=True),
             nn.Conv2d(squeezed, channels, 1),
             nn.Hardsigmoid(),
         )

@@ -62,7 +62,7 @@ class ChannelGate(nn.Module):
             nn.AdaptiveAvgPool2d(1),
             nn.Conv2d(channels, squeezed, 1, bias=False),
             nn.BatchNorm2d(squeezed),
-            nn.ReLU(),
+            nn.ReLU(inplace=True),
             nn.Conv2d(squeezed, channels, 1, bias=False),
             nn.BatchNorm2d(channels),
             nn.Hardsigmoid(),
@@ -108,7 +108,7 @@ class GatedResidual(nn.Module):
         self.bn3 = nn.BatchNorm2d(out_channels)
         matches = [nn.Conv2d(in_channels, out_channels, 1, bias=False), nn.BatchNorm2d(out_channels)]
         self.shortcut = nn.Sequential(*matches if stride == 1 and in_channels != out_channels else ())
-        self.activation = activation()
+        self.activation = activation(inplace=True)
         self.adds_input = stride == 1
 
     def forward(self, features: Tensor) -> Tensor:
@@ -125,7 +125,7 @@ class _MobileNetV3(nn.Module):
         modules: list[nn.Module] = [
             nn.Conv2d(3, STEM_CHANNELS, 3, 2, 1, bias=False),
             nn.BatchNorm2d(STEM_CHANNELS),
-            nn.Hardswish(),
+            nn.Hardswish(inplace=True),
         ]
         channels = STEM_CHANNELS
         for kernel, hidden, out_channels, activation, is_gated, stride in blocks:

@@ -32,8 +32,8 @@ class Fire(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Map (B, in_channels, H, W) to (B, 2 * expand, H, W)."""
-        squeezed = torch.relu(self.squeeze(features))
-        return torch.relu(torch.cat([self.expand1x1(squeezed), self.expand3x3(squeezed)], dim=1))
+        squeezed = torch.relu_(self.squeeze(features))
+        return torch.relu_(torch.cat([self.expand1x1(squeezed), self.expand3x3(squeezed)], dim=1))
 
 
 class SqueezeNet(nn.Module):
@@ -41,7 +41,7 @@ class SqueezeNet(nn.Module):
 
     def __init__(self, num_classes: int = 1000) -> None:
         super().__init__()
-        modules: list[nn.Module] = [nn.Conv2d(3, 64, 3, 2), nn.ReLU()]
+        modules: list[nn.Module] = [nn.Conv2d(3, 64, 3, 2), nn.ReLU(inplace=True)]
         channels = 64
         for row in ROWS:
             if row is None:
@@ -50,7 +50,7 @@ class SqueezeNet(nn.Module):
                 modules.append(Fire(channels, *row))
                 channels = 2 * row[1]
         self.features = nn.Sequential(*modules)
-        self.classifier = nn.Sequential(nn.Dropout(0.5), nn.Conv2d(channels, num_classes, 1), nn.ReLU())
+        self.classifier = nn.Sequential(nn.Dropout(0.5), nn.Conv2d(channels, num_classes, 1), nn.ReLU(inplace=True))
 
     def forward(self, images: Tensor) -> Tensor:
         """Classify images (B, 3, H, W), give (B, num_classes) before softmax."""

@@ -14,15 +14,15 @@ def vgg16_reduced() -> nn.Sequential:
     channels = 3
     for row in ROWS:
         if isinstance(row, int):
-            modules += [nn.Conv2d(channels, row, 3, padding=1), nn.ReLU()]
+            modules += [nn.Conv2d(channels, row, 3, padding=1), nn.ReLU(inplace=True)]
             channels = row
         else:
             modules.append(nn.MaxPool2d(2, 2, ceil_mode=row == "C"))
     modules += [
         nn.MaxPool2d(3, 1, 1),
         nn.Conv2d(channels, 1024, 3, padding=6, dilation=6),
-        nn.ReLU(),
+        nn.ReLU(inplace=True),
         nn.Conv2d(1024, 1024, 1),
-        nn.ReLU(),
+        nn.ReLU(inplace=True),
     ]
     return nn.Sequential(*modules)
