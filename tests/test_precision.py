@@ -1,5 +1,6 @@
 """Mixed precision gives the gradients that it should, whatever lay in memory before."""
 
+import platform
 from contextlib import nullcontext
 
 import pytest
@@ -9,7 +10,7 @@ from torch import nn
 from torch.overrides import _get_current_function_mode_stack
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from vision.engine.precision import Precision, is_depthwise, kernel_exceeds_map
+from vision.engine.precision import Precision, is_depthwise, is_slow_in_16_bits, kernel_exceeds_map
 from vision.ssd.models import MODELS, NET_NAMES
 from vision.ssd.ssd import place
 
@@ -88,14 +89,20 @@ class Convolutions(TorchDispatchMode):
         name = function.overloadpacket.__name__
         if name in ("convolution", "convolution_backward"):
             images, weight = args[:2] if name == "convolution" else args[1:3]
-            dilation = args[5] if name == "convolution" else args[6]
-            slow_or_wrong = is_depthwise(images, weight) or kernel_exceeds_map(images, weight, dilation=dilation)
+            stride, _, dilation = args[3:6] if name == "convolution" else args[4:7]
+            slow_or_wrong = is_slow_in_16_bits(images, weight, stride=stride)
+            slow_or_wrong |= kernel_exceeds_map(images, weight, dilation=dilation)
             self.seen.append((name, images.dtype != torch.float32, slow_or_wrong))
         return function(*args, **(kwargs or {}))
 
 
-@pytest.mark.parametrize("name", NETS)
-def test_depthwise_kernels_and_those_larger_than_their_map_compute_in_float32_and_all_others_in_16_bits(name):
+@pytest.mark.parametrize(
+    ("name", "machine"), [*((name, "x86_64") for name in NETS), ("mb3-ssd-lite", "aarch64"), ("mb1-ssd", "aarch64")]
+)
+def test_slow_kernels_and_those_larger_than_their_map_compute_in_float32_and_all_others_in_16_bits(
+    name, machine, monkeypatch
+):
+    monkeypatch.setattr(platform, "machine", lambda: machine)
     net, images = net_and_images(name, sizes_of(name)[0])
     if name.startswith("vgg16"):
         for module in net.base_net[:-5]:  # large maps, slow where 16 bits are emulated
@@ -111,6 +118,25 @@ def test_depthwise_kernels_and_those_larger_than_their_map_compute_in_float32_an
         if name == "convolution" and not slow_or_wrong
     ]
     assert all(rest[-4:]), "the heads of larger maps, which come last, gain from 16 bits"
+
+
+@pytest.mark.parametrize(
+    ("machine", "groups", "kernel", "stride", "slow"),
+    [
+        ("x86_64", 8, 3, 1, False),
+        ("AMD64", 8, 3, (1, 1), False),
+        ("x86_64", 8, 3, [2, 2], True),
+        ("x86_64", 8, 3, (1, 2), True),
+        ("x86_64", 8, 5, 1, True),
+        ("aarch64", 8, 3, 1, True),
+        ("aarch64", 1, 3, 2, False),
+    ],
+)
+def test_what_is_slow_in_16_bits(machine, groups, kernel, stride, slow, monkeypatch):
+    monkeypatch.setattr(platform, "machine", lambda: machine)
+    images, weight = torch.zeros(1, 8, 9, 9), torch.zeros(8, 8 // groups, kernel, kernel)
+    assert is_slow_in_16_bits(images, weight, None, stride) == slow
+    assert is_slow_in_16_bits(input=images, weight=weight, stride=stride) == slow
 
 
 def test_what_is_depthwise():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +17,9 @@ AMP_CHOICES = ("auto", "off", "bf16", "fp16")
 
 #: What a CPU must have for bfloat16 to be faster than float32.
 _CPU_FLAGS = ("avx512_bf16", "amx_bf16", "bf16")
+
+#: What operating systems call processors whose depthwise kernels have been measured.
+_X86 = ("x86_64", "AMD64")
 
 
 def kernel_exceeds_map(
@@ -38,24 +42,45 @@ def kernel_exceeds_map(
     )
 
 
-def is_depthwise(input: Tensor, weight: Tensor, *rest: Any, **options: Any) -> bool:
-    """Whether a 2-d convolution looks at each channel by itself; arguments as above."""
+def is_depthwise(input: Tensor, weight: Tensor) -> bool:
+    """Whether a 2-d convolution looks at each channel by itself."""
     return weight.shape[1] == 1 < input.shape[1]
+
+
+def is_slow_in_16_bits(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: int | Sequence[int] = 1,
+    *rest: Any,
+    **options: Any,
+) -> bool:
+    """Whether a CPU is faster at a 2-d convolution in float32 than in bfloat16; arguments as above.
+
+    That is so of depthwise ones, but for x86's 3x3 kernels with a stride of 1, which take as long either way and spare
+    converting the maps before and behind them (`benchmarks/depthwise.py`). Of other processors nothing is known.
+    """
+    if not is_depthwise(input, weight):
+        return False
+    is_plain = tuple(weight.shape[-2:]) == (3, 3) and stride in (1, (1, 1), [1, 1])
+    return not (is_plain and platform.machine() in _X86)
 
 
 class _SomeConvolutionsInFloat32(TorchFunctionMode):
     """Computes convolutions in float32, whatever autocast says, where PyTorch's 16-bit CPU kernels are slow or wrong.
 
-    Depthwise ones are slow: with a stride of 2 bfloat16 took 7 to 10 times as long as float32, forward and backward
-    together, and with a stride of 1 as long (`benchmarks/depthwise.py`). Where a kernel exceeds its map, weight
-    gradients stay uninitialised of weights that see nothing but padding (seen with a stride of 2 over 1x1 maps).
+    Depthwise ones are slow: with a stride of 2 bfloat16 took 4 to 10 times as long as float32, forward and backward
+    together, with 5x5 kernels 3 to 8 times. Where a kernel exceeds its map, weight gradients stay uninitialised of
+    weights that see nothing but padding (seen with a stride of 2 over 1x1 maps).
     """
 
     def __torch_function__(
         self, function: Callable, types: Sequence[type], args: Sequence = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        if function is not torch.conv2d or not (is_depthwise(*args, **kwargs) or kernel_exceeds_map(*args, **kwargs)):
+        if function is not torch.conv2d or not (
+            is_slow_in_16_bits(*args, **kwargs) or kernel_exceeds_map(*args, **kwargs)
+        ):
             return function(*args, **kwargs)
 
         def in_float32(input: Tensor, *rest: Any, **options: Any) -> Tensor:
