@@ -198,6 +198,13 @@ def test_an_onnx_file_that_is_none(script, voc_root, tmp_path):
     assert_refused(done, "x.onnx: cannot be read as an ONNX model")
 
 
+def test_a_folder_of_exports_without_checkpoint(script, voc_root, tmp_path):
+    (tmp_path / "b.onnx").touch()
+    (tmp_path / "a.onnx").touch()
+    done = script(eval_ssd.main, f"--model={tmp_path}", f"--data={voc_root}")
+    assert_refused(done, f"{tmp_path}: holds no checkpoint", f"name it itself: {tmp_path / 'a.onnx'}")
+
+
 def test_nothing_to_export_or_resume(script, voc_root, tmp_path):
     assert_refused(script(onnx_export.main, f"--model-dir={tmp_path}"), "no checkpoint that can be used")
     assert_refused(script(onnx_export.main, f"--model-dir={tmp_path / 'none'}"), "no such folder")

@@ -162,6 +162,18 @@ def test_what_an_index_finds(tmp_path, files, name, hint, expected):
     assert (found and (found.path.relative_to(tmp_path).as_posix(), found.others)) == expected
 
 
+def test_an_index_of_one_name_in_many_folders_looks_at_few(monkeypatch, tmp_path):
+    index = FileIndex(tmp_path, paths=["frame.jpg", *(f"clips/{number}/frame.jpg" for number in range(300))])
+    looked_at = []
+    split = index._split
+    monkeypatch.setattr(index, "_split", lambda path: looked_at.append(path) or split(path))
+    for name, path in (("clips/17/frame", "clips/17"), ("299/frame.jpg", "clips/299"), ("frame", "")):
+        looked_at.clear()
+        found = index.find(name)
+        assert found.path == tmp_path / path / "frame.jpg"
+        assert len(looked_at) <= (3 if path else 302), "this name; that file, and one that no folder contradicts"
+
+
 def test_masks_are_not_taken_for_photographs(voc):
     shutil.rmtree(voc / "ImageSets")
     move(voc, ("JPEGImages", "photos"))

@@ -319,6 +319,8 @@ def open_model(path: Path, label_file: Path | None, args: argparse.Namespace) ->
     Returns:
         the file, the session, and the class names, BACKGROUND first.
     """
+    if path.is_dir() and not any(path.glob("*.pth")) and (exports := sorted(path.glob("*.onnx"))):
+        raise DataError(f"{path}: holds no checkpoint; to run an exported model, name it itself: {exports[0]}")
     model = checkpoint.find(path, spec_of(args.net).name if args.net else None, count_labels(label_file))
     if is_onnx(model):  # what torch finds here says nothing of what onnxruntime can use
         _check_cuda_wanted(args.device, args.use_cuda)

@@ -20,7 +20,7 @@ class CreatemlFolder(AnnotatedFolder):
     """A dataset for CreateML, as Roboflow exports it, a file per split, or LabelImg writes it, a file per image."""
 
     name = "createml"
-    looks_like = "a JSON file, or one an image, that lists images with `annotations` of `label` and `coordinates`"
+    looks_like = "a JSON file, or one for each image, that lists images with `annotations` of `label` and `coordinates`"
     form = Form()
 
     @classmethod

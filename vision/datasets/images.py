@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import os
 import unicodedata
 import warnings
@@ -348,7 +349,7 @@ class FileIndex:
     ) -> None:
         self.folder = folder
         self._transparent = frozenset(transparent)
-        self._by_stem: dict[str, list[str]] = {}
+        self._by_stem: dict[str, dict[str, list[str]]] = {}  # and by the last folder that counts, "" for none
         self._by_loose_stem: dict[str, list[str]] | None = None
         self._folders: set[str] = set()
         self.paths = []
@@ -356,8 +357,10 @@ class FileIndex:
             parts = path.lower().split("/")[:-1]
             if not any(part.startswith(left_out) for part in parts if left_out):
                 self.paths.append(path)
-                self._folders.update(self._split(path)[0])
-                self._by_stem.setdefault(_fold(_stem(path.rpartition("/")[2])), []).append(path)
+                folders, name = self._split(path)
+                self._folders.update(folders)
+                by_folder = self._by_stem.setdefault(_fold(_stem(name)), {})
+                by_folder.setdefault(folders[-1] if folders else "", []).append(path)
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -371,10 +374,17 @@ class FileIndex:
         """
         folders, wanted = self._split(name)
         hinted = file_name.replace("\\", "/").rpartition("/")[2]
-        candidates = self._by_stem.get(_fold(_stem(wanted)), []) + (
-            self._by_stem.get(_fold(wanted), []) if _stem(wanted) != wanted else []
-        )
+        stems = dict.fromkeys((_fold(_stem(wanted)), _fold(wanted)))
+        candidates = [path for stem in stems for path in self._candidates(stem, folders)]
         return self._best(candidates, folders, wanted, hinted) or self._find_loosely(folders, wanted)
+
+    def _candidates(self, stem: str, folders: list[str]) -> Iterator[str]:
+        """Files of a stem, without most of those that contradict: a set may have 100,000 files of one name."""
+        by_folder = self._by_stem.get(stem, {})
+        known = folders and folders[-1] in self._folders
+        return itertools.chain.from_iterable(
+            (by_folder.get("", ()), by_folder.get(folders[-1], ())) if known else by_folder.values()
+        )
 
     def _find_loosely(self, folders: list[str], wanted: str) -> Found | None:
         """Find the one file that a name fits but for spaces and the like."""
