@@ -219,8 +219,9 @@ class TrainAugmentation(TestTransform):
         window = Window(0, 0, *size)
         for transform in self.geometry:
             step = transform.plan(window.size, boxes, rng)
-            boxes, labels = step.map_boxes(boxes, labels)
-            window = window.then(step)
+            if step != Window(0, 0, *window.size):
+                boxes, labels = step.map_boxes(boxes, labels)
+                window = window.then(step)
         shrinks = min(np.divide(window.size, self.size))
         reduction = max(number for number in reductions if number == 1 or _LEAST_KEPT * number <= shrinks)
         if reduction > 1:

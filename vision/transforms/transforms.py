@@ -46,17 +46,21 @@ def _happens(rng: np.random.Generator) -> bool:
 
 def intersect(boxes: np.ndarray, box: np.ndarray) -> np.ndarray:
     """Areas (N,) shared by corner-form boxes (N, 4) with one box (4,), or (..., N) with boxes (..., 1, 4)."""
-    left_top = np.maximum(boxes[..., :2], box[..., :2])
-    right_bottom = np.minimum(boxes[..., 2:], box[..., 2:])
-    sides = np.clip(right_bottom - left_top, 0, None)
-    return sides[..., 0] * sides[..., 1]
+    # Side by side: NumPy is slow along an axis of two.
+    width = np.minimum(boxes[..., 2], box[..., 2]) - np.maximum(boxes[..., 0], box[..., 0])
+    height = np.minimum(boxes[..., 3], box[..., 3]) - np.maximum(boxes[..., 1], box[..., 1])
+    return np.maximum(width, 0) * np.maximum(height, 0)
+
+
+def _areas(boxes: np.ndarray) -> np.ndarray:
+    """Areas (...,) of corner-form boxes (..., 4)."""
+    return (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])
 
 
 def jaccard_numpy(boxes: np.ndarray, box: np.ndarray) -> np.ndarray:
     """IoU of corner-form boxes with a box; shapes as in `intersect`; 0 where both are empty."""
     shared = intersect(boxes, box)
-    areas = np.prod(boxes[..., 2:] - boxes[..., :2], axis=-1) + np.prod(box[..., 2:] - box[..., :2], axis=-1)
-    union = areas - shared
+    union = _areas(boxes) + _areas(box) - shared
     return np.divide(shared, union, out=np.zeros_like(union, dtype=float), where=union > 0)
 
 
@@ -123,10 +127,10 @@ class Window(NamedTuple):
         low = np.float32([self.left, self.top, self.left, self.top])
         high = np.float32([self.right, self.bottom, self.right, self.bottom])
         moved = np.minimum(np.maximum(boxes, low), high) - low
-        inside = ((centers > low[:2]) & (centers < high[:2]) & (moved[:, 2:] > moved[:, :2])).all(axis=1)
+        inside = (centers > low[:2]) & (centers < high[:2]) & (moved[:, 2:] > moved[:, :2])
+        inside = inside[:, 0] & inside[:, 1]
         if self.mirrored:
-            width = np.float32(self.size[0])
-            moved[:, [0, 2]] = width - moved[:, [2, 0]]
+            moved[:, ::2] = np.float32(self.size[0]) - moved[:, 2::-2]
         return moved[inside], None if labels is None else labels[inside]
 
     def within_grid(self, step: int) -> Window:
@@ -540,9 +544,9 @@ class RandomSampleCrop(_Geometric):
         good = (shape >= CROP_RATIOS[0]) & (shape <= CROP_RATIOS[1])
         if boxes is not None and len(boxes):
             centers = (boxes[:, :2] + boxes[:, 2:]) / 2
-            inside = ((centers > low[:, None]) & (centers < high[:, None])).all(axis=2)
+            inside = (centers > low[:, None]) & (centers < high[:, None])
             overlaps = jaccard_numpy(boxes[None], np.concatenate([low, high], axis=1)[:, None])
-            good &= inside.any(axis=1) & (overlaps.max(axis=1) >= mode)
+            good &= (inside[..., 0] & inside[..., 1]).any(axis=1) & (overlaps.max(axis=1) >= mode)
         if not good.any():
             return whole
         first = int(good.argmax())
