@@ -7,8 +7,9 @@ import torch
 
 from vision.datasets.images import read_image, reductions_of
 from vision.datasets.synthetic import write_image
-from vision.ssd.data_preprocessing import Normaliser, PredictionTransform, TestTransform, TrainAugmentation
+from vision.ssd.data_preprocessing import Normaliser, PredictionTransform, TestTransform, TrainAugmentation, normalise
 from vision.transforms import transforms as T
+from vision.utils.pixels import channels_first
 
 WIDTH, HEIGHT = 90, 60
 
@@ -320,6 +321,24 @@ def test_triples_for_scripts(make):
     assert boxes.shape == (len(labels), 4)
     assert boxes.min() >= 0
     assert boxes.max() <= 1
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+@pytest.mark.parametrize("view", [np.s_[:], np.s_[:, ::-1], np.s_[5:20, 3:-7], np.s_[..., :1]], ids=str)
+def test_channels_come_first(view, dtype):
+    image = gradient_image(dtype)[view]
+    planes = channels_first(image)
+    assert planes.flags.c_contiguous
+    np.testing.assert_array_equal(planes, np.moveaxis(image, 2, 0), strict=True)
+
+
+@pytest.mark.parametrize(("mean", "std"), [(127.0, 128.0), ((123.0, 117.0, 104.0), (1.0, 58.4, 57.1))])
+def test_normalising_is_the_formula_to_the_last_bit(mean, std):
+    image = gradient_image()
+    formula = ((image.astype(np.float32) - np.float32(mean)) / np.float32(std)).transpose(2, 0, 1)
+    normalised = normalise(image, mean, std)
+    assert normalised.is_contiguous()
+    np.testing.assert_array_equal(normalised.numpy(), formula, strict=True)
 
 
 def test_prediction_normalises_as_the_device_does():

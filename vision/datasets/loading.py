@@ -21,6 +21,7 @@ from vision.datasets.base import DetectionDataset
 from vision.datasets.image_cache import FORK, ImageCache
 from vision.datasets.records import Record
 from vision.structures import Batch, DataError, ImagePart, ImageParts, Sample
+from vision.utils.pixels import channels_first
 
 #: Grey of a blank image.
 _BLANK = 127
@@ -104,7 +105,7 @@ class _Samples(Dataset):
         view = self.transform.plan(record.size, *self.dataset.targets(index), rng, record.reductions)
         image = self.transform.render(read(record, view.reduction), view)
         if isinstance(image, np.ndarray):
-            image = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
+            image = torch.from_numpy(channels_first(image))
         boxes = torch.from_numpy(view.boxes.astype(np.float32))
         return Sample(image, boxes, torch.from_numpy(view.labels), index)
 
