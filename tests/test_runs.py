@@ -102,7 +102,11 @@ def test_the_same_seed_gives_the_same_bits_whatever_the_workers(script, data, am
         assert_same(whole, tmp_path)
 
 
-@pytest.mark.parametrize(("stop_after", "workers"), [(1, 0), (3, 0), (4, 0), (8, 0), (4, 2)])
+@pytest.mark.parametrize(
+    ("amp", "stop_after", "workers"),
+    [("off", 1, 0), ("off", 3, 0), ("off", 4, 0), ("off", 8, 0), ("off", 4, 2), ("bf16", 3, 0), ("bf16", 4, 2)],
+    indirect=["amp"],  # where a run stops and in which precision have nothing to do with each other
+)
 def test_a_run_stopped_anywhere_goes_on_to_the_same_bits(script, data, amp, whole, tmp_path, workers, stop_after):
     argv = train_argv(data, tmp_path, *ARGV, amp, f"--workers={workers}")
     with signal_after_step(stop_after, signal.SIGTERM) as taken:
@@ -117,6 +121,7 @@ def test_a_run_stopped_anywhere_goes_on_to_the_same_bits(script, data, amp, whol
     assert_same(whole, tmp_path)
 
 
+@pytest.mark.parametrize("amp", ["off"], indirect=True)
 def test_steps_are_not_repeated_and_losses_are_those_of_the_whole_run(script, data, amp, tmp_path):
     def lines(out):
         return re.findall(r"Epoch: \d, (?:Step: .*|Training Loss: .*|Validation Loss: .*)", out)
@@ -130,6 +135,7 @@ def test_steps_are_not_repeated_and_losses_are_those_of_the_whole_run(script, da
     assert lines(first.out) + lines(second.out) == undisturbed
 
 
+@pytest.mark.parametrize("amp", ["off"], indirect=True)
 def test_stopping_while_validating_is_quick_and_loses_nothing(script, data, amp, whole, tmp_path, monkeypatch):
     argv = train_argv(data, tmp_path, *ARGV, amp)
     real = loop.validate
@@ -207,6 +213,7 @@ def test_a_run_that_is_killed_ends_with_the_same_bits(data, amp, whole, tmp_path
 # Faults.
 
 
+@pytest.mark.parametrize("amp", ["off"], indirect=True)
 def test_a_loader_process_that_dies_is_done_without(script, data, amp, whole, tmp_path):
     def kill_workers():
         for child in multiprocessing.active_children():
