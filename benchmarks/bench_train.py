@@ -131,6 +131,12 @@ def compare_memory(net_name: str, resolution: int, amp: str, batch_size: int, co
 def compare_with_resident(args: argparse.Namespace, amp: str, batch_size: int) -> dict[str, Any]:
     """Time steps on what the loader gives from images that are decoded already, and on one batch that is there."""
     dataset = open_dataset(AUTO, args.data, "train", progress=cli.progress)
+    cache = None
+    if not args.no_cache:
+        cache = ImageCache(dataset.records)
+        for record in dataset.records:  # all there, as from a second epoch on
+            for reduction in record.reductions:
+                cache.read(record, reduction)
     dataset.repeat(1 + 2 * batch_size * STEPS * (args.rounds + 2) // len(dataset))  # one epoch lasts for all rounds
     step_trainer = make_step_trainer(args.net, args.resolution, amp, num_classes=len(dataset.class_names))
     config = step_trainer.net.config
@@ -138,12 +144,6 @@ def compare_with_resident(args: argparse.Namespace, amp: str, batch_size: int) -
     if args.augment_on == DEVICE:
         transform = DeferredAugmentation(transform)
     order = EpochBatches(len(dataset), batch_size)
-    cache = None
-    if not args.no_cache:
-        cache = ImageCache(dataset.records)
-        for record in dataset.records:  # all there, as from a second epoch on
-            for reduction in record.reductions:
-                cache.read(record, reduction)
     loader = make_loader(dataset, transform, order, args.workers, cache=cache)
     batches = iter(loader)
     first = next(batches)

@@ -223,7 +223,7 @@ class TrainAugmentation(TestTransform):
         window = Window(0, 0, *size)
         for transform in self.geometry:
             step = transform.plan(window.size, boxes, rng)
-            if step != Window(0, 0, *window.size):
+            if step != Window(0, 0, *window.size):  # half of them change nothing
                 boxes, labels = step.map_boxes(boxes, labels)
                 window = window.then(step)
         shrinks = min(np.divide(window.size, self.size))
