@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -134,24 +135,29 @@ def multiclass_nms(
     class_scores, boxes = scores[:, 1:].T.cpu().contiguous(), boxes.cpu()
     passing = class_scores > score_threshold
     if nms_method != "soft" and 0 < candidate_size < int(passing.sum(dim=1).amax()):
-        # Leaves few boxes to copy and to sort; those at the limit are too low in the classes that have fewer.
-        best = class_scores.topk(candidate_size, sorted=False).values
-        passing &= class_scores >= best.amin(dim=1, keepdim=True)
+        # Leaves few boxes to copy; those at the limit are too low in the classes that have fewer.
+        wide = class_scores.detach().to(torch.promote_types(class_scores.dtype, torch.float32))  # NumPy has no bf16
+        limits = np.partition(wide.numpy(), -candidate_size, axis=1)[:, -candidate_size, None]
+        passing &= class_scores >= torch.from_numpy(limits)
     of_class, prior = passing.nonzero(as_tuple=True)  # class by class
     rows = torch.cat([boxes[prior], class_scores[of_class, prior, None]], dim=1)
     counts = passing.sum(dim=1).tolist()
     if nms_method == "soft":
-        picked = [soft_nms(box_scores, score_threshold, sigma, top_k) for box_scores in rows.split(counts)]
+        decayed = [soft_nms(box_scores, score_threshold, sigma, top_k) for box_scores in rows.split(counts)]
+        found = torch.cat([rows[:0], *decayed])
+        labels = torch.arange(len(counts)).repeat_interleave(
+            torch.tensor([len(kept) for kept in decayed], dtype=torch.int64)
+        )
     else:
         picked = _exact_nms(rows, counts, iou_threshold, top_k, candidate_size)
-    labels = torch.arange(1, len(counts) + 1).repeat_interleave(torch.tensor(list(map(len, picked)), dtype=torch.int64))
-    found = torch.cat([rows[:0], *picked]).to(device)
-    return found[:, :4], labels.to(device), found[:, 4]
+        found, labels = rows[picked], of_class[picked]
+    found = found.to(device)
+    return found[:, :4], (labels + 1).to(device), found[:, 4]
 
 
 def _exact_nms(
     box_scores: Tensor, counts: Sequence[int], iou_threshold: float, top_k: int, candidate_size: int
-) -> list[Tensor]:
+) -> Tensor:
     """Do what `hard_nms` does for each of several classes, by torchvision's kernel, whose IoU has no epsilon.
 
     Args:
@@ -160,22 +166,21 @@ def _exact_nms(
         iou_threshold: see `hard_nms`.
         top_k: likewise.
         candidate_size: likewise.
+
+    Returns:
+        (K,) indices of the rows that stay, class by class.
     """
     from torchvision import ops  # takes a second or two, which not every command has to wait for
 
-    # Falling scores within each class; of equal ones the first comes first, as in the kernel.
-    order = box_scores[:, 4].argsort(descending=True, stable=True)
-    of_class = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
-    box_scores = box_scores[order[of_class[order].argsort(stable=True)]]
     wide = box_scores.to(torch.promote_types(box_scores.dtype, torch.float32))  # the kernel has no half precision
     boxes, scores = wide[:, :4].contiguous(), wide[:, 4].contiguous()
-    picked, end = [], 0
+    picked, end = [torch.zeros(0, dtype=torch.int64)], 0
     for count in counts:
         begin, end = end, end + count
-        if count:
-            best = slice(begin, end)
-            kept = ops.nms(boxes[best][:candidate_size], scores[best][:candidate_size], iou_threshold)
-            picked.append(box_scores[best][kept[:top_k] if top_k > 0 else kept])
+        if count > candidate_size:
+            best = begin + scores[begin:end].argsort(descending=True, stable=True)[:candidate_size]
+            kept = best[ops.nms(boxes[best], scores[best], iou_threshold)]
         else:
-            picked.append(box_scores[:0])
-    return picked
+            kept = begin + ops.nms(boxes[begin:end], scores[begin:end], iou_threshold)
+        picked.append(kept[:top_k] if top_k > 0 else kept)  # by falling score, of equal ones the first first
+    return torch.cat(picked)
