@@ -48,7 +48,7 @@ from vision.engine.trainer import RunOptions, Trainer, build_step_trainer
 from vision.report.audit_page import save_audit_page
 from vision.report.lines import log_dry_run
 from vision.report.records import RunRecorder, write_arguments
-from vision.report.run_pictures import TRAIN_BATCH, RunPictures, draw_training_batch
+from vision.report.run_pictures import RESULTS, TRAIN_BATCH, VAL_BATCH, RunPictures, draw_training_batch
 from vision.report.sheet import MOST_CELLS
 from vision.ssd.config import SSDConfig
 from vision.ssd.data_preprocessing import AUGMENTATIONS, TestTransform, TrainAugmentation
@@ -418,6 +418,12 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
         help="where files are written",
     )
     run.add_argument(
+        "--no-plots",
+        dest="plots",
+        action="store_false",
+        help=f"neither {RESULTS} nor {TRAIN_BATCH} and {VAL_BATCH}; numbers are written all the same",
+    )
+    run.add_argument(
         "--log-level", type=cli.one_of("log level", LOG_LEVELS), default="info", help=", ".join(LOG_LEVELS)
     )
 
@@ -490,6 +496,7 @@ def parse_options(argv: Sequence[str]) -> Options:
             resume=args.resume,
             auto_resume=args.auto_resume,
             dry_run=args.dry_run,
+            plots=args.plots,
         ),
         device=args.device,
         use_cuda=args.use_cuda,
@@ -798,15 +805,16 @@ def make_trainer(
         compute=compute.as_values(),
         progress=progress,
         process=process,
-        recorder=make_recorder(run.model_dir, loaders, progress.epoch) if writes and not run.dry_run else None,
+        recorder=make_recorder(run, loaders, progress.epoch) if writes and not run.dry_run else None,
         resume_command=resume.resume_command(program, options.argv, auto_resume=run.auto_resume),
         progress_bar=cli.progress if writes else no_progress,
     )
 
 
-def make_recorder(folder: Path, loaders: Loaders, first_epoch: int) -> RunRecorder:
+def make_recorder(run: RunOptions, loaders: Loaders, first_epoch: int) -> RunRecorder:
     """Make what logs, writes and draws the results."""
-    return RunRecorder(folder, RunPictures(folder, loaders.val_set), first_epoch)
+    pictures = RunPictures(run.model_dir, loaders.val_set) if run.plots else None
+    return RunRecorder(run.model_dir, pictures, first_epoch)
 
 
 def write_records(options: Options, trainer: Trainer, loaders: Loaders, source: Path | None) -> None:
@@ -837,7 +845,7 @@ def write_records(options: Options, trainer: Trainer, loaders: Loaders, source: 
         "fingerprints": {"training": trainer.data_order["images"], "validation": trainer.checkpointer.validation},
     }
     write_arguments(folder / "args.json", options.argv, options.typed, facts)
-    if source is None:
+    if source is None and options.run.plots:
         step_trainer = trainer.step_trainer
         batch = loaders.first_batch(MOST_CELLS)
         moved = to_device(batch, step_trainer.device)

@@ -125,8 +125,10 @@ def script(capsys):
     return run
 
 
-def train_argv(data, model_dir, *more):
-    return "--dataset-type=voc", f"--data={data}", f"--model-dir={model_dir}", *SMALL, *more
+def train_argv(data, model_dir, *more, plots=False):
+    """Options of a tiny run; it takes about as long again where it draws."""
+    drawn = () if plots else ("--no-plots",)
+    return "--dataset-type=voc", f"--data={data}", f"--model-dir={model_dir}", *SMALL, *drawn, *more
 
 
 @pytest.fixture(scope="session")
@@ -134,7 +136,7 @@ def model_dir(tmp_path_factory, voc_root) -> Path:
     """A folder after two epochs and an export."""
     folder = tmp_path_factory.mktemp("run") / "new" / "model"
     for main, argv in (
-        (train_ssd.main, train_argv(voc_root, folder, "--epochs=2", "--batch-size=3", "--debug-steps=1")),
+        (train_ssd.main, train_argv(voc_root, folder, "--epochs=2", "--batch-size=3", "--debug-steps=1", plots=True)),
         (onnx_export.main, (f"--model-dir={folder}",)),
     ):
         main(list(argv))

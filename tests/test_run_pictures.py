@@ -33,6 +33,16 @@ def test_a_run_leaves_pictures(model_dir):
         assert image.std() > 10, f"{name} is blank"
 
 
+def test_nothing_is_drawn_where_that_is_asked_for(script, voc_root, tmp_path):
+    for folder, option in (("drawn", ()), ("bare", ("--no-plots",))):
+        assert script(train_ssd.main, *argv_of(voc_root, tmp_path / folder, "--epochs=1", *option)).code == 0
+    left_out = {path.name for path in (tmp_path / "drawn").iterdir()} - {
+        path.name for path in (tmp_path / "bare").iterdir()
+    }
+    assert left_out == {"train_batch.jpg", "val_batch.jpg", "results.png"}
+    assert (tmp_path / "bare" / "last.pth").read_bytes() == (tmp_path / "drawn" / "last.pth").read_bytes()
+
+
 def rewritten(path) -> bytes:
     """Remove a file so that it shows when it is written again."""
     content = path.read_bytes()

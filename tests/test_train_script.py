@@ -29,7 +29,8 @@ from vision.ssd.weights import read_weights
 
 def test_training_writes_the_documented_lines_and_files(script, voc_root, tmp_path):
     folder = tmp_path / "deep" / "model"
-    done = script(train_ssd.main, *train_argv(voc_root, folder, "--epochs=1", "--batch-size=3", "--debug-steps=2"))
+    argv = train_argv(voc_root, folder, "--epochs=1", "--batch-size=3", "--debug-steps=2", plots=True)
+    done = script(train_ssd.main, *argv)
     assert (done.code, done.err) == (0, "")
     number = r"-?\d+\.\d{4}"
     lines = [re.sub(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d - ", "", line) for line in done.out.splitlines()]

@@ -60,6 +60,7 @@ class RunOptions:
         resume: file or folder to go on with, "" for `model_dir`, None to start anew.
         auto_resume: go on with `model_dir` if it holds a run.
         dry_run: everything but the training.
+        plots: draw images and curves into the folder.
     """
 
     model_dir: Path = Path("models")
@@ -80,6 +81,7 @@ class RunOptions:
     resume: str | None = None
     auto_resume: bool = False
     dry_run: bool = False
+    plots: bool = True
 
     def images_per_step(self, world_size: int) -> int:
         """Number of images that all processes learn from in a step."""

@@ -121,11 +121,11 @@ class RunRecorder:
 
     Args:
         folder: the model folder.
-        pictures: draws them.
+        pictures: draws them, None for nothing drawn.
         first_epoch: of the run.
     """
 
-    def __init__(self, folder: Path, pictures: RunPictures, first_epoch: int = 0) -> None:
+    def __init__(self, folder: Path, pictures: RunPictures | None, first_epoch: int = 0) -> None:
         self._pictures = pictures
         self._table = ResultsTable(folder / "results.csv", first_epoch)
         self._scalars = Scalars(folder / "tensorboard")
@@ -150,5 +150,6 @@ class RunRecorder:
         self._table.add(row)
         log_row(row, with_heads=self._rows_logged % ROWS_BETWEEN_HEADS == 0)
         self._rows_logged += 1
-        self._pictures.draw(result, self._table.rows)
+        if self._pictures is not None:
+            self._pictures.draw(result, self._table.rows)
         self._epoch_began = time.monotonic()
