@@ -7,7 +7,7 @@ PYTHON ?= python3
 VENV ?= .venv
 RUN := $(VENV)/bin/python
 OLDEST := .venv-oldest
-PYTEST := -m pytest -n auto --maxprocesses=4 --dist=loadfile
+PYTEST := -m pytest -n auto --maxprocesses=4 --dist=loadfile --no-loadscope-reorder
 
 DEMO := demo
 # Chosen for a few minutes on two cores, from scratch; with images and hours of your own, leave these at their defaults.

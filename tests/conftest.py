@@ -40,6 +40,22 @@ SMALL = (
 )
 
 
+#: Files that take long, the longest first. A worker that begins one last works alone at the end.
+LONG = (
+    "test_runs.py",
+    "test_distributed.py",
+    "test_models.py",
+    "test_export_script.py",
+    "test_audit.py",
+    "test_export.py",
+)
+
+
+def pytest_collection_modifyitems(items):
+    """Put the longest files first; the others stay in their order."""
+    items.sort(key=lambda item: LONG.index(item.path.name) if item.path.name in LONG else len(LONG))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def own_cache(tmp_path_factory):
     """Keep what tests remember of files out of the user's cache."""

@@ -13,7 +13,7 @@ from benchmarks import accuracy
 from vision.datasets import open_dataset, open_splits
 from vision.structures import Annotation, Detections
 
-COMMON = "--net=sq-ssd-lite --resolution=32 --epochs=1 --pretrained-ssd=none --augmentation=none --device=cpu --amp=off --workers=0"
+COMMON = "--net=sq-ssd-lite --resolution=32 --epochs=1 --pretrained-ssd=none --augmentation=none --device=cpu --amp=off --workers=0 --no-plots"
 
 
 @pytest.fixture(scope="module")

@@ -118,7 +118,8 @@ def test_the_example_does_what_the_page_says(copy, title):
         assert obeyed.returncode == 0, obeyed.stdout + obeyed.stderr
 
     commands = [
-        line.replace("train_ssd.py", "train_ssd.py --workers=0 --amp=off --seed=1") for line in section.commands
+        line.replace("train_ssd.py", "train_ssd.py --workers=0 --amp=off --seed=1 --no-plots")
+        for line in section.commands
     ]
     ran = subprocess.run(
         [sys.executable, "-c", RUNNER, *commands], cwd=copy, env=env, capture_output=True, text=True, timeout=600

@@ -7,7 +7,7 @@ from conftest import assert_refused, write_small_voc
 from benchmarks import accuracy, few_images
 from vision.datasets import open_dataset
 
-COMMON = "--net=sq-ssd-lite --resolution=32 --epochs=1 --pretrained-ssd=none --augmentation=none --device=cpu --amp=off --workers=0 --batch-size=2"
+COMMON = "--net=sq-ssd-lite --resolution=32 --epochs=1 --pretrained-ssd=none --augmentation=none --device=cpu --amp=off --workers=0 --no-plots --batch-size=2"
 
 
 @pytest.fixture(scope="module")

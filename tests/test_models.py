@@ -106,8 +106,9 @@ def test_runs_and_learns_at_a_small_size(name, size):
 
 @pytest.mark.parametrize("name", NET_NAMES)
 def test_activations_take_the_place_of_nothing_that_is_still_needed(name):
-    net = MODELS[name].build(3, config=MODELS[name].config_at(300))
-    images = torch.randn(2, 3, 300, 300, generator=torch.Generator().manual_seed(1))
+    size = max(96, MODELS[name].family.minimum_side)
+    net = MODELS[name].build(3, config=MODELS[name].config_at(size))
+    images = torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(1))
     inplace = [module for module in net.modules() if getattr(module, "inplace", False)]
     assert len(inplace) > 10
     gradients = []

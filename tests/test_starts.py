@@ -153,7 +153,7 @@ def test_the_program_that_makes_starts_goes_on_and_makes_the_same_again(voc_root
     common = " ".join(w for w in SMALL if not w.startswith(("--net", "--resolution", "--pretrained", "--seed")))
     argv = [
         *("--net=sq-ssd-lite", f"--data={voc_root}", f"--base-net={tmp_path / 'base.pth'}", "--stages", "32x1", "48x1"),
-        *(f"--common={common} --batch-size=3", "--note=licence: none"),
+        *(f"--common={common} --batch-size=3 --no-plots", "--note=licence: none"),
     ]
     done = script(pretrain.main, *argv, f"--runs={tmp_path / 'a'}", f"--out={tmp_path / 'a.pth'}")
     assert (done.code, done.err) == (0, "")
