@@ -538,7 +538,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
             compute = make_compute(options.run, net, device, state, process)
             loaders = make_loaders(options, net, frozen, train_set, val_set, compute, seed, process)
-            trainer = make_trainer(options, net, frozen, loaders, repeats, compute, state, process)
+            trainer = make_trainer(options, net, frozen, loaders, repeats, compute, source, state, process)
             if process.is_main_process and options.run.dry_run:
                 save_audit_page(
                     options.run.model_dir / "audit.png", train_set, audit, config.width_height, config.priors
@@ -759,10 +759,11 @@ def make_trainer(
     loaders: Loaders,
     repeats: int,
     compute: Compute,
+    source: Path | None,
     state: checkpoint.RunState | None,
     process: SingleProcess,
 ) -> Trainer:
-    """Put the run together, at its beginning or where its state left it."""
+    """Put the run together, at its beginning or where its state left it; the source is the file of the latter."""
     run = options.run
     images_per_step = run.images_per_step(process.world_size)
     if options.optim.auto_lr:
@@ -792,7 +793,7 @@ def make_trainer(
         "batches an epoch": loaders.train_batches(run.batch_size).batches_of_epoch,
     }
     progress = resume.restore(step_trainer, state, data_order, options.schedule.epochs)
-    program = f"{process.launcher} {shlex.quote(Path(sys.argv[0]).name)}"
+    program = f"{process.launcher} {shlex.quote(sys.argv[0])}"
     writes = process.is_main_process
     return Trainer(
         step_trainer,
@@ -805,16 +806,18 @@ def make_trainer(
         compute=compute.as_values(),
         progress=progress,
         process=process,
-        recorder=make_recorder(run, loaders, progress.epoch) if writes and not run.dry_run else None,
+        recorder=make_recorder(run, loaders, source, progress.epoch) if writes and not run.dry_run else None,
         resume_command=resume.resume_command(program, options.argv, auto_resume=run.auto_resume),
         progress_bar=cli.progress if writes else no_progress,
     )
 
 
-def make_recorder(run: RunOptions, loaders: Loaders, first_epoch: int) -> RunRecorder:
-    """Make what logs, writes and draws the results."""
+def make_recorder(run: RunOptions, loaders: Loaders, source: Path | None, first_epoch: int) -> RunRecorder:
+    """Make what logs, writes and draws the results, after those of the run that goes on."""
     pictures = RunPictures(run.model_dir, loaders.val_set) if run.plots else None
-    return RunRecorder(run.model_dir, pictures, first_epoch)
+    # Beside a state that was set aside lie the results of the run that replaced it.
+    has_results = source is not None and source.name != checkpoint.PREVIOUS_STATE
+    return RunRecorder(run.model_dir, pictures, source.parent if has_results else None, first_epoch)
 
 
 def write_records(options: Options, trainer: Trainer, loaders: Loaders, source: Path | None) -> None:

@@ -142,7 +142,7 @@ def test_states_without_the_generator_of_one_gpu_are_taken(monkeypatch, cuda):
     assert [state for state, _ in calls] == [own["cuda"]]
 
 
-def test_a_state_belongs_to_the_checkpoint_with_its_weights(net, tmp_path):
+def test_a_state_belongs_to_the_checkpoint_with_its_weights(net, tmp_path, caplog):
     older = MODELS["mb1-ssd-lite"].build(3)
     put(net, tmp_path, [2.0])
     checkpoint.save(older, [tmp_path / "mb1-ssd-lite-Epoch-0-Loss-9.0.pth"], {"epoch": 0, "loss": 9.0})
@@ -150,6 +150,10 @@ def test_a_state_belongs_to_the_checkpoint_with_its_weights(net, tmp_path):
     checkpoint.save_state(tmp_path / "last.state", state_of(net, 0))
     assert checkpoint.state_beside(tmp_path / "mb1-ssd-lite-Epoch-0-Loss-2.0.pth") == tmp_path / "last.state"
     assert checkpoint.state_beside(tmp_path / "mb1-ssd-lite-Epoch-0-Loss-9.0.pth") is None
+    state = tmp_path / "last.state"
+    state.write_bytes(state.read_bytes()[:1000])
+    assert checkpoint.state_beside(tmp_path / "mb1-ssd-lite-Epoch-0-Loss-2.0.pth") is None, "the way out of its message"
+    assert f"{state}: cannot be read as the state of a run" in caplog.text
 
 
 def test_what_resume_means(net, tmp_path):

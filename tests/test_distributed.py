@@ -193,7 +193,7 @@ def test_a_signal_to_one_stops_all_at_the_same_step_and_one_process_goes_on(scri
                 break
         first += process.stdout.readlines()
     out = "".join(first)
-    assert re.search(r"go on with: torchrun --nproc_per_node=2 train_ssd\.py .* --resume\n", out), out
+    assert re.search(r"go on with: torchrun --nproc_per_node=2 \S*train_ssd\.py .* --resume\n", out), out
     steps = len(losses_of(out))
     assert 2 <= steps < 6
     assert checkpoint.load_state(tmp_path / "last.state").progress["step"] == steps

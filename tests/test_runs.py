@@ -29,7 +29,7 @@ from vision.engine.process import SingleProcess
 from vision.engine.step import StepTrainer
 from vision.nn.multibox_loss import MultiboxLoss
 from vision.ssd.data_preprocessing import TestTransform
-from vision.ssd.models import MODELS
+from vision.ssd.models import MODELS, describe_weights
 from vision.ssd.weights import read_weights
 from vision.structures import Batch
 
@@ -757,6 +757,35 @@ def test_the_best_of_a_run_that_moves_is_looked_for_anew(script, data, tmp_path)
     argv = train_argv(data, tmp_path / "b", "--epochs=2", f"--resume={tmp_path / 'a' / 'last.state'}")
     assert script(train_ssd.main, *argv, "--lr=0", "--base-net-lr=0").code == 0
     assert (tmp_path / "b" / "best.pth").is_file()
+    assert epochs_of(tmp_path / "b") == ["0", "1"]
+
+
+def epochs_of(folder) -> list[str]:
+    """Epochs of `results.csv`."""
+    with open(folder / "results.csv", newline="") as file:
+        return [row["epoch"] for row in csv.DictReader(file)]
+
+
+def test_a_run_that_another_took_the_folder_of_goes_on_without_the_others_results(script, data, tmp_path):
+    argv = train_argv(data, tmp_path, "--epochs=2")
+    assert script(train_ssd.main, *argv).code == 0
+    best = checkpoint.load_state(tmp_path / "last.state").best
+    assert script(train_ssd.main, *argv, "--epochs=1", "--lr=0", "--base-net-lr=0").code == 0
+    state = checkpoint.load_state(tmp_path / "previous.state")
+    assert state.best == best
+    done = script(train_ssd.main, *argv, f"--resume={tmp_path / 'previous.state'}", "--epochs=3")
+    assert (done.code, done.err) == (0, "")
+    assert f"{tmp_path / 'best.pth'}: is not this run's, whose best epoch was {best['epoch']}" in done.out
+    assert describe_weights(read_weights(tmp_path / "best.pth"), "best.pth")["results"]["epoch"] == 2
+    assert epochs_of(tmp_path) == ["2"]
+    # A kill after an epoch's files and before its state leaves a best.pth of this run, one epoch ahead.
+    folder = tmp_path / "killed"
+    folder.mkdir()
+    results = {**best, "epoch": 2, "ap_50_95": best["ap_50_95"] + 0.1}
+    checkpoint.save(MODELS["sq-ssd-lite"].build(2), [folder / "best.pth"], results)
+    assert checkpoint.Checkpointer(folder, None, state.validation, state).best == best
+    checkpoint.save(MODELS["sq-ssd-lite"].build(2), [folder / "best.pth"], {**results, "ap_50_95": -1.0})
+    assert checkpoint.Checkpointer(folder, None, state.validation, state).best == {}
 
 
 def test_repeats_of_a_run_that_starts_anew_go_by_its_own_images(script, data, tmp_path):

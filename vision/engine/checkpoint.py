@@ -220,11 +220,16 @@ def load_state(path: Path) -> RunState:
 
 
 def state_beside(path: Path) -> Path | None:
-    """Find the state that belongs to a checkpoint: the folder's, if it holds the very same weights."""
+    """Find the state that belongs to a checkpoint: the folder's, if it holds the very same weights and can be read."""
     state = path.parent / STATE
     if not state.is_file():
         return None
-    weights, of_state = read_weights(path), load_state(state).eval_weights
+    weights = read_weights(path)
+    try:
+        of_state = load_state(state).eval_weights
+    except DataError as err:  # whose way out leads here
+        logger.warning("%s", err)
+        return None
     same = weights.keys() == of_state.keys() and all(torch.equal(weights[key], of_state[key]) for key in weights)
     return state if same else None
 
@@ -306,6 +311,17 @@ def drop_old(folder: Path, net: str, keep: int) -> None:
         path.unlink()
 
 
+def _is_best_of(path: Path, state: RunState) -> bool:
+    """Whether a file holds a run's best epoch, or the one after it that a kill left without a state."""
+    try:
+        found = describe_weights(read_weights(path), str(path)).get("results", {})
+    except DataError:
+        return False
+    if str(found) == str(state.best):  # as texts, since nan is not equal to itself
+        return True
+    return found.get("epoch") == state.progress["epoch"] and is_better(found, state.best)
+
+
 class Checkpointer:
     """Writes a run's checkpoints, and knows its best epoch so far.
 
@@ -331,7 +347,14 @@ class Checkpointer:
         if state.validation not in ("", validation):
             logger.warning("other images to validate on than before: the best epoch so far is forgotten")
         elif (folder / BEST).is_file():
-            self.best, self.validations_since_best = state.best, state.validations_since_best
+            if _is_best_of(folder / BEST, state):
+                self.best, self.validations_since_best = state.best, state.validations_since_best
+            else:
+                logger.warning(
+                    "%s: is not this run's, whose best epoch was %d: the next that is validated will replace it",
+                    folder / BEST,
+                    state.best["epoch"],
+                )
 
     def compare(self, results: dict[str, float | int]) -> bool:
         """Take in the results of a validated epoch; True if it is the best so far."""

@@ -27,20 +27,23 @@ from vision.utils.files import write_text
 
 logger = logging.getLogger(__name__)
 
+RESULTS = "results.csv"
+
 
 class ResultsTable:
     """`results.csv`: a row for each epoch; written anew as a whole each time, so that it is never cut off.
 
     Args:
         path: of the file.
+        earlier: table of the run that goes on, None for none.
         first_epoch: of the run; rows of it and of later epochs, which a resumed run trains again, are dropped.
     """
 
-    def __init__(self, path: Path, first_epoch: int = 0) -> None:
+    def __init__(self, path: Path, earlier: Path | None = None, first_epoch: int = 0) -> None:
         self.path = path
         self.rows: list[dict[str, Any]] = []
-        if first_epoch and path.is_file():
-            with open(path, newline="", encoding="utf-8") as file:
+        if earlier is not None and earlier.is_file():
+            with open(earlier, newline="", encoding="utf-8") as file:
                 rows = list(csv.DictReader(file))
             for row in rows:  # as version 0.1.0 called it
                 if "unreadable pictures" in row:
@@ -122,12 +125,15 @@ class RunRecorder:
     Args:
         folder: the model folder.
         pictures: draws them, None for nothing drawn.
+        earlier: model folder of the run that goes on, None for none.
         first_epoch: of the run.
     """
 
-    def __init__(self, folder: Path, pictures: RunPictures | None, first_epoch: int = 0) -> None:
+    def __init__(
+        self, folder: Path, pictures: RunPictures | None, earlier: Path | None = None, first_epoch: int = 0
+    ) -> None:
         self._pictures = pictures
-        self._table = ResultsTable(folder / "results.csv", first_epoch)
+        self._table = ResultsTable(folder / RESULTS, earlier and earlier / RESULTS, first_epoch)
         self._scalars = Scalars(folder / "tensorboard")
 
     def __enter__(self) -> RunRecorder:
