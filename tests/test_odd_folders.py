@@ -63,6 +63,72 @@ def move(root, *pairs):
         (root / source).rename(root / target)
 
 
+def write_csv(folder: Path, names, shown: str = "{}"):
+    rows = [f"{shown.format(name)},ball,5,5,30,30" for name in names]
+    (folder / "labels.csv").write_text("\n".join(["filename,class,xmin,ymin,xmax,ymax", *rows]) + "\n")
+
+
+def write_coco(folder: Path, names):
+    content = {
+        "images": [{"id": number, "file_name": name} for number, name in enumerate(names)],
+        "annotations": [
+            {"id": number, "image_id": number, "category_id": 1, "bbox": [5, 5, 25, 25]} for number in range(len(names))
+        ],
+        "categories": [{"id": 1, "name": "ball"}],
+    }
+    (folder / "_annotations.coco.json").write_text(json.dumps(content))
+
+
+def write_createml(folder: Path, names):
+    coordinates = {"x": 20, "y": 20, "width": 25, "height": 25}
+    content = [{"image": name, "annotations": [{"label": "ball", "coordinates": coordinates}]} for name in names]
+    (folder / "_annotations.createml.json").write_text(json.dumps(content))
+
+
+def write_voc_files(folder: Path, names):
+    box = "<bndbox><xmin>5</xmin><ymin>5</ymin><xmax>30</xmax><ymax>30</ymax></bndbox>"
+    for name in names:
+        text = f"<annotation><filename>{name}</filename><object><name>ball</name>{box}</object></annotation>"
+        (folder / name).with_suffix(".xml").write_text(text)
+
+
+@pytest.mark.parametrize(
+    ("dataset_type", "write"),
+    [
+        ("csv", write_csv),
+        ("csv", lambda folder, names: write_csv(folder, names, folder.name + "/{}")),
+        ("coco", write_coco),
+        ("createml", write_createml),
+        ("voc", write_voc_files),
+    ],
+)
+def test_a_missing_image_is_not_another_splits_of_its_name(tmp_path, dataset_type, write):
+    for split in ("train", "valid"):
+        (tmp_path / split).mkdir()
+        for number in range(3):
+            Image.new("RGB", (64, 48), (40 * number, 0, 0)).save(tmp_path / split / f"{number}.jpg")
+        write(tmp_path / split, [f"{number}.jpg" for number in range(3)])
+    whole, _ = open_splits(dataset_type, [tmp_path])
+    assert len(whole) == 3
+    (tmp_path / "train" / "1.jpg").unlink()
+    train_set, val_set = open_splits(dataset_type, [tmp_path])
+    assert [record.image_path.parent.name for record in train_set.records] == ["train"] * 2
+    assert "image-missing" in kinds(train_set)
+    assert len(val_set) == 3
+    assert_counts_add_up(train_set)
+
+
+def test_one_annotation_file_a_split_finds_its_own_of_images_of_one_name(tmp_path):
+    for split in ("train", "val"):
+        (tmp_path / "images" / split).mkdir(parents=True)
+        Image.new("RGB", (64, 48)).save(tmp_path / "images" / split / "1.jpg")
+        write_csv(tmp_path, ["1.jpg"])
+        (tmp_path / "labels.csv").rename(tmp_path / f"{split}.csv")
+    for split, dataset in zip(("train", "val"), open_splits("csv", [tmp_path]), strict=True):
+        assert [record.image_path.parent.name for record in dataset.records] == [split]
+        assert not dataset.defects
+
+
 # Trees.
 
 

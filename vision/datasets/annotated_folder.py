@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import functools
 import posixpath
-import re
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 from vision.datasets.file_cache import FileCache
-from vision.datasets.folder import SPLIT_NAMES, SPLITS, Folder, Listing, ReadingOptions
+from vision.datasets.folder import SPLITS, Folder, Listing, ReadingOptions, of_another_split, splits_of, words_of
 from vision.datasets.images import Found
 from vision.datasets.labels import LabelList, read_label_list
 from vision.datasets.records import Defect, RawImage, RawObject, ambiguous_image, differing_name, shorten, unannotated
@@ -20,8 +19,6 @@ from vision.structures import DataError
 
 #: Files of class names that are looked for, in this order.
 LABEL_FILES = ("labels.txt", "labelmap.txt", "classes.txt", "obj.names")
-
-_WORD = re.compile(r"[a-z]+")
 
 
 class Annotated(NamedTuple):
@@ -40,6 +37,8 @@ class AnnotatedFolder(Folder):
 
     #: What a dataset of this format looks like, for messages.
     looks_like = ""
+    #: Whether a file is about many images, so that its own name may say of which split they are.
+    about_many = True
 
     def __init__(self, root: Path, cache: FileCache | None = None, options: ReadingOptions | None = None) -> None:
         super().__init__(root, cache, options)
@@ -130,8 +129,20 @@ class AnnotatedFolder(Folder):
             return None
         folder = source.parent.relative_to(self.root).as_posix()
         beside = posixpath.normpath(posixpath.join(folder, name))
-        images = self.tree.images
-        return images.find(beside) or images.find(name) or images.find(posixpath.basename(name))
+        splits = self.splits_of(source.relative_to(self.root).as_posix()) | splits_of(name, by_name=False)
+        for wanted in (beside, name, posixpath.basename(name)):
+            found = self.tree.images.find(wanted)
+            if found is None:
+                continue
+            paths = [found.path.relative_to(self.root).as_posix(), *found.others]
+            fitting = [path for path in paths if not of_another_split(path, splits)]
+            if fitting:
+                return found if fitting == paths else Found(self.root / fitting[0], tuple(fitting[1:]))
+        return None
+
+    def splits_of(self, path: str) -> frozenset[str]:
+        """The splits that the images of an annotation file may be of, by its path below the dataset's folder."""
+        return splits_of(path, by_name=self.about_many)
 
 
 def not_used(file: Path, error: DataError) -> Defect:
@@ -142,20 +153,3 @@ def not_used(file: Path, error: DataError) -> Defect:
 def without_suffix(name: str) -> str:
     """Take off what stands behind the last dot."""
     return name.rpartition(".")[0] or name
-
-
-def words_of(path: str) -> set[str]:
-    """The words of a path, in lower case."""
-    return set(_WORD.findall(path.lower()))
-
-
-def splits_of(path: str, *, by_name: bool) -> frozenset[str]:
-    """The splits that a file may be of.
-
-    Args:
-        path: relative to the dataset, with / between.
-        by_name: whether the file's own name may say so, as that of one about many images; else its folders alone.
-    """
-    folder, name = posixpath.split(path)
-    words = words_of(folder) | (words_of(without_suffix(name)) if by_name else set())
-    return frozenset(words & set(SPLIT_NAMES))

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from vision.datasets.file_cache import FileCache
-from vision.datasets.folder import SPLIT_NAMES, SPLITS, Folder, Listing, ReadingOptions
-from vision.datasets.images import FileIndex
+from vision.datasets.folder import SPLIT_NAMES, SPLITS, Folder, Listing, ReadingOptions, of_another_split, splits_of
+from vision.datasets.images import FileIndex, Found
 from vision.datasets.labels import LabelList, check_labels, read_text
 from vision.datasets.records import Defect, Form, RawImage, RawObject, shorten, some
 from vision.datasets.tree import Tree, hull
@@ -112,6 +112,7 @@ class CocoFolder(Folder):
                 )
             )
         folders = [FileIndex(folder) for folder in _image_folders(self.root, path) if folder.is_dir()]
+        splits = frozenset(_splits_of(path))
         images, defects = [], []
         met: set[str] = set()
         for image in content["images"]:
@@ -125,7 +126,9 @@ class CocoFolder(Folder):
                 continue
             met.add(key)
             found = objects.pop(key, [])
-            match = next(filter(None, (folder.find(name) for folder in folders)), None) if name else None
+            of_name = splits | splits_of(name, by_name=False)
+            matches = filter(None, (folder.find(name) for folder in folders)) if name else ()
+            match = next((found for found in matches if not self._lies_elsewhere(found, of_name)), None)
             own = []
             if match is None:
                 message = f"image {shorten(name)} left out: no such file beside {path.name} or in folders of its split"
@@ -138,6 +141,11 @@ class CocoFolder(Folder):
             message = f"{len(strays)} annotations left out, their image_id is of no image; first: {strays[0]}"
             defects.append(Defect("row-unreadable", path, message, len(strays)))
         return Listing(str(path), path, images, defects)
+
+    def _lies_elsewhere(self, found: Found, splits: frozenset[str]) -> bool:
+        return found.path.is_relative_to(self.root) and of_another_split(
+            found.path.relative_to(self.root).as_posix(), splits
+        )
 
 
 def _box(annotation: dict[str, Any]) -> tuple[float, float, float, float] | None:
@@ -203,9 +211,13 @@ def _looks_like_coco(path: Path) -> bool:
     return is_object and any(f'"{key}"'.encode() in text for key in _KEYS)
 
 
+def _splits_of(path: Path) -> list[str]:
+    return [name for name in SPLIT_NAMES if name in path.name or name == path.parent.name]
+
+
 def _image_folders(root: Path, path: Path) -> list[Path]:
     """List where the images of a file may lie: beside it, and in folders named as its split."""
-    splits = [name for name in SPLIT_NAMES if name in path.name or name == path.parent.name]
+    splits = _splits_of(path)
     year = "".join(character for character in path.stem if character.isdigit())
     named = [root / base / f"{split}{suffix}" for split in splits for suffix in (year, "") for base in ("", "images")]
     return list(dict.fromkeys([path.parent, *named, root / "images", root]))

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from vision.datasets.annotated_folder import Annotated, AnnotatedFolder, not_used, splits_of
+from vision.datasets.annotated_folder import Annotated, AnnotatedFolder, not_used
 from vision.datasets.records import Defect, Form, RawObject
 from vision.datasets.tree import Tree, load_json, try_to
 from vision.structures import DataError
@@ -50,7 +50,7 @@ class CreatemlFolder(AnnotatedFolder):
                     for number, one in enumerate(_first(item, _OBJECT_KEYS) or [], start=1)
                 ]
                 image = self.image(str(_first(item, _IMAGE_KEYS) or ""), file, objects)
-                yield Annotated(image, splits_of(path, by_name=True))
+                yield Annotated(image, self.splits_of(path))
 
 
 def _load(path: Path) -> list[dict[str, Any]]:

@@ -7,7 +7,7 @@ import xml.etree.ElementTree as ET
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from vision.datasets.annotated_folder import Annotated, AnnotatedFolder, not_used, splits_of
+from vision.datasets.annotated_folder import Annotated, AnnotatedFolder, not_used
 from vision.datasets.file_cache import FileCache
 from vision.datasets.folder import ReadingOptions
 from vision.datasets.labels import LabelList, check_labels
@@ -68,9 +68,9 @@ class CvatFolder(AnnotatedFolder):
                 self._task_labels = check_labels(list(filter(None, names)), file)
             for image in root.iter("image"):
                 subset = str(image.get("subset") or "").lower()
-                yield Annotated(_image(self, image, file), splits_of(f"{subset}/{path}", by_name=True))
+                yield Annotated(_image(self, image, file), self.splits_of(f"{subset}/{path}"))
             for frame, shapes in _frames(root).items():
-                yield Annotated(self.image(_FRAME.format(frame), file, _objects(shapes)), splits_of(path, by_name=True))
+                yield Annotated(self.image(_FRAME.format(frame), file, _objects(shapes)), self.splits_of(path))
 
     def written_labels(self) -> LabelList | None:
         """Read the labels that the task lists, unless a file at the root does."""

@@ -10,7 +10,9 @@ import functools
 import hashlib
 import logging
 import os
-from collections.abc import Iterable, Sequence
+import posixpath
+import re
+from collections.abc import Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,6 +40,39 @@ SPLITS = {
 
 #: All these names, each once.
 SPLIT_NAMES = tuple(dict.fromkeys(name for names in SPLITS.values() for name in names))
+
+#: Two names of one split.
+_ALIASES = {"valid": "val", "validation": "val"}
+
+_WORD = re.compile(r"[a-z]+")
+
+
+def words_of(path: str) -> set[str]:
+    """The words of a path, in lower case."""
+    return set(_WORD.findall(path.lower()))
+
+
+def splits_of(path: str, *, by_name: bool) -> frozenset[str]:
+    """The splits that a file may be of.
+
+    Args:
+        path: relative to the dataset, with / between.
+        by_name: whether the file's own name may say so, as that of one about many images; else its folders alone.
+    """
+    folder, name = posixpath.split(path)
+    words = words_of(folder) | (words_of(name.rpartition(".")[0] or name) if by_name else set())
+    return frozenset(words & set(SPLIT_NAMES))
+
+
+def of_another_split(path: str, splits: Collection[str]) -> bool:
+    """Whether an image lies in the folder of a split, and of none of these; where there are none, it may lie anywhere.
+
+    Args:
+        path: of the image, relative to the dataset, with / between.
+        splits: that its annotation is of, see `splits_of`.
+    """
+    mine, wanted = ({_ALIASES.get(name, name) for name in names} for names in (splits_of(path, by_name=False), splits))
+    return bool(mine and wanted) and not mine & wanted
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from vision.datasets.annotated_folder import Annotated, AnnotatedFolder, splits_of, without_suffix
+from vision.datasets.annotated_folder import Annotated, AnnotatedFolder, without_suffix
 from vision.datasets.records import Defect, Form, RawObject
 from vision.datasets.tree import Tree, hull, load_json, try_to
 from vision.structures import DataError
@@ -25,6 +25,7 @@ class LabelmeFolder(AnnotatedFolder):
     name = "labelme"
     form = Form(states_size=True)
     own_files = True
+    about_many = False
     looks_like = "a JSON file with `shapes` and `imagePath` for each image"
 
     @classmethod
@@ -42,7 +43,7 @@ class LabelmeFolder(AnnotatedFolder):
         for path in self.tree.ending(".json"):
             file = self.root / path
             content, error = self.cache.get("labelme", file, _parse_or_say)
-            splits = splits_of(path, by_name=False)
+            splits = self.splits_of(path)
             if content is None:
                 if self.tree.holds(without_suffix(path)):
                     defect = Defect("annotation-unreadable", file, f"image {file.stem} left out: {error}", images=1)

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from vision.datasets.annotated_folder import Annotated, AnnotatedFolder, not_used, splits_of
+from vision.datasets.annotated_folder import Annotated, AnnotatedFolder, not_used
 from vision.datasets.labels import read_text
 from vision.datasets.records import Defect, Form, RawObject, are_fractions, shorten
 from vision.datasets.tree import Tree, try_to
@@ -140,7 +140,7 @@ class TableFolder(AnnotatedFolder):
                     yield Defect("row-unreadable", file, f"line {row.number} left out: it names no image", 1)
             for (name, split), mine in by_image.items():
                 objects = [item for _, item in mine if item is not None]
-                splits = splits_of(f"{split}/{path}", by_name=True)
+                splits = self.splits_of(f"{split}/{path}")
                 yield Annotated(self.image(name, file, objects, _size(mine[0][0], layout), relative=relative), splits)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from functools import partial
 from typing import NamedTuple
 
-from vision.datasets.annotated_folder import LABEL_FILES, Annotated, AnnotatedFolder, splits_of, without_suffix
+from vision.datasets.annotated_folder import LABEL_FILES, Annotated, AnnotatedFolder, without_suffix
 from vision.datasets.labels import read_lines, read_text
 from vision.datasets.records import Defect, Form, RawImage, RawObject
 from vision.datasets.tree import Tree, try_to
@@ -27,6 +27,7 @@ class TextLinesFolder(AnnotatedFolder):
     """A dataset with a text file for each image."""
 
     own_files = True
+    about_many = False
 
     @staticmethod
     @abstractmethod
@@ -63,7 +64,7 @@ class TextLinesFolder(AnnotatedFolder):
     def annotate(self) -> Iterator[Annotated | Defect]:
         """See `AnnotatedFolder.annotate`."""
         for path in self._texts(self.tree):
-            yield Annotated(self._image_of(path), splits_of(path, by_name=False))
+            yield Annotated(self._image_of(path), self.splits_of(path))
 
     def _image_of(self, path: str) -> RawImage:
         file = self.root / path
