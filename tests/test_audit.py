@@ -323,7 +323,7 @@ CASES = {
 #: Kinds that only other formats have, shown below.
 ELSEWHERE = {"group", "depiction", "row-unreadable", "annotation-absent", "path-missing"}
 #: Kinds that odd folders bring about, see test_odd_folders.py.
-ODD = {"image-unannotated", "image-ambiguous", "annotation-repeats"}
+ODD = {"image-unannotated", "image-unlisted", "image-ambiguous", "annotation-repeats"}
 #: Kinds that labelling tools bring about, see test_labelling_tools.py.
 OF_TOOLS = {"box-relative", "name-differs", "shape-no-box"}
 #: What is said of many defects together.

@@ -303,6 +303,31 @@ def test_tables_named_as_splits(tmp_path):
     assert (train.ids, validation.ids) == (["images/a"], ["images/b"])
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (",,,,\n,,,,\n", "empty.csv: not used: has nothing but ','"),
+        (f'{HEADS}\na.jpg,"cat,1,1,20,20\na.jpg,dog,1,1,9,9\n', "empty.csv: not used: line 2: a quote begins there"),
+        (
+            f'{HEADS}\na.jpg,"cat,1,1,20,20\na.jpg,"dog",1,1,9,9\n',
+            "empty.csv: not used: line 2: a quote begins there that does not end, or ends on a later line",
+        ),
+    ],
+)
+def test_a_spoilt_table_beside_a_good_one_is_named(tmp_path, text, said):
+    rows = [HEADS]
+    for name in "abcdef":
+        put_image(tmp_path / f"{name}.jpg")
+        rows.append(f'"{name}.jpg","cat\n(a note of two lines)",1,1,20,20')
+    put_text(tmp_path / "good.csv", "\n".join(rows) + "\n")
+    put_text(tmp_path / "empty.csv", text)
+    for kind in ("csv", "auto"):
+        train_set, val_set = open_splits(kind, [tmp_path], AFRESH)
+        assert len(train_set) + len(val_set) == 6
+        (defect,) = (defect for defect in train_set.defects if defect.kind == "annotation-unreadable")
+        assert said in str(defect)
+
+
 def test_a_table_of_something_else(tmp_path):
     put_image(tmp_path / "a.jpg")
     put_text(tmp_path / "prices.csv", "article,price\nspoon,3\n")

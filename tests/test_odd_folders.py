@@ -14,6 +14,7 @@ from PIL import Image
 import eval_ssd
 import train_ssd
 from vision.datasets import ReadingOptions, open_folder, open_splits, synthetic
+from vision.datasets.folder import splits_of
 from vision.datasets.images import FileIndex, read_image, read_image_info, read_upright
 from vision.structures import DataError
 
@@ -127,6 +128,42 @@ def test_one_annotation_file_a_split_finds_its_own_of_images_of_one_name(tmp_pat
     for split, dataset in zip(("train", "val"), open_splits("csv", [tmp_path]), strict=True):
         assert [record.image_path.parent.name for record in dataset.records] == [split]
         assert not dataset.defects
+
+
+def test_the_outermost_folder_says_the_split_and_who_is_of_none_is_told(tmp_path):
+    for folder in ("train/Train", "validation/Train", "street", "harbour"):
+        (tmp_path / folder / "Label").mkdir(parents=True)
+        for number in range(2):
+            name = f"{folder.replace('/', '_')}{number}"
+            Image.new("RGB", (64, 48)).save(tmp_path / folder / f"{name}.jpg")
+            (tmp_path / folder / "Label" / f"{name}.txt").write_text("Train 5 5 30 30\n")
+    train_set, val_set = open_splits("oidv4", [tmp_path])
+    assert (len(train_set), len(val_set)) == (2, 2), "a class may be called as a split is"
+    for dataset in (train_set, val_set):
+        (defect,) = dataset.defects
+        assert defect.kind == "image-unlisted"
+        assert "4 annotated images are of no split, and not used; annotations in harbour/Label, street/Label" in str(
+            defect
+        )
+        assert_counts_add_up(dataset)
+
+
+@pytest.mark.parametrize(
+    ("path", "by_name", "expected"),
+    [
+        ("train/labels.csv", True, {"train"}),
+        ("labels/valid.csv", True, {"valid"}),
+        ("labels/valid.csv", False, set()),
+        ("test_data/train.csv", True, {"train"}),
+        ("train2017/a.jpg", False, {"train"}),
+        ("my_train/station/a.jpg", False, {"train"}),
+        ("data_train_val.csv", True, {"train", "val"}),
+        ("validation/Train/a.jpg", False, {"validation"}),
+        ("training/a.jpg", False, set()),
+    ],
+)
+def test_splits_of_a_path(path, by_name, expected):
+    assert splits_of(path, by_name=by_name) == expected
 
 
 # Trees.

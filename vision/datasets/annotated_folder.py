@@ -5,15 +5,24 @@ from __future__ import annotations
 import functools
 import posixpath
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from vision.datasets.file_cache import FileCache
-from vision.datasets.folder import SPLITS, Folder, Listing, ReadingOptions, of_another_split, splits_of, words_of
+from vision.datasets.folder import SPLITS, Folder, Listing, ReadingOptions, of_another_split, splits_of
 from vision.datasets.images import Found
 from vision.datasets.labels import LabelList, read_label_list
-from vision.datasets.records import Defect, RawImage, RawObject, ambiguous_image, differing_name, shorten, unannotated
+from vision.datasets.records import (
+    Defect,
+    RawImage,
+    RawObject,
+    ambiguous_image,
+    differing_name,
+    shorten,
+    some,
+    unannotated,
+)
 from vision.datasets.tree import Tree
 from vision.structures import DataError
 
@@ -64,7 +73,8 @@ class AnnotatedFolder(Folder):
             if mine:
                 folder = self.root / wanted if (self.root / wanted).is_dir() else mine[0].source
                 title = f"{self.root} ({wanted})"
-                return Listing(title, folder, mine, [*defects, *self._unannotated(wanted)])
+                strays = [image.source for image, splits in images if not splits]
+                return Listing(title, folder, mine, [*defects, *self._unannotated(wanted), *self._unlisted(strays)])
         return None
 
     def everything(self) -> Listing:
@@ -85,11 +95,18 @@ class AnnotatedFolder(Folder):
         """Return the names of all objects."""
         yield from (item.name for image, _ in self._annotated[0] for item in image.objects if item.name)
 
+    def _unlisted(self, sources: Sequence[Path]) -> list[Defect]:
+        if not sources:
+            return []
+        folders = some(sorted({str(path.parent.relative_to(self.root)) for path in sources}))
+        message = f"{len(sources)} annotated images are of no split, and not used; annotations in {folders}"
+        return [Defect("image-unlisted", self.root, message)]
+
     def _unannotated(self, split: str | None = None) -> list[Defect]:
         free = [
             path
             for path in self.tree.images.paths
-            if self.root / path not in self._found and (split is None or split in words_of(posixpath.dirname(path)))
+            if self.root / path not in self._found and (split is None or split in splits_of(path, by_name=False))
         ]
         return unannotated(free, self.root)
 

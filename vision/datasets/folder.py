@@ -10,7 +10,6 @@ import functools
 import hashlib
 import logging
 import os
-import posixpath
 import re
 from collections.abc import Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -47,21 +46,23 @@ _ALIASES = {"valid": "val", "validation": "val"}
 _WORD = re.compile(r"[a-z]+")
 
 
-def words_of(path: str) -> set[str]:
-    """The words of a path, in lower case."""
-    return set(_WORD.findall(path.lower()))
-
-
 def splits_of(path: str, *, by_name: bool) -> frozenset[str]:
     """The splits that a file may be of.
+
+    The outermost folder that is called so, digits apart, says it, else the outermost that has the word in its name:
+    `validation/Train` may hold trains.
 
     Args:
         path: relative to the dataset, with / between.
         by_name: whether the file's own name may say so, as that of one about many images; else its folders alone.
     """
-    folder, name = posixpath.split(path)
-    words = words_of(folder) | (words_of(name.rpartition(".")[0] or name) if by_name else set())
-    return frozenset(words & set(SPLIT_NAMES))
+    *parts, name = path.lower().split("/")
+    if by_name:
+        parts.append(name.rpartition(".")[0] or name)
+    words = [frozenset(_WORD.findall(part)) for part in parts]
+    naming = [found & set(SPLIT_NAMES) for found in words]
+    exact = [names for names, found in zip(naming, words, strict=True) if names == found]
+    return next((names for names in (*exact, *naming) if names), frozenset())
 
 
 def of_another_split(path: str, splits: Collection[str]) -> bool:

@@ -46,6 +46,7 @@ KINDS: Mapping[str, Kind] = {
     "image-truncated": Kind(LEFT_OUT, "images that are cut off"),
     "image-ambiguous": Kind(SUSPECT, "images of which there are several of one name"),
     "image-unannotated": Kind(NOTED, "images without any annotation, which are not used"),
+    "image-unlisted": Kind(SUSPECT, "annotated images that are of no split, which are not used"),
     "image-suffix": Kind(NOTED, "images of another format than their suffix"),
     "image-rotated": Kind(NOTED, "images turned upright, as their EXIF says"),
     "image-grey": Kind(NOTED, "grey images, taken as RGB"),

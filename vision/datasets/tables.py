@@ -165,7 +165,14 @@ def _read(path: Path) -> tuple[Layout, list[Row]]:
         ]
     except csv.Error as err:
         raise DataError(f"{path}: cannot be read as a table ({err})") from err
+    for row in rows:
+        if any("\n" in cell for cell in row.cells) and not _is_well_quoted(text, separator):
+            raise DataError(
+                f"{path}: line {row.number}: a quote begins there that does not end, or ends on a later line"
+            )
     rows = [row for row in rows if any(map(str.strip, row.cells))]
+    if not rows:
+        raise DataError(f"{path}: has nothing but {separator!r}")
     if separator == ";":  # where numbers have decimal commas
         rows = [Row(number, [_with_point(cell) for cell in cells]) for number, cells in rows]
     layout = _layout(rows)
@@ -173,6 +180,13 @@ def _read(path: Path) -> tuple[Layout, list[Row]]:
         found = shorten(separator.join(rows[0].cells))
         raise DataError(f"{path}: begins with {found!r}, expected columns such as filename,class,xmin,ymin,xmax,ymax")
     return layout, rows[layout.has_header :]
+
+
+def _is_well_quoted(text: str, separator: str) -> bool:
+    try:
+        return all(True for _ in csv.reader(io.StringIO(text), delimiter=separator, strict=True))
+    except csv.Error:
+        return False
 
 
 def _with_point(cell: str) -> str:
