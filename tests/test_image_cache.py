@@ -102,6 +102,13 @@ def test_batches_are_the_same_and_files_are_read_in_the_first_epoch_only(dataset
         ("auto", 100 * MIB, True, "kept in memory once decoded; decoded they take up to 0 MiB, 100 MiB are available"),
         ("auto", 0, False, "of which a quarter may be used"),
         ("ram", 1 * MIB, True, "kept in memory"),
+        ("auto", None, False, "cannot be found out here (--cache-images=ram keeps them all the same)"),
+        (
+            "ram",
+            None,
+            True,
+            "kept in memory once decoded; decoded they take up to 0 MiB, how much there is cannot",
+        ),
     ],
 )
 def test_what_is_kept_goes_by_memory(dataset, monkeypatch, kind, available, kept, said):

@@ -34,10 +34,11 @@ print(kept, faults() - before)
 
 def test_memory_that_is_available(tmp_path, monkeypatch):
     monkeypatch.setattr(memory, "_MEMINFO", tmp_path / "meminfo")
-    limit, used, statistics = tmp_path / "max", tmp_path / "current", tmp_path / "stat"
+    monkeypatch.setattr(memory, "_CGROUPS", tmp_path)
+    monkeypatch.setattr(memory, "_OWN_CGROUPS", tmp_path / "none")
+    limit, used, statistics = tmp_path / "memory.max", tmp_path / "memory.current", tmp_path / "memory.stat"
     statistics.write_text("file 400\n")
-    monkeypatch.setattr(memory, "_CGROUPS", ((limit, used, (statistics, "inactive_file")),))
-    assert memory.available_memory() == 0
+    assert memory.available_memory() is None
     (tmp_path / "meminfo").write_text("MemTotal:  9000 kB\nMemAvailable:   2000 kB\n")
     assert memory.available_memory() == 2000 * 1024
     used.write_text("500\n")
@@ -51,6 +52,28 @@ def test_memory_that_is_available(tmp_path, monkeypatch):
     assert memory.available_memory() == 1250, "what was read from files can be dropped"
     limit.write_text("200\n")
     assert memory.available_memory() == 0
+
+
+@pytest.mark.parametrize(
+    ("own", "folder", "names"),
+    [
+        ("0::/jobs/{}\n", "jobs/{}", ("memory.max", "memory.current")),
+        ("4:cpu:/x\n7:memory,hugetlb:/jobs/{}\n", "memory/jobs/{}", ("memory.limit_in_bytes", "memory.usage_in_bytes")),
+    ],
+)
+def test_the_least_of_a_job_and_what_it_is_in_counts(tmp_path, monkeypatch, own, folder, names):
+    for name, path in (("_MEMINFO", "meminfo"), ("_CGROUPS", "."), ("_OWN_CGROUPS", "own")):
+        monkeypatch.setattr(memory, name, tmp_path / path)
+    (tmp_path / "meminfo").write_text("MemAvailable:   2000 kB\n")
+    for job, limit in ((".", 900), ("7", 700), ("8", 1100)):
+        (tmp_path / folder.format(job)).mkdir(parents=True, exist_ok=True)
+        for name, value in zip(names, (limit, 100), strict=True):
+            (tmp_path / folder.format(job) / name).write_text(f"{value}\n")
+    found = []
+    for job in ("7", "8", "gone", "../8"):
+        (tmp_path / "own").write_text(own.format(job))
+        found.append(memory.available_memory())
+    assert found == [600, 800, 800, 2000 * 1024]
 
 
 def test_freed_memory_is_used_again():

@@ -139,7 +139,12 @@ def make_cache(
     """
     needed, there = bytes_of(records) * processes, available_memory()
     needs = f"decoded they take up to {needed / _MIB:.0f} MiB"
-    sizes = f"{needs}, {there / _MIB:.0f} MiB are available"
+    known = (
+        "how much memory there is cannot be found out here"
+        if there is None
+        else f"{there / _MIB:.0f} MiB are available"
+    )
+    sizes = f"{needs}, {known}"
     if kind == OFF:
         return None, "images: decoded in each epoch, as asked"
     if workers and not can_be_shared():
@@ -153,8 +158,10 @@ def make_cache(
             raise DataError(
                 f"--cache-images={DISK}: {needs}, {folder}: {err.strerror}; use --cache-images={OFF}"
             ) from err
-    if kind == RAM and needed > there:
+    if kind == RAM and there is not None and needed > there:
         raise DataError(f"--cache-images={RAM}: {sizes}; use --cache-images={DISK} or {OFF}")
+    if kind == AUTO and there is None:
+        return None, f"images: decoded in each epoch; {sizes} (--cache-images={RAM} keeps them all the same)"
     if kind == AUTO and needed > SHARE * there:
         return None, f"images: decoded in each epoch; {sizes}, of which a quarter may be used (--cache-images)"
     return ImageCache(records), f"images: kept in memory once decoded; {sizes}"

@@ -2,27 +2,49 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import re
+from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 _MEMINFO = Path("/proc/meminfo")
 #: Parameters of glibc's mallopt, by the numbers of its malloc.h.
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
-#: Of the container or service that this process is in, in either version of control groups: limit, use, and how much
-#: of that is files that can be read again.
-_CGROUPS = (
-    (
-        Path("/sys/fs/cgroup/memory.max"),
-        Path("/sys/fs/cgroup/memory.current"),
-        (Path("/sys/fs/cgroup/memory.stat"), "inactive_file"),
-    ),
-    (
-        Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
-        Path("/sys/fs/cgroup/memory/memory.usage_in_bytes"),
-        (Path("/sys/fs/cgroup/memory/memory.stat"), "total_inactive_file"),
-    ),
-)
+#: Control groups, each with a limit that a container, a service or a job may have, and which ones this process is in.
+_CGROUPS, _OWN_CGROUPS = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
+
+
+class _GroupFiles(NamedTuple):
+    """Names of a control group's files: its limit, its use, and how much of that is files that can be read again."""
+
+    limit: str
+    used: str
+    statistics: str
+    inactive: str
+
+
+_VERSION_1 = _GroupFiles("memory.limit_in_bytes", "memory.usage_in_bytes", "memory.stat", "total_inactive_file")
+_VERSION_2 = _GroupFiles("memory.max", "memory.current", "memory.stat", "inactive_file")
+
+
+def _groups() -> Iterator[tuple[Path, _GroupFiles]]:
+    """The control groups for memory that this process may be in, in either version: its own and those around it."""
+    found = {(_CGROUPS, _VERSION_2): None, (_CGROUPS / "memory", _VERSION_1): None}
+    try:
+        lines = _OWN_CGROUPS.read_text().splitlines()
+    except OSError:
+        lines = []
+    for line in lines:
+        _, _, rest = line.partition(":")
+        controllers, _, path = rest.partition(":")
+        parts = [part for part in path.split("/") if part]
+        if controllers and "memory" not in controllers.split(",") or ".." in parts:  # seen from within a namespace
+            continue
+        base, files = (_CGROUPS / "memory", _VERSION_1) if controllers else (_CGROUPS, _VERSION_2)
+        found |= {(base.joinpath(*parts[:depth]), files): None for depth in range(1, len(parts) + 1)}
+    yield from found
 
 
 def _statistic(path: Path, key: str) -> int:
@@ -34,19 +56,22 @@ def _statistic(path: Path, key: str) -> int:
     return 0 if found is None else int(found[1])
 
 
-def available_memory() -> int:
-    """Bytes that can be used without others having to go to disk, within the container's limit; 0 if nobody says."""
-    try:
+def available_memory() -> int | None:
+    """Bytes that can be used without others having to go to disk, within the limits of container, service and job.
+
+    None where nobody says, as outside Linux.
+    """
+    free = []
+    with contextlib.suppress(OSError):
         found = re.search(r"^MemAvailable:\s+(\d+) kB", _MEMINFO.read_text(), re.MULTILINE)
-    except OSError:
-        return 0
-    free = [] if found is None else [1024 * int(found[1])]
-    for limit, used, (statistics, key) in _CGROUPS:
+        free += [] if found is None else [1024 * int(found[1])]
+    for group, files in _groups():
         try:
-            free.append(int(limit.read_text()) - int(used.read_text()) + _statistic(statistics, key))
+            limit, used = (int((group / name).read_text()) for name in (files.limit, files.used))
         except (OSError, ValueError):  # no such group, or "max": no limit
             continue
-    return max(0, min(free, default=0))
+        free.append(limit - used + _statistic(group / files.statistics, files.inactive))
+    return max(0, min(free)) if free else None
 
 
 def keep_freed_memory() -> bool:
