@@ -848,7 +848,10 @@ def write_records(options: Options, trainer: Trainer, loaders: Loaders, source: 
         "fingerprints": {"training": trainer.data_order["images"], "validation": trainer.checkpointer.validation},
     }
     write_arguments(folder / "args.json", options.argv, options.typed, facts)
-    if source is None and options.run.plots:
+    if source is None and not options.run.plots:
+        for name in (RESULTS, TRAIN_BATCH, VAL_BATCH):  # of another run, they would belie this one
+            (folder / name).unlink(missing_ok=True)
+    elif source is None:
         step_trainer = trainer.step_trainer
         batch = loaders.first_batch(MOST_CELLS)
         moved = to_device(batch, step_trainer.device)

@@ -62,6 +62,9 @@ VIEWS = ".data"
 #: What this program says to train_ssd.py itself.
 OWN_OPTIONS = ("data", "model_dir", "seed", "resume", "auto_resume", "dry_run")
 
+#: Options that decide no result.
+WITHOUT_RESULT = ("debug_steps", "log_level", "plots")
+
 #: Column of results.csv.
 MEAN_AP = "Mean Average Precision/val"
 
@@ -82,7 +85,8 @@ class Asked:
         data: the dataset's folder, as typed.
         options: of train_ssd.py, those of all runs first.
         exclude_test_images: whether test images were taken out of the training list.
-        values: of all options by name, those that were not typed included: defaults change with the program.
+        values: of all options that decide it by name, those that were not typed included: defaults change with the
+            program.
     """
 
     dataset: str
@@ -251,7 +255,7 @@ def values_of(setting: str, options: Sequence[str]) -> dict[str, str]:
         if getattr(typed, name) != getattr(defaults, name):
             option = "--" + name.replace("_", "-")
             raise DataError(f"--setting {setting}: has {option}, which this program sets; leave it out")
-    return {name: str(value) for name, value in vars(typed).items() if name not in OWN_OPTIONS}
+    return {name: str(value) for name, value in vars(typed).items() if name not in (*OWN_OPTIONS, *WITHOUT_RESULT)}
 
 
 def check_test_images(run: Run) -> None:
@@ -270,6 +274,8 @@ def check_same(run: Run) -> None:
     if not path.is_file() or not ((run.folder / FIGURES).is_file() or checkpoint.can_resume(run.folder)):
         return
     earlier, now = _flat(read_json(path)), _flat(asdict(run.asked))
+    # An option that is newer than the run was at its default.
+    earlier = {key: str(value) for key, value in vars(train_ssd.parse_args([])).items()} | earlier
     for key, value in now.items():
         if earlier.get(key) != value:
             was, is_now = (shlex.join(v) if isinstance(v, list) else v for v in (earlier.get(key), value))

@@ -117,6 +117,21 @@ def test_another_command_for_the_same_folder_is_refused(trained, argv, script):
     )
 
 
+def test_an_option_that_is_newer_than_a_run_is_no_other_command(trained, argv, tmp_path, script):
+    shutil.copytree(trained, tmp_path / "runs", symlinks=True)
+    for path in (tmp_path / "runs").glob("small/plain/seed*/asked.json"):
+        asked = json.loads(path.read_text())
+        assert "plots" not in asked["values"], "it decides no result"
+        del asked["values"]["ema"]
+        path.write_text(json.dumps(asked))
+    argv = [f"--runs={tmp_path / 'runs'}", *argv[1:], "--setting"]
+    assert "2 of 2 runs are done" in script(accuracy.main, *argv, "plain=--batch-size=3").out
+    for path in (tmp_path / "runs").glob("small/plain/seed*/asked.json"):
+        asked = json.loads(path.read_text())
+        path.write_text(json.dumps({**asked, "values": {**asked["values"], "ema": "True"}}))
+    assert_refused(script(accuracy.main, *argv, "plain=--batch-size=3"), "with ema 'True', asked for is 'False'")
+
+
 @pytest.mark.parametrize(
     ("options", "fragments"),
     [

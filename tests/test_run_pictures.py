@@ -41,6 +41,8 @@ def test_nothing_is_drawn_where_that_is_asked_for(script, voc_root, tmp_path):
     }
     assert left_out == {"train_batch.jpg", "val_batch.jpg", "results.png"}
     assert (tmp_path / "bare" / "last.pth").read_bytes() == (tmp_path / "drawn" / "last.pth").read_bytes()
+    assert script(train_ssd.main, *argv_of(voc_root, tmp_path / "drawn", "--epochs=1", "--no-plots")).code == 0
+    assert not left_out & {path.name for path in (tmp_path / "drawn").iterdir()}, "of the run before"
 
 
 def rewritten(path) -> bytes:

@@ -250,6 +250,13 @@ def test_out_of_memory_is_answered_by_smaller_batches(script, data, tmp_path, mo
     [
         (torch.cuda.OutOfMemoryError("x"), LoaderSettings(8, 1, 2), LoaderSettings(4, 2, 2)),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory"), LoaderSettings(4, 2, 2), LoaderSettings(2, 4, 2)),
+        (
+            RuntimeError("MPS backend out of memory (MPS allocated: 1 GB)"),
+            LoaderSettings(30, 1, 2),
+            LoaderSettings(15, 2, 2),
+        ),
+        (RuntimeError("CUDA error: out of memory"), LoaderSettings(15, 2, 2), LoaderSettings(5, 6, 2)),
+        (MemoryError(), LoaderSettings(7, 1, 2), LoaderSettings(7, 1, 0)),
         (MemoryError(), LoaderSettings(2, 1, 2), LoaderSettings(2, 1, 0)),
         (OSError(12, "Cannot allocate memory"), LoaderSettings(3, 1, 1), LoaderSettings(3, 1, 0)),
         (

@@ -139,12 +139,8 @@ def make_cache(
     """
     needed, there = bytes_of(records) * processes, available_memory()
     needs = f"decoded they take up to {needed / _MIB:.0f} MiB"
-    known = (
-        "how much memory there is cannot be found out here"
-        if there is None
-        else f"{there / _MIB:.0f} MiB are available"
-    )
-    sizes = f"{needs}, {known}"
+    amount = "how much there is cannot be found out here" if there is None else f"{there / _MIB:.0f} MiB are available"
+    sizes = f"{needs}, {amount}"
     if kind == OFF:
         return None, "images: decoded in each epoch, as asked"
     if workers and not can_be_shared():

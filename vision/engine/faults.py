@@ -16,6 +16,10 @@ logger = logging.getLogger(__name__)
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
+#: What PyTorch says where it has no exception of its own: on CPUs, on CUDA outside its allocator, on Apple's GPUs.
+_OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "out of memory")
+
+
 class StopRequested(Exception):
     """A run was asked to end, and is between two steps."""
 
@@ -97,8 +101,11 @@ def reduced_settings(err: BaseException, settings: LoaderSettings) -> LoaderSett
     Returns:
         None if nothing helps.
     """
-    if is_out_of_memory(err) and settings.batch_size >= 4 and settings.batch_size % 2 == 0:
-        return settings._replace(batch_size=settings.batch_size // 2, accumulate=settings.accumulate * 2)
+    if is_out_of_memory(err):
+        size = settings.batch_size
+        for parts in range(2, size // 2 + 1):
+            if size % parts == 0:  # of equal batches, so that the steps stay the same
+                return settings._replace(batch_size=size // parts, accumulate=settings.accumulate * parts)
     if settings.workers and (is_dead_worker(err) or is_out_of_memory(err)):
         return settings._replace(workers=0)
     return None
@@ -110,7 +117,7 @@ def is_out_of_memory(err: BaseException) -> bool:
         return True
     if isinstance(err, OSError):
         return err.errno == errno.ENOMEM
-    return isinstance(err, RuntimeError) and ("can't allocate memory" in str(err) or "not enough memory" in str(err))
+    return isinstance(err, RuntimeError) and any(words in str(err).lower() for words in _OUT_OF_MEMORY)
 
 
 def is_dead_worker(err: BaseException) -> bool:
