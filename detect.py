@@ -7,11 +7,11 @@ python3 detect.py --model=models/fruit/ssd-mobilenet.onnx --input="images/*.jpg"
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from statistics import mean, median
 from time import perf_counter
@@ -26,7 +26,7 @@ from vision.deploy.session import NETWORK, POST_PROCESSING, RESIZING
 from vision.report.drawing import draw_detections
 from vision.report.sheet import MOST_CELLS, Sheet
 from vision.structures import DataError, Detections
-from vision.utils.files import write_text
+from vision.utils.files import JsonListFile, write_text
 from vision.utils.overlap import WriteBehind, read_ahead
 from vision.utils.timer import Stages
 
@@ -68,7 +68,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--sheet", action="store_true", help=f"write {SHEET_NAME}, too: up to {MOST_CELLS} drawn images in a grid"
     )
-    parser.add_argument("--show", action="store_true", help="show a window, too")
+    parser.add_argument("--show", action="store_true", help="show a window, too; q ends, any key goes on")
     parser.add_argument("--benchmark", action="store_true", help="print the time of each stage, and images per second")
     cli.add_device_options(parser)
     cli.add_resolution_option(parser, None, " (default: as trained)")
@@ -88,8 +88,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     source = Source(args.input, read_upright)
     cli.check_writable(args.output if not args.output.suffix else args.output.parent, "--output")
 
-    entries, counts, stages = [], Counter(), session.stages
+    counts, stages = Counter(), session.stages
     sink = Sink(args.output, source)
+    results = JsonListFile(sink.folder / "detections.json") if args.save_json else None
+    window = Window(waits=not source.is_video) if args.show else None
     sheet_file = sheet_path(sink, source) if args.sheet else None
     sheet = Sheet(class_names) if args.sheet else None
 
@@ -108,7 +110,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     began = perf_counter()
     images = 0
     try:
-        with sink, WriteBehind(finish) as finish_soon:
+        with cli.sigterm_interrupts(), results or nullcontext(), sink, WriteBehind(finish) as finish_soon:
             for frame in cli.progress(frames, "Detecting", source.total):
                 found = cli.detect(session, frame.image, args, score_threshold=args.threshold, top_k=args.top_k or -1)
                 found = within(only(found, wanted), frame.image)
@@ -116,18 +118,16 @@ def main(argv: Sequence[str] | None = None) -> None:
                 counts.update(class_names[label] for label in found.labels.tolist())
                 if sheet is not None:
                     sheet.add(frame.image, found)
-                if args.save_json:
-                    entries.append(entry(frame, found, class_names))
-                if not args.show:
+                if results is not None:
+                    results.add(entry(frame, found, class_names))
+                if window is None:
                     finish_soon(frame, found)
-                elif not shown(finish(frame, found)):
+                elif not window.show(finish(frame, found)):
                     break
     except KeyboardInterrupt:
         logger.info("interrupted; what was found so far is kept")
     finally:  # an image that cannot be written ends the run, but does not lose what was found
         seconds = perf_counter() - began
-        if args.save_json:
-            write_text(sink.folder / "detections.json", json.dumps(entries, indent=1) + "\n")
         if sheet is not None and images:
             sheet.write(sheet_file)
             logger.info("Saved %s", sheet_file)
@@ -246,10 +246,29 @@ def sheet_path(sink: Sink, source: Source) -> Path:
     return path
 
 
-def shown(drawn) -> bool:
-    """Show a frame; False when the user wants to end."""
-    cv2.imshow(WINDOW, cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR))
-    return cv2.waitKey(1) & 0xFF != ord("q")
+class Window:
+    """Shows frames.
+
+    Args:
+        waits: for a key after each.
+    """
+
+    def __init__(self, waits: bool) -> None:
+        self.waits = waits
+        self._was_visible = False
+
+    def show(self, drawn: np.ndarray) -> bool:
+        """Show a frame, RGB; False when the user wants to end, by q or by closing the window."""
+        cv2.imshow(WINDOW, cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR))
+        while True:
+            key = cv2.waitKey(50 if self.waits else 1)
+            is_visible = cv2.getWindowProperty(WINDOW, cv2.WND_PROP_VISIBLE) >= 1
+            was_closed = self._was_visible and not is_visible  # some OpenCVs do not say
+            self._was_visible |= is_visible
+            if was_closed or key & 0xFF == ord("q"):
+                return False
+            if key >= 0 or not self.waits:
+                return True
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from vision import cli
-from vision.boxes.nms import DEFAULT_SCORE_THRESHOLD
+from vision.boxes.nms import DEFAULT_SCORE_THRESHOLD, DEFAULT_SIGMA
 from vision.datasets import DetectionDataset, open_dataset
 from vision.datasets.folder import SPLITS
 from vision.datasets.records import log_defects
@@ -29,9 +29,9 @@ from vision.evaluation import Evaluation, Report, evaluate
 from vision.evaluation.coco import FIGURE_NAMES
 from vision.evaluation.curves import Point
 from vision.report.evaluation_files import write_files, write_voc_files
-from vision.report.evaluation_images import draw_worst, show_images
+from vision.report.evaluation_images import WORST, draw_worst, show_images
 from vision.report.evaluation_page import write_page
-from vision.report.evaluation_plots import draw_plots
+from vision.report.evaluation_plots import PLOTS, draw_plots
 from vision.ssd import complexity
 from vision.ssd.models import spec_of
 from vision.ssd.ssd import SSD
@@ -139,6 +139,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         args.iou_threshold,
         inclusive=args.inclusive_boxes,
         threshold=args.threshold,
+        cut_off=args.threshold if args.postprocess == cli.DETECTNET else 0.0,
     )
     print_report(evaluation, args.use_2007_metric)
     facts, described = facts_of(args, model), describe(args, model, session, datasets)
@@ -146,7 +147,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(f"{model.name}, an image of {session.size[0]}x{session.size[1]}: {costs}")
         facts["complexity"], described["complexity"] = costs._asdict(), str(costs)
     write_files(args.eval_dir, evaluation, facts)
-    (args.eval_dir / PAGE).unlink(missing_ok=True)  # one of other figures would belie these
+    for name in (PAGE, *PLOTS, *WORST):  # of other figures, they would belie these
+        (args.eval_dir / name).unlink(missing_ok=True)
     if args.plots:
         draw(args, described, places, evaluation)
     if args.show_dir is not None:
@@ -205,6 +207,8 @@ def postprocess_of(args: argparse.Namespace) -> dict[str, Any]:
     if args.postprocess == cli.DETECTNET:
         clustering = detectnet.DEFAULT_CLUSTERING if args.clustering is None else args.clustering
         return {"kind": args.postprocess, "threshold": args.threshold, "clustering": clustering}
+    if args.nms_method == "soft":
+        return {"kind": args.postprocess, "method": args.nms_method, "sigma": DEFAULT_SIGMA}
     return {"kind": args.postprocess, "method": args.nms_method, "overlap": args.nms_iou_threshold}
 
 

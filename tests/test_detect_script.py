@@ -5,7 +5,9 @@ import json
 import os
 import re
 import shutil
+import signal
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -19,6 +21,7 @@ from vision.deploy.media import Source
 from vision.deploy.session import open_session
 from vision.engine import checkpoint
 from vision.structures import DataError, Detections
+from vision.utils.files import JsonListFile
 
 
 def test_detection_draws_and_lists(script, sure_model, voc_root, tmp_path):
@@ -122,11 +125,59 @@ def test_show_opens_a_window_until_q(script, sure_model, voc_root, tmp_path, mon
     shown = []
     monkeypatch.setattr(cv2, "imshow", lambda name, image: shown.append(image.shape))
     monkeypatch.setattr(cv2, "waitKey", lambda wait: ord("q"))
+    monkeypatch.setattr(cv2, "getWindowProperty", lambda name, which: 1.0)
     argv = (f"--model={sure_model}", f"--input={voc_root}/JPEGImages", f"--output={tmp_path}")
     assert script(detect.main, *argv).code == 0
     assert shown == []
     assert script(detect.main, *argv, "--show").code == 0
     assert shown == [(80, 96, 3)]
+
+
+def test_an_image_stays_until_a_key_and_a_closed_window_ends(monkeypatch):
+    keys, visible, shown = iter([-1, -1, ord("n"), -1, -1]), iter([0, 1, 1, 1, 0]), []
+    monkeypatch.setattr(cv2, "imshow", lambda name, image: shown.append(name))
+    monkeypatch.setattr(cv2, "waitKey", lambda wait: next(keys))
+    monkeypatch.setattr(cv2, "getWindowProperty", lambda name, which: next(visible))
+    window, image = detect.Window(waits=True), np.zeros((2, 2, 3), np.uint8)
+    assert [window.show(image), window.show(image)] == [True, False]
+    monkeypatch.setattr(cv2, "waitKey", lambda wait: -1)
+    monkeypatch.setattr(cv2, "getWindowProperty", lambda name, which: -1)
+    assert detect.Window(waits=False).show(image), "an OpenCV that does not say whether the window is there"
+    assert len(shown) == 3
+
+
+def test_a_terminated_run_keeps_what_it_found(script, sure_model, voc_root, tmp_path, monkeypatch):
+    real = JsonListFile.add
+
+    def terminated(file, value):
+        real(file, value)
+        signal.raise_signal(signal.SIGTERM)
+
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(JsonListFile, "add", terminated)
+    done = script(detect.main, f"--model={sure_model}", f"--output={tmp_path}", f"--input={voc_root}/JPEGImages")
+    assert done.code == 0
+    assert [entry["image"] for entry in json.loads((tmp_path / "detections.json").read_text())] == [
+        f"{voc_root}/JPEGImages/test_00000.jpg"
+    ]
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_a_list_is_written_as_json_writes_it(tmp_path):
+    for values in ([], [1], [{"a": [1, "x"]}, {}, None]):
+        with JsonListFile(tmp_path / "list.json") as file:
+            for value in values:
+                file.add(value)
+        assert (tmp_path / "list.json").read_text() == json.dumps(values, indent=1) + "\n"
+
+
+@pytest.mark.parametrize(
+    ("stated", "taken"), [(25.0, 25.0), (0.0, 30.0), (-1.0, 30.0), (float("nan"), 30.0), (90000.0, 30.0)]
+)
+def test_frame_rates_that_no_camera_has(monkeypatch, video, stated, taken):
+    capture = SimpleNamespace(isOpened=lambda: True, get=lambda which: stated if which == cv2.CAP_PROP_FPS else 0)
+    monkeypatch.setattr(cv2, "VideoCapture", lambda target: capture)
+    assert Source(str(video), None).frame_rate == taken
 
 
 @pytest.fixture

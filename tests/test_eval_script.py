@@ -95,12 +95,19 @@ def test_evaluation_options_have_effects(script, model_dir, voc_root, tmp_path, 
     assert headline(script(eval_ssd.main, *argv)) == 0.25
     assert headline(script(eval_ssd.main, *argv, "--use-2007-metric=false", "--iou-threshold=0.7")) == 0.75
     assert thresholds == [0.5, 0.7]
-    script(eval_ssd.main, *argv, "--nms-method=soft", "--nms-iou-threshold=0.3")
-    assert seen[0] == ("hard", 0.45)
-    assert seen[-1] == ("soft", 0.3)
-    (tmp_path / "report.html").touch()
+    script(eval_ssd.main, *argv, "--nms-iou-threshold=0.3")
+    assert (seen[0], seen[-1]) == (("hard", 0.45), ("hard", 0.3))
+    script(eval_ssd.main, *argv, "--nms-method=soft")
+    assert seen[-1][0] == "soft"
+    written = json.loads((tmp_path / "metrics.json").read_text())["postprocess"]
+    assert written == {"kind": "nms", "method": "soft", "sigma": 0.5}
+    done = script(eval_ssd.main, *argv, "--nms-method=soft", "--nms-iou-threshold=0.3")
+    assert_refused(done, "--nms-iou-threshold: soft suppression has no such limit")
+    old = ("report.html", "pr_curves.png", "worst_false.jpg")
+    for name in old:
+        (tmp_path / name).touch()
     script(eval_ssd.main, *argv)
-    assert not (tmp_path / "report.html").exists(), "of other figures"
+    assert not any((tmp_path / name).exists() for name in old), "of other figures"
 
 
 @pytest.fixture
@@ -237,12 +244,16 @@ def test_images_are_those_of_a_split_or_of_a_list(script, model_dir, voc_root, t
     assert_refused(script(eval_ssd.main, *argv, "--split=holdout"), "--split", "holdout", "train, test, val")
 
 
-def test_detectnets_post_processing_is_that_of_a_device(script, model_dir, voc_root, tmp_path):
+def test_detectnets_post_processing_is_that_of_a_device(script, model_dir, voc_root, tmp_path, monkeypatch):
     """The figures are those of what the session gives by detectNet's arithmetic, with the settings asked for."""
     session = open_session(model_dir / "best.pth")
     dataset = open_dataset("voc", voc_root, "test")
     argv = (f"--model={model_dir}", f"--data={voc_root}", f"--eval-dir={tmp_path}", "--no-plots", "--device=cpu")
-    seen = []
+    seen, cut_off = [], []
+    real = eval_ssd.Evaluation.of
+    monkeypatch.setattr(
+        eval_ssd.Evaluation, "of", lambda *args, **options: cut_off.append(options["cut_off"]) or real(*args, **options)
+    )
     for more in ((), ("--threshold=0.2",), ("--threshold=0.2", "--clustering=0.3")):
         done = script(eval_ssd.main, *argv, "--postprocess=detectnet", *more)
         assert done.code == 0
@@ -253,6 +264,8 @@ def test_detectnets_post_processing_is_that_of_a_device(script, model_dir, voc_r
         assert [result["score"] for result in written] == pytest.approx([s for f in found for s in f.scores.tolist()])
         seen.append((*options.values(), len(written)))
     assert [entry[:2] for entry in seen] == [(0.5, 0.75), (0.2, 0.75), (0.2, 0.3)]
+    script(eval_ssd.main, *argv, "--threshold=0.2")
+    assert cut_off == [0.5, 0.2, 0.2, 0.0], "below nothing was measured, and no threshold is recommended"
     assert seen[0][2] < seen[2][2] < seen[1][2], "a lower threshold reports more, a lower overlap joins more"
 
 

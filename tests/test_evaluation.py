@@ -291,6 +291,8 @@ def test_a_threshold_is_a_short_number_between_two_scores():
     assert math.isnan(curve.at(0.95).precision)
     assert best_threshold([Curve(np.array([0.31, 0.3099]), np.array([1, 1]), 1)]) == 0.31
     assert best_threshold([Curve(np.array([0.3]), np.array([1]), 1)]) == 0.1
+    assert best_threshold([Curve(np.array([0.63, 0.58]), np.array([1, 2]), 2, cut_off=0.5)]) == 0.54
+    assert best_threshold([Curve(np.array([0.5]), np.array([1]), 2, cut_off=0.5)]) == 0.5
     assert math.isnan(best_threshold([Curve(np.array([0.3]), np.array([0]), 1)]))
     assert math.isnan(best_threshold([]))
 

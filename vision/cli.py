@@ -28,6 +28,7 @@ from vision.console import (  # noqa: F401 - scripts find all of them here
     run,
     setup_logging,
     share,
+    sigterm_interrupts,
     str2bool,
 )
 from vision.datasets import AUTO, DATASETS, ReadingOptions, labels
@@ -193,6 +194,8 @@ def check_postprocess_options(parser: argparse.ArgumentParser, args: argparse.Na
     """End with an error if options of the other post-processing were given."""
     if args.postprocess == NMS and args.clustering is not None:
         parser.error("--clustering: belongs to --postprocess=detectnet; add that, or leave it out")
+    if args.nms_method == "soft" and args.nms_iou_threshold != parser.get_default("nms_iou_threshold"):
+        parser.error("--nms-iou-threshold: soft suppression has no such limit; leave it out, or --nms-method=soft")
     if args.postprocess == DETECTNET:
         for name in ("nms_method", "nms_iou_threshold"):
             if getattr(args, name) != parser.get_default(name):

@@ -18,7 +18,8 @@ logger = logging.getLogger(__name__)
 
 #: Suffix of a video to be written -> its codec.
 VIDEO_CODECS = {".mp4": "mp4v", ".avi": "MJPG", ".mkv": "MJPG", ".mov": "mp4v"}
-_CAMERA_FRAME_RATE = 30.0
+#: What a video gets that does not state a rate, or one that no camera has.
+_CAMERA_FRAME_RATE, _MOST_FRAME_RATE = 30.0, 240.0
 
 
 class Frame(NamedTuple):
@@ -81,7 +82,8 @@ class Source:
         self.capture = cv2.VideoCapture(target)
         if not self.capture.isOpened():
             raise DataError(f"{self.text}: cannot be opened as an image, video or camera")
-        self.frame_rate = self.capture.get(cv2.CAP_PROP_FPS) or _CAMERA_FRAME_RATE
+        stated = self.capture.get(cv2.CAP_PROP_FPS)  # streams may say 90000, -1 or nan
+        self.frame_rate = stated if 1 <= stated <= _MOST_FRAME_RATE else _CAMERA_FRAME_RATE
         frames = int(self.capture.get(cv2.CAP_PROP_FRAME_COUNT))
         self.total = frames if frames > 0 else None
 
@@ -129,10 +131,10 @@ def _distinct_paths(folder: Path, sources: list[Path]) -> dict[str, Path]:
     paths, taken = {}, set()
     for source in sources:
         stem, number = source.stem, 1
-        while stem in taken:
+        while stem.casefold() in taken:  # one file where case does not count
             number += 1
             stem = f"{source.stem}_{number}"
-        taken.add(stem)
+        taken.add(stem.casefold())
         paths[str(source)] = folder / (stem + source.suffix)
     return paths
 

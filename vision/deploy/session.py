@@ -177,6 +177,7 @@ class OnnxSession(Session):
         device: see `choose_providers`.
 
     Attributes:
+        path: of the file.
         provider: of onnxruntime, that runs it.
         batch_size: images a run, None for any number.
 
@@ -196,6 +197,7 @@ class OnnxSession(Session):
             raise DataError(
                 f"{path}: cannot be read as an ONNX model; expected a file that onnx_export.py wrote"
             ) from err
+        self.path = path
         inputs = {value.name: value.shape for value in self.session.get_inputs()}
         outputs = {value.name: value.shape for value in self.session.get_outputs()}
         if set(inputs) != {INPUT} or set(outputs) != set(OUTPUTS):
@@ -207,9 +209,11 @@ class OnnxSession(Session):
         if device.startswith("cuda") and self.provider == CPU_PROVIDER:
             raise DataError(f"--device={device}: onnxruntime could not start {providers[0][0]}; use --device=cpu")
         shape = inputs[INPUT]
-        if len(shape) != 4 or not all(isinstance(side, int) for side in (*shape[1:], *outputs["scores"][1:])):
+        fixed = (*shape[1:], *outputs["scores"][1:])
+        if len(shape) != 4 or not all(isinstance(side, int) for side in fixed) or shape[1] != 3:
             raise DataError(
-                f"{path}: its input is {shape}, expected three fixed numbers after the batch; export it anew"
+                f"{path}: its input is {shape}, expected three fixed numbers after the batch, of channels first 3; "
+                "export it anew"
             )
         batch, _, height, width = shape
         self.batch_size = batch if isinstance(batch, int) else None
@@ -238,7 +242,10 @@ class OnnxSession(Session):
         batch_size = self.batch_size or len(images)
         for part in images.cpu().float().split(batch_size):
             padded = torch.cat([part, part.new_zeros(batch_size - len(part), *part.shape[1:])])
-            found = self.session.run(list(OUTPUTS), {INPUT: padded.numpy()})
+            try:
+                found = self.session.run(list(OUTPUTS), {INPUT: padded.numpy()})
+            except Exception as err:  # onnxruntime's have no other ancestor
+                raise RuntimeError(f"{self.path}: onnxruntime cannot run it ({err})") from err
             scores.append(found[0][: len(part)])
             boxes.append(found[1][: len(part)])
         return torch.from_numpy(np.concatenate(scores)), torch.from_numpy(np.concatenate(boxes))

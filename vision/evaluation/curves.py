@@ -39,11 +39,13 @@ class Curve(NamedTuple):
         scores: (K,) falling.
         hits: (K,) how many of the first 1 ... K are hits.
         objects: that are to be found.
+        cut_off: score below which detections were left out before, so that nothing is known of lower thresholds.
     """
 
     scores: np.ndarray
     hits: np.ndarray
     objects: int
+    cut_off: float = 0.0
 
     @property
     def precision(self) -> np.ndarray:
@@ -102,7 +104,7 @@ def best_threshold(curves: Sequence[Curve]) -> float:
     scores = np.unique(np.concatenate([curve.scores for curve in curves]))
     mean_f1 = sum(curve.f1_at(scores) for curve in curves) / len(curves)
     best = len(scores) - 1 - int(np.argmax(mean_f1[::-1]))
-    return _short_number(scores[best - 1] if best else 0.0, scores[best])
+    return _short_number(scores[best - 1] if best else max(curve.cut_off for curve in curves), scores[best])
 
 
 def _short_number(low: float, high: float) -> float:
@@ -132,11 +134,11 @@ class Matches(NamedTuple):
     difficult: np.ndarray
     num_objects: int
 
-    def curve(self, iou_threshold: float) -> Curve:
+    def curve(self, iou_threshold: float, cut_off: float = 0.0) -> Curve:
         """Say which detections hit, in that order.
 
         One hits its object if their overlap exceeds the threshold. Hits on difficult objects do not count at all; of
-        several hits on an object only the first is one, the others are false.
+        several hits on an object only the first is one, the others are false. `cut_off`: see `Curve`.
         """
         over = self.overlaps > iou_threshold
         counts = ~(over & self.difficult)
@@ -144,7 +146,7 @@ class Matches(NamedTuple):
         _, first = np.unique(self.objects[candidates], return_index=True)
         hits = np.zeros(len(over), np.int64)
         hits[candidates[first]] = 1
-        return Curve(self.scores[counts], np.cumsum(hits[counts]), self.num_objects)
+        return Curve(self.scores[counts], np.cumsum(hits[counts]), self.num_objects, cut_off)
 
 
 class _Rows(NamedTuple):

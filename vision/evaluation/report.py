@@ -100,6 +100,7 @@ class Evaluation:
         *,
         inclusive: bool = False,
         threshold: float | None = None,
+        cut_off: float = 0.0,
     ) -> Evaluation:
         """Evaluate, and look at each image at one threshold.
 
@@ -111,8 +112,9 @@ class Evaluation:
             iou_threshold: likewise.
             inclusive: likewise.
             threshold: of scores; None for the one with the highest mean F1, or `DEFAULT_THRESHOLD` if nothing is hit.
+            cut_off: see `evaluate`.
         """
-        report = evaluate(detections, annotations, class_names, iou_threshold, inclusive=inclusive)
+        report = evaluate(detections, annotations, class_names, iou_threshold, inclusive=inclusive, cut_off=cut_off)
         if threshold is None:
             threshold = DEFAULT_THRESHOLD if math.isnan(report.best_threshold) else report.best_threshold
         pairs = zip(detections, annotations, strict=True)
@@ -144,6 +146,7 @@ def evaluate(
     iou_threshold: float = 0.5,
     *,
     inclusive: bool = False,
+    cut_off: float = 0.0,
 ) -> Report:
     """Compare the detections of each image with its annotation.
 
@@ -157,6 +160,7 @@ def evaluate(
         class_names: BACKGROUND first.
         iou_threshold: overlap to be exceeded, for VOC's figures.
         inclusive: whether VOC's areas take a box to reach to the far side of its last pixel, as the devkit's do.
+        cut_off: score below which detections were left out before; no threshold below it is recommended.
     """
     if len(detections) != len(annotations):
         raise ValueError(f"{len(detections)} images with detections, but {len(annotations)} annotations")
@@ -164,7 +168,7 @@ def evaluate(
     matches = match_classes(detections, annotations, len(class_names), inclusive=inclusive)
     results = []
     for name, figures, of_class in zip(class_names[1:], of_classes, matches, strict=True):
-        curve = of_class.curve(iou_threshold)
+        curve = of_class.curve(iou_threshold, cut_off)
         ap_2007 = ap_area = math.nan
         if curve.objects:
             ap_2007 = compute_voc2007_average_precision(curve.precision, curve.recall)

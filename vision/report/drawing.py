@@ -96,7 +96,10 @@ def draw_boxes(
     height, width = canvas.shape[:2]
     scale = max(0.4, min(width, height) / 900)
     thickness = max(1, round(scale * 2))
-    whole_boxes = np.rint(np.clip(boxes, -1, [width, height, width, height])).astype(int).tolist()
+    whole_boxes = np.rint(np.clip(boxes, -1, [width, height, width, height])).astype(int)
+    ends = np.array([width, height])
+    whole_boxes[:, 2:] -= whole_boxes[:, 2:] == ends  # what ends where the image does has its side on the last pixels
+    whole_boxes = whole_boxes.tolist()
     for (x1, y1, x2, y2), color, caption in zip(whole_boxes, colors, captions, strict=True):
         cv2.rectangle(canvas, (x1, y1), (x2, y2), color, thickness)
         lettering = _lettering_of(caption, scale, thickness)

@@ -134,7 +134,7 @@ def write_voc_files(folder: Path, ids: Sequence[str], found: Sequence[Detections
             for score, box in zip(detections.scores[mine].tolist(), boxes, strict=True):
                 lines.append(" ".join(map(str, (image_id, score, *box))) + "\n")
         safe_name = re.sub(r"[^-\w. ]", "_", name)
-        while safe_name in taken:
+        while safe_name.casefold() in taken:  # one file where case does not count
             safe_name = f"{safe_name}_{label}"
-        taken.add(safe_name)
+        taken.add(safe_name.casefold())
         write_text(folder / f"det_test_{safe_name}.txt", "".join(lines))

@@ -22,6 +22,10 @@ _GAP = 8
 ImageReader = Callable[[int], np.ndarray]
 
 
+#: Sheets of the images with most missed objects, and with most false detections.
+WORST = ("worst_missed.jpg", "worst_false.jpg")
+
+
 def draw_worst(folder: Path, evaluation: Evaluation, get_image: ImageReader) -> dict[str, Path]:
     """Draw the images with most missed objects, and those with most false detections; returns the sheets by title.
 
@@ -33,10 +37,9 @@ def draw_worst(folder: Path, evaluation: Evaluation, get_image: ImageReader) -> 
         get_image: reads one.
     """
     sheets = {}
-    kinds = (("missed objects", "worst_missed.jpg"), ("false detections", "worst_false.jpg"))
-    for counts, (kind, name) in zip(evaluation.missed_and_false.T, kinds, strict=True):
+    kinds = ("missed objects", "false detections")
+    for counts, kind, name in zip(evaluation.missed_and_false.T, kinds, WORST, strict=True):
         worst = np.argsort(-counts, kind="stable")[:MOST_CELLS]
-        (folder / name).unlink(missing_ok=True)  # of an earlier evaluation
         cells = [_cell(get_image, index, evaluation) for index in worst[counts[worst] > 0].tolist()]
         if cells := [cell for cell in cells if cell is not None]:
             write_image(folder / name, contact_sheet(cells))

@@ -22,21 +22,26 @@ MOST_NAMES, MOST_NUMBERS = 60, 25
 BINS = 50
 
 
+#: Names of all plots.
+PLOTS = ("pr_curves.png", "thresholds.png", "confusion_matrix.png", "scores.png")
+
+
 def draw_plots(folder: Path, evaluation: Evaluation) -> dict[str, Path]:
     """Draw all plots; returns them by title.
 
     Raises:
         ImportError: matplotlib is not installed.
     """
-    plots: dict[str, tuple[str, Callable[[Path, Evaluation], None]]] = {
-        "Precision and recall": ("pr_curves.png", draw_pr_curves),
-        "Precision, recall and F1 by threshold": ("thresholds.png", draw_thresholds),
-        "What objects are taken for": ("confusion_matrix.png", draw_confusion_matrix),
-        "Scores of hits and false detections": ("scores.png", draw_scores),
+    plots: dict[str, Callable[[Path, Evaluation], None]] = {
+        "Precision and recall": draw_pr_curves,
+        "Precision, recall and F1 by threshold": draw_thresholds,
+        "What objects are taken for": draw_confusion_matrix,
+        "Scores of hits and false detections": draw_scores,
     }
-    for name, draw in plots.values():
-        draw(folder / name, evaluation)
-    return {title: folder / name for title, (name, _) in plots.items()}
+    paths = [folder / name for name in PLOTS]
+    for path, draw in zip(paths, plots.values(), strict=True):
+        draw(path, evaluation)
+    return dict(zip(plots, paths, strict=True))
 
 
 def _colored(evaluation: Evaluation) -> list[tuple[ClassResult, str]]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 #: How the names of files end that are not whole yet; they begin with a dot and the name to come.
 PART = ".part"
@@ -41,6 +43,36 @@ def replacing(path: str | Path) -> Iterator[Path]:
         publish(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+class JsonListFile:
+    """A file with a list of JSON values, written as they come, so that it may outgrow memory; a context.
+
+    It has its name when the context ends, however it ends.
+
+    Args:
+        path: of the file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __enter__(self) -> JsonListFile:
+        self._contexts = ExitStack()
+        temporary = self._contexts.enter_context(replacing(self.path))
+        self._file = self._contexts.enter_context(open(temporary, "w", encoding="utf-8"))
+        self._file.write("[")
+        self._is_empty = True
+        return self
+
+    def add(self, value: Any) -> None:
+        """Write a value behind those before."""
+        self._file.write(("" if self._is_empty else ",") + json.dumps([value], indent=1)[len("[") : -len("\n]")])
+        self._is_empty = False
+
+    def __exit__(self, *_: object) -> None:
+        with self._contexts:
+            self._file.write("]\n" if self._is_empty else "\n]\n")
 
 
 def publish(temporary: Path, path: Path) -> None:
