@@ -20,6 +20,7 @@ from vision.datasets.images import read_upright
 from vision.deploy.media import Source
 from vision.deploy.session import open_session
 from vision.engine import checkpoint
+from vision.report.drawing import draw_boxes
 from vision.structures import DataError, Detections
 from vision.utils.files import JsonListFile
 
@@ -169,6 +170,33 @@ def test_a_list_is_written_as_json_writes_it(tmp_path):
             for value in values:
                 file.add(value)
         assert (tmp_path / "list.json").read_text() == json.dumps(values, indent=1) + "\n"
+
+
+def test_names_that_differ_in_case_alone_are_two_files(tmp_path):
+    """Of which a file system without case would make one."""
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    for path in ("a/IMG.jpg", "b/img.jpg"):
+        cv2.imwrite(str(tmp_path / path), np.zeros((4, 4, 3), np.uint8))
+    sink = detect.Sink(tmp_path / "out", Source(f"{tmp_path}/*/*.jpg", read_upright))
+    assert [path.name for path in sink.image_paths.values()] == ["IMG.jpg", "img_2.jpg"]
+
+
+def test_a_box_that_ends_where_the_image_does_has_four_sides():
+    drawn = draw_boxes(np.zeros((40, 60, 3), np.uint8), np.float32([[0, 0, 60, 40]]), [(255, 0, 0)], [""])
+    for side in (drawn[0], drawn[-1], drawn[:, 0], drawn[:, -1]):
+        assert (side == [255, 0, 0]).all()
+
+
+def test_an_error_of_onnxruntime_names_the_file(model_dir):
+    session = open_session(model_dir / "mb1-ssd-lite.onnx")
+
+    def fails(*_):
+        raise Exception("out of everything")
+
+    session.session = SimpleNamespace(run=fails)
+    with pytest.raises(RuntimeError, match=r"mb1-ssd-lite.onnx: onnxruntime cannot run it \(out of everything\)"):
+        session.run(torch.zeros(1, 3, 96, 96))
 
 
 @pytest.mark.parametrize(
