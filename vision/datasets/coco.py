@@ -112,7 +112,7 @@ class CocoFolder(Folder):
                 )
             )
         folders = [FileIndex(folder) for folder in _image_folders(self.root, path) if folder.is_dir()]
-        splits = frozenset(_splits_of(path))
+        splits = splits_of(path.relative_to(self.root).as_posix(), by_name=True)
         images, defects = [], []
         met: set[str] = set()
         for image in content["images"]:
@@ -211,13 +211,9 @@ def _looks_like_coco(path: Path) -> bool:
     return is_object and any(f'"{key}"'.encode() in text for key in _KEYS)
 
 
-def _splits_of(path: Path) -> list[str]:
-    return [name for name in SPLIT_NAMES if name in path.name or name == path.parent.name]
-
-
 def _image_folders(root: Path, path: Path) -> list[Path]:
     """List where the images of a file may lie: beside it, and in folders named as its split."""
-    splits = _splits_of(path)
+    splits = [name for name in SPLIT_NAMES if name in path.name or name == path.parent.name]
     year = "".join(character for character in path.stem if character.isdigit())
     named = [root / base / f"{split}{suffix}" for split in splits for suffix in (year, "") for base in ("", "images")]
     return list(dict.fromkeys([path.parent, *named, root / "images", root]))
