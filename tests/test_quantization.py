@@ -20,13 +20,17 @@ def inputs_of(path, count=4):
     ]
 
 
-@pytest.fixture(scope="module")
-def files(tmp_path_factory):
-    """A plain file and its quantised one; the net has branches that are upsampled and added, and clipped values."""
-    folder = tmp_path_factory.mktemp("int8")
-    write(net_for("mb2-ssd-fpnlite"), folder / "plain.onnx")
+def quantised_files(folder, net):
+    """A plain file and its quantised one."""
+    write(net_for(net), folder / "plain.onnx")
     quantization.quantise(folder / "plain.onnx", folder / "int8.onnx", inputs_of(folder / "plain.onnx"))
     return folder / "plain.onnx", folder / "int8.onnx"
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """The net has branches that are upsampled and added, and clipped values."""
+    return quantised_files(tmp_path_factory.mktemp("int8"), "mb2-ssd-fpnlite")
 
 
 def test_all_convolutions_are_quantised_by_the_rules(files):
@@ -93,8 +97,14 @@ def spoil(path, layer: str) -> None:
     rewritten(path, change)
 
 
-def test_the_search_leaves_the_layer_that_costs_most_in_float(files, tmp_path):
-    plain, quantised = files
+@pytest.fixture(scope="module")
+def files_of_few_layers(tmp_path_factory):
+    """The same of a net with fewer layers: a search runs a file for each."""
+    return quantised_files(tmp_path_factory.mktemp("few"), "sq-ssd-lite")
+
+
+def test_the_search_leaves_the_layer_that_costs_most_in_float(files_of_few_layers, tmp_path):
+    plain, quantised = files_of_few_layers
     layers = quantization.layers_of(plain)
     worst = layers[4]
     (tmp_path / "whole.onnx").write_bytes(quantised.read_bytes())
@@ -121,8 +131,8 @@ def test_the_search_leaves_the_layer_that_costs_most_in_float(files, tmp_path):
     assert quantization.check_quantised(tmp_path / "file.onnx", found) == len(layers) - 1
 
 
-def test_the_search_ends_where_nothing_helps(files, tmp_path):
-    plain, quantised = files
+def test_the_search_ends_where_nothing_helps(files_of_few_layers, tmp_path):
+    plain, quantised = files_of_few_layers
     args = (tmp_path / "file.onnx", quantised, plain, [], inputs_of(plain)[:1])
     found = quantization.search(*args, lambda path: 0.5, 0.01)
     assert len(found) == 2 ** int(np.log2(len(quantization.layers_of(plain)) - 1))
