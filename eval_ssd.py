@@ -20,7 +20,7 @@ import torch
 
 from vision import cli
 from vision.boxes.nms import DEFAULT_SCORE_THRESHOLD, DEFAULT_SIGMA
-from vision.datasets import DetectionDataset, open_dataset
+from vision.datasets import DetectionDataset, open_dataset, open_listed
 from vision.datasets.folder import SPLITS
 from vision.datasets.records import log_defects
 from vision.deploy import detectnet
@@ -132,7 +132,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             f"{', '.join(args.dataset)}: no object is of a class that the model knows: {list(class_names[1:])}"
         )
     evaluation = Evaluation.of(
-        [dataset.ids[index] for dataset, index in places],
+        ids_of(datasets),
         detect_all(session, places, args),
         annotations,
         class_names,
@@ -159,10 +159,10 @@ def main(argv: Sequence[str] | None = None) -> None:
 def open_datasets(args: argparse.Namespace, class_names: Sequence[str]) -> list[DetectionDataset]:
     """Open the datasets, with the model's classes; logs their defects."""
     options = cli.reading_options(args)
-    datasets = [
-        open_dataset(args.dataset_type, path, args.split, options, cli.progress, image_list=args.image_list)
-        for path in args.dataset
-    ]
+    if args.image_list is not None:
+        datasets = open_listed(args.dataset_type, args.dataset, args.image_list, options, cli.progress)
+    else:
+        datasets = [open_dataset(args.dataset_type, path, args.split, options, cli.progress) for path in args.dataset]
     for dataset in datasets:
         dataset.set_class_names(class_names)
         log_defects([*dataset.defects, *dataset.class_defects()])
@@ -170,6 +170,15 @@ def open_datasets(args: argparse.Namespace, class_names: Sequence[str]) -> list[
     if not any(len(dataset) for dataset in datasets):
         raise DataError(f"{', '.join(args.dataset)}: no image to evaluate on")
     return datasets
+
+
+def ids_of(datasets: Sequence[DetectionDataset]) -> list[str]:
+    """Ids of all images; where several datasets have one of the same id, with the dataset's number before each."""
+    ids = [name for dataset in datasets for name in dataset.ids]
+    if len(set(ids)) == len(ids):
+        return ids
+    logger.warning("the datasets share ids of images: the number of the dataset, from 1, goes before each in the files")
+    return [f"{number}_{name}" for number, dataset in enumerate(datasets, start=1) for name in dataset.ids]
 
 
 def detect_all(session: Session, places: Sequence[Place], args: argparse.Namespace) -> list[Detections]:

@@ -225,6 +225,25 @@ def ids_evaluated(tmp_path) -> list[str]:
     return [image["file_name"] for image in json.loads((tmp_path / "ground_truth.json").read_text())["images"]]
 
 
+def test_a_list_may_name_images_of_several_datasets_whose_ids_stay_apart(script, model_dir, voc_root, tmp_path):
+    (one, two, *_), other = list(annotations_of(voc_root, "test")[0]), tmp_path / "other"
+    shutil.copytree(voc_root, other)
+    for path in (other / "Annotations" / f"{two}.xml", other / "JPEGImages" / f"{two}.jpg"):
+        path.rename(path.with_stem("else"))
+    out = tmp_path / "out"
+    argv = (f"--model={model_dir}", "--dataset", str(voc_root), str(other), f"--eval-dir={out}", "--no-plots")
+    chosen = tmp_path / "chosen.txt"
+    for names, ids in (([two, "else"], [two, "else"]), ([one], [f"1_{one}", f"2_{one}"]), (["else"], ["else"])):
+        chosen.write_text("\n".join(names) + "\n")
+        done = script(eval_ssd.main, *argv, f"--image-list={chosen}")
+        assert done.code == 0
+        assert ids_evaluated(out) == ids
+        assert ("share ids of images" in done.out + done.err) == (names == [one])
+    chosen.write_text(f"{one}\nnobody\n")
+    done = script(eval_ssd.main, *argv, f"--image-list={chosen}")
+    assert_refused(done, "chosen.txt: names nobody, no annotated image in", str(voc_root), str(other))
+
+
 def test_images_are_those_of_a_split_or_of_a_list(script, model_dir, voc_root, tmp_path):
     argv = (f"--model={model_dir}", f"--data={voc_root}", f"--eval-dir={tmp_path}", "--no-plots")
     train, test = (list(annotations_of(voc_root, split)[0]) for split in ("train", "test"))

@@ -13,10 +13,19 @@ from vision.datasets.coco import CocoFolder
 from vision.datasets.createml import CreatemlFolder
 from vision.datasets.cvat import CvatFolder
 from vision.datasets.file_cache import FileCache
-from vision.datasets.folder import SPLIT_NAMES, Folder, Listing, ReadingOptions, check_folder
+from vision.datasets.folder import (
+    NAMES_WANTED,
+    SPLIT_NAMES,
+    Folder,
+    Listing,
+    ReadingOptions,
+    check_folder,
+    read_names,
+)
 from vision.datasets.labelme import LabelmeFolder
 from vision.datasets.labels import merge
 from vision.datasets.open_images import OpenImagesFolder
+from vision.datasets.records import some
 from vision.datasets.tables import TableFolder
 from vision.datasets.text_lines import KittiFolder, Oidv4Folder
 from vision.datasets.tree import KIND_FOLDERS, Tree
@@ -161,8 +170,6 @@ def open_dataset(
     split: str,
     options: ReadingOptions | None = None,
     progress: ProgressBar = no_progress,
-    *,
-    image_list: Path | None = None,
 ) -> DetectionDataset:
     """Read one split of a dataset.
 
@@ -172,16 +179,47 @@ def open_dataset(
         split: a key of `vision.datasets.folder.SPLITS`.
         options: how to read.
         progress: shows images going by.
-        image_list: a file that names the images to read instead, see `Folder.listed_in`.
 
     Raises:
         DataError: it cannot be read.
     """
     folder = open_folder(dataset_type, root, options)
-    listing = folder.split(split) if image_list is None else folder.listed_in(image_list)
-    dataset = _dataset(folder, listing, progress, with_labels=True)
+    dataset = _dataset(folder, folder.split(split), progress, with_labels=True)
     folder.cache.save()
     return dataset
+
+
+def open_listed(
+    dataset_type: str,
+    roots: Sequence[str | Path],
+    image_list: Path,
+    options: ReadingOptions | None = None,
+    progress: ProgressBar = no_progress,
+) -> list[DetectionDataset]:
+    """Read the images of several datasets that a file names, by their id or file name, whatever split they are in.
+
+    Args:
+        dataset_type: see `open_folder`; with "auto" they may differ.
+        roots: their folders.
+        image_list: the file; it need not name images of each folder.
+        options: how to read.
+        progress: shows images going by.
+
+    Raises:
+        DataError: one cannot be read, or the file names an image that is in none of them.
+    """
+    names = read_names(image_list)
+    folders = [open_folder(dataset_type, root, options) for root in roots]
+    found = [folder.listed_in(image_list, names) for folder in folders]
+    if unknown := [name for name in names if all(name in missing for _, missing in found)]:
+        where = ", ".join(str(folder.root) for folder in folders)
+        raise DataError(f"{image_list}: names {some(unknown)}, no annotated image in {where}; {NAMES_WANTED}")
+    datasets = []
+    for folder, (listing, _) in zip(folders, found, strict=True):
+        if listing.images:
+            datasets.append(_dataset(folder, listing, progress, with_labels=True))
+            folder.cache.save()
+    return datasets
 
 
 def _dataset(folder: Folder, listing: Listing, progress: ProgressBar, with_labels: bool) -> DetectionDataset:

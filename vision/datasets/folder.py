@@ -45,6 +45,9 @@ _ALIASES = {"valid": "val", "validation": "val"}
 
 _WORD = re.compile(r"[a-z]+")
 
+#: What a list of images is to hold, for messages.
+NAMES_WANTED = "write the id or file name of an annotated image a line"
+
 
 def splits_of(path: str, *, by_name: bool) -> frozenset[str]:
     """The splits that a file may be of.
@@ -63,6 +66,19 @@ def splits_of(path: str, *, by_name: bool) -> frozenset[str]:
     naming = [found & set(SPLIT_NAMES) for found in words]
     exact = [names for names, found in zip(naming, words, strict=True) if names == found]
     return next((names for names in (*exact, *naming) if names), frozenset())
+
+
+def read_names(path: Path) -> list[str]:
+    """Read a list with an image's id or file name a line; each once.
+
+    Raises:
+        DataError: it cannot be read, or names none.
+    """
+    names = dict.fromkeys(line.strip() for line in read_text(path, "an image's name a line").splitlines())
+    names.pop("", None)
+    if not names:
+        raise DataError(f"{path}: names no image; {NAMES_WANTED}")
+    return list(names)
 
 
 def of_another_split(path: str, splits: Collection[str]) -> bool:
@@ -193,27 +209,23 @@ class Folder:
         """Read the images of a split, a key of `SPLITS`, or all annotated ones where nothing says which these are."""
         return self.listing(name) or self.everything()
 
-    def listed_in(self, path: Path) -> Listing:
-        """Read the images that a file names, by their id or file name, a name a line, whatever split they are in.
+    def listed_in(self, path: Path, names: Collection[str]) -> tuple[Listing, set[str]]:
+        """Read the images of these names, which are their ids or file names, whatever split they are in.
 
-        Raises:
-            DataError: it cannot be read, or names an image that is not there.
+        Args:
+            path: of the file that lists them.
+            names: see `read_names`.
+
+        Returns:
+            the images, and the names of which there is none here.
         """
-        names = dict.fromkeys(line.strip() for line in read_text(path, "an image's name a line").splitlines())
-        names.pop("", None)
         by_name: dict[str, RawImage] = {}
         for raw in self.everything().images:
             by_name.setdefault(raw.image_id, raw)
             if raw.image_path is not None:
                 by_name.setdefault(raw.image_path.name, raw)
-        unknown = [name for name in names if name not in by_name]
-        if unknown or not names:
-            what = (
-                f"names {some(unknown)}, of which {self.root} knows no annotated image" if names else "names no image"
-            )
-            raise DataError(f"{path}: {what}; write the id or file name of an annotated image a line")
-        images = list({by_name[name].image_id: by_name[name] for name in names}.values())
-        return Listing(str(path), path, images, [])
+        images = list({by_name[name].image_id: by_name[name] for name in names if name in by_name}.values())
+        return Listing(str(path), path, images, []), {name for name in names if name not in by_name}
 
     def splits(self) -> tuple[Listing, Listing]:
         """Read training and validation images; holds some out where nothing says which.
