@@ -17,7 +17,7 @@ from conftest import CLASSES, assert_refused
 
 import detect
 from vision.datasets.images import read_upright
-from vision.deploy.media import Source
+from vision.deploy.media import Frame, Source
 from vision.deploy.session import open_session
 from vision.engine import checkpoint
 from vision.report.drawing import draw_boxes
@@ -180,6 +180,23 @@ def test_names_that_differ_in_case_alone_are_two_files(tmp_path):
         cv2.imwrite(str(tmp_path / path), np.zeros((4, 4, 3), np.uint8))
     sink = detect.Sink(tmp_path / "out", Source(f"{tmp_path}/*/*.jpg", read_upright))
     assert [path.name for path in sink.image_paths.values()] == ["IMG.jpg", "img_2.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("frames", "seconds", "expected"),
+    [(20, 0.2, 5.0), (20, 0.01, 30.0), (4, 0.5, 2.0), (20, 4.0, 0.25), (1, 0.2, 30.0)],
+)
+@pytest.mark.parametrize("suffix", [".mp4", ".avi"])
+def test_a_live_video_lasts_as_long_as_what_it_shows(tmp_path, frames, seconds, expected, suffix):
+    """Of frames that a slow net has no time for there is nothing, so the camera's rate would be too fast."""
+    source = SimpleNamespace(is_video=True, is_live=True, frame_rate=30.0, text="0")
+    times = iter([0.0, *(9 + seconds * number for number in range(frames))])
+    with detect.Sink(tmp_path / f"live{suffix}", source, clock=lambda: next(times)) as sink:
+        for number in range(frames):
+            sink.write(Frame(f"0#{number}", None), np.full((48, 64, 3), number, np.uint8))
+    capture = cv2.VideoCapture(str(tmp_path / f"live{suffix}"))
+    assert capture.get(cv2.CAP_PROP_FPS) == pytest.approx(expected, rel=0.01)
+    assert sum(capture.read()[0] for _ in range(frames + 1)) == frames
 
 
 def test_a_box_that_ends_where_the_image_does_has_four_sides():

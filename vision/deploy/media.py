@@ -6,6 +6,7 @@ import glob
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from time import perf_counter
 from typing import NamedTuple
 
 import cv2
@@ -20,6 +21,8 @@ logger = logging.getLogger(__name__)
 VIDEO_CODECS = {".mp4": "mp4v", ".avi": "MJPG", ".mkv": "MJPG", ".mov": "mp4v"}
 #: What a video gets that does not state a rate, or one that no camera has.
 _CAMERA_FRAME_RATE, _MOST_FRAME_RATE = 30.0, 240.0
+#: First frames of a live source, by which the rate of its video is found out.
+_FRAMES_TIMED = 12
 
 
 class Frame(NamedTuple):
@@ -145,6 +148,7 @@ class Sink:
     Args:
         output: ends in an image's or a video's suffix for one of these, else it is a folder.
         source: where the frames come from.
+        clock: gives seconds.
 
     Attributes:
         folder: where further files about the frames belong.
@@ -154,8 +158,10 @@ class Sink:
         DataError: many images are to go into one file.
     """
 
-    def __init__(self, output: Path, source: Source) -> None:
+    def __init__(self, output: Path, source: Source, clock: Callable[[], float] = perf_counter) -> None:
         suffix = output.suffix.lower()
+        self._clock = clock
+        self._first: list[tuple[float, np.ndarray]] = []  # frames of a live source, with the time they came at
         self.output, self.source = output, source
         self.writer: cv2.VideoWriter | None = None
         self.video_path: Path | None = None
@@ -193,6 +199,8 @@ class Sink:
         return self
 
     def __exit__(self, *_: object) -> None:
+        if self._first:
+            self._write_first()
         if self.writer is not None:
             self.writer.release()
 
@@ -213,14 +221,33 @@ class Sink:
             with replacing(path) as temporary:
                 temporary.write_bytes(data.tobytes())
             return
+        if self.writer is None and self.source.is_live:
+            self._first.append((self._clock(), bgr))
+            if len(self._first) == _FRAMES_TIMED:
+                self._write_first()
+            return
+        self._write_video(bgr, self.source.frame_rate)
+
+    def _write_first(self) -> None:
+        """Write the first frames of a live source at the rate they came at, less than its own if the net is slow."""
+        times = [time for time, _ in self._first][1:]  # the first frame waits for the net to be loaded and planned
+        came = (len(times) - 1) / (times[-1] - times[0]) if len(times) > 1 and times[-1] > times[0] else 0
+        rate = min(came or self.source.frame_rate, self.source.frame_rate)
+        for _, bgr in self._first:
+            self._write_video(bgr, rate)
+        self._first.clear()
+
+    def _write_video(self, bgr: np.ndarray, frame_rate: float) -> None:
         height, width = bgr.shape[:2]
         if self.writer is None:
-            codec = cv2.VideoWriter_fourcc(*VIDEO_CODECS[path.suffix.lower()])
-            self.writer = cv2.VideoWriter(str(path), codec, self.source.frame_rate, (width, height))
+            suffix = self.video_path.suffix
+            codec = cv2.VideoWriter_fourcc(*VIDEO_CODECS[suffix.lower()])
+            self.writer = cv2.VideoWriter(str(self.video_path), codec, frame_rate, (width, height))
             self.size = (width, height)
             if not self.writer.isOpened():
                 raise DataError(
-                    f"{path}: this OpenCV cannot write {path.suffix} videos; try .avi, or a folder of images as input"
+                    f"{self.video_path}: this OpenCV cannot write {suffix} videos; try .avi, or a folder of images as "
+                    "input"
                 )
         if (width, height) != self.size:  # a folder of images of many sizes
             bgr = cv2.resize(bgr, self.size)
