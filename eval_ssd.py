@@ -147,7 +147,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(f"{model.name}, an image of {session.size[0]}x{session.size[1]}: {costs}")
         facts["complexity"], described["complexity"] = costs._asdict(), str(costs)
     write_files(args.eval_dir, evaluation, facts)
-    for name in (PAGE, *PLOTS, *WORST):  # of other figures, they would belie these
+    plots = [name for name, _ in PLOTS.values()]
+    for name in (PAGE, *plots, *WORST.values()):  # of other figures, they would belie these
         (args.eval_dir / name).unlink(missing_ok=True)
     if args.plots:
         draw(args, described, places, evaluation)

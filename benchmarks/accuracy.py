@@ -273,9 +273,9 @@ def check_same(run: Run) -> None:
     path = run.folder / ASKED
     if not path.is_file() or not ((run.folder / FIGURES).is_file() or checkpoint.can_resume(run.folder)):
         return
-    earlier, now = _flat(read_json(path)), _flat(asdict(run.asked))
     # An option that is newer than the run was at its default.
-    earlier = {key: str(value) for key, value in vars(train_ssd.parse_args([])).items()} | earlier
+    earlier = values_of(run.asked.setting, []) | _flat(read_json(path))
+    now = _flat(asdict(run.asked))
     for key, value in now.items():
         if earlier.get(key) != value:
             was, is_now = (shlex.join(v) if isinstance(v, list) else v for v in (earlier.get(key), value))

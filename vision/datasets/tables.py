@@ -165,11 +165,11 @@ def _read(path: Path) -> tuple[Layout, list[Row]]:
         ]
     except csv.Error as err:
         raise DataError(f"{path}: cannot be read as a table ({err})") from err
-    for row in rows:
-        if any("\n" in cell for cell in row.cells) and not _is_well_quoted(text, separator):
-            raise DataError(
-                f"{path}: line {row.number}: a quote begins there that does not end, or ends on a later line"
-            )
+    quoted = next((row for row in rows if any("\n" in cell for cell in row.cells)), None)
+    if quoted is not None and not _is_well_quoted(text, separator):
+        raise DataError(
+            f"{path}: line {quoted.number}: a quote begins there that does not end, or ends on a later line"
+        )
     rows = [row for row in rows if any(map(str.strip, row.cells))]
     if not rows:
         raise DataError(f"{path}: has nothing but {separator!r}")

@@ -97,10 +97,8 @@ def draw_boxes(
     scale = max(0.4, min(width, height) / 900)
     thickness = max(1, round(scale * 2))
     whole_boxes = np.rint(np.clip(boxes, -1, [width, height, width, height])).astype(int)
-    ends = np.array([width, height])
-    whole_boxes[:, 2:] -= whole_boxes[:, 2:] == ends  # what ends where the image does has its side on the last pixels
-    whole_boxes = whole_boxes.tolist()
-    for (x1, y1, x2, y2), color, caption in zip(whole_boxes, colors, captions, strict=True):
+    whole_boxes[:, 2:] -= whole_boxes[:, 2:] == [width, height]  # a side at the image's end is on the last pixels
+    for (x1, y1, x2, y2), color, caption in zip(whole_boxes.tolist(), colors, captions, strict=True):
         cv2.rectangle(canvas, (x1, y1), (x2, y2), color, thickness)
         lettering = _lettering_of(caption, scale, thickness)
         text_width, text_height, baseline = lettering.size

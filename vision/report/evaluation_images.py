@@ -22,8 +22,8 @@ _GAP = 8
 ImageReader = Callable[[int], np.ndarray]
 
 
-#: Sheets of the images with most missed objects, and with most false detections.
-WORST = ("worst_missed.jpg", "worst_false.jpg")
+#: Sheets of the images with most of a kind of mistake.
+WORST = {"missed objects": "worst_missed.jpg", "false detections": "worst_false.jpg"}
 
 
 def draw_worst(folder: Path, evaluation: Evaluation, get_image: ImageReader) -> dict[str, Path]:
@@ -37,8 +37,7 @@ def draw_worst(folder: Path, evaluation: Evaluation, get_image: ImageReader) -> 
         get_image: reads one.
     """
     sheets = {}
-    kinds = ("missed objects", "false detections")
-    for counts, kind, name in zip(evaluation.missed_and_false.T, kinds, WORST, strict=True):
+    for counts, (kind, name) in zip(evaluation.missed_and_false.T, WORST.items(), strict=True):
         worst = np.argsort(-counts, kind="stable")[:MOST_CELLS]
         cells = [_cell(get_image, index, evaluation) for index in worst[counts[worst] > 0].tolist()]
         if cells := [cell for cell in cells if cell is not None]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,26 +22,15 @@ MOST_NAMES, MOST_NUMBERS = 60, 25
 BINS = 50
 
 
-#: Names of all plots.
-PLOTS = ("pr_curves.png", "thresholds.png", "confusion_matrix.png", "scores.png")
-
-
 def draw_plots(folder: Path, evaluation: Evaluation) -> dict[str, Path]:
     """Draw all plots; returns them by title.
 
     Raises:
         ImportError: matplotlib is not installed.
     """
-    plots: dict[str, Callable[[Path, Evaluation], None]] = {
-        "Precision and recall": draw_pr_curves,
-        "Precision, recall and F1 by threshold": draw_thresholds,
-        "What objects are taken for": draw_confusion_matrix,
-        "Scores of hits and false detections": draw_scores,
-    }
-    paths = [folder / name for name in PLOTS]
-    for path, draw in zip(paths, plots.values(), strict=True):
-        draw(path, evaluation)
-    return dict(zip(plots, paths, strict=True))
+    for name, draw in PLOTS.values():
+        draw(folder / name, evaluation)
+    return {title: folder / name for title, (name, _) in PLOTS.items()}
 
 
 def _colored(evaluation: Evaluation) -> list[tuple[ClassResult, str]]:
@@ -164,3 +153,12 @@ def _finish(axes: Axes, title: str, x_label: str, y_label: str) -> None:
     axes.set_xlim(0, 1)
     axes.set_ylim(0, 1.02)
     axes.grid(alpha=0.3)
+
+
+#: All plots: title -> name of the file, and what draws it.
+PLOTS: Mapping[str, tuple[str, Callable[[Path, Evaluation], None]]] = {
+    "Precision and recall": ("pr_curves.png", draw_pr_curves),
+    "Precision, recall and F1 by threshold": ("thresholds.png", draw_thresholds),
+    "What objects are taken for": ("confusion_matrix.png", draw_confusion_matrix),
+    "Scores of hits and false detections": ("scores.png", draw_scores),
+}

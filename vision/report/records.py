@@ -27,7 +27,7 @@ from vision.utils.files import write_text
 
 logger = logging.getLogger(__name__)
 
-RESULTS = "results.csv"
+TABLE = "results.csv"
 
 
 class ResultsTable:
@@ -133,7 +133,7 @@ class RunRecorder:
         self, folder: Path, pictures: RunPictures | None, earlier: Path | None = None, first_epoch: int = 0
     ) -> None:
         self._pictures = pictures
-        self._table = ResultsTable(folder / RESULTS, earlier and earlier / RESULTS, first_epoch)
+        self._table = ResultsTable(folder / TABLE, earlier and earlier / TABLE, first_epoch)
         self._scalars = Scalars(folder / "tensorboard")
 
     def __enter__(self) -> RunRecorder:

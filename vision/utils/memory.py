@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,9 +28,9 @@ _VERSION_1 = _GroupFiles("memory.limit_in_bytes", "memory.usage_in_bytes", "memo
 _VERSION_2 = _GroupFiles("memory.max", "memory.current", "memory.stat", "inactive_file")
 
 
-def _groups() -> Iterator[tuple[Path, _GroupFiles]]:
+def _groups() -> list[tuple[Path, _GroupFiles]]:
     """The control groups for memory that this process may be in, in either version: its own and those around it."""
-    found = {(_CGROUPS, _VERSION_2): None, (_CGROUPS / "memory", _VERSION_1): None}
+    found = [(_CGROUPS, _VERSION_2), (_CGROUPS / "memory", _VERSION_1)]
     try:
         lines = _OWN_CGROUPS.read_text().splitlines()
     except OSError:
@@ -43,8 +42,8 @@ def _groups() -> Iterator[tuple[Path, _GroupFiles]]:
         if controllers and "memory" not in controllers.split(",") or ".." in parts:  # seen from within a namespace
             continue
         base, files = (_CGROUPS / "memory", _VERSION_1) if controllers else (_CGROUPS, _VERSION_2)
-        found |= {(base.joinpath(*parts[:depth]), files): None for depth in range(1, len(parts) + 1)}
-    yield from found
+        found += [(base.joinpath(*parts[:depth]), files) for depth in range(1, len(parts) + 1)]
+    return found
 
 
 def _statistic(path: Path, key: str) -> int:
