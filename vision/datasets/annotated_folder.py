@@ -6,11 +6,12 @@ import functools
 import posixpath
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 from vision.datasets.file_cache import FileCache
-from vision.datasets.folder import SPLITS, Folder, Listing, ReadingOptions, of_another_split, splits_of
+from vision.datasets.folder import SPLITS, Folder, Listing, ReadingOptions, may_be_of, splits_of
 from vision.datasets.images import Found
 from vision.datasets.labels import LabelList, read_label_list
 from vision.datasets.records import (
@@ -147,15 +148,8 @@ class AnnotatedFolder(Folder):
         folder = source.parent.relative_to(self.root).as_posix()
         beside = posixpath.normpath(posixpath.join(folder, name))
         splits = self.splits_of(source.relative_to(self.root).as_posix()) | splits_of(name, by_name=False)
-        for wanted in (beside, name, posixpath.basename(name)):
-            found = self.tree.images.find(wanted)
-            if found is None:
-                continue
-            paths = [found.path.relative_to(self.root).as_posix(), *found.others]
-            fitting = [path for path in paths if not of_another_split(path, splits)]
-            if fitting:
-                return found if fitting == paths else Found(self.root / fitting[0], tuple(fitting[1:]))
-        return None
+        find = partial(self.tree.images.find, fits=partial(may_be_of, splits))
+        return find(beside) or find(name) or find(posixpath.basename(name))
 
     def splits_of(self, path: str) -> frozenset[str]:
         """The splits that the images of an annotation file may be of, by its path below the dataset's folder."""

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from vision.datasets.file_cache import FileCache
-from vision.datasets.folder import SPLIT_NAMES, SPLITS, Folder, Listing, ReadingOptions, of_another_split, splits_of
-from vision.datasets.images import FileIndex, Found
+from vision.datasets.folder import SPLIT_NAMES, SPLITS, Folder, Listing, ReadingOptions, may_be_of, splits_of
+from vision.datasets.images import FileIndex
 from vision.datasets.labels import LabelList, check_labels, read_text
 from vision.datasets.records import Defect, Form, RawImage, RawObject, shorten, some
 from vision.datasets.tree import Tree, hull
@@ -126,9 +127,8 @@ class CocoFolder(Folder):
                 continue
             met.add(key)
             found = objects.pop(key, [])
-            of_name = splits | splits_of(name, by_name=False)
-            matches = filter(None, (folder.find(name) for folder in folders)) if name else ()
-            match = next((found for found in matches if not self._lies_elsewhere(found, of_name)), None)
+            fits = partial(may_be_of, splits | splits_of(name, by_name=False))
+            match = next(filter(None, (folder.find(name, fits=fits) for folder in folders)), None) if name else None
             own = []
             if match is None:
                 message = f"image {shorten(name)} left out: no such file beside {path.name} or in folders of its split"
@@ -141,11 +141,6 @@ class CocoFolder(Folder):
             message = f"{len(strays)} annotations left out, their image_id is of no image; first: {strays[0]}"
             defects.append(Defect("row-unreadable", path, message, len(strays)))
         return Listing(str(path), path, images, defects)
-
-    def _lies_elsewhere(self, found: Found, splits: frozenset[str]) -> bool:
-        return found.path.is_relative_to(self.root) and of_another_split(
-            found.path.relative_to(self.root).as_posix(), splits
-        )
 
 
 def _box(annotation: dict[str, Any]) -> tuple[float, float, float, float] | None:

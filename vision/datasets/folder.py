@@ -81,15 +81,15 @@ def read_names(path: Path) -> list[str]:
     return list(names)
 
 
-def of_another_split(path: str, splits: Collection[str]) -> bool:
-    """Whether an image lies in the folder of a split, and of none of these; where there are none, it may lie anywhere.
+def may_be_of(splits: Collection[str], path: str) -> bool:
+    """Whether an image does not lie in the folder of another split than its annotation's.
 
     Args:
+        splits: that the annotation is of, see `splits_of`; of none, it may lie anywhere.
         path: of the image, relative to the dataset, with / between.
-        splits: that its annotation is of, see `splits_of`.
     """
     mine, wanted = ({_ALIASES.get(name, name) for name in names} for names in (splits_of(path, by_name=False), splits))
-    return bool(mine and wanted) and not mine & wanted
+    return not mine or not wanted or bool(mine & wanted)
 
 
 @dataclass(frozen=True)

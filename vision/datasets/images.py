@@ -8,7 +8,7 @@ import itertools
 import os
 import unicodedata
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -365,18 +365,19 @@ class FileIndex:
     def __len__(self) -> int:
         return len(self.paths)
 
-    def find(self, name: str, file_name: str = "") -> Found | None:
+    def find(self, name: str, file_name: str = "", fits: Callable[[str], bool] | None = None) -> Found | None:
         """Find a file.
 
         Args:
             name: what it is called, with slashes of either kind between folders.
             file_name: what it is also said to be called, with its suffix; decides between several.
+            fits: whether a file may be it, by its path below this folder; None if any may.
         """
         folders, wanted = self._split(name)
         hinted = file_name.replace("\\", "/").rpartition("/")[2]
         stems = dict.fromkeys((_fold(_stem(wanted)), _fold(wanted)))
-        candidates = [path for stem in stems for path in self._candidates(stem, folders)]
-        return self._best(candidates, folders, wanted, hinted) or self._find_loosely(folders, wanted)
+        candidates = [path for stem in stems for path in self._candidates(stem, folders) if fits is None or fits(path)]
+        return self._best(candidates, folders, wanted, hinted) or self._find_loosely(folders, wanted, fits)
 
     def _candidates(self, stem: str, folders: list[str]) -> Iterator[str]:
         """Files of a stem, without most of those that contradict: a set may have 100,000 files of one name."""
@@ -386,7 +387,7 @@ class FileIndex:
             (by_folder.get("", ()), by_folder.get(folders[-1], ())) if known else by_folder.values()
         )
 
-    def _find_loosely(self, folders: list[str], wanted: str) -> Found | None:
+    def _find_loosely(self, folders: list[str], wanted: str, fits: Callable[[str], bool] | None) -> Found | None:
         """Find the one file that a name fits but for spaces and the like."""
         if self._by_loose_stem is None:
             self._by_loose_stem = {}
@@ -395,7 +396,7 @@ class FileIndex:
         candidates = [
             path
             for path in self._by_loose_stem.get(_fold_loosely(_stem(wanted)), [])
-            if not self._contradict(folders, self._split(path)[0])
+            if not self._contradict(folders, self._split(path)[0]) and (fits is None or fits(path))
         ]
         return Found(self.folder / candidates[0], loosely=True) if len(candidates) == 1 else None
 

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from vision.datasets.base import DetectionDataset
 from vision.datasets.file_cache import FileCache
-from vision.datasets.folder import SPLIT_NAMES, SPLITS, Folder, Listing, ReadingOptions, of_another_split, splits_of
+from vision.datasets.folder import SPLIT_NAMES, SPLITS, Folder, Listing, ReadingOptions, may_be_of, splits_of
 from vision.datasets.images import FileIndex, Found, files_below, other_suffixes
 from vision.datasets.labels import LabelList, read_label_list, read_labels, read_text
 from vision.datasets.records import (
@@ -213,9 +213,10 @@ class VocFolder(Folder):
         """Put an annotation and its image together, which is sought by its name and the one that the XML gives it."""
         annotation = self._read(path)
         splits = splits_of(path.relative_to(self.annotation_folder).as_posix(), by_name=False)
-        found = self._find(splits, name, annotation.file_name)
+        find = functools.partial(self.images.find, fits=functools.partial(may_be_of, splits))
+        found = find(name, annotation.file_name)
         if found is None and annotation.file_name:
-            found = self._find(splits, annotation.file_name)
+            found = find(annotation.file_name)
         if found is None:
             source = list_path or path
             defect = self._without_image(name, source, len(annotation.objects))
@@ -243,13 +244,6 @@ class VocFolder(Folder):
             message = f"object {', '.join(map(str, unsaid))}: no <difficult> of 0 or 1, taken as 0"
             defects.append(Defect("difficult-missing", path, message))
         return defects
-
-    def _find(self, splits: frozenset[str], name: str, file_name: str = "") -> Found | None:
-        """Find an image, but not in the folder of another split than its annotation's."""
-        found = self.images.find(name, file_name)
-        if found is None or of_another_split(found.path.relative_to(self.image_folder).as_posix(), splits):
-            return None
-        return found
 
     def _without_image(self, name: str, source: Path, objects: int) -> Defect:
         message = f"image {name} left out: no image of that name in {self.image_folder}"
