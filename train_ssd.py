@@ -25,7 +25,16 @@ from torch import nn
 
 from vision import cli
 from vision.boxes.forms import center_form_to_corner_form
-from vision.datasets import DataOptions, DetectionDataset, image_cache, labels, open_splits
+from vision.datasets import (
+    BACKGROUND_TOO,
+    DIFFICULT,
+    IGNORE,
+    DataOptions,
+    DetectionDataset,
+    image_cache,
+    labels,
+    open_splits,
+)
 from vision.datasets.audit import (
     Audit,
     best_possible_recall,
@@ -79,6 +88,7 @@ RECIPES: Mapping[str, Mapping[str, Any]] = {
         "priors": UPSTREAM,
         "repeat": 1,
         "augmentation": "ssd",
+        "difficult": BACKGROUND_TOO,
         "optimizer": "sgd",
         "lr": 0.01,
         "base_net_lr": 0.001,
@@ -197,6 +207,13 @@ def add_data_options(parser: argparse.ArgumentParser) -> None:
         "--labels-from-data",
         action="store_true",
         help="the classes are the names found in the annotations, whatever list of classes there is",
+    )
+    data.add_argument(
+        "--difficult",
+        type=cli.one_of("treatment", DIFFICULT),
+        default=IGNORE,
+        help="objects that are marked difficult, or are crowds or groups. ignore: training takes them neither for "
+        "objects nor for background; background: they are dropped, so that they count as background",
     )
     data.add_argument("--no-negatives", action="store_true", help="leave out training images without objects")
     data.add_argument(
@@ -437,6 +454,8 @@ def parse_options(argv: Sequence[str]) -> Options:
             roots=tuple(args.data),
             validation_roots=tuple(args.validation_dataset),
             reading=cli.reading_options(args),
+            difficult=args.difficult,
+            min_object=args.min_object,
             augmentation=args.augmentation,
             negatives=not args.no_negatives,
             balance=args.balance_data,
@@ -523,7 +542,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             torch.manual_seed(seed)
             logger.info("seed: %d", seed)
 
-            train_set, val_set = open_datasets(options.data, process)
+            train_set, val_set = open_datasets(options, process)
             chosen = process.broadcast_from_main(lambda: choose_config(options.net, train_set, source, state))
             config = chosen.config
             audit = audit_data(options, config, train_set, val_set, process)
@@ -585,12 +604,23 @@ def choose_seed(run: RunOptions, state: checkpoint.RunState | None) -> int:
     return secrets.randbelow(2**31) if state is None else state.seed
 
 
-def open_datasets(data: DataOptions, process: SingleProcess) -> tuple[DetectionDataset, DetectionDataset]:
-    """Read what the datasets hold, the same in all processes."""
+def open_datasets(options: Options, process: SingleProcess) -> tuple[DetectionDataset, DetectionDataset]:
+    """Read what the datasets hold, the same in all processes; marks the objects that are to be ignored."""
+    data, width_height = options.data, options.net.config().width_height
     with process.main_process_first():
         train_set, val_set = open_splits(
             data.dataset_type, data.roots, data.reading, cli.progress, validation_roots=data.validation_roots
         )
+    for dataset in (train_set, val_set):
+        dataset.ignores_difficult = data.difficult == IGNORE
+        if count := dataset.ignore_small(data.min_object, width_height):
+            logger.info(
+                "%s: %d objects are smaller than %g pixels at %dx%d and ignored (--min-object)",
+                dataset.title,
+                count,
+                data.min_object,
+                *width_height,
+            )
     process.check_same("reads other images", lambda: (fingerprint(train_set), fingerprint(val_set)))
     return train_set, val_set
 

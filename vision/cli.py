@@ -131,6 +131,14 @@ def add_reading_options(parser: argparse.ArgumentParser) -> None:
         help="Open Images: take drawings and sculptures of things for the things",
     )
     parser.add_argument(
+        "--min-object",
+        type=number(float, 0),
+        default=0.0,
+        metavar="PIXELS",
+        help="objects with both sides shorter than this, at the net's size, count as difficult: they are neither "
+        "trained on nor counted (default: 0)",
+    )
+    parser.add_argument(
         "--no-cache",
         dest="cache",
         action="store_false",

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 
 
+#: Labels of what is neither an object to learn nor background: one object, and a box around several of them.
+IGNORED, CROWD = -1, -2
+
+
 class DataError(ValueError):
     """Something is wrong with a file of the user's; the message is one line that names it and the way out."""
 
@@ -75,19 +79,24 @@ class Sample(NamedTuple):
 
     image: torch.Tensor | ImagePart  # (3, H, W) uint8 RGB, at the network's size
     boxes: torch.Tensor  # (N, 4) float32, corner form, relative to the image
-    labels: torch.Tensor  # (N,) int64
+    labels: torch.Tensor  # (N,) int64, negative for objects that the loss ignores, `IGNORED` or `CROWD`
     index: int = 0  # of the image in its dataset
     note: str = ""  # says so where another image or a blank one stands for one that could not be read
 
 
 class Batch(NamedTuple):
-    """Samples side by side; boxes and labels are padded to the largest count, label 0 marks padding."""
+    """Samples side by side; boxes and labels are padded to the largest count, label 0 marks padding.
+
+    Objects that the loss ignores lie apart, so that the matching of the others does not depend on them.
+    """
 
     images: torch.Tensor | ImageParts  # (B, 3, H, W) uint8 RGB
     boxes: torch.Tensor  # (B, M, 4) float32, corner form, relative
     labels: torch.Tensor  # (B, M) int64
     indices: tuple[int, ...] = ()  # of the images in their dataset
     notes: tuple[str, ...] = ()  # of its samples, where there is one
+    ignored_boxes: torch.Tensor | None = None  # (B, K, 4) float32, corner form, relative; None if no image has any
+    ignored_labels: torch.Tensor | None = None  # (B, K) int64, `IGNORED`, `CROWD`, or 0 for padding
 
 
 class Detections(NamedTuple):

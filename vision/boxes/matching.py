@@ -10,6 +10,10 @@ from vision.boxes.forms import iou_of
 #: Overlap from which a prior counts as an object in training (SSD paper, section 2.2).
 MATCHING_THRESHOLD = 0.5
 
+#: Part of a prior that a crowd's box must cover for the prior to be ignored. Detectron's `CROWD_FILTER_THRESH` is 0.7
+#: of a proposal; half agrees with the threshold for single objects.
+CROWD_COVERAGE = 0.5
+
 #: The overlap that an object's own best prior counts as having: above every threshold.
 FORCED_OVERLAP = 2.0
 
@@ -101,6 +105,51 @@ def match_batch(
     return matched_boxes, matched_labels
 
 
+def find_ignored_priors(
+    corner_form_boxes: Tensor, is_object: Tensor, is_crowd: Tensor, corner_form_priors: Tensor, iou_threshold: float
+) -> Tensor:
+    """Find the priors that belong to objects which the loss ignores.
+
+    A prior belongs to a single object if `match_batch` would have matched the two. It belongs to a crowd if the
+    crowd's box covers at least `CROWD_COVERAGE` of the part of the prior that lies in the image. Nothing waits for the
+    device.
+
+    Args:
+        corner_form_boxes: (B, K, 4) relative.
+        is_object: (B, K) bool, True for boxes of single objects.
+        is_crowd: (B, K) bool, True for boxes of crowds; rows that are neither are padding.
+        corner_form_priors: (P, 4) relative.
+        iou_threshold: overlap from which a prior counts as an object.
+
+    Returns:
+        (B, P) bool.
+    """
+    if is_object.numel() == 0:
+        return is_object.new_zeros(len(is_object), len(corner_form_priors))
+    overlap, _, best_prior = _best_matches(corner_form_boxes, is_object, corner_form_priors)
+    is_best = torch.zeros_like(overlap, dtype=torch.int64).scatter_reduce(1, best_prior, is_object.long(), "amax") > 0
+    covered = crowd_coverage(corner_form_boxes, is_crowd, corner_form_priors) >= CROWD_COVERAGE
+    return is_best | covered | (overlap >= iou_threshold)
+
+
+def crowd_coverage(corner_form_boxes: Tensor, present: Tensor, corner_form_priors: Tensor) -> Tensor:
+    """Return the largest part of each prior that one box covers, (B, P); what lies outside the image does not count.
+
+    Args:
+        corner_form_boxes: (B, K, 4) relative, at least one.
+        present: (B, K) bool, False for boxes that do not count.
+        corner_form_priors: (P, 4) relative.
+    """
+    objects = corner_form_boxes.masked_fill(~present[..., None], 0.0)[:, :, None]
+    found = []
+    for priors in corner_form_priors.clamp(0, 1).split(max(1, PAIRS_AT_ONCE // present.numel())):
+        sides = torch.minimum(objects[..., 2:], priors[:, 2:]) - torch.maximum(objects[..., :2], priors[:, :2])
+        shared = sides.clamp(min=0).prod(dim=-1)  # (B, K, priors)
+        areas = (priors[:, 2:] - priors[:, :2]).prod(dim=-1)
+        found.append(shared.amax(dim=1) / areas.clamp(min=1e-9))
+    return torch.cat(found, dim=1)
+
+
 def assign_priors(
     gt_boxes: Tensor, gt_labels: Tensor, corner_form_priors: Tensor, iou_threshold: float
 ) -> tuple[Tensor, Tensor]:
@@ -124,7 +173,7 @@ def hard_negative_mining(loss: Tensor, labels: Tensor, neg_pos_ratio: float, neg
 
     Args:
         loss: (B, P) how hard each prior is as a background, -log softmax(background).
-        labels: (B, P), 0 is background.
+        labels: (B, P), 0 is background; negative ones are never chosen.
         neg_pos_ratio: negatives kept for each positive of the same image.
         negatives_when_empty: negatives kept for an image without positives.
 
@@ -135,8 +184,9 @@ def hard_negative_mining(loss: Tensor, labels: Tensor, neg_pos_ratio: float, neg
     num_positive = positive.sum(dim=1, keepdim=True)
     num_negative = num_positive * neg_pos_ratio
     num_negative = num_negative.masked_fill(num_positive == 0, negatives_when_empty)
-    hardness = loss.masked_fill(positive, -torch.inf)
+    background = labels == 0
+    hardness = loss.masked_fill(~background, -torch.inf)
     order = hardness.argsort(dim=1, descending=True, stable=True)
     rank = torch.empty_like(order)
     rank.scatter_(1, order, torch.arange(loss.shape[1], device=loss.device).expand_as(order))
-    return positive | (rank < num_negative)
+    return positive | (background & (rank < num_negative))

@@ -65,6 +65,12 @@ __all__ = [
 ]
 
 
+#: What difficult objects can be to training: neither positive nor negative, or background, as in upstream's code, which
+#: drops them.
+IGNORE, BACKGROUND_TOO = "ignore", "background"
+DIFFICULT = (IGNORE, BACKGROUND_TOO)
+
+
 @dataclass(frozen=True)
 class DataOptions:
     """What a run trains and validates on.
@@ -74,6 +80,8 @@ class DataOptions:
         roots: folders of datasets, merged by class name.
         validation_roots: of those to validate on; none for what the datasets hold for that.
         reading: how they are read.
+        difficult: what objects are to training that are marked difficult, or are crowds; one of `DIFFICULT`.
+        min_object: pixels at the network's size; objects with both sides shorter count as difficult.
         augmentation: of training images, by name.
         negatives: train on images without objects, too.
         balance: draw as many images of each class as the rarest has.
@@ -85,6 +93,8 @@ class DataOptions:
     roots: tuple[str, ...]
     validation_roots: tuple[str, ...] = ()
     reading: ReadingOptions = ReadingOptions()
+    difficult: str = IGNORE
+    min_object: float = 0.0
     augmentation: str = "light"
     negatives: bool = True
     balance: bool = False

@@ -332,7 +332,7 @@ def overlap(train: DetectionDataset, validation: DetectionDataset) -> list[Defec
 
 def require_objects(train_set: DetectionDataset, folders: Sequence[str]) -> None:
     """Raise DataError if there is nothing to learn: no object of a known class that is not difficult."""
-    if not any(len(train_set.targets(index)[1]) for index in range(len(train_set))):
+    if not any(train_set.has_objects(index) for index in range(len(train_set))):
         found = [
             defect.message.partition(" is not in the list")[0]
             for defect in train_set.defects

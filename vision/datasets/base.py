@@ -15,7 +15,7 @@ import numpy as np
 
 from vision.datasets.labels import merge
 from vision.datasets.records import EXAMPLES, Defect, Record, did_you_mean, fold_name
-from vision.structures import Annotation
+from vision.structures import CROWD, IGNORED, Annotation
 
 logger = logging.getLogger(__name__)
 
@@ -28,7 +28,7 @@ class DetectionDataset:
         class_names: BACKGROUND first; objects of other names are left out, see `class_defects`.
         transform: (image, boxes, labels) -> triple, see `__getitem__`.
         target_transform: (boxes, labels) -> pair, applied after it.
-        keep_difficult: whether samples contain difficult objects; annotations always do.
+        keep_difficult: whether `__getitem__` gives difficult objects; annotations always do.
         defects: what reading the files left out or mended.
         title: says in words which images these are.
         source: the file or folder that says so.
@@ -37,6 +37,7 @@ class DetectionDataset:
 
     Attributes:
         class_names: as above.
+        ignores_difficult: whether training ignores difficult objects and crowds, instead of taking them for background.
         class_dict: name -> index.
         ids: of the images, strings.
     """
@@ -63,6 +64,7 @@ class DetectionDataset:
         self.transform = transform
         self.target_transform = target_transform
         self.keep_difficult = keep_difficult
+        self.ignores_difficult = True
         self.defects = list(defects)
         self.set_class_names(class_names)
 
@@ -166,14 +168,44 @@ class DetectionDataset:
         return self.records[index].image_id, (boxes, labels, difficult.astype(np.uint8))
 
     def targets(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return boxes in pixels (N, 4) and labels (N,) to train on."""
-        boxes, labels, difficult = self._objects(self.records[index])
-        return (boxes, labels) if self.keep_difficult else (boxes[~difficult], labels[~difficult])
+        """Return boxes (N, 4) in pixels and labels (N,) to train on; what to ignore is labelled `IGNORED` or `CROWD`."""
+        record = self.records[index]
+        boxes, labels, difficult = self._objects(record)
+        if not self.ignores_difficult:
+            return boxes[~difficult], labels[~difficult]
+        labels[difficult] = IGNORED
+        if record.crowds:
+            known = [name in self.object_labels for name in record.names]
+            labels[np.array(record.crowds, bool)[known]] = CROWD
+        return boxes, labels
+
+    def ignore_small(self, min_size: float, width_height: tuple[int, int]) -> int:
+        """Mark objects as difficult that are small at the network's size; returns how many.
+
+        Args:
+            min_size: in pixels; an object is small if both its sides are shorter.
+            width_height: of the network's input in pixels.
+        """
+        count = 0
+        for place, record in enumerate(self._records):
+            sides = (record.boxes[:, 2:] - record.boxes[:, :2]) * np.divide(width_height, record.size)
+            small = (sides < min_size).all(axis=1)
+            difficult = tuple((small | np.array(record.difficult, bool)).tolist())
+            if difficult != record.difficult:
+                count += sum(difficult) - sum(record.difficult)
+                self._records[place] = record._replace(difficult=difficult)
+        return count
+
+    def has_objects(self, index: int) -> bool:
+        """Whether an image has an object to learn: of a known class, and not difficult."""
+        return not self._objects(self.records[index])[2].all()
 
     def __getitem__(self, index: int) -> tuple:
         """Return (image, boxes, labels), by `transform` and `target_transform` where set."""
         image = self.get_image(index)
-        boxes, labels = self.targets(index)
+        boxes, labels, difficult = self._objects(self.records[index])
+        if not self.keep_difficult:
+            boxes, labels = boxes[~difficult], labels[~difficult]
         if self.transform is not None:
             image, boxes, labels = self.transform(image, boxes, labels)
         if self.target_transform is not None:
@@ -216,7 +248,7 @@ class DetectionDataset:
 
     def drop_negatives(self) -> None:
         """Leave out the images without an object to train on; says how many."""
-        kept = [record for index, record in enumerate(self.records) if len(self.targets(index)[1])]
+        kept = [record for index, record in enumerate(self.records) if self.has_objects(index)]
         logger.info("%d images without objects left out, as asked; %d are left", len(self) - len(kept), len(kept))
         self.records = kept
 

@@ -103,13 +103,15 @@ class CocoFolder(Folder):
         names = _categories(content)
         objects: dict[str, list[RawObject]] = {}
         for number, annotation in enumerate(content["annotations"], start=1):
+            crowd = str(annotation.get("iscrowd")).lower() in ("1", "true")
             objects.setdefault(_key(annotation.get("image_id")), []).append(
                 RawObject(
                     f"annotation {number}",
                     _name(names, annotation),
                     _box(annotation),
-                    str(annotation.get("iscrowd")).lower() in ("1", "true"),
+                    crowd,
                     str(annotation.get("bbox", "missing")),
+                    crowd=crowd,
                 )
             )
         folders = [FileIndex(folder) for folder in _image_folders(self.root, path) if folder.is_dir()]

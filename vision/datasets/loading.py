@@ -165,14 +165,29 @@ class EpochBatches(Sampler[list[tuple[int, int]]]):
 
 def pad(samples: Sequence[Sample]) -> Batch:
     """Put samples side by side; boxes and labels are padded with zeros to the largest count."""
-    boxes = torch.nn.utils.rnn.pad_sequence([sample.boxes for sample in samples], batch_first=True)
-    labels = torch.nn.utils.rnn.pad_sequence([sample.labels for sample in samples], batch_first=True)
+    boxes, labels = _pad_objects(samples, [sample.labels > 0 for sample in samples])
+    ignored_boxes = ignored_labels = None
+    if any((sample.labels < 0).any() for sample in samples):
+        ignored_boxes, ignored_labels = _pad_objects(samples, [sample.labels < 0 for sample in samples])
     notes = tuple(sample.note for sample in samples if sample.note)
     indices = tuple(sample.index for sample in samples)
     images = [sample.image for sample in samples]
     return Batch(
-        _join(images) if isinstance(images[0], ImagePart) else torch.stack(images), boxes, labels, indices, notes
+        _join(images) if isinstance(images[0], ImagePart) else torch.stack(images),
+        boxes,
+        labels,
+        indices,
+        notes,
+        ignored_boxes,
+        ignored_labels,
     )
+
+
+def _pad_objects(samples: Sequence[Sample], chosen: Sequence[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+    pad_sequence = torch.nn.utils.rnn.pad_sequence
+    boxes = [sample.boxes[mask] for sample, mask in zip(samples, chosen, strict=True)]
+    labels = [sample.labels[mask] for sample, mask in zip(samples, chosen, strict=True)]
+    return pad_sequence(boxes, batch_first=True), pad_sequence(labels, batch_first=True)
 
 
 def _join(parts: Sequence[ImagePart]) -> ImageParts:

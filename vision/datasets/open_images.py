@@ -107,7 +107,7 @@ class OpenImagesFolder(Folder):
                 box = None
             name = (row["ClassName"] or "").strip()
             names.add(name)
-            objects.setdefault(image_id, []).append(RawObject(where, name, box, ignored, str(written)))
+            objects.setdefault(image_id, []).append(RawObject(where, name, box, ignored, str(written), crowd=is_group))
         self._names[table_split] = names
         files = FileIndex(self.root / table_split)
         images = []

@@ -134,6 +134,7 @@ class RawObject(NamedTuple):
         difficult: counts neither for nor against a detector.
         written: the box as it stands there, for messages.
         line: what it is, if it is no area: a point, a polyline.
+        crowd: whether the box is around several objects; such a box is difficult, too.
     """
 
     where: str
@@ -142,6 +143,7 @@ class RawObject(NamedTuple):
     difficult: bool = False
     written: str = ""
     line: str = ""
+    crowd: bool = False
 
 
 class RawImage(NamedTuple):
@@ -181,6 +183,7 @@ class Record(NamedTuple):
     source: Path = Path()  # where its objects are written
     places: tuple[str, ...] = ()  # what each object is called there
     digest: str = ""  # of the image's file
+    crowds: tuple[bool, ...] = ()  # whether each box is around several objects; empty if none is
 
     @property
     def reductions(self) -> tuple[int, ...]:
@@ -200,7 +203,7 @@ class Record(NamedTuple):
         """Keep some of the objects."""
         picked = {
             field: tuple(getattr(self, field)[index] for index in indices)
-            for field in ("names", "difficult", "places")
+            for field in ("names", "difficult", "places", "crowds")
             if getattr(self, field)
         }
         return self._replace(boxes=self.boxes[list(indices)], **picked)
@@ -292,6 +295,7 @@ def make_record(
         raw.source,
         tuple(sys.intern(item.where) for item in kept),
         info.digest,
+        tuple(item.crowd for item in kept) if any(item.crowd for item in kept) else (),
     )
     return record, defects
 

@@ -12,12 +12,12 @@ from torch import Tensor, nn
 
 from vision.boxes.coding import convert_boxes_to_locations
 from vision.boxes.forms import center_form_to_corner_form, corner_form_to_center_form
-from vision.boxes.matching import MATCHING_THRESHOLD, match_batch
+from vision.boxes.matching import MATCHING_THRESHOLD, find_ignored_priors, match_batch
 from vision.engine.optim import ScheduleOptions, WeightAverage, lr_factor, restore, set_learning_rates
 from vision.engine.precision import Precision
 from vision.nn.multibox_loss import Losses
 from vision.ssd.ssd import SSD
-from vision.structures import Batch, ImageParts
+from vision.structures import CROWD, IGNORED, Batch, ImageParts
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +43,17 @@ class NetWithLoss(nn.Module):
     def targets(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Encoded locations (B, P, 4) and labels (B, P) of a batch on the net's device."""
         priors, config = self.net.priors, self.net.config
-        boxes, labels = match_batch(batch.boxes, batch.labels, center_form_to_corner_form(priors), MATCHING_THRESHOLD)
+        corner_form_priors = center_form_to_corner_form(priors)
+        boxes, labels = match_batch(batch.boxes, batch.labels, corner_form_priors, MATCHING_THRESHOLD)
+        if batch.ignored_labels is not None:
+            ignored = find_ignored_priors(
+                batch.ignored_boxes,
+                batch.ignored_labels == IGNORED,
+                batch.ignored_labels == CROWD,
+                corner_form_priors,
+                MATCHING_THRESHOLD,
+            )
+            labels = labels.masked_fill(ignored & (labels == 0), IGNORED)
         locations = convert_boxes_to_locations(
             corner_form_to_center_form(boxes), priors, config.center_variance, config.size_variance
         )
@@ -73,15 +83,16 @@ class NetWithLoss(nn.Module):
 def to_device(batch: Batch, device: torch.device) -> Batch:
     """Move a batch."""
 
-    def move(tensor: Tensor) -> Tensor:
-        return tensor.to(device, non_blocking=True)
+    def move(tensor: Tensor | None) -> Tensor | None:
+        return None if tensor is None else tensor.to(device, non_blocking=True)
 
     images = batch.images
     if isinstance(images, ImageParts):
         images = images._replace(pixels=move(images.pixels), colours=move(images.colours))
     else:
         images = move(images)
-    return batch._replace(images=images, boxes=move(batch.boxes), labels=move(batch.labels))
+    rest = {name: move(getattr(batch, name)) for name in ("boxes", "labels", "ignored_boxes", "ignored_labels")}
+    return batch._replace(images=images, **rest)
 
 
 class _Buffers:

@@ -78,7 +78,7 @@ class MultiboxLoss(nn.Module):
         Args:
             confidence: (B, P, C) class scores before softmax.
             predicted_locations: (B, P, 4) encoded.
-            labels: (B, P) int64, the matched classes, 0 is background.
+            labels: (B, P) int64, the matched classes, 0 is background; priors of negative labels do not count.
             gt_locations: (B, P, 4) encoded boxes of the matched objects.
             normaliser: of more than this batch, where it is part of a larger one; None for its own.
 
@@ -93,7 +93,7 @@ class MultiboxLoss(nn.Module):
                 background, labels, self.neg_pos_ratio, int(self.neg_pos_ratio * VIRTUAL_POSITIVES)
             )
             normaliser = self.normaliser(labels) if normaliser is None else normaliser
-        cross_entropy = F.cross_entropy(confidence.flatten(0, 1), labels.flatten(), reduction="none")
+        cross_entropy = F.cross_entropy(confidence.flatten(0, 1), labels.flatten().clamp(min=0), reduction="none")
         classification = (cross_entropy * counted.flatten()).sum()
         # Background priors have locations too, and those may be infinite: cut them out, do not multiply by 0.
         target = torch.where(positive[..., None], gt_locations, predicted_locations.detach())

@@ -94,7 +94,7 @@ class View(NamedTuple):
     Attributes:
         window: of the image's plane, in pixels.
         boxes: relative corner form (N, 4), within the window.
-        labels: (N,).
+        labels: (N,); negative for objects that the loss ignores, which decide nothing about the window.
         reduction: what the image's sides may be divided by when it is decoded; the window lies on multiples of it.
         colours: what the augmentation's photometry has drawn; None for no change.
     """
@@ -222,7 +222,7 @@ class TrainAugmentation(TestTransform):
         """Do as the parent does, at random."""
         window = Window(0, 0, *size)
         for transform in self.geometry:
-            step = transform.plan(window.size, boxes, rng)
+            step = transform.plan(window.size, boxes[labels >= 0], rng)
             if step != Window(0, 0, *window.size):  # half of them change nothing
                 boxes, labels = step.map_boxes(boxes, labels)
                 window = window.then(step)

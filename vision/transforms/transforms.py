@@ -120,15 +120,21 @@ class Window(NamedTuple):
     def map_boxes(
         self, boxes: np.ndarray | None, labels: np.ndarray | None
     ) -> tuple[np.ndarray | None, np.ndarray | None]:
-        """Move pixel boxes (N, 4) into the window's image, clip them to it, drop those whose centre is outside."""
+        """Move pixel boxes (N, 4) into the window's image, clip them to it, drop those whose centre is outside.
+
+        Of objects that the loss ignores, which have negative labels, whatever is still visible is kept.
+        """
         if boxes is None or len(boxes) == 0:
             return boxes, labels
         centers = (boxes[:, :2] + boxes[:, 2:]) / 2
         low = np.float32([self.left, self.top, self.left, self.top])
         high = np.float32([self.right, self.bottom, self.right, self.bottom])
         moved = np.minimum(np.maximum(boxes, low), high) - low
-        inside = (centers > low[:2]) & (centers < high[:2]) & (moved[:, 2:] > moved[:, :2])
+        inside = (centers > low[:2]) & (centers < high[:2])
         inside = inside[:, 0] & inside[:, 1]
+        if labels is not None:
+            inside |= labels < 0
+        inside &= (moved[:, 2] > moved[:, 0]) & (moved[:, 3] > moved[:, 1])
         if self.mirrored:
             moved[:, ::2] = np.float32(self.size[0]) - moved[:, 2::-2]
         return moved[inside], None if labels is None else labels[inside]
