@@ -171,8 +171,8 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         parser.error("--auto-resume and --resume contradict each other; leave one out")
     if args.base_net and args.pretrained_ssd and args.resume is None:
         parser.error("--base-net and --pretrained-ssd both name starting weights; leave one out")
-    if args.new_heads and args.pretrained_ssd in (None, pretrained.SCRATCH, shipped.VOC):
-        parser.error("--new-heads is about the heads of --pretrained-ssd=FILE; name that, or leave --new-heads out")
+    if args.new_heads and (args.base_net or args.pretrained_ssd == pretrained.SCRATCH):
+        parser.error("--new-heads is about the heads of --pretrained-ssd; leave one of the options out")
     return args
 
 

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-r"""Make a start that has seen objects: train a detector in stages from small to large images, and cut its heads off.
+r"""Make a start that has seen objects: train a detector in stages from small to large images, and put it in 16 bits.
 
-    python3 benchmarks/pretrain.py --net=mb1-ssd --data=data/voc07 --runs=runs/mb1-ssd --out=models/mb1-ssd-voc.pth \
-        --base-net=models/mobilenet_v1_imagenet_base_net.pth
+    python3 benchmarks/pretrain.py --net=mb2-ssd-fpnlite --data=data/voc07 --runs=runs/fpnlite \
+        --out=models/mb2-ssd-fpnlite-voc.pth --base-net=models/mobilenet_v2_coco_base_net.pth --stages 224x6 300x8
 
 Each stage is a run of train_ssd.py in RUNS/<number>-<resolution>, which starts from the one before. The same command
 again goes on where it was stopped, and gives the same file. Beside the start lies a text that says what it is.
@@ -64,7 +64,12 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = cli.Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--net", type=cli.one_of("net", NET_NAMES), default=DEFAULT_NET, help=", ".join(NET_NAMES))
     parser.add_argument("--data", required=True, type=Path, help="folder of a dataset, with a test split to measure on")
-    parser.add_argument("--base-net", required=True, help="what the first stage starts from, see train_ssd.py")
+    start = parser.add_mutually_exclusive_group(required=True)
+    start.add_argument("--base-net", help="what the first stage starts from, see train_ssd.py")
+    start.add_argument("--pretrained-ssd", help="the same, of a whole detector")
+    parser.add_argument(
+        "--no-heads", dest="heads", action="store_false", help="leave the heads out: the start then knows no classes"
+    )
     parser.add_argument("--runs", required=True, type=Path, help="folder of the stages' runs")
     parser.add_argument("--out", required=True, type=Path, metavar="FILE.pth", help="the start; a .txt is beside it")
     parser.add_argument(
@@ -96,7 +101,7 @@ def train(args: argparse.Namespace) -> Path:
         DataError: one was refused.
         RuntimeError: one failed.
     """
-    start = f"--base-net={args.base_net}"
+    start = f"--base-net={args.base_net}" if args.base_net else f"--pretrained-ssd={args.pretrained_ssd}"
     for number, (resolution, epochs) in enumerate(args.stages, start=1):
         folder = args.runs / f"{number}-{resolution}"
         logger.info("%s: training, see its %s", folder, LOG)
@@ -113,19 +118,26 @@ def train(args: argparse.Namespace) -> Path:
     return folder
 
 
-def without_heads(weights: OrderedDict[str, Tensor]) -> OrderedDict[str, Tensor]:
-    """Leave heads, classes and results out, and put the rest in 16 bits.
+def as_start(weights: OrderedDict[str, Tensor], heads: bool) -> OrderedDict[str, Tensor]:
+    """Put weights in 16 bits, and leave the results out.
 
-    Batch norm's values stay in 32: they are few, and a variance may lie below what 16 bits can say.
+    Batch norm's values and biases stay in 32 bits: they are few, and a variance may lie below what 16 bits can say.
+
+    Args:
+        weights: of a checkpoint.
+        heads: whether the prediction heads and the names of their classes stay.
     """
     start = OrderedDict(
-        (key, value.half() if value.dim() > 1 else value) for key, value in weights.items() if not key.startswith(HEADS)
+        (key, value.half() if value.dim() > 1 else value)
+        for key, value in weights.items()
+        if heads or not key.startswith(HEADS)
     )
     start._metadata = weights._metadata
     for facts in start._metadata.values():
         if METADATA_KEY in facts:
             facts[METADATA_KEY] = {key: value for key, value in facts[METADATA_KEY].items() if key != "results"}
-            facts[METADATA_KEY]["class_names"] = None
+            if not heads:
+                facts[METADATA_KEY]["class_names"] = None
     return start
 
 
@@ -136,7 +148,7 @@ def describe(args: argparse.Namespace, argv: Sequence[str], figures: dict) -> st
         "file": args.out.name,
         "bytes": len(content),
         "sha256": hashlib.sha256(content).hexdigest(),
-        "net": f"{args.net}, all but its heads, in 16 bits",
+        "net": f"{args.net}, {'a whole detector' if args.heads else 'all but its heads'}, in 16 bits",
         "data": args.data.name,
         "command": shlex.join(["python3", "benchmarks/pretrain.py", *argv]),
         "stages": ", ".join(f"{epochs} epochs at {resolution} pixels" for resolution, epochs in args.stages),
@@ -156,7 +168,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     folder = train(args)
     weights = folder / checkpoint.LAST
     figures = accuracy.measure_on_test_images(weights, "auto", args.data)
-    write_weights(without_heads(read_weights(weights)), args.out)
+    write_weights(as_start(read_weights(weights), args.heads), args.out)
     text = describe(args, argv, figures)
     write_text(args.out.with_suffix(".txt"), text)
     print(text, end="")

@@ -321,11 +321,17 @@ def test_classes_of_the_same_names_keep_their_rows_of_the_heads(names, tmp_path,
         pretrained.initialise(net, files)
         (of_start, start_boxes), (of_net, net_boxes) = start.eval()(image), net.eval()(image)
     kept = [name for name in names if name in start.class_names]
-    assert caplog.messages[-1] == f"of these, the rows of classes of the same names are kept: {', '.join(kept)}"
-    assert torch.equal(start_boxes, net_boxes)
+    new = [name for name in names if name not in kept]
+    assert caplog.messages[-1] == (
+        f"classes that the file knows: {', '.join(kept)}; new classes, which start from its mean over classes: "
+        f"{', '.join(new) or 'none'}"
+    )
+    torch.testing.assert_close(start_boxes, net_boxes)
     for name in ("BACKGROUND", *kept):
         ours, theirs = of_net[..., net.class_names.index(name)], of_start[..., start.class_names.index(name)]
         torch.testing.assert_close(ours, theirs)
+    for name in new:
+        torch.testing.assert_close(of_net[..., net.class_names.index(name)], of_start[..., 1:].mean(dim=-1))
     with caplog.at_level("INFO"), torch.no_grad():
         pretrained.initialise(net, files, new_heads=True)
         assert not torch.equal(start_boxes, net(image)[1])

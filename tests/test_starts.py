@@ -148,12 +148,14 @@ def test_a_start_is_no_detector(script, voc_root):
         describe_weights(read_weights(shipped.find("mb1-ssd-fpnlite")), "start")
 
 
-def test_the_program_that_makes_starts_goes_on_and_makes_the_same_again(voc_root, tmp_path, script, monkeypatch):
+@pytest.mark.parametrize("heads", [True, False])
+def test_the_program_that_makes_starts_goes_on_and_makes_the_same_again(heads, voc_root, tmp_path, script):
     torch.save(MODELS["sq-ssd-lite"].build(2).base_net.state_dict(), tmp_path / "base.pth")
     common = " ".join(w for w in SMALL if not w.startswith(("--net", "--resolution", "--pretrained", "--seed")))
     argv = [
         *("--net=sq-ssd-lite", f"--data={voc_root}", f"--base-net={tmp_path / 'base.pth'}", "--stages", "32x1", "48x1"),
         *(f"--common={common} --batch-size=3 --no-plots", "--note=licence: none"),
+        *(("--no-heads",) if not heads else ()),
     ]
     done = script(pretrain.main, *argv, f"--runs={tmp_path / 'a'}", f"--out={tmp_path / 'a.pth'}")
     assert (done.code, done.err) == (0, "")
@@ -164,7 +166,11 @@ def test_the_program_that_makes_starts_goes_on_and_makes_the_same_again(voc_root
     shipped.check(tmp_path / "a.pth")
     assert f"Init from pretrained ssd {tmp_path / 'a' / '1-32' / 'last.pth'}" in log_of(tmp_path / "a" / "2-48")
     weights = read_weights(tmp_path / "a.pth")
-    assert not any(key.startswith(HEADS) for key in weights)
+    assert any(key.startswith(HEADS) for key in weights) == heads
+    assert ("a whole detector" in text) == heads
+    description = describe_weights(weights, "a.pth", with_heads=heads)
+    assert description["class_names"] == (["BACKGROUND", "ball", "board", "cone", "star"] if heads else None)
+    assert "results" not in description
     last = read_weights(tmp_path / "a" / "2-48" / "last.pth")
     assert all(torch.equal(value, last[key].to(value.dtype)) for key, value in weights.items())
 

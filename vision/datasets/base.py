@@ -168,7 +168,7 @@ class DetectionDataset:
         return self.records[index].image_id, (boxes, labels, difficult.astype(np.uint8))
 
     def targets(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return boxes (N, 4) in pixels and labels (N,) to train on; what to ignore is labelled `IGNORED` or `CROWD`."""
+        """Return pixel boxes (N, 4) and labels (N,) to train on; what to ignore is labelled `IGNORED` or `CROWD`."""
         record = self.records[index]
         boxes, labels, difficult = self._objects(record)
         if not self.ignores_difficult:

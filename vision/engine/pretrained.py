@@ -7,15 +7,16 @@ import itertools
 import logging
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from vision.boxes.priors import Size
+from vision.boxes.priors import Level, Size
+from vision.engine.heads import take_heads
 from vision.ssd.config import SSDConfig
 from vision.ssd.models import NET_NAMES, PUBLISHED_MB1, describe_weights, identify, identify_base_net, spec_of
 from vision.ssd.ssd import HEADS, SSD
@@ -215,18 +216,15 @@ def initialise(net: SSD, files: StartingFiles, *, new_heads: bool = False) -> No
         weights = read_weights(pretrained_ssd)
         description = describe_weights(weights, pretrained_ssd, with_heads=False)
         matched = take_layers(net, weights, description, pretrained_ssd)
-        names = net.class_names or ()
-        known = config_of_known_heads(description, net.architecture["net"], names, net.config.image_size)
-        keeps_heads = known is not None and known.specs == net.config.specs and not new_heads
-        if keeps_heads:
-            kept = take_classes(net, weights, description["class_names"])
-            matched = set(_trained(weights))
         take_normalisation(net, description)
+        takes_heads = not new_heads and _has_heads_for(description, net)
+        if takes_heads:
+            specs = SSDConfig.from_dict(description["config"]).specs
+            kept = take_heads(net, weights, specs, description["class_names"])
+            matched = set(_trained(weights))
         _report(f"pretrained ssd {pretrained_ssd}", net, matched, _trained(weights).keys() - matched)
-        if keeps_heads:
-            _report_classes(kept)
-        elif known is not None and not new_heads:
-            logger.info("its heads know other priors, so they start anew")
+        if takes_heads:
+            _report_classes(net, kept)
     else:
         net.init()
         better = f"--base-net={IMAGENET}" if net.architecture.get("net") in TORCHVISION[IMAGENET] else "--base-net=FILE"
@@ -235,6 +233,12 @@ def initialise(net: SSD, files: StartingFiles, *, new_heads: bool = False) -> No
             "that has seen a million images, --pretrained-ssd=FILE from a whole detector",
             better,
         )
+
+
+def _has_heads_for(description: Mapping[str, Any], net: SSD) -> bool:
+    """Whether weights have heads, of the same net, that say what their classes and priors are."""
+    says_all = description["class_names"] is not None and description["config"] is not None
+    return says_all and description["net"] == net.architecture["net"]
 
 
 def config_of_known_heads(
@@ -374,19 +378,14 @@ def take_coco(net: SSD, weights: dict, source: Path, *, new_heads: bool = False)
     spelt = {own_name.casefold(): own_name for own_name in net.class_names}
     names = [net.class_names[0], *(spelt.get(category.casefold(), category) for category in categories[1:])]
     pairs = _paired(own, theirs, name, source)
-    is_same = net.config.specs == published.specs
-    if keeps_heads := is_same and not new_heads:
-        anew = set(_keys_of_last_layers(net))
-    else:
-        anew = {key for key in own if key.startswith(HEADS)}
-        pairs = {key: value for key, value in pairs.items() if key not in anew}
-    kept = take_classes(net, pairs, names)
+    kept = take_classes(net, pairs, names, published.specs)
+    anew = {key for key in own if new_heads and key.startswith(HEADS)}
+    if new_heads:
+        net.init_heads()
     unused = {their_key for key, their_key in zip(own, theirs, strict=True) if key in anew}
     _report(str(source), net, own.keys() - anew, unused)
-    if keeps_heads:
-        _report_classes(kept)
-    elif not is_same:
-        logger.info("heads know other priors; --priors=upstream keeps them")
+    if not new_heads:
+        _report_classes(net, kept)
 
 
 def _paired(own: dict, theirs: dict, net: str, source: Path) -> dict:
@@ -417,8 +416,13 @@ def _report(source: str, net: SSD, matched: set[str], unused: set[str]) -> None:
     logger.info("not used of the file: %s", _by_part(unused))
 
 
-def _report_classes(kept: Sequence[str]) -> None:
-    logger.info("of these, the rows of classes of the same names are kept: %s", ", ".join(kept) or "none")
+def _report_classes(net: SSD, kept: Sequence[str]) -> None:
+    new = [name for name in net.class_names[1:] if name not in kept]
+    logger.info(
+        "classes that the file knows: %s; new classes, which start from its mean over classes: %s",
+        ", ".join(kept) or "none",
+        ", ".join(new) or "none",
+    )
 
 
 def _by_part(names: set[str]) -> str:
@@ -467,38 +471,21 @@ def _expect_width(description: Mapping[str, Any], net: SSD, source: str | Path) 
         )
 
 
-def take_classes(net: SSD, weights: dict, names: Sequence[str]) -> list[str]:
-    """Load weights of the same net with other classes: the rows of the heads go to the classes of the same names.
-
-    Rows of new classes start as all heads do.
+def take_classes(net: SSD, weights: dict, names: Sequence[str], specs: Sequence[Level] | None = None) -> list[str]:
+    """Load weights of the same net with other classes, and maybe with other priors; see `take_heads`.
 
     Args:
         net: with its class names.
         weights: of a net like it.
         names: of the classes that the weights know, BACKGROUND first.
+        specs: levels of that net; None for the same as this net's.
 
     Returns:
         the names, without the background, of classes that both know.
     """
     net.init()
     own = net.state_dict()
-    pairs = [(names.index(name), label) for label, name in enumerate(net.class_names) if name in names]
-    theirs, mine = (torch.tensor(indices) for indices in zip(*pairs, strict=True))
-    by_class = set(_keys_of_last_layers(net))
-    for key, value in own.items():
-        found = weights.get(key)
-        if found is None:
-            continue
-        if key in by_class:  # its rows are ordered by prior, then by class
-            rows = value.reshape(-1, net.num_classes, *value.shape[1:])
-            rows[:, mine] = found.reshape(-1, len(names), *found.shape[1:])[:, theirs]
-        elif found.shape == value.shape:
-            value.copy_(found)
-    return [net.class_names[label] for label in mine.tolist() if label]
-
-
-def _keys_of_last_layers(net: SSD) -> Iterator[str]:
-    """Names of the weights of the layers that give each class its score."""
-    for index, head in enumerate(net.classification_headers):
-        place = f".{len(head) - 1}" if isinstance(head, nn.Sequential) else ""
-        yield from (f"classification_headers.{index}{place}.{name}" for name in ("weight", "bias"))
+    for key, value in weights.items():
+        if not key.startswith(HEADS):
+            own[key].copy_(value)
+    return take_heads(net, weights, net.config.specs if specs is None else specs, names)

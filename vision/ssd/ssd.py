@@ -206,6 +206,10 @@ class SSD(nn.Module):
         weights = {key: value for key, value in found.items() if not key.startswith(HEADS)}
         own = {key: value for key, value in self.state_dict().items() if key.startswith(HEADS)}
         load_strictly(self, {**weights, **own}, path)
+        self.init_heads()
+
+    def init_heads(self) -> None:
+        """Draw the prediction heads (Xavier)."""
         for part in self._heads():
             part.apply(initialise)
 
