@@ -124,7 +124,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             cli.check_writable(folder, option)
     model, session, class_names = cli.open_model(args.trained_model, args.label_file, args)
     costs = complexity_of(session, model) if args.complexity else None
-    datasets = open_datasets(args, class_names)
+    datasets = open_datasets(args, class_names, session.size)
     places = [(dataset, index) for dataset in datasets for index in range(len(dataset))]
     annotations = [dataset.annotation(index) for dataset, index in places]
     if not any(len(annotation.labels) for annotation in annotations):
@@ -157,8 +157,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         show_images(args.show_dir, evaluation, reader_of(places), indices)
 
 
-def open_datasets(args: argparse.Namespace, class_names: Sequence[str]) -> list[DetectionDataset]:
-    """Open the datasets, with the model's classes; logs their defects."""
+def open_datasets(
+    args: argparse.Namespace, class_names: Sequence[str], width_height: tuple[int, int]
+) -> list[DetectionDataset]:
+    """Open the datasets, with the model's classes and the size of its input; logs their defects."""
     options = cli.reading_options(args)
     if args.image_list is not None:
         datasets = open_listed(args.dataset_type, args.dataset, args.image_list, options, cli.progress)
@@ -166,6 +168,7 @@ def open_datasets(args: argparse.Namespace, class_names: Sequence[str]) -> list[
         datasets = [open_dataset(args.dataset_type, path, args.split, options, cli.progress) for path in args.dataset]
     for dataset in datasets:
         dataset.set_class_names(class_names)
+        dataset.ignore_small(args.min_object, width_height)
         log_defects([*dataset.defects, *dataset.class_defects()])
         logger.info("%s: %s", dataset.title, dataset.summary())
     if not any(len(dataset) for dataset in datasets):
@@ -208,6 +211,7 @@ def facts_of(args: argparse.Namespace, model: Path) -> dict[str, Any]:
         "split": args.split if args.image_list is None else str(args.image_list),
         "postprocess": postprocess_of(args),
         "iou_threshold": args.iou_threshold,
+        "min_object": args.min_object,
         "inclusive_boxes": args.inclusive_boxes,
     }
 

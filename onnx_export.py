@@ -293,6 +293,7 @@ def open_trial(args: argparse.Namespace, net: SSD) -> Trial:
     """
     dataset = open_dataset(args.dataset_type, args.data, "test", cli.reading_options(args), cli.progress)
     dataset.set_class_names(net.class_names)
+    dataset.ignore_small(args.min_object, net.config.width_height)
     logger.info("%s: %s", dataset.title, dataset.summary())
     if all(dataset.annotation(index).difficult.all() for index in range(len(dataset))):
         raise DataError(
