@@ -543,14 +543,15 @@ def main(argv: Sequence[str] | None = None) -> int:
             logger.info("seed: %d", seed)
 
             train_set, val_set = open_datasets(options, process)
-            chosen = process.broadcast_from_main(lambda: choose_config(options.net, train_set, source, state))
+            files = find_files(options, process) if source is None else None
+            chosen = process.broadcast_from_main(lambda: choose_config(options.net, train_set, source, state, files))
             config = chosen.config
             audit = audit_data(options, config, train_set, val_set, process)
             log_priors(options, chosen, train_set, audit)
             select_images(options.data, train_set, seed)
 
             net = options.net.build(train_set.class_names, config)
-            state = load_starting_weights(net, options, source, state, process)
+            state = load_weights(net, options, source, state, files, process)
             repeats = choose_repeats(options, len(train_set), state, process)
             train_set.repeat(repeats)
             frozen = optim.freeze(net, options.optim)
@@ -625,8 +626,18 @@ def open_datasets(options: Options, process: SingleProcess) -> tuple[DetectionDa
     return train_set, val_set
 
 
+def find_files(options: Options, process: SingleProcess) -> pretrained.StartingFiles:
+    """Find the files that a run which begins takes its weights from; the main process downloads what is missing."""
+    with process.main_process_first():
+        return find_starting_files(options.net, downloads=not options.run.dry_run, progress_bar=cli.progress)
+
+
 def choose_config(
-    options: NetOptions, train_set: DetectionDataset, source: Path | None, state: checkpoint.RunState | None
+    options: NetOptions,
+    train_set: DetectionDataset,
+    source: Path | None,
+    state: checkpoint.RunState | None,
+    files: pretrained.StartingFiles | None,
 ) -> ChosenConfig:
     """The net's input size, normalisation and priors.
 
@@ -644,14 +655,14 @@ def choose_config(
     if advice := better_for_small_objects(options, general, sides):
         logger.info("%s", advice)
     fitted = options.fitted_config(general, sides, of_classes)
-    known = options.known_config(train_set.class_names)
+    known = options.known_config(train_set.class_names, files.pretrained_ssd)
     if known is not None:
         of_known, of_fitted = (
             best_possible_recall(train_set, center_form_to_corner_form(config.priors), BOXES_AT_START)
             for config in (known, fitted)
         )
         if of_known >= of_fitted - RECALL_FOR_HEADS:
-            return ChosenConfig(known, f"of {options.pretrained_ssd}, whose heads know them")
+            return ChosenConfig(known, f"of {files.pretrained_ssd}, whose heads know them")
     return ChosenConfig(fitted, "fitted to the boxes" if fitted != general else None)
 
 
@@ -720,13 +731,16 @@ def choose_repeats(options: Options, images: int, state: checkpoint.RunState | N
     return repeats
 
 
-def load_starting_weights(
-    net: SSD, options: Options, source: Path | None, state: checkpoint.RunState | None, process: SingleProcess
+def load_weights(
+    net: SSD,
+    options: Options,
+    source: Path | None,
+    state: checkpoint.RunState | None,
+    files: pretrained.StartingFiles | None,
+    process: SingleProcess,
 ) -> checkpoint.RunState | None:
     """Fill a net with --resume's weights, else with those of the starting files; returns the state to go on with."""
     if source is None:
-        with process.main_process_first():
-            files = find_starting_files(options.net, downloads=not options.run.dry_run, progress_bar=cli.progress)
         pretrained.initialise(net, files, new_heads=options.net.new_heads)
     elif not resume.load_weights(net, source, state):
         state = None

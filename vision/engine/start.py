@@ -12,7 +12,7 @@ import numpy as np
 from vision.boxes.priors import Size, as_width_height
 from vision.engine import pretrained, shipped
 from vision.ssd.config import SSDConfig
-from vision.ssd.models import DEFAULT_NET, MODELS, NET_NAMES, ModelSpec, describe_weights
+from vision.ssd.models import DEFAULT_NET, MODELS, NET_NAMES, describe_weights
 from vision.ssd.prior_choice import AUTO, UPSTREAM, config_with_priors, with_fitted_priors
 from vision.ssd.ssd import SSD
 from vision.ssd.weights import read_weights
@@ -80,19 +80,20 @@ class NetOptions:
             return config
         return with_fitted_priors(MODELS[self.name], config, sides, labels)
 
-    def known_config(self, class_names: Sequence[str]) -> SSDConfig | None:
-        """Read the config, for this size, of `pretrained_ssd`, if its heads know classes of the run and may stay.
+    def known_config(self, class_names: Sequence[str], path: str | None) -> SSDConfig | None:
+        """Read the config, for this size, of a detector to start from, if its heads know classes of the run.
 
         Args:
             class_names: BACKGROUND first.
+            path: of the detector's file; None where the run starts from something else.
+
+        Returns:
+            None where the heads know none of the classes, or where priors or new heads were asked for.
 
         Raises:
             DataError: the file cannot be read, or is not of a net known here.
         """
-        path = self.pretrained_ssd
-        if path in (None, *WORDS) or self.base_net is not None or self.priors is not None or self.new_heads:
-            return None
-        if not Path(path).is_file():  # it is still to come
+        if path is None or self.priors is not None or self.new_heads:
             return None
         description = describe_weights(read_weights(path), path, with_heads=False)
         return pretrained.config_of_known_heads(description, MODELS[self.name].name, class_names, self.size)
@@ -173,7 +174,7 @@ def _find_torchvision(start: str, options: NetOptions, downloads: bool, progress
 def _find_pretrained_ssd(options: NetOptions, downloads: bool, progress_bar: ProgressBar) -> str | None:
     path = options.pretrained_ssd
     if path is None:
-        return _find_default(MODELS[options.name], downloads, progress_bar)
+        return _find_default(options, downloads, progress_bar)
     if path == pretrained.SCRATCH:
         return None
     if path == shipped.VOC:
@@ -186,8 +187,9 @@ def _find_pretrained_ssd(options: NetOptions, downloads: bool, progress_bar: Pro
     return path
 
 
-def _find_default(spec: ModelSpec, downloads: bool, progress_bar: ProgressBar) -> str | None:
+def _find_default(options: NetOptions, downloads: bool, progress_bar: ProgressBar) -> str | None:
     """The published checkpoint of a net; else the shipped start of it, or whichever of both has its backbone."""
+    spec = MODELS[options.name]
     published = spec.published_weights
     if published is not None:
         if not Path(published).exists() and downloads:
@@ -205,7 +207,7 @@ def _find_default(spec: ModelSpec, downloads: bool, progress_bar: ProgressBar) -
             found = next((path for path in like if path is not None and Path(path).exists()), None)
             if found is not None:
                 return found
-    if shipped.net_of(spec.name) is not None:
+    if shipped.net_of(spec.name) is not None and options.width_mult in (None, 1.0):
         path = shipped.find(spec.name)
         logger.info("%s: starting from %s, which comes with this program (--pretrained-ssd=%s)", why, path, shipped.VOC)
         return str(path)
