@@ -40,7 +40,7 @@ from vision.deploy.session import OnnxSession, load_net
 from vision.deploy.trial import Trial
 from vision.deploy.verification import PARITY_IMAGES, image_like, operators_of, verify
 from vision.engine import checkpoint
-from vision.ssd.models import spec_of
+from vision.ssd.models import UPSTREAM_NET, spec_of
 from vision.ssd.ssd import SSD
 from vision.structures import Annotation, DataError
 from vision.utils.files import write_text
@@ -48,8 +48,8 @@ from vision.utils.overlap import read_ahead
 
 logger = logging.getLogger(__name__)
 
-#: The tutorials' name for the exported mb1-ssd.
-_FILE_NAMES = {"mb1-ssd": "ssd-mobilenet"}
+#: The tutorials' name for the exported mb1-ssd, and for the net that a run took without being told.
+_TUTORIALS_NAME = "ssd-mobilenet"
 
 #: What tells folders from files in --output.
 _SEPARATORS = tuple(filter(None, (os.sep, os.altsep)))
@@ -246,7 +246,9 @@ def output_path(args: argparse.Namespace, net: SSD, folder: Path) -> Path:
         DataError: --output names a file of another kind.
     """
     name = net.architecture["net"]
-    usual = f"{args.net or _FILE_NAMES.get(name, name)}.onnx"
+    if name == UPSTREAM_NET or net.architecture.get("net_by_default"):
+        name = _TUTORIALS_NAME
+    usual = f"{args.net or name}.onnx"
     if args.output is None:
         return folder / usual
     output = Path(args.output)

@@ -62,10 +62,10 @@ from vision.report.sheet import MOST_CELLS
 from vision.ssd.config import SSDConfig
 from vision.ssd.data_preprocessing import AUGMENTATIONS, TestTransform, TrainAugmentation
 from vision.ssd.device_augmentation import DeferredAugmentation
-from vision.ssd.models import DEFAULT_NET, MODELS, ModelSpec
+from vision.ssd.models import DEFAULT_NET, MODELS, UPSTREAM_NET, ModelSpec, describe_weights, identify_base_net
 from vision.ssd.prior_choice import AUTO, UPSTREAM, write_priors
 from vision.ssd.ssd import SSD
-from vision.ssd.weights import digest_of
+from vision.ssd.weights import digest_of, read_weights
 from vision.utils.files import remove_parts, write_text
 from vision.utils.memory import keep_freed_memory
 from vision.utils.progress import no_progress
@@ -152,15 +152,19 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add_optimisation_options(parser)
     add_run_options(parser)
     preset, _ = parser.parse_known_args(argv, argparse.Namespace(**dict.fromkeys(RATES)))
+    by_default = preset.net is None
+    if by_default:
+        preset.net, by_default = choose_net(preset)
     spec = MODELS[preset.net]
     typed = {name: value for name in RATES if (value := getattr(preset, name)) is not None}
     recipe = dict(RECIPES[preset.recipe])
     if not recipe or typed.get("optimizer", "sgd") != "sgd":
-        recipe |= default_rates(spec, typed)
-    parser.set_defaults(resolution=spec.family.base_size, **recipe)
+        recipe |= default_rates(spec, typed, takes_shipped_start(preset))
+    parser.set_defaults(net=preset.net, resolution=spec.family.base_size, **recipe)
     if preset.schedule:
         parser.set_defaults(**optim.SCHEDULES[preset.schedule])
     args = parser.parse_args(argv)
+    args.net_by_default = by_default
     if args.pretrained_ssd == pretrained.COCO:  # the log begins with the arguments, so the net's name is seen
         args.net = pretrained.COCO_FORMS.get(args.net, args.net)
     if args.warmup_epochs is not None and preset.warmup_iters is not None:
@@ -176,16 +180,50 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     return args
 
 
-def default_rates(spec: ModelSpec, typed: Mapping[str, Any]) -> dict[str, Any]:
+def choose_net(args: argparse.Namespace) -> tuple[str, bool]:
+    """Choose the net where --net is not typed: that of a run that goes on or of starting weights, else the default.
+
+    Returns:
+        its name, and whether nothing at all named it.
+
+    Raises:
+        DataError: the file that names it cannot be read.
+    """
+    if args.resume is not None or (args.auto_resume and checkpoint.can_resume(args.model_dir)):
+        description = resume.describe_run(args.resume or "", args.model_dir)
+        return description["net"], description.get("net_by_default", False)
+    if args.base_net not in (None, pretrained.IMAGENET) and Path(args.base_net).is_file():
+        named = identify_base_net(read_weights(args.base_net))
+        if named is not None and MODELS[named].shares_backbone(MODELS[DEFAULT_NET]):
+            named = None
+    elif args.pretrained_ssd is not None and Path(args.pretrained_ssd).as_posix() in pretrained.PUBLISHED:
+        named = UPSTREAM_NET
+    elif args.pretrained_ssd not in (None, *WORDS) and Path(args.pretrained_ssd).is_file():
+        named = describe_weights(read_weights(args.pretrained_ssd), args.pretrained_ssd, with_heads=False)["net"]
+    else:
+        named = UPSTREAM_NET if args.recipe == "upstream" else None
+    return named or DEFAULT_NET, named is None
+
+
+def takes_shipped_start(args: argparse.Namespace) -> bool:
+    """Whether a run starts, as far as its options say, from what comes with this program."""
+    is_usual = args.base_net is None and args.mb2_width_mult in (None, 1.0)
+    return is_usual and args.pretrained_ssd in (None, shipped.VOC)
+
+
+def default_rates(spec: ModelSpec, typed: Mapping[str, Any], takes_shipped: bool) -> dict[str, Any]:
     """Choose the defaults of optimizer and rates.
 
     Args:
         spec: of the net.
         typed: those of `RATES` that are.
+        takes_shipped: whether the run starts from what comes with this program, which may want rates of its own.
     """
     optimizer = typed.get("optimizer") or ("adamw" if spec.adamw_rates and not typed else "sgd")
     own = spec.adamw_rates if optimizer == "adamw" else None
     lr, base_net_lr = own or optim.DEFAULT_RATES[optimizer]
+    if takes_shipped and optimizer == "sgd":
+        base_net_lr = shipped.BASE_NET_RATES.get(spec.name) or base_net_lr
     return {"optimizer": optimizer, "lr": lr, "base_net_lr": base_net_lr}
 
 
@@ -231,7 +269,7 @@ def add_data_options(parser: argparse.ArgumentParser) -> None:
 def add_net_options(parser: argparse.ArgumentParser) -> None:
     """Add what decides the net and its starting weights."""
     net = parser.add_argument_group("net")
-    cli.add_net_options(net, DEFAULT_NET)
+    cli.add_net_options(net, None, f" (default: that of --resume, --pretrained-ssd or --base-net, else {DEFAULT_NET})")
     cli.add_resolution_option(net, None, " (default: 300; 320 for mb3-ssd-lite)")
     net.add_argument(
         "--priors",
@@ -464,6 +502,7 @@ def parse_options(argv: Sequence[str]) -> Options:
         ),
         net=NetOptions(
             name=args.net,
+            by_default=args.net_by_default,
             size=args.resolution,
             width_mult=args.mb2_width_mult,
             base_net=args.base_net,
@@ -629,7 +668,11 @@ def open_datasets(options: Options, process: SingleProcess) -> tuple[DetectionDa
 def find_files(options: Options, process: SingleProcess) -> pretrained.StartingFiles:
     """Find the files that a run which begins takes its weights from; the main process downloads what is missing."""
     with process.main_process_first():
-        return find_starting_files(options.net, downloads=not options.run.dry_run, progress_bar=cli.progress)
+        files = find_starting_files(options.net, downloads=not options.run.dry_run, progress_bar=cli.progress)
+    rate = shipped.base_net_rate_of(files.pretrained_ssd)
+    if rate is not None and rate == options.optim.base_net_lr:
+        logger.info("--base-net-lr=%g, as suits %s", rate, files.pretrained_ssd)
+    return files
 
 
 def choose_config(

@@ -13,6 +13,7 @@ import pytest
 import torch
 from conftest import CLASSES, ROOT, assert_refused, train_argv
 
+import onnx_export
 import train_ssd
 from vision import cli
 from vision.boxes.priors import CellPrior, FreePriorLevel
@@ -473,7 +474,7 @@ def test_defaults(net, dataset_type, epochs):
 
 def test_defaults_of_options_and_of_the_command_line_are_the_same():
     options = train_ssd.parse_options([])
-    assert options.net == NetOptions()
+    assert options.net == NetOptions(by_default=True)
     assert options.optim == OptimOptions()
     assert options.schedule == ScheduleOptions()
     assert options.run == RunOptions()
@@ -546,9 +547,9 @@ def test_precedence_of_starting_weights(reached, stand_in, voc_root):
 def test_nets_without_weights_of_any_kind_start_from_scratch_and_say_so(script, voc_root, tmp_path, monkeypatch):
     monkeypatch.setattr(trainer, "fit", lambda *args, **rest: iter(()))
     argv = [word for word in train_argv(voc_root, tmp_path) if word != "--pretrained-ssd=none"]
-    done = script(train_ssd.main, *argv, "--net=mb2-ssd-lite")
+    done = script(train_ssd.main, *argv, "--net=sq-ssd-lite")
     assert done.code == 0
-    assert "no published checkpoint of mb2-ssd-lite is known" in done.out
+    assert "no published checkpoint of sq-ssd-lite is known" in done.out
     assert "STARTING FROM RANDOM WEIGHTS" in done.out
 
 
@@ -693,3 +694,45 @@ def test_resume_over_base_net_over_nothing(reached, model_dir):
     seen = reached(f"--resume={model_dir}", "--base-net=does-not-matter.pth")
     assert torch.equal(seen.net.extras[0][0].weight, read_weights(model_dir / "last.pth")["extras.0.0.weight"])
     assert seen.rest["progress"].epoch == 2
+
+
+# The net where --net is not typed.
+
+
+def test_the_net_that_is_not_typed_is_that_of_what_a_run_starts_from(tmp_path, model_dir, monkeypatch):
+    monkeypatch.setattr(train_ssd, "DEFAULT_NET", "mb2-ssd-lite")
+    backbones = {name: tmp_path / f"{name}.pth" for name in ("mb1-ssd", "sq-ssd-lite", "mb2-ssd-lite")}
+    for name, path in backbones.items():
+        torch.save(MODELS[name].build(2).base_net.state_dict(), path)
+    best = str(model_dir / "best.pth")
+    published = MODELS["mb1-ssd"].published_weights
+    expected = {
+        (): ("mb2-ssd-lite", True),
+        ("--net=mb2-ssd-lite",): ("mb2-ssd-lite", False),
+        ("--recipe=upstream",): ("mb1-ssd", False),
+        ("--pretrained-ssd=none",): ("mb2-ssd-lite", True),
+        (f"--pretrained-ssd={best}",): ("mb1-ssd-lite", False),
+        (f"--pretrained-ssd={published}",): ("mb1-ssd", False),
+        (f"--base-net={backbones['sq-ssd-lite']}",): ("sq-ssd-lite", False),
+        (f"--base-net={backbones['mb1-ssd']}",): ("mb1-ssd", False),
+        (f"--base-net={backbones['mb2-ssd-lite']}",): ("mb2-ssd-lite", True),
+        (f"--resume={best}",): ("mb1-ssd-lite", False),
+        (f"--model-dir={model_dir}", "--resume"): ("mb1-ssd-lite", False),
+        (f"--model-dir={model_dir}", "--auto-resume"): ("mb1-ssd-lite", False),
+        (f"--model-dir={tmp_path / 'none'}", "--auto-resume"): ("mb2-ssd-lite", True),
+    }
+    for argv, (name, by_default) in expected.items():
+        net = train_ssd.parse_options(argv).net
+        assert (net.name, net.by_default) == (name, by_default), argv
+
+
+def test_a_net_that_was_not_typed_is_exported_under_the_tutorials_name(script, voc_root, tmp_path, monkeypatch):
+    monkeypatch.setattr(train_ssd, "DEFAULT_NET", "mb1-ssd-lite")
+    argv = [word for word in train_argv(voc_root, tmp_path / "m", "--epochs=1") if not word.startswith("--net")]
+    assert script(train_ssd.main, *argv).code == 0
+    argv = [word.replace("--epochs=1", "--epochs=2") for word in argv]
+    assert script(train_ssd.main, *argv, "--resume").code == 0
+    done = script(onnx_export.main, f"--model-dir={tmp_path / 'm'}")
+    assert (tmp_path / "m" / "ssd-mobilenet.onnx").is_file(), done.err
+    script(onnx_export.main, f"--model-dir={tmp_path / 'm'}", "--net=mb1-ssd-lite")
+    assert (tmp_path / "m" / "mb1-ssd-lite.onnx").is_file()

@@ -85,9 +85,9 @@ def epochs_list(text: str) -> tuple[int, ...]:
 # Options that several scripts have.
 
 
-def add_net_options(parser: argparse.ArgumentParser, default: str | None) -> None:
+def add_net_options(parser: argparse.ArgumentParser, default: str | None, note: str = "") -> None:
     """Add --net and --mb2-width-mult."""
-    parser.add_argument("--net", type=net_name, default=default, help=f"one of {', '.join(MODELS)}")
+    parser.add_argument("--net", type=net_name, default=default, help=f"one of {', '.join(MODELS)}{note}")
     parser.add_argument(
         "--mb2-width-mult",
         type=number(float, *WIDTH_RANGE),

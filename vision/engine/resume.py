@@ -37,6 +37,22 @@ def find_run(resume: str | None, model_dir: Path) -> tuple[Path | None, checkpoi
     return source, checkpoint.load_state(state_path) if state_path else None
 
 
+def describe_run(resume: str, model_dir: Path) -> dict[str, Any]:
+    """Describe the net of the run that --resume names, see `describe_weights`.
+
+    Args:
+        resume: a file or folder, "" for the newest of `model_dir`.
+        model_dir: of the run that begins.
+
+    Raises:
+        DataError: there is nothing to resume, or its file cannot be read.
+    """
+    source = checkpoint.resume_source(resume, model_dir)
+    if source.suffix == ".state":
+        return checkpoint.load_state(source).description
+    return describe_weights(read_weights(source), str(source))
+
+
 def config_of_run(
     source: Path, state: checkpoint.RunState | None, net: str, width_height: tuple[int, int]
 ) -> SSDConfig | None:

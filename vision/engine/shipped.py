@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 
 from vision.ssd.models import NET_NAMES, spec_of
@@ -12,8 +13,15 @@ from vision.structures import DataError
 #: What --pretrained-ssd says for them.
 VOC = "voc"
 
-#: Nets that have one.
-NETS = ("mb1-ssd", "mb1-ssd-fpnlite")
+#: Nets that have one -> rate of the backbone, by SGD, that suits it; None for the optimizer's default. A backbone that
+#: has learnt detection from a hundred thousand images loses more by a high rate than it gains.
+BASE_NET_RATES: Mapping[str, float | None] = {
+    "mb1-ssd": None,
+    "mb1-ssd-fpnlite": None,
+    "mb2-ssd-fpnlite": 0.003,
+    "mb2-ssd-lite": 0.003,
+}
+NETS = tuple(BASE_NET_RATES)
 
 FOLDER = Path(__file__).resolve().parents[2] / "models"
 
@@ -31,6 +39,12 @@ def net_of(net: str) -> str | None:
     """
     fitting = [name for name in NETS if spec_of(name).shares_backbone(spec_of(net))]
     return net if net in fitting else next(iter(fitting), None)
+
+
+def base_net_rate_of(path: str | None) -> float | None:
+    """Return the rate of the backbone that suits a file, if it is a start that wants one of its own."""
+    name = "" if path is None else Path(path).name
+    return next((rate for net, rate in BASE_NET_RATES.items() if name == f"{net}-{VOC}.pth"), None)
 
 
 def find(net: str) -> Path:

@@ -35,6 +35,7 @@ class NetOptions:
 
     Attributes:
         name: of the net, or an alias.
+        by_default: whether nobody named it; its export is then called as the tutorial's next command expects.
         size: of its input in pixels, one number or (width, height).
         width_mult: of MobileNetV2; None for 1.
         base_net: file of backbone weights, or `pretrained.IMAGENET`.
@@ -46,6 +47,7 @@ class NetOptions:
     """
 
     name: str = DEFAULT_NET
+    by_default: bool = False
     size: Size = 300
     width_mult: float | None = None
     base_net: str | None = None
@@ -107,6 +109,8 @@ class NetOptions:
         """
         net = MODELS[self.name].build(len(class_names), config=config, width_mult=self.width_mult or 1.0)
         net.class_names = tuple(class_names)
+        if self.by_default:
+            net.architecture["net_by_default"] = True
         return net
 
 

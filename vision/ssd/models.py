@@ -418,7 +418,7 @@ _ROWS = (
 MODELS: Mapping[str, ModelSpec] = {spelling: row for row in _ROWS for spelling in (row.name, *row.aliases)}
 #: Canonical names.
 NET_NAMES: tuple[str, ...] = tuple(row.name for row in _ROWS)
-DEFAULT_NET = NET_NAMES[0]
+DEFAULT_NET = UPSTREAM_NET = NET_NAMES[0]
 
 
 def spec_of(name: str) -> ModelSpec:
@@ -565,4 +565,6 @@ def build_described(description: Mapping[str, Any], *, config: SSDConfig | None 
     )
     names = description["class_names"]
     net.class_names = None if names is None else tuple(names)
+    if description.get("net_by_default"):
+        net.architecture["net_by_default"] = True
     return net
