@@ -25,7 +25,7 @@ from vision.datasets.folder import SPLITS
 from vision.datasets.records import log_defects
 from vision.deploy import detectnet
 from vision.deploy.session import Session, TorchSession
-from vision.evaluation import Evaluation, Report, evaluate
+from vision.evaluation import Evaluation, Report, evaluate, number_text
 from vision.evaluation.coco import FIGURE_NAMES
 from vision.evaluation.curves import Point
 from vision.report.evaluation_files import write_files, write_voc_files
@@ -268,17 +268,17 @@ def print_report(evaluation: Evaluation, use_2007_metric: bool) -> None:
     report = evaluation.report
     print("Average Precision Per-class:")
     for of_class in report.classes:
-        print(f"{of_class.name}: {of_class.ap_2007 if use_2007_metric else of_class.ap_area}")
+        print(f"{of_class.name}: {number_text(of_class.ap_2007 if use_2007_metric else of_class.ap_area, '')}")
     mean = report.mean_ap_2007 if use_2007_metric else report.mean_ap_area
-    print(f"\nAverage Precision Across All Classes: {mean}\n")
+    print(f"\nAverage Precision Across All Classes: {number_text(mean, '')}\n")
     for row in _aligned(table_of(report)):
         print(row)
-    print()
-    print(", ".join(f"{name} {_number(value)}" for name, value in zip(FIGURE_NAMES, report.coco, strict=True)))
+    print(f"\nEach class is at its own threshold of highest F1, and the row of means, too; {report.means_note}.\n")
+    print(", ".join(f"{name} {number_text(value)}" for name, value in zip(FIGURE_NAMES, report.coco, strict=True)))
     point = report.mean_at(evaluation.threshold)
     print(
-        f"At a threshold of {evaluation.threshold:g}: precision {_number(point.precision)}, recall "
-        f"{_number(point.recall)}, F1 {_number(point.f1)} (means over the classes)"
+        f"At a threshold of {evaluation.threshold:g} for all classes: precision {number_text(point.precision)}, recall "
+        f"{number_text(point.recall)}, F1 {number_text(point.f1)} (means)"
     )
     best = report.mean_at(report.best_threshold)
     if not math.isnan(best.threshold):
@@ -293,21 +293,16 @@ def table_of(report: Report) -> list[list[str]]:
         best = result.curve.best()
         values = [result.ap_2007, result.ap_area, result.coco.ap, result.coco.ap_50, best.f1]
         points = _points_of(best)
-        rows.append([result.name, str(result.objects), *map(_number, values), *points])
-    best = report.mean_at(report.best_threshold)
+        rows.append([result.name, str(result.objects), *map(number_text, values), *points])
+    best = report.mean_at_own_thresholds()
     values = [report.mean_ap_2007, report.mean_ap_area, report.coco.ap, report.coco.ap_50, best.f1]
     points = _points_of(best)
     objects = sum(result.objects for result in report.classes)
-    return [*rows, ["mean", str(objects), *map(_number, values), *points]]
-
-
-def _number(value: float) -> str:
-    return "-" if math.isnan(value) else f"{value:.4f}"
+    return [*rows, ["mean", str(objects), *map(number_text, values), *points]]
 
 
 def _points_of(best: Point) -> list[str]:
-    threshold = "-" if math.isnan(best.threshold) else f"{best.threshold:g}"
-    return [threshold, _number(best.precision), _number(best.recall)]
+    return [number_text(best.threshold, "g"), number_text(best.precision), number_text(best.recall)]
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
@@ -378,8 +373,8 @@ class MeanAPEvaluator:
         """Log what `compute` gave."""
         logger.info("%sAverage Precision Per-class:", prefix)
         for name, value in zip(self.dataset.class_names[1:], class_ap, strict=True):
-            logger.info("    %s: %s", name, value)
-        logger.info("%sMean Average Precision: %s", prefix, mean_ap)
+            logger.info("    %s: %s", name, number_text(value, ""))
+        logger.info("%sMean Average Precision: %s", prefix, number_text(mean_ap, ""))
 
 
 if __name__ == "__main__":
