@@ -142,7 +142,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         cut_off=args.threshold if args.postprocess == cli.DETECTNET else 0.0,
     )
     print_report(evaluation, args.use_2007_metric)
-    facts, described = facts_of(args, model), describe(args, model, session, datasets)
+    facts, described = facts_of(args, model, session), describe(args, model, session, datasets)
+    described["threshold"] = f"{evaluation.threshold:g}, {why_threshold(args, evaluation)}"
+    if session.threshold is not None:
+        described["threshold"] += f"; at the validation of the model's run it was {session.threshold:g}"
+    logger.info("threshold: %s", described["threshold"])
     if costs is not None:
         print(f"{model.name}, an image of {session.size[0]}x{session.size[1]}: {costs}")
         facts["complexity"], described["complexity"] = costs._asdict(), str(costs)
@@ -200,13 +204,25 @@ def image_or_none(dataset: DetectionDataset, index: int) -> np.ndarray | None:
         return None
 
 
-def facts_of(args: argparse.Namespace, model: Path) -> dict[str, Any]:
+def why_threshold(args: argparse.Namespace, evaluation: Evaluation) -> str:
+    """Say where the threshold of an evaluation is from."""
+    if args.threshold is not None:
+        return (
+            "as --threshold says" if args.postprocess == cli.NMS else "as --threshold says, or by detectNet's default"
+        )
+    if math.isnan(evaluation.report.best_threshold):
+        return "the default, as nothing is hit"
+    return "where the mean F1 on these images is highest"
+
+
+def facts_of(args: argparse.Namespace, model: Path, session: Session) -> dict[str, Any]:
     """What decides the figures, for `metrics.json`."""
     return {
         "model": str(model),
         "data": args.dataset,
         "split": args.split if args.image_list is None else str(args.image_list),
         "postprocess": postprocess_of(args),
+        "threshold_of_run": session.threshold,
         "iou_threshold": args.iou_threshold,
         "inclusive_boxes": args.inclusive_boxes,
     }

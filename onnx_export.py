@@ -105,6 +105,13 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     also.add_argument(
         "--deepstream", action="store_true", help="<name>.deepstream.onnx, and <name>.deepstream.txt for Gst-nvinfer"
     )
+    parser.add_argument(
+        "--threshold",
+        type=cli.share,
+        help="score from which detections count in the printed commands and in --deepstream's file (default: what "
+        f"suited best when the model's run was validated, else {detectnet.DEFAULT_THRESHOLD}; for detectnet what suits "
+        "its arithmetic on --data)",
+    )
     proof = parser.add_argument_group("proof by a dataset")
     proof.add_argument("--data", help="folder of a dataset, to measure each file on its test images")
     cli.add_dataset_type_option(proof, AUTO)
@@ -214,11 +221,27 @@ def main(argv: Sequence[str] | None = None) -> None:
                 make(file)
             saved(path)
     if args.deepstream:
-        saved(write_deepstream_config(output.with_name(f"{output.stem}.deepstream.onnx"), label_file, net, options))
+        threshold = cli.choose_threshold(args.threshold, net.threshold)
+        model = output.with_name(f"{output.stem}.deepstream.onnx")
+        saved(write_deepstream_config(model, label_file, net, options, threshold))
+        logger.info("for DeepStream, %s", threshold)
     if trial is not None:
         print("\nOn the test images:")
         print("\n".join(trial.table()))
-    print_commands(args, output, label_file, [] if trial is None else trial.device_options)
+    print_commands(args, output, label_file, *device_options(args, net, trial))
+
+
+def device_options(args: argparse.Namespace, net: SSD, trial: Trial | None) -> tuple[list[str], str]:
+    """Choose detectnet's options, and say where they are from."""
+    if trial is not None and args.threshold is None:
+        better = "with these options F1" if trial.device_options else "with its defaults F1"
+        return trial.device_options, f"{better} is highest on the images of --data"
+    threshold = cli.choose_threshold(args.threshold, net.threshold)
+    others = (
+        [] if trial is None else [option for option in trial.device_options if not option.startswith("--threshold")]
+    )
+    is_default = args.threshold is None and net.threshold is None
+    return [*([] if is_default else [f"--threshold={threshold.value:g}"]), *others], str(threshold)
 
 
 def locate(args: argparse.Namespace) -> tuple[Path, Path]:
@@ -412,7 +435,9 @@ def drawn_inputs(plain: Path) -> torch.Tensor:
     return torch.stack([session.transform(image.permute(1, 2, 0).numpy()) for image in pixels])
 
 
-def write_deepstream_config(model: Path, label_file: Path, net: SSD, options: ExportOptions) -> Path:
+def write_deepstream_config(
+    model: Path, label_file: Path, net: SSD, options: ExportOptions, threshold: cli.ChosenThreshold
+) -> Path:
     """Write what Gst-nvinfer needs to know of the file."""
     norm = options.input_norm_of(net)
     path = model.with_suffix(".txt")
@@ -424,6 +449,7 @@ def write_deepstream_config(model: Path, label_file: Path, net: SSD, options: Ex
         norm.mean,
         norm.std,
         net.config.iou_threshold,
+        *threshold,
     )
     write_text(path, text)
     return path
@@ -451,11 +477,11 @@ def write_label_file(model: Path, class_names: Sequence[str]) -> Path:
     return path
 
 
-def print_commands(args: argparse.Namespace, output: Path, label_file: Path, options: Sequence[str]) -> None:
-    """Print what to type on the device, with options for detectnet."""
+def print_commands(args: argparse.Namespace, output: Path, label_file: Path, options: Sequence[str], why: str) -> None:
+    """Print what to type on the device, with options for detectnet and where they are from."""
     if args.input_norm == "detectnet":
         print("\nOn a Jetson, with both files copied there (detectnet.py takes the same):\n")
-        print(f"    {device.detectnet_command(output, label_file, options)}\n")
+        print(f"    {device.detectnet_command(output, label_file, options)}\n\n({why})\n")
         if args.jetpack in (None, "6", "7"):
             print(
                 "From JetPack 6.1 on jetson-inference needs a patch for any ONNX file: docs/deploying.md says which\n"

@@ -6,7 +6,7 @@ import argparse
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -34,6 +34,7 @@ from vision.console import (  # noqa: F401 - scripts find all of them here
 from vision.datasets import AUTO, DATASETS, ReadingOptions, labels
 from vision.datasets.folder import VAL_SPLIT
 from vision.deploy import detectnet
+from vision.deploy.detectnet import DEFAULT_THRESHOLD
 from vision.deploy.session import OnnxSession, Session, is_onnx, open_session
 from vision.engine import checkpoint
 from vision.ssd.models import MODELS, WIDTH_RANGE, spec_of
@@ -209,6 +210,30 @@ def check_postprocess_options(parser: argparse.ArgumentParser, args: argparse.Na
             if getattr(args, name) != parser.get_default(name):
                 option = "--" + name.replace("_", "-")
                 parser.error(f"{option}: detectNet does not suppress; leave it out, or --postprocess=detectnet")
+
+
+class ChosenThreshold(NamedTuple):
+    """A threshold of scores, and where it is from, in words."""
+
+    value: float
+    why: str
+
+    def __str__(self) -> str:
+        return f"threshold {self.value:g}: {self.why}"
+
+
+def choose_threshold(typed: float | None, measured: float | None) -> ChosenThreshold:
+    """Choose from which score detections count.
+
+    Args:
+        typed: with --threshold; None if it was not.
+        measured: by the model's run, see `SSD.threshold`.
+    """
+    if typed is not None:
+        return ChosenThreshold(typed, "as --threshold says")
+    if measured is not None:
+        return ChosenThreshold(measured, "the mean F1 was highest there when the model's run was validated")
+    return ChosenThreshold(DEFAULT_THRESHOLD, "the default, as the model does not know which suits it")
 
 
 def detect(session: Session, rgb_image: np.ndarray, args: argparse.Namespace, **nms_options: Any) -> Detections:

@@ -519,7 +519,8 @@ def describe_weights(weights: Mapping[str, Tensor], source: str, *, with_heads: 
         with_heads: whether the heads are wanted, too, which are of no use without the priors that belong to them.
 
     Returns:
-        the fields of `SSD.description`; `class_names` and `config` are None where the file does not say.
+        the fields of `SSD.description`; `class_names` and `config` are None where the file does not say, and other
+        things that only a run knows are left out.
 
     Raises:
         DataError: it is not an SSD of the table, or has other priors than published and does not say which.
@@ -555,14 +556,15 @@ def build_described(description: Mapping[str, Any], *, config: SSDConfig | None 
         is_test: see `SSD.forward`.
     """
     spec = spec_of(description["net"])
-    if config is None and description["config"] is not None:
-        config = SSDConfig.from_dict(description["config"])
+    described = None if description["config"] is None else SSDConfig.from_dict(description["config"])
     net = spec.build(
         description["num_classes"],
-        config=config,
+        config=described if config is None else config,
         is_test=is_test,
         **{key: description[key] for key in ("width_mult", "use_batch_norm", "onnx_compatible")},
     )
     names = description["class_names"]
     net.class_names = None if names is None else tuple(names)
+    if config in (None, described):  # at another size scores are others
+        net.threshold = description.get("threshold")
     return net
