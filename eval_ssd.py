@@ -35,6 +35,7 @@ from vision.report.evaluation_plots import PLOTS, draw_plots
 from vision.ssd import complexity
 from vision.ssd.models import spec_of
 from vision.ssd.ssd import SSD
+from vision.ssd.trained_images import TrainedCounts, TrainedImages
 from vision.structures import Annotation, DataError, Detections
 from vision.utils.overlap import read_ahead
 
@@ -77,6 +78,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--label-file", "--labels", type=Path, help="class names, for a model that does not know its own"
     )
+    cli.add_trained_images_option(parser)
     cli.add_device_options(parser)
     parser.add_argument(
         "--use-2007-metric",
@@ -124,12 +126,13 @@ def main(argv: Sequence[str] | None = None) -> None:
             cli.check_writable(folder, option)
     model, session, class_names = cli.open_model(args.trained_model, args.label_file, args)
     costs = complexity_of(session, model) if args.complexity else None
-    datasets = open_datasets(args, class_names)
+    datasets, trained = open_datasets(args, class_names, session.trained_on)
     places = [(dataset, index) for dataset in datasets for index in range(len(dataset))]
     annotations = [dataset.annotation(index) for dataset, index in places]
     if not any(len(annotation.labels) for annotation in annotations):
         raise DataError(
             f"{', '.join(args.dataset)}: no object is of a class that the model knows: {list(class_names[1:])}"
+            f"{cli.hint_at_left_out(trained)}"
         )
     evaluation = Evaluation.of(
         ids_of(datasets),
@@ -143,6 +146,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     print_report(evaluation, args.use_2007_metric)
     facts, described = facts_of(args, model, session), describe(args, model, session, datasets)
+    facts["trained_images"] = None if trained is None else trained._asdict()
+    if trained is not None:
+        described["images trained on"] = str(trained)
     described["threshold"] = f"{evaluation.threshold:g}, {why_threshold(args, evaluation)}"
     if session.threshold is not None:
         described["threshold"] += f"; at the validation of the model's run it was {session.threshold:g}"
@@ -161,20 +167,27 @@ def main(argv: Sequence[str] | None = None) -> None:
         show_images(args.show_dir, evaluation, reader_of(places), indices)
 
 
-def open_datasets(args: argparse.Namespace, class_names: Sequence[str]) -> list[DetectionDataset]:
-    """Open the datasets, with the model's classes; logs their defects."""
+def open_datasets(
+    args: argparse.Namespace, class_names: Sequence[str], trained_on: TrainedImages | None
+) -> tuple[list[DetectionDataset], TrainedCounts | None]:
+    """Open the datasets, with the model's classes, and leave out what it was trained on; logs their defects.
+
+    Training images that were asked for, by --split or by name, stay.
+    """
     options = cli.reading_options(args)
     if args.image_list is not None:
         datasets = open_listed(args.dataset_type, args.dataset, args.image_list, options, cli.progress)
     else:
         datasets = [open_dataset(args.dataset_type, path, args.split, options, cli.progress) for path in args.dataset]
+    measures_all = args.include_trained or args.split == "train" or args.image_list is not None
+    trained = cli.leave_out_trained_images(datasets, trained_on, measures_all)
     for dataset in datasets:
         dataset.set_class_names(class_names)
         log_defects([*dataset.defects, *dataset.class_defects()])
         logger.info("%s: %s", dataset.title, dataset.summary())
     if not any(len(dataset) for dataset in datasets):
         raise DataError(f"{', '.join(args.dataset)}: no image to evaluate on")
-    return datasets
+    return datasets, trained
 
 
 def ids_of(datasets: Sequence[DetectionDataset]) -> list[str]:

@@ -116,6 +116,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     proof.add_argument("--data", help="folder of a dataset, to measure each file on its test images")
     cli.add_dataset_type_option(proof, AUTO)
     cli.add_reading_options(proof)
+    cli.add_trained_images_option(proof)
     proof.add_argument(
         "--calib-data",
         help="images like those to come, for --int8: a folder, or that of a dataset for its training images (default: "
@@ -233,7 +234,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def device_options(args: argparse.Namespace, net: SSD, trial: Trial | None) -> tuple[list[str], str]:
     """Choose detectnet's options, and say where they are from."""
-    if trial is not None and args.threshold is None:
+    if trial is not None and args.threshold is None and (trial.of_new_images or net.threshold is None):
         better = "with these options F1" if trial.device_options else "with its defaults F1"
         return trial.device_options, f"{better} is highest on the images of --data"
     threshold = cli.choose_threshold(args.threshold, net.threshold)
@@ -316,16 +317,18 @@ def open_trial(args: argparse.Namespace, net: SSD) -> Trial:
     """
     dataset = open_dataset(args.dataset_type, args.data, "test", cli.reading_options(args), cli.progress)
     dataset.set_class_names(net.class_names)
+    trained = cli.leave_out_trained_images([dataset], net.trained_on, args.include_trained)
     logger.info("%s: %s", dataset.title, dataset.summary())
     if all(dataset.annotation(index).difficult.all() for index in range(len(dataset))):
         raise DataError(
             f"{args.data}: no object is of a class that the model knows and not difficult: {list(net.class_names[1:])}"
+            f"{cli.hint_at_left_out(trained)}"
         )
 
     def images() -> Iterator[tuple[np.ndarray, Annotation]]:
         return read_ahead(readable(dataset, range(len(dataset))))
 
-    return Trial(images, len(dataset), net, cli.progress)
+    return Trial(images, len(dataset), net, cli.progress, of_new_images=trained is None or not trained.trained_on)
 
 
 def readable(dataset: DetectionDataset, indices: Iterable[int]) -> Iterator[tuple[np.ndarray, Annotation]]:

@@ -91,7 +91,7 @@ def test_the_threshold_that_a_run_measured_is_used_everywhere_unless_one_is_type
 
 def test_detectnet_is_told_a_threshold_that_was_typed_then_measured():
     net = net_for("mb1-ssd-lite")
-    trial = SimpleNamespace(device_options=["--threshold=0.4", "--clustering=0.45"])
+    trial = SimpleNamespace(device_options=["--threshold=0.4", "--clustering=0.45"], of_new_images=True)
     typed, not_typed = (onnx_export.parse_args(argv) for argv in (["--threshold=0.2"], []))
     assert onnx_export.device_options(not_typed, net, None)[0] == []
     net.threshold = 0.3
@@ -99,6 +99,9 @@ def test_detectnet_is_told_a_threshold_that_was_typed_then_measured():
     options, why = onnx_export.device_options(not_typed, net, trial)
     assert (options, "on the images of --data" in why) == (trial.device_options, True)
     assert onnx_export.device_options(typed, net, trial)[0] == ["--threshold=0.2", "--clustering=0.45"]
+    trial.of_new_images = False
+    options, why = onnx_export.device_options(not_typed, net, trial)
+    assert (options, "when the model's run was validated" in why) == (["--threshold=0.3", "--clustering=0.45"], True)
     assert onnx_export.device_options(typed, net, None) == (["--threshold=0.2"], "threshold 0.2: as --threshold says")
 
 

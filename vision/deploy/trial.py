@@ -52,6 +52,7 @@ class Trial:
         count: how many there are, about.
         net: the checkpoint, with class names.
         progress: shows images going by.
+        of_new_images: whether the net was trained on none of them, as far as known.
 
     Attributes:
         reports: figures by name, in the order of measuring.
@@ -64,7 +65,9 @@ class Trial:
         count: int,
         net: SSD,
         progress: ProgressBar = no_progress,
+        of_new_images: bool = True,
     ) -> None:
+        self.of_new_images = of_new_images
         self._images = images
         self._count = count
         self.net = net

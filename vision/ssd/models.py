@@ -32,6 +32,7 @@ from vision.nn.vgg import vgg16_reduced
 from vision.ssd.config import FPNLITE, MOBILENETV1, SQUEEZENET, SSD300, SSDLITE320, VGG, ConfigFamily, SSDConfig
 from vision.ssd.predictor import Predictor
 from vision.ssd.ssd import HEADS, SSD, GraphPath
+from vision.ssd.trained_images import TrainedImages
 from vision.ssd.weights import description_of
 from vision.structures import DataError
 
@@ -565,6 +566,7 @@ def build_described(description: Mapping[str, Any], *, config: SSDConfig | None 
     )
     names = description["class_names"]
     net.class_names = None if names is None else tuple(names)
+    net.trained_on = TrainedImages.of_description(description)
     if config in (None, described):  # at another size scores are others
         net.threshold = description.get("threshold")
     return net

@@ -15,6 +15,7 @@ from vision.boxes.forms import center_form_to_corner_form, corner_form_to_center
 from vision.boxes.matching import assign_priors
 from vision.nn.layers import initialise
 from vision.ssd.config import SSDConfig
+from vision.ssd.trained_images import TrainedImages
 from vision.ssd.weights import METADATA_KEY, read_weights, write_weights
 from vision.structures import DataError
 
@@ -67,6 +68,7 @@ class SSD(nn.Module):
     Attributes:
         architecture: how the table of nets builds this net, empty for one composed by hand.
         class_names: of the classes, BACKGROUND first, once known.
+        trained_on: the images that its weights were trained on, as far as known; None where nothing is.
         threshold: score at which the mean F1 was highest in the last validation of its run, None where nobody knows.
     """
 
@@ -99,6 +101,7 @@ class SSD(nn.Module):
         self.config = config = SSDConfig.frozen(config) or config
         self.architecture: dict[str, Any] = {}
         self.class_names: tuple[str, ...] | None = None
+        self.trained_on: TrainedImages | None = None
         self.threshold: float | None = None
         # Not persistent: priors move with the net and stay out of its checkpoints.
         self.register_buffer("priors", None if config is None else config.priors.clone(), persistent=False)
@@ -168,7 +171,8 @@ class SSD(nn.Module):
 
     def description(self) -> dict[str, Any]:
         """Say in plain values what this net is; `vision.ssd.models.build_described` makes one like it."""
-        known = {"threshold": self.threshold}
+        images = None if self.trained_on is None else self.trained_on._asdict()
+        known = {"trained_on": images, "threshold": self.threshold}
         return {
             **self.architecture,
             "num_classes": self.num_classes,
