@@ -21,6 +21,7 @@ import numpy as np
 
 from vision import cli
 from vision.datasets.images import read_upright
+from vision.deploy.detectnet import DEFAULT_THRESHOLD
 from vision.deploy.media import Frame, Sink, Source
 from vision.deploy.session import NETWORK, POST_PROCESSING, RESIZING
 from vision.report.drawing import draw_detections
@@ -55,7 +56,11 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "--input", required=True, help="image, folder, glob, video, camera (0, /dev/video0), rtsp://..."
     )
     parser.add_argument("--output", type=Path, default=Path("detections"), help="folder, or an image or video file")
-    parser.add_argument("--threshold", type=cli.share, default=0.5, help="least score")
+    parser.add_argument(
+        "--threshold",
+        type=cli.share,
+        help=f"least score (default: what suited best when the model's run was validated, else {DEFAULT_THRESHOLD})",
+    )
     cli.add_postprocess_options(parser)
     parser.add_argument("--top-k", type=cli.count, help="detections per class and image (default: all)")
     parser.add_argument("--classes", help="show only these, with commas between (default: all)")
@@ -84,6 +89,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
     cli.setup_logging()
     _, session, class_names = cli.open_model(args.model, args.labels, args)
+    threshold = cli.choose_threshold(args.threshold, session.threshold)
+    args.threshold = threshold.value
+    logger.info("%s", threshold)
     wanted = wanted_labels(args.classes, class_names)
     source = Source(args.input, read_upright)
     cli.check_writable(args.output if not args.output.suffix else args.output.parent, "--output")

@@ -25,7 +25,7 @@ from vision.datasets.folder import SPLITS
 from vision.datasets.records import log_defects
 from vision.deploy import detectnet
 from vision.deploy.session import Session, TorchSession
-from vision.evaluation import Evaluation, Report, evaluate
+from vision.evaluation import Evaluation, Report, evaluate, number_text
 from vision.evaluation.coco import FIGURE_NAMES
 from vision.evaluation.curves import Point
 from vision.report.evaluation_files import write_files, write_voc_files
@@ -35,6 +35,7 @@ from vision.report.evaluation_plots import PLOTS, draw_plots
 from vision.ssd import complexity
 from vision.ssd.models import spec_of
 from vision.ssd.ssd import SSD
+from vision.ssd.trained_images import TrainedCounts
 from vision.structures import Annotation, DataError, Detections
 from vision.utils.overlap import read_ahead
 
@@ -77,6 +78,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--label-file", "--labels", type=Path, help="class names, for a model that does not know its own"
     )
+    cli.add_trained_images_option(parser)
     cli.add_device_options(parser)
     parser.add_argument(
         "--use-2007-metric",
@@ -124,12 +126,13 @@ def main(argv: Sequence[str] | None = None) -> None:
             cli.check_writable(folder, option)
     model, session, class_names = cli.open_model(args.trained_model, args.label_file, args)
     costs = complexity_of(session, model) if args.complexity else None
-    datasets = open_datasets(args, class_names, session.size)
+    datasets, trained = open_datasets(args, class_names, session)
     places = [(dataset, index) for dataset in datasets for index in range(len(dataset))]
     annotations = [dataset.annotation(index) for dataset, index in places]
     if not any(len(annotation.labels) for annotation in annotations):
         raise DataError(
             f"{', '.join(args.dataset)}: no object is of a class that the model knows: {list(class_names[1:])}"
+            f"{cli.hint_at_left_out(trained)}"
         )
     evaluation = Evaluation.of(
         ids_of(datasets),
@@ -142,7 +145,14 @@ def main(argv: Sequence[str] | None = None) -> None:
         cut_off=args.threshold if args.postprocess == cli.DETECTNET else 0.0,
     )
     print_report(evaluation, args.use_2007_metric)
-    facts, described = facts_of(args, model), describe(args, model, session, datasets)
+    facts, described = facts_of(args, model, session), describe(args, model, session, datasets)
+    facts["trained_images"] = None if trained is None else trained._asdict()
+    if trained is not None:
+        described["images trained on"] = str(trained)
+    described["threshold"] = f"{evaluation.threshold:g}, {why_threshold(args, evaluation)}"
+    if session.threshold is not None:
+        described["threshold"] += f"; at the validation of the model's run it was {session.threshold:g}"
+    logger.info("threshold: %s", described["threshold"])
     if costs is not None:
         print(f"{model.name}, an image of {session.size[0]}x{session.size[1]}: {costs}")
         facts["complexity"], described["complexity"] = costs._asdict(), str(costs)
@@ -158,22 +168,27 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def open_datasets(
-    args: argparse.Namespace, class_names: Sequence[str], width_height: tuple[int, int]
-) -> list[DetectionDataset]:
-    """Open the datasets, with the model's classes and the size of its input; logs their defects."""
+    args: argparse.Namespace, class_names: Sequence[str], session: Session
+) -> tuple[list[DetectionDataset], TrainedCounts | None]:
+    """Open the datasets, with the model's classes, and leave out what it was trained on; logs their defects.
+
+    Training images that were asked for, by --split or by name, stay.
+    """
     options = cli.reading_options(args)
     if args.image_list is not None:
         datasets = open_listed(args.dataset_type, args.dataset, args.image_list, options, cli.progress)
     else:
         datasets = [open_dataset(args.dataset_type, path, args.split, options, cli.progress) for path in args.dataset]
+    measures_all = args.include_trained or args.split == "train" or args.image_list is not None
+    trained = cli.leave_out_trained_images(datasets, session.trained_on, measures_all)
     for dataset in datasets:
         dataset.set_class_names(class_names)
-        dataset.ignore_small(args.min_object, width_height)
+        dataset.ignore_small(args.min_object, session.size)
         log_defects([*dataset.defects, *dataset.class_defects()])
         logger.info("%s: %s", dataset.title, dataset.summary())
     if not any(len(dataset) for dataset in datasets):
         raise DataError(f"{', '.join(args.dataset)}: no image to evaluate on")
-    return datasets
+    return datasets, trained
 
 
 def ids_of(datasets: Sequence[DetectionDataset]) -> list[str]:
@@ -203,13 +218,25 @@ def image_or_none(dataset: DetectionDataset, index: int) -> np.ndarray | None:
         return None
 
 
-def facts_of(args: argparse.Namespace, model: Path) -> dict[str, Any]:
+def why_threshold(args: argparse.Namespace, evaluation: Evaluation) -> str:
+    """Say where the threshold of an evaluation is from."""
+    if args.threshold is not None:
+        return (
+            "as --threshold says" if args.postprocess == cli.NMS else "as --threshold says, or by detectNet's default"
+        )
+    if math.isnan(evaluation.report.best_threshold):
+        return "the default, as nothing is hit"
+    return "where the mean F1 on these images is highest"
+
+
+def facts_of(args: argparse.Namespace, model: Path, session: Session) -> dict[str, Any]:
     """What decides the figures, for `metrics.json`."""
     return {
         "model": str(model),
         "data": args.dataset,
         "split": args.split if args.image_list is None else str(args.image_list),
         "postprocess": postprocess_of(args),
+        "threshold_of_run": session.threshold,
         "iou_threshold": args.iou_threshold,
         "min_object": args.min_object,
         "inclusive_boxes": args.inclusive_boxes,
@@ -272,17 +299,17 @@ def print_report(evaluation: Evaluation, use_2007_metric: bool) -> None:
     report = evaluation.report
     print("Average Precision Per-class:")
     for of_class in report.classes:
-        print(f"{of_class.name}: {of_class.ap_2007 if use_2007_metric else of_class.ap_area}")
+        print(f"{of_class.name}: {number_text(of_class.ap_2007 if use_2007_metric else of_class.ap_area, '')}")
     mean = report.mean_ap_2007 if use_2007_metric else report.mean_ap_area
-    print(f"\nAverage Precision Across All Classes: {mean}\n")
+    print(f"\nAverage Precision Across All Classes: {number_text(mean, '')}\n")
     for row in _aligned(table_of(report)):
         print(row)
-    print()
-    print(", ".join(f"{name} {_number(value)}" for name, value in zip(FIGURE_NAMES, report.coco, strict=True)))
+    print(f"\nEach class is at its own threshold of highest F1, and the row of means, too; {report.means_note}.\n")
+    print(", ".join(f"{name} {number_text(value)}" for name, value in zip(FIGURE_NAMES, report.coco, strict=True)))
     point = report.mean_at(evaluation.threshold)
     print(
-        f"At a threshold of {evaluation.threshold:g}: precision {_number(point.precision)}, recall "
-        f"{_number(point.recall)}, F1 {_number(point.f1)} (means over the classes)"
+        f"At a threshold of {evaluation.threshold:g} for all classes: precision {number_text(point.precision)}, recall "
+        f"{number_text(point.recall)}, F1 {number_text(point.f1)} (means)"
     )
     best = report.mean_at(report.best_threshold)
     if not math.isnan(best.threshold):
@@ -297,21 +324,16 @@ def table_of(report: Report) -> list[list[str]]:
         best = result.curve.best()
         values = [result.ap_2007, result.ap_area, result.coco.ap, result.coco.ap_50, best.f1]
         points = _points_of(best)
-        rows.append([result.name, str(result.objects), *map(_number, values), *points])
-    best = report.mean_at(report.best_threshold)
+        rows.append([result.name, str(result.objects), *map(number_text, values), *points])
+    best = report.mean_at_own_thresholds()
     values = [report.mean_ap_2007, report.mean_ap_area, report.coco.ap, report.coco.ap_50, best.f1]
     points = _points_of(best)
     objects = sum(result.objects for result in report.classes)
-    return [*rows, ["mean", str(objects), *map(_number, values), *points]]
-
-
-def _number(value: float) -> str:
-    return "-" if math.isnan(value) else f"{value:.4f}"
+    return [*rows, ["mean", str(objects), *map(number_text, values), *points]]
 
 
 def _points_of(best: Point) -> list[str]:
-    threshold = "-" if math.isnan(best.threshold) else f"{best.threshold:g}"
-    return [threshold, _number(best.precision), _number(best.recall)]
+    return [number_text(best.threshold, "g"), number_text(best.precision), number_text(best.recall)]
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
@@ -382,8 +404,8 @@ class MeanAPEvaluator:
         """Log what `compute` gave."""
         logger.info("%sAverage Precision Per-class:", prefix)
         for name, value in zip(self.dataset.class_names[1:], class_ap, strict=True):
-            logger.info("    %s: %s", name, value)
-        logger.info("%sMean Average Precision: %s", prefix, mean_ap)
+            logger.info("    %s: %s", name, number_text(value, ""))
+        logger.info("%sMean Average Precision: %s", prefix, number_text(mean_ap, ""))
 
 
 if __name__ == "__main__":

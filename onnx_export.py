@@ -105,10 +105,18 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     also.add_argument(
         "--deepstream", action="store_true", help="<name>.deepstream.onnx, and <name>.deepstream.txt for Gst-nvinfer"
     )
+    parser.add_argument(
+        "--threshold",
+        type=cli.share,
+        help="score from which detections count in the printed commands and in --deepstream's file (default: what "
+        f"suited best when the model's run was validated, else {detectnet.DEFAULT_THRESHOLD}; for detectnet what suits "
+        "its arithmetic on --data)",
+    )
     proof = parser.add_argument_group("proof by a dataset")
     proof.add_argument("--data", help="folder of a dataset, to measure each file on its test images")
     cli.add_dataset_type_option(proof, AUTO)
     cli.add_reading_options(proof)
+    cli.add_trained_images_option(proof)
     proof.add_argument(
         "--calib-data",
         help="images like those to come, for --int8: a folder, or that of a dataset for its training images (default: "
@@ -214,11 +222,27 @@ def main(argv: Sequence[str] | None = None) -> None:
                 make(file)
             saved(path)
     if args.deepstream:
-        saved(write_deepstream_config(output.with_name(f"{output.stem}.deepstream.onnx"), label_file, net, options))
+        threshold = cli.choose_threshold(args.threshold, net.threshold)
+        model = output.with_name(f"{output.stem}.deepstream.onnx")
+        saved(write_deepstream_config(model, label_file, net, options, threshold))
+        logger.info("for DeepStream, %s", threshold)
     if trial is not None:
         print("\nOn the test images:")
         print("\n".join(trial.table()))
-    print_commands(args, output, label_file, [] if trial is None else trial.device_options)
+    print_commands(args, output, label_file, *device_options(args, net, trial))
+
+
+def device_options(args: argparse.Namespace, net: SSD, trial: Trial | None) -> tuple[list[str], str]:
+    """Choose detectnet's options, and say where they are from."""
+    if trial is not None and args.threshold is None and (trial.of_new_images or net.threshold is None):
+        better = "with these options F1" if trial.device_options else "with its defaults F1"
+        return trial.device_options, f"{better} is highest on the images of --data"
+    threshold = cli.choose_threshold(args.threshold, net.threshold)
+    others = (
+        [] if trial is None else [option for option in trial.device_options if not option.startswith("--threshold")]
+    )
+    is_default = args.threshold is None and net.threshold is None
+    return [*([] if is_default else [f"--threshold={threshold.value:g}"]), *others], str(threshold)
 
 
 def locate(args: argparse.Namespace) -> tuple[Path, Path]:
@@ -296,16 +320,18 @@ def open_trial(args: argparse.Namespace, net: SSD) -> Trial:
     dataset = open_dataset(args.dataset_type, args.data, "test", cli.reading_options(args), cli.progress)
     dataset.set_class_names(net.class_names)
     dataset.ignore_small(args.min_object, net.config.width_height)
+    trained = cli.leave_out_trained_images([dataset], net.trained_on, args.include_trained)
     logger.info("%s: %s", dataset.title, dataset.summary())
     if all(dataset.annotation(index).difficult.all() for index in range(len(dataset))):
         raise DataError(
             f"{args.data}: no object is of a class that the model knows and not difficult: {list(net.class_names[1:])}"
+            f"{cli.hint_at_left_out(trained)}"
         )
 
     def images() -> Iterator[tuple[np.ndarray, Annotation]]:
         return read_ahead(readable(dataset, range(len(dataset))))
 
-    return Trial(images, len(dataset), net, cli.progress)
+    return Trial(images, len(dataset), net, cli.progress, of_new_images=trained is None or not trained.trained_on)
 
 
 def readable(dataset: DetectionDataset, indices: Iterable[int]) -> Iterator[tuple[np.ndarray, Annotation]]:
@@ -415,7 +441,9 @@ def drawn_inputs(plain: Path) -> torch.Tensor:
     return torch.stack([session.transform(image.permute(1, 2, 0).numpy()) for image in pixels])
 
 
-def write_deepstream_config(model: Path, label_file: Path, net: SSD, options: ExportOptions) -> Path:
+def write_deepstream_config(
+    model: Path, label_file: Path, net: SSD, options: ExportOptions, threshold: cli.ChosenThreshold
+) -> Path:
     """Write what Gst-nvinfer needs to know of the file."""
     norm = options.input_norm_of(net)
     path = model.with_suffix(".txt")
@@ -427,6 +455,7 @@ def write_deepstream_config(model: Path, label_file: Path, net: SSD, options: Ex
         norm.mean,
         norm.std,
         net.config.iou_threshold,
+        *threshold,
     )
     write_text(path, text)
     return path
@@ -454,11 +483,11 @@ def write_label_file(model: Path, class_names: Sequence[str]) -> Path:
     return path
 
 
-def print_commands(args: argparse.Namespace, output: Path, label_file: Path, options: Sequence[str]) -> None:
-    """Print what to type on the device, with options for detectnet."""
+def print_commands(args: argparse.Namespace, output: Path, label_file: Path, options: Sequence[str], why: str) -> None:
+    """Print what to type on the device, with options for detectnet and where they are from."""
     if args.input_norm == "detectnet":
         print("\nOn a Jetson, with both files copied there (detectnet.py takes the same):\n")
-        print(f"    {device.detectnet_command(output, label_file, options)}\n")
+        print(f"    {device.detectnet_command(output, label_file, options)}\n\n({why})\n")
         if args.jetpack in (None, "6", "7"):
             print(
                 "From JetPack 6.1 on jetson-inference needs a patch for any ONNX file: docs/deploying.md says which\n"

@@ -29,7 +29,7 @@ _STEP_LOSS = re.compile(r"Average Loss: ([^,\s]+)|Avg Loss: ([^,\s]+)")
 _LOSSES = re.compile(
     r"(Training|Validation) Loss: ([^,\s]+), \1 Regression Loss:? ([^,\s]+), \1 Classification Loss: ([^,\s]+)"
 )
-_MEAN_AP = re.compile(r"Mean Average Precision: (\S+)|mAP: (\S+)")
+_MEAN_AP = re.compile(r"Mean Average Precision: ([^-\s]\S*)|mAP: (\S+)")
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:

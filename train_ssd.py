@@ -65,6 +65,7 @@ from vision.ssd.device_augmentation import DeferredAugmentation
 from vision.ssd.models import DEFAULT_NET, MODELS, UPSTREAM_NET, ModelSpec, describe_weights, identify_base_net
 from vision.ssd.prior_choice import AUTO, UPSTREAM, write_priors
 from vision.ssd.ssd import SSD
+from vision.ssd.trained_images import TrainedImages
 from vision.ssd.weights import digest_of, read_weights
 from vision.utils.files import remove_parts, write_text
 from vision.utils.memory import keep_freed_memory
@@ -591,6 +592,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
             net = options.net.build(train_set.class_names, config)
             state = load_weights(net, options, source, state, files, process)
+            digests = [record.digest for record in train_set.records]
+            net.trained_on = TrainedImages.of(digests).joined(net.trained_on)
             repeats = choose_repeats(options, len(train_set), state, process)
             train_set.repeat(repeats)
             frozen = optim.freeze(net, options.optim)

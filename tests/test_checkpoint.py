@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from vision.deploy.session import load_net
 from vision.engine import checkpoint, pretrained
 from vision.ssd.models import MODELS
 from vision.ssd.weights import description_of, read_weights
@@ -365,3 +366,18 @@ def test_backbones_of_another_net_are_called_so(net, tmp_path):
             pretrained.initialise(
                 MODELS["mb1-ssd"].build(3), pretrained.StartingFiles(base_net=str(tmp_path / f"{name}.pth"))
             )
+
+
+def test_the_threshold_that_suits_travels_with_the_weights(net, tmp_path):
+    net.threshold = None
+    assert "threshold" not in net.description(), "nobody measured it"
+    path = tmp_path / "best.pth"
+    try:
+        net.threshold = 0.37
+        checkpoint.save(net, [path], {})
+    finally:
+        net.threshold = None
+    assert load_net(path).threshold == load_net(path, resolution=300).threshold == 0.37
+    assert load_net(path, resolution=160).threshold is None, "at another size scores are others"
+    torch.save({key: value for key, value in net.state_dict().items()}, tmp_path / "upstreams.pth")
+    assert load_net(tmp_path / "upstreams.pth").threshold is None

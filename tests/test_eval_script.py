@@ -14,21 +14,28 @@ import onnxruntime
 import pytest
 import torch
 from conftest import CLASSES, assert_refused
+from matplotlib.axes import Axes
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 import detect
 import eval_ssd
 import onnx_export
+import plot_logs
 import vision.evaluation.report
 from vision.datasets import open_dataset
 from vision.deploy import session
 from vision.deploy.session import GPU_PROVIDERS, open_runtime, open_session
+from vision.engine.loop import EpochResult, MeanLosses
 from vision.evaluation import Evaluation
-from vision.report.evaluation_files import write_voc_files
+from vision.report.evaluation_files import write_files, write_voc_files
+from vision.report.evaluation_page import write_page
+from vision.report.evaluation_plots import draw_thresholds
+from vision.report.lines import log_result, log_row, row_of
+from vision.report.records import RunRecorder
 from vision.ssd.models import MODELS
 from vision.ssd.weights import read_weights
-from vision.structures import Detections
+from vision.structures import Annotation, Detections
 
 
 def test_evaluation_prints_both_aps_and_writes_reports(script, model_dir, voc_root, tmp_path):
@@ -199,6 +206,102 @@ def test_the_table_shows_names_as_they_are_and_dashes_for_what_is_not_defined(vo
     assert absent[1:] == ["0", *["-"] * 8]
 
 
+@pytest.fixture
+def uneven():
+    """Of five classes one is found, one half, one never; two have no objects, and one of these has a detection."""
+    box, other = [10, 10, 30, 30], [40, 10, 60, 30]
+    truth = [Annotation(np.float32([box]), np.int64([label]), np.array([False]), (64, 48)) for label in (1, 2, 3)]
+    boxes, labels, scores = ([box], [box, other], [box]), ([1], [2, 2], [4]), ([0.9], [0.6, 0.7], [0.8])
+    found = [
+        Detections(torch.tensor(b).float(), torch.tensor(n), torch.tensor(s))
+        for b, n, s in zip(boxes, labels, scores, strict=True)
+    ]
+    names = ("BACKGROUND", "found", "half", "never found", "absent", "not there")
+    return Evaluation.of(["x", "y", "z"], found, truth, names)
+
+
+def test_means_are_over_the_classes_with_objects_wherever_they_stand(uneven, tmp_path, capsys, monkeypatch):
+    eval_ssd.print_report(uneven, True)
+    out = capsys.readouterr().out
+    assert "nan" not in out
+    assert "\nnever found: 0.0\nabsent: -\nnot there: -\n" in out
+    assert "\nAverage Precision Across All Classes: 0.5\n" in out
+    rows = eval_ssd.table_of(uneven.report)
+    columns = list(zip(*rows[1:], strict=True))
+    assert columns[7] == ("0.4", "0.3", "-", "-", "-", "-")
+    for column in (*columns[2:7], *columns[8:]):
+        *of_classes, mean = column
+        assert of_classes[3:] == ["-", "-"]
+        assert float(mean) == pytest.approx(np.mean([float(value) for value in of_classes[:3]]), abs=1e-4)
+    note = "means are over the classes that have objects to find, 3 of 5"
+    assert note in out
+    point = "precision 0.5000, recall 0.6667, F1 0.5556"
+    assert f"At a threshold of 0.3 for all classes: {point} (means)" in out
+
+    write_files(tmp_path, uneven, {})
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert note in metrics["means"]
+    for name in ("own_thresholds", "best_threshold"):
+        figures = {key: pytest.approx(value) for key, value in (("precision", 0.5), ("recall", 2 / 3), ("f1", 5 / 9))}
+        assert metrics[name] == {"score": 0.3 if name == "best_threshold" else None, **figures}
+    assert metrics["classes"][3]["threshold"] == {"score": 0.3, "precision": None, "recall": None, "f1": None}
+    with open(tmp_path / "per_class.csv", newline="") as file:
+        absent = list(csv.reader(file))[4]
+    assert absent == ["absent", "0", *[""] * (len(absent) - 2)]
+
+    write_page(tmp_path / "report.html", "Evaluation", {}, uneven, {})
+    page = (tmp_path / "report.html").read_text()
+    assert note in page
+    assert "nan" not in page
+    cells = [re.findall("<td>(.*?)</td>", row) for row in page.split("</tr>") if "<td>absent" in row or ">mean<" in row]
+    assert cells[0][2:] == ["-"] * 12
+    assert cells[1][7:] == ["-", "0.500", "0.667", "0.556", "0.500", "0.667", "0.556"]
+
+    drawn = {}
+    plot = Axes.plot
+
+    def record(axes, *args, **options):
+        if options.get("label") == "mean":
+            drawn[axes] = args
+        return plot(axes, *args, **options)
+
+    monkeypatch.setattr(Axes, "plot", record)
+    draw_thresholds(tmp_path / "thresholds.png", uneven)
+    for (thresholds, means), name in zip(drawn.values(), ("precision", "recall", "f1"), strict=True):
+        for place in (0, 150, 375, 450, 500):
+            assert means[place] == pytest.approx(getattr(uneven.report.mean_at(thresholds[place]), name)), name
+
+
+def test_the_log_of_a_run_has_dashes_for_classes_without_objects(uneven, tmp_path, caplog):
+    caplog.set_level("INFO")
+    losses = MeanLosses(1.0, 2.0)
+    result = EpochResult(0, losses, losses, uneven.report)
+    with RunRecorder(tmp_path, None) as recorder:
+        recorder.log(result)
+        recorder.write(result)
+    assert "Epoch: 0, Average Precision never found: 0.0000" in caplog.messages
+    assert "Epoch: 0, Average Precision absent: -" in caplog.messages
+    assert "Epoch: 0, Mean Average Precision: 0.5000" in caplog.messages
+    assert "nan" not in caplog.text.replace("not an", "")
+    text = (tmp_path / "results.csv").read_text()
+    assert "nan" not in text
+    row = next(csv.DictReader(io.StringIO(text)))
+    assert (row["Class Average Precision/absent"], row["Class Best F1/never found"]) == ("", "0.0")
+    nobody = Evaluation.of(
+        ["x"],
+        [eval_ssd.NOTHING_FOUND],
+        [replace(uneven.annotations[0], difficult=np.array([True]))],
+        ("BACKGROUND", "a"),
+    )
+    caplog.clear()
+    log_result(EpochResult(0, losses, losses, nobody.report))
+    log_row(row_of(EpochResult(0, losses, losses, nobody.report), 1.0), with_heads=False)
+    assert "Epoch: 0, Mean Average Precision: -" in caplog.messages
+    assert "nan" not in caplog.text
+    (entry,) = plot_logs.read_log("\n".join(caplog.messages[:-1]))
+    assert "Mean Average Precision/val" not in entry
+
+
 def test_nothing_found_is_a_result(script, model_dir, voc_root, tmp_path, perfect):
     _, truth = annotations_of(voc_root)
     perfect(*[eval_ssd.NOTHING_FOUND] * len(truth))
@@ -208,7 +311,7 @@ def test_nothing_found_is_a_result(script, model_dir, voc_root, tmp_path, perfec
     assert "highest mean F1" not in done.out
     metrics = json.loads((tmp_path / "metrics.json").read_text())
     assert metrics["best_threshold"]["score"] is None
-    assert metrics["threshold"] == {"score": 0.5, "precision": None, "recall": 0.0, "f1": 0.0}
+    assert metrics["threshold"] == {"score": 0.5, "precision": 0.0, "recall": 0.0, "f1": 0.0}
     assert "worst_false" not in " ".join(path.name for path in tmp_path.iterdir())
 
 

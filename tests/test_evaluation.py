@@ -73,6 +73,20 @@ def test_classes_without_objects_are_left_out_of_the_mean():
     assert [result.objects for result in report.classes] == [1, 0]
 
 
+def test_a_class_of_which_nothing_is_found_counts_as_0_and_one_without_objects_not_at_all():
+    names = ("BACKGROUND", "found", "half", "never found", "absent", "absent, too")
+    truth = [annotation([BOX], [label]) for label in (1, 2, 3)]
+    found = [detections([BOX], [1], [0.9]), detections([BOX, OTHER], [2, 2], [0.6, 0.7]), detections([BOX], [4], [0.8])]
+    report = evaluate(found, truth, names)
+    assert [result.name for result in report.with_objects] == ["found", "half", "never found"]
+    assert report.mean_at(0.5) == (0.5, (1 + 1 / 2 + 0) / 3, 2 / 3, pytest.approx((1 + 2 / 3 + 0) / 3))
+    assert report.mean_at(0.8) == (0.8, 1 / 3, 1 / 3, 1 / 3)
+    assert report.mean_at_own_thresholds()[1:] == pytest.approx((0.5, 2 / 3, 5 / 9))
+    for result in report.classes[3:]:
+        assert all(map(math.isnan, [*result.curve.best(), *result.curve.at(0.1)[1:]])), result.name
+    assert math.isnan(evaluate([NOTHING], [annotation([], [])], NAMES).mean_at(0.5).precision)
+
+
 def test_a_second_hit_on_an_object_is_a_false_alarm():
     found = detections([BOX, BOX, OTHER], [1, 1, 1], [0.9, 0.8, 0.7])
     # Hits by score: yes, no, yes; recall 1/2 at precision 1, recall 1 at 2/3.
@@ -287,8 +301,7 @@ def test_a_threshold_is_a_short_number_between_two_scores():
     curve = Curve(np.array([0.9, 0.8, 0.437, 0.31, 0.2]), np.array([1, 2, 3, 3, 3]), 3)
     assert curve.best() == (0.4, 1.0, 1.0, 1.0)
     assert curve.at(0.8) == (0.8, 1.0, 2 / 3, 0.8)
-    assert curve.at(0.95)[2:] == (0, 0)
-    assert math.isnan(curve.at(0.95).precision)
+    assert curve.at(0.95) == (0.95, 0, 0, 0)
     assert best_threshold([Curve(np.array([0.31, 0.3099]), np.array([1, 1]), 1)]) == 0.31
     assert best_threshold([Curve(np.array([0.3]), np.array([1]), 1)]) == 0.1
     assert best_threshold([Curve(np.array([0.63, 0.58]), np.array([1, 2]), 2, cut_off=0.5)]) == 0.54

@@ -1,10 +1,13 @@
 """onnx_export.py end to end on a small model: which checkpoint it takes, what it writes and says."""
 
+import csv
 import hashlib
+import io
 import json
 import re
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
@@ -20,12 +23,15 @@ from vision.datasets import synthetic
 from vision.deploy import device, quantization
 from vision.deploy.export import ExportOptions, ExportRejected, write
 from vision.deploy.jetpack import JETPACKS
-from vision.deploy.session import OnnxSession, TorchSession
+from vision.deploy.session import OnnxSession, Session, TorchSession, load_net
 from vision.deploy.trial import Trial, count_alike
 from vision.deploy.verification import image_like
 from vision.engine import checkpoint
 from vision.ssd.models import MODELS
+from vision.ssd.weights import description_of, read_weights
 from vision.structures import Annotation, DataError, Detections
+
+NOTHING = Detections(torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64), torch.zeros(0))
 
 
 def test_export_takes_the_best_and_names_the_command(script, model_dir, tmp_path):
@@ -48,6 +54,55 @@ def test_export_takes_the_best_and_names_the_command(script, model_dir, tmp_path
     assert "removed" in done.out
     assert "engine: it was built from an older export" in done.out
     assert not list(folder.glob("*.engine"))
+
+
+def test_the_threshold_that_a_run_measured_is_used_everywhere_unless_one_is_typed(
+    script, model_dir, voc_root, tmp_path, monkeypatch
+):
+    measured = next(csv.DictReader(io.StringIO((model_dir / "results.csv").read_text())))["Best Threshold/val"]
+    first = next(model_dir.glob("*Epoch-0*.pth"))
+    assert description_of(read_weights(first))["threshold"] == float(measured)
+
+    net = load_net(model_dir / "best.pth")
+    net.threshold = 0.37
+    net.save(str(tmp_path / "known.pth"))
+    done = script(onnx_export.main, f"--input={tmp_path / 'known.pth'}", "--output=x.onnx", "--deepstream")
+    assert (done.code, done.err) == (0, "")
+    said = "threshold 0.37: the mean F1 was highest there when the model's run was validated"
+    assert re.search(r"detectnet --model.* --threshold=0.37 INPUT OUTPUT\n\n\(" + re.escape(said), done.out)
+    assert f"for DeepStream, {said}" in done.out
+    text = (tmp_path / "x.deepstream.txt").read_text()
+    assert f"# {said.partition(': ')[2]}\npre-cluster-threshold=0.37\n" in text
+
+    used = []
+    monkeypatch.setattr(Session, "detect", lambda *_, score_threshold, **__: used.append(score_threshold) or NOTHING)
+    argv = (f"--input={next((voc_root / 'JPEGImages').iterdir())}", f"--output={tmp_path / 'out'}", "--device=cpu")
+    for model in ("known.pth", "x.onnx"):
+        done = script(detect.main, f"--model={tmp_path / model}", *argv)
+        assert (done.code, used.pop()) == (0, 0.37)
+        assert said in done.out
+        done = script(detect.main, f"--model={tmp_path / model}", *argv, "--threshold=0.2")
+        assert (done.code, used.pop()) == (0, 0.2)
+        assert "threshold 0.2: as --threshold says" in done.out
+    done = script(detect.main, f"--model={tmp_path / 'known.pth'}", "--resolution=128", *argv)
+    assert (done.code, used.pop()) == (0, 0.5)
+    assert "threshold 0.5: the default, as the model does not know which suits it" in done.out
+
+
+def test_detectnet_is_told_a_threshold_that_was_typed_then_measured():
+    net = net_for("mb1-ssd-lite")
+    trial = SimpleNamespace(device_options=["--threshold=0.4", "--clustering=0.45"], of_new_images=True)
+    typed, not_typed = (onnx_export.parse_args(argv) for argv in (["--threshold=0.2"], []))
+    assert onnx_export.device_options(not_typed, net, None)[0] == []
+    net.threshold = 0.3
+    assert onnx_export.device_options(not_typed, net, None)[0] == ["--threshold=0.3"]
+    options, why = onnx_export.device_options(not_typed, net, trial)
+    assert (options, "on the images of --data" in why) == (trial.device_options, True)
+    assert onnx_export.device_options(typed, net, trial)[0] == ["--threshold=0.2", "--clustering=0.45"]
+    trial.of_new_images = False
+    options, why = onnx_export.device_options(not_typed, net, trial)
+    assert (options, "when the model's run was validated" in why) == (["--threshold=0.3", "--clustering=0.45"], True)
+    assert onnx_export.device_options(typed, net, None) == (["--threshold=0.2"], "threshold 0.2: as --threshold says")
 
 
 def test_a_file_for_other_runtimes_has_no_detectnet_command(script, model_dir, tmp_path):

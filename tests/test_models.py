@@ -1,12 +1,14 @@
 """The table of nets: golden weights and answers, and what every row promises at every size."""
 
+import re
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-from conftest import GOLDEN, golden_json, golden_net
+from conftest import GOLDEN, ROOT, golden_json, golden_net
 
+from vision.engine.start import NetOptions
 from vision.ssd.models import (
     MODELS,
     NET_NAMES,
@@ -16,6 +18,7 @@ from vision.ssd.models import (
     identify_base_net,
     spec_of,
 )
+from vision.ssd.prior_choice import UPSTREAM
 from vision.ssd.ssd import SSD, evaluating
 from vision.ssd.weights import description_of, read_weights
 from vision.structures import DataError
@@ -33,6 +36,25 @@ def test_golden_state_dict(name):
     own = [(key, list(value.shape)) for key, value in net.state_dict().items()]
     assert own == list(STATE_DICTS[name]["state_dict"].items())
     assert sum(parameter.numel() for parameter in net.parameters()) == STATE_DICTS[name]["parameters"]
+
+
+def test_the_readme_says_which_checkpoints_upstreams_code_loads():
+    """Those of its nets, with its priors: with fitted ones, the default, the heads have other sizes."""
+    text = (ROOT / "README.md").read_text()
+    (paragraph,) = (part for part in text.split("\n\n") if "Upstream's code loads" in part)
+    assert set(re.findall(r"`((?:mb|sq|vgg)[-\w]+)`", paragraph)) == set(STATE_DICTS)
+    assert all(option in paragraph for option in (f"--priors={UPSTREAM}", "--recipe=upstream"))
+    assert NetOptions().prior_choice != UPSTREAM, "the default"
+    sides, labels = np.tile(np.float32([[20, 20], [90, 40]]), (50, 1)), np.tile([1, 2], 50)
+    for name in STATE_DICTS:
+        expected = {key: tuple(shape) for key, shape in STATE_DICTS[name]["state_dict"].items()}
+        for priors in (None, UPSTREAM):
+            options = NetOptions(name, priors=priors)
+            config = options.fitted_config(options.config(), sides, labels)
+            with torch.device("meta"):
+                net = options.build(("BACKGROUND", "a", "b", "c"), config)
+            found = {key: tuple(value.shape) for key, value in net.state_dict().items()}
+            assert (found == expected) == (priors == UPSTREAM), (name, priors)
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-5), (torch.float32, 2e-3)])

@@ -79,7 +79,9 @@ def test_deepstream_feeds_what_the_file_expects(name):
     """Gst-nvinfer computes net-scale-factor * (pixel - offset)."""
     net = net_for("vgg16-ssd")
     norm = ExportOptions(input_norm=name).input_norm_of(net)
-    text = variants.deepstream_config("m.onnx", "labels.txt", 4, (640, 384), norm.mean, norm.std, 0.45)
+    text = variants.deepstream_config(
+        "m.onnx", "labels.txt", 4, (640, 384), norm.mean, norm.std, 0.45, 0.37, "measured"
+    )
     config = configparser.ConfigParser()
     config.read_string(text)
     facts = config["property"]
@@ -93,3 +95,5 @@ def test_deepstream_feeds_what_the_file_expects(name):
     assert (facts["onnx-file"], facts["labelfile-path"]) == ("m.onnx", "labels.txt")
     assert float(config["class-attrs-0"]["pre-cluster-threshold"]) > 1, "the background is no object"
     assert float(config["class-attrs-all"]["nms-iou-threshold"]) == 0.45
+    assert float(config["class-attrs-all"]["pre-cluster-threshold"]) == 0.37
+    assert "\n# measured\npre-cluster-threshold=" in text

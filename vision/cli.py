@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import logging
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -31,12 +33,14 @@ from vision.console import (  # noqa: F401 - scripts find all of them here
     sigterm_interrupts,
     str2bool,
 )
-from vision.datasets import AUTO, DATASETS, ReadingOptions, labels
+from vision.datasets import AUTO, DATASETS, DetectionDataset, ReadingOptions, labels
 from vision.datasets.folder import VAL_SPLIT
 from vision.deploy import detectnet
+from vision.deploy.detectnet import DEFAULT_THRESHOLD
 from vision.deploy.session import OnnxSession, Session, is_onnx, open_session
 from vision.engine import checkpoint
 from vision.ssd.models import MODELS, WIDTH_RANGE, spec_of
+from vision.ssd.trained_images import TrainedCounts, TrainedImages
 from vision.structures import DataError, Detections
 from vision.utils.memory import keep_freed_memory
 
@@ -209,6 +213,78 @@ def check_postprocess_options(parser: argparse.ArgumentParser, args: argparse.Na
             if getattr(args, name) != parser.get_default(name):
                 option = "--" + name.replace("_", "-")
                 parser.error(f"{option}: detectNet does not suppress; leave it out, or --postprocess=detectnet")
+
+
+def add_trained_images_option(parser: argparse.ArgumentParser) -> None:
+    """Add --include-trained."""
+    parser.add_argument(
+        "--include-trained",
+        action="store_true",
+        help="measure on images that the model was trained on, too (default: they are left out where others remain)",
+    )
+
+
+def leave_out_trained_images(
+    datasets: Sequence[DetectionDataset], trained_on: TrainedImages | None, measures_all: bool = False
+) -> TrainedCounts | None:
+    """Leave out, in place, the images that a model was trained on, and those of which that is not known.
+
+    None is left out where the model was trained on none, or where nothing would be left.
+
+    Args:
+        datasets: to measure on.
+        trained_on: what the model knows; None if nothing.
+        measures_all: whether to count only.
+
+    Returns:
+        how many images there are; None where the model does not know.
+    """
+    if trained_on is None:
+        return None
+    answers = [trained_on.has([record.digest for record in dataset.records]) for dataset in datasets]
+    found = Counter(itertools.chain.from_iterable(answers))
+    if measures_all or not found[True] or not found[False]:
+        counts = TrainedCounts(found.total(), found[True], found[None])
+        logger.log(logging.WARNING if found[True] else logging.INFO, "%s", counts)
+        return counts
+    for dataset, of_dataset in zip(datasets, answers, strict=True):
+        dataset.records = [
+            record for record, was_seen in zip(dataset.records, of_dataset, strict=True) if was_seen is False
+        ]
+    counts = TrainedCounts(found[False], 0, 0, found[True], found[None])
+    logger.warning("%s (--include-trained measures on them, too)", counts)
+    return counts
+
+
+def hint_at_left_out(counts: TrainedCounts | None) -> str:
+    """Say, for the end of an error about the images measured, that others were left out; "" if none were."""
+    if counts is None or not counts.left_out:
+        return ""
+    return f", in the {counts.measured} images that it was not trained on; --include-trained measures on all"
+
+
+class ChosenThreshold(NamedTuple):
+    """A threshold of scores, and where it is from, in words."""
+
+    value: float
+    why: str
+
+    def __str__(self) -> str:
+        return f"threshold {self.value:g}: {self.why}"
+
+
+def choose_threshold(typed: float | None, measured: float | None) -> ChosenThreshold:
+    """Choose from which score detections count.
+
+    Args:
+        typed: with --threshold; None if it was not.
+        measured: by the model's run, see `SSD.threshold`.
+    """
+    if typed is not None:
+        return ChosenThreshold(typed, "as --threshold says")
+    if measured is not None:
+        return ChosenThreshold(measured, "the mean F1 was highest there when the model's run was validated")
+    return ChosenThreshold(DEFAULT_THRESHOLD, "the default, as the model does not know which suits it")
 
 
 def detect(session: Session, rgb_image: np.ndarray, args: argparse.Namespace, **nms_options: Any) -> Detections:

@@ -20,6 +20,7 @@ from vision.ssd.data_preprocessing import PredictionTransform, Renormaliser
 from vision.ssd.models import MODELS, build_described, describe_weights, spec_of
 from vision.ssd.predictor import detections_in_pixels
 from vision.ssd.ssd import SSD, evaluating, load_strictly, place
+from vision.ssd.trained_images import TrainedImages
 from vision.ssd.weights import read_weights
 from vision.structures import DataError, Detections
 from vision.utils.timer import Stages
@@ -53,10 +54,14 @@ class Session(ABC):
         num_classes: with the background.
         size: (width, height) of the input in pixels.
         net_name: canonical, or None where the file does not say.
+        trained_on: the images that it was trained on, None where the file does not say.
+        threshold: of scores that its run measured to suit it, see `SSD.threshold`; None where the file does not say.
         stages: of detecting, with the time that each has taken for each image.
     """
 
     net_name: str | None
+    trained_on: TrainedImages | None = None
+    threshold: float | None = None
 
     def __init__(
         self, num_classes: int, class_names: tuple[str, ...] | None, size: Size, mean: Any, std: float
@@ -115,7 +120,7 @@ class TorchSession(Session):
     def __init__(self, net: SSD, device: torch.device | str = "cpu") -> None:
         config = net.config
         super().__init__(net.num_classes, net.class_names, config.image_size, config.image_mean, config.image_std)
-        self.net_name = net.architecture.get("net")
+        self.net_name, self.trained_on, self.threshold = net.architecture.get("net"), net.trained_on, net.threshold
         self._renormaliser = Renormaliser(detectnet.MEAN, detectnet.STD, config.image_mean, config.image_std)
         self.net = place(net, device)
         self.device = device
@@ -232,7 +237,8 @@ class OnnxSession(Session):
             self.net_name = description["net"]
             normalisation = json.loads(metadata[NORMALISATION_KEY])
             mean, std = normalisation["mean"], normalisation["std"]
-            self.width_mult = description["width_mult"]
+            self.width_mult, self.threshold = description["width_mult"], description.get("threshold")
+            self.trained_on = TrainedImages.of_description(description)
             names = None if description["class_names"] is None else tuple(description["class_names"])
         super().__init__(outputs["scores"][2], names, (width, height), mean, std)
 

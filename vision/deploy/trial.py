@@ -17,7 +17,7 @@ from vision.boxes.nms import DEFAULT_IOU_THRESHOLD
 from vision.deploy.detectnet import DEFAULT_THRESHOLD
 from vision.deploy.export import ExportRejected
 from vision.deploy.session import OnnxSession, TorchSession
-from vision.evaluation import Report, evaluate
+from vision.evaluation import Report, evaluate, number_text
 from vision.ssd.ssd import SSD
 from vision.structures import Annotation, DataError, Detections
 from vision.utils.progress import ProgressBar, no_progress
@@ -52,6 +52,7 @@ class Trial:
         count: how many there are, about.
         net: the checkpoint, with class names.
         progress: shows images going by.
+        of_new_images: whether the net was trained on none of them, as far as known.
 
     Attributes:
         reports: figures by name, in the order of measuring.
@@ -64,7 +65,9 @@ class Trial:
         count: int,
         net: SSD,
         progress: ProgressBar = no_progress,
+        of_new_images: bool = True,
     ) -> None:
+        self.of_new_images = of_new_images
         self._images = images
         self._count = count
         self.net = net
@@ -174,12 +177,12 @@ class Trial:
             )
 
     def table(self) -> list[str]:
-        """Lay the figures out, one line a file."""
+        """Lay the figures out, one line a file; a dash for the threshold of one that hits nothing."""
         width = max(map(len, self.reports))
         lines = [f"{'':{width}}    AP50      AP  mAP (11-point)      F1  at threshold"]
         for name, report in self.reports.items():
-            lines.append(
-                f"{name:{width}}  {report.coco.ap_50:.4f}  {report.coco.ap:.4f}          {report.mean_ap_2007:.4f}  "
-                f"{self._f1(name):.4f}          {self._threshold(name):.2f}"
-            )
+            values = (report.coco.ap_50, report.coco.ap, report.mean_ap_2007, self._f1(name))
+            ap_50, ap, mean_ap, f1 = (f"{number_text(value):>6}" for value in values)
+            threshold = number_text(self._threshold(name), ".2f")
+            lines.append(f"{name:{width}}  {ap_50}  {ap}          {mean_ap}  {f1}          {threshold:>4}")
         return lines

@@ -136,7 +136,15 @@ def check_for_deepstream(source: Path, path: Path, images: torch.Tensor) -> None
 
 
 def deepstream_config(
-    model: str, labels: str, num_classes: int, size: tuple[int, int], mean: Any, std: float, iou_threshold: float
+    model: str,
+    labels: str,
+    num_classes: int,
+    size: tuple[int, int],
+    mean: Any,
+    std: float,
+    iou_threshold: float,
+    threshold: float,
+    why: str,
 ) -> str:
     """Write down for Gst-nvinfer how a file of `write_for_deepstream` is run.
 
@@ -148,6 +156,8 @@ def deepstream_config(
         mean: that the file expects to be subtracted from pixels in 0 ... 255, per channel or one number.
         std: by which it expects them to be divided after that.
         iou_threshold: overlap above which nvinfer's suppression drops a box.
+        threshold: score from which there are detections.
+        why: says in a line where that is from.
     """
     offsets = ";".join(f"{value:g}" for value in np.broadcast_to(np.float64(mean), 3))
     width, height = size
@@ -171,7 +181,8 @@ parse-bbox-func-name=NvDsInferParseCustomTfSSD
 custom-lib-path=/opt/nvidia/deepstream/deepstream/lib/libnvds_infercustomparser.so
 
 [class-attrs-all]
-pre-cluster-threshold=0.5
+# {why}
+pre-cluster-threshold={threshold:g}
 nms-iou-threshold={iou_threshold:g}
 topk=200
 

@@ -20,6 +20,7 @@ from vision.engine.heads import take_heads
 from vision.ssd.config import SSDConfig
 from vision.ssd.models import NET_NAMES, PUBLISHED_MB1, describe_weights, identify, identify_base_net, spec_of
 from vision.ssd.ssd import HEADS, SSD
+from vision.ssd.trained_images import TrainedImages
 from vision.ssd.weights import read_weights
 from vision.structures import DataError
 from vision.utils.download import DownloadError, Fetcher
@@ -217,6 +218,7 @@ def initialise(net: SSD, files: StartingFiles, *, new_heads: bool = False) -> No
         description = describe_weights(weights, pretrained_ssd, with_heads=False)
         matched = take_layers(net, weights, description, pretrained_ssd)
         take_normalisation(net, description)
+        take_trained_images(net, description)
         takes_heads = not new_heads and _has_heads_for(description, net)
         if takes_heads:
             specs = SSDConfig.from_dict(description["config"]).specs
@@ -311,6 +313,11 @@ def take_normalisation(net: SSD, description: dict) -> None:
     if description["config"] is not None:
         trained = SSDConfig.from_dict(description["config"])
         net.config = replace(net.config, image_mean=trained.image_mean, image_std=trained.image_std)
+
+
+def take_trained_images(net: SSD, description: Mapping[str, Any]) -> None:
+    """Note the images that the weights which a net starts from were trained on, if their file says so."""
+    net.trained_on = TrainedImages.of_description(description)
 
 
 def take_imagenet(net: SSD, weights: dict, source: Path) -> None:

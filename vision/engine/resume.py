@@ -91,6 +91,7 @@ def load_weights(net: SSD, source: Path, state: checkpoint.RunState | None) -> b
     weights = state.training["weights"] if state else read_weights(source)
     description = state.description if state else describe_weights(weights, str(source))
     pretrained.expect_net(description, net, source)
+    pretrained.take_trained_images(net, description)
     names = description["class_names"]
     if names is None and description["num_classes"] != net.num_classes:
         raise DataError(

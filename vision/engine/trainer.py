@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -247,12 +248,14 @@ class Trainer:
     def _save_checkpoint(self, result: EpochResult) -> None:
         if result.validation is None:
             return
+        net, threshold = self.step_trainer.eval_net, math.nan if result.report is None else result.report.best_threshold
+        net.threshold = None if math.isnan(threshold) else threshold
         results = {"epoch": result.epoch, "loss": result.validation.total}
         if result.report is not None and np.isfinite(result.report.mean_ap_2007):
             results |= {"mean_ap": result.report.mean_ap_2007, "ap_50_95": result.report.coco.ap}
         is_best = self.checkpointer.compare(results)
         if self.process.is_main_process:
-            path = self.checkpointer.save(self.step_trainer.eval_net, results, is_best)
+            path = self.checkpointer.save(net, results, is_best)
             logger.info("Saved model %s", path)
 
     def save_state(self) -> None:

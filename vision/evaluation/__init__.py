@@ -1,5 +1,5 @@
 """How good detections are. Takes values, gives values: no net, no dataset class, no files."""
 
-from vision.evaluation.report import ClassResult, Evaluation, Report, evaluate
+from vision.evaluation.report import ClassResult, Evaluation, Report, evaluate, number_text
 
-__all__ = ["ClassResult", "Evaluation", "Report", "evaluate"]
+__all__ = ["ClassResult", "Evaluation", "Report", "evaluate", "number_text"]

@@ -21,7 +21,7 @@ class Point(NamedTuple):
 
     Attributes:
         threshold: scores of at least this stay; nan where there is none to choose.
-        precision: share of the detections that hit; nan without any.
+        precision: share of the detections that hit, 0 where there are none; nan without objects.
         recall: share of the objects that are hit; nan without objects.
         f1: their harmonic mean, 2 TP / (2 TP + FP + FN); nan without objects.
     """
@@ -49,13 +49,13 @@ class Curve(NamedTuple):
 
     @property
     def precision(self) -> np.ndarray:
-        """(K,)."""
-        return self.hits / np.arange(1, len(self.hits) + 1)
+        """(K,); nan without objects."""
+        return self._shares(np.arange(1, len(self.hits) + 1))
 
     @property
     def recall(self) -> np.ndarray:
         """(K,); nan without objects."""
-        return self.hits / self.objects if self.objects else np.full(len(self.hits), math.nan)
+        return self._shares(self.objects)
 
     @property
     def f1(self) -> np.ndarray:
@@ -66,7 +66,7 @@ class Curve(NamedTuple):
         """The point of one threshold."""
         count = int(self.counts_at(threshold))
         if not count:
-            return Point(threshold, math.nan, 0.0 if self.objects else math.nan, 0.0 if self.objects else math.nan)
+            return Point(threshold, *[0.0 if self.objects else math.nan] * 3)
         return Point(threshold, *(float(of[count - 1]) for of in (self.precision, self.recall, self.f1)))
 
     def f1_at(self, thresholds: np.ndarray) -> np.ndarray:
@@ -81,6 +81,9 @@ class Curve(NamedTuple):
     def best(self) -> Point:
         """The point of highest F1; of equal ones that with the fewest detections."""
         return self.at(best_threshold([self]))
+
+    def _shares(self, totals: np.ndarray | int) -> np.ndarray:
+        return self.hits / totals if self.objects else np.full(len(self.hits), math.nan)
 
     def _f1(self, hits: np.ndarray, counts: np.ndarray) -> np.ndarray:
         return 2 * hits / (counts + self.objects) if self.objects else np.full(len(hits), math.nan)

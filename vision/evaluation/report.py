@@ -57,14 +57,34 @@ class Report:
         return mean_of(result.ap_area for result in self.classes)
 
     @property
+    def with_objects(self) -> list[ClassResult]:
+        """The classes that have objects to find, over which all means are."""
+        return [result for result in self.classes if result.objects]
+
+    @property
+    def means_note(self) -> str:
+        """Say what means are over."""
+        return (
+            f"means are over the classes that have objects to find, {len(self.with_objects)} of {len(self.classes)}; a "
+            "class of which nothing is found counts with precision, recall and F1 of 0"
+        )
+
+    @property
     def best_threshold(self) -> float:
         """The threshold for all classes that gives the highest mean F1; nan if nothing is ever hit."""
         return best_threshold([result.curve for result in self.classes])
 
     def mean_at(self, threshold: float) -> Point:
-        """Means over the classes that have objects; of precision over those that have detections, too."""
-        points = [result.curve.at(threshold) for result in self.classes if result.objects]
-        return Point(threshold, *(mean_of(values) for values in list(zip(*points, strict=True))[1:] or [(), (), ()]))
+        """Means over the classes that have objects, all at one threshold; nan if none has."""
+        return self._mean(threshold, [result.curve.at(threshold) for result in self.with_objects])
+
+    def mean_at_own_thresholds(self) -> Point:
+        """Means over the classes that have objects, each at the threshold of its own highest F1; nan if none has."""
+        return self._mean(math.nan, [result.curve.best() for result in self.with_objects])
+
+    @staticmethod
+    def _mean(threshold: float, points: Sequence[Point]) -> Point:
+        return Point(threshold, *(mean_of(getattr(p, name) for p in points) for name in ("precision", "recall", "f1")))
 
 
 @dataclass(frozen=True)
@@ -137,6 +157,11 @@ def mean_of(values: Iterable[float]) -> float:
     """Mean of the values that are not nan; nan if none is."""
     finite = [value for value in values if not math.isnan(value)]
     return float(np.mean(finite)) if finite else math.nan
+
+
+def number_text(value: float, form: str = ".4f") -> str:
+    """Write a figure for people; a dash for nan, which stands for what is not defined."""
+    return "-" if math.isnan(value) else f"{value:{form}}"
 
 
 def evaluate(

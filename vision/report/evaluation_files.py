@@ -42,9 +42,11 @@ def metrics(evaluation: Evaluation) -> dict[str, Any]:
     return {
         "images": len(evaluation.ids),
         "objects": sum(result.objects for result in report.classes),
+        "means": report.means_note,
         "mean_ap_2007": _plain(report.mean_ap_2007),
         "mean_ap_area": _plain(report.mean_ap_area),
         "coco": dict(zip(FIGURE_NAMES, map(_plain, report.coco), strict=True)),
+        "own_thresholds": _point(report.mean_at_own_thresholds()),
         "best_threshold": _point(report.mean_at(report.best_threshold)),
         "threshold": _point(report.mean_at(evaluation.threshold)),
         "classes": [_of_class(result, evaluation.threshold) for result in report.classes],

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 
-from vision.evaluation import Evaluation
+from vision.evaluation import Evaluation, number_text
 from vision.evaluation.coco import FIGURE_NAMES
 from vision.evaluation.curves import Point
 from vision.report.drawing import FALSE, HIT, IGNORED, MISSED, Color
@@ -32,8 +31,9 @@ def write_page(
         _headline(evaluation),
         "<h2>Classes</h2>",
         _class_table(evaluation),
-        "<p>P, R and F1 are precision, recall and F1: where F1 is highest for the class, and at the one threshold "
-        f"{threshold:g} for all.</p>",
+        "<p>P, R and F1 are precision, recall and F1: first at each class's best threshold, where its F1 is highest, "
+        f"then at the one threshold {threshold:g} for all. The last row has the means of the rows above, and how many "
+        f"objects there are: {report.means_note}.</p>",
         "<h2>COCO's figures</h2>",
         table([FIGURE_NAMES, [_number(value) for value in report.coco]]),
     ]
@@ -70,18 +70,16 @@ def _class_table(evaluation: Evaluation) -> str:
     coco = report.coco
     values = [report.mean_ap_2007, report.mean_ap_area, coco.ap, coco.ap_50, coco.ap_75]
     objects = sum(result.objects for result in report.classes)
-    best = report.mean_at(report.best_threshold)
-    means = ["all", str(objects), *map(_number, values), *_points(best, report.mean_at(threshold))]
-    return table([*rows, means], total=True)
+    points = _points(report.mean_at_own_thresholds(), report.mean_at(threshold))
+    return table([*rows, ["mean", str(objects), *map(_number, values), *points]], total=True)
 
 
 def _points(best: Point, at: Point) -> list[str]:
-    threshold = "" if math.isnan(best.threshold) else f"{best.threshold:g}"
-    return [threshold, *map(_number, best[1:]), *map(_number, at[1:])]
+    return [number_text(best.threshold, "g"), *map(_number, best[1:]), *map(_number, at[1:])]
 
 
 def _number(value: float) -> str:
-    return "" if math.isnan(value) else f"{value:.3f}"
+    return number_text(value, ".3f")
 
 
 def _key() -> str:

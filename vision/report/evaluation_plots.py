@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -35,7 +34,7 @@ def draw_plots(folder: Path, evaluation: Evaluation) -> dict[str, Path]:
 
 def _colored(evaluation: Evaluation) -> list[tuple[ClassResult, str]]:
     """Give classes with objects their colours: where there are too many, the worst have one and the rest are grey."""
-    classes = [result for result in evaluation.report.classes if result.objects]
+    classes = evaluation.report.with_objects
     if len(classes) <= len(COLORS):
         return list(zip(classes, COLORS, strict=False))
     worst = sorted(classes, key=lambda result: result.ap_area)[: len(COLORS)]
@@ -81,14 +80,12 @@ def draw_thresholds(path: Path, evaluation: Evaluation) -> None:
             for result, color in _colored(evaluation):
                 counts = result.curve.counts_at(thresholds)
                 values = getattr(result.curve, name)
-                # Without a detection precision is not defined, and nothing is found.
-                values = np.concatenate([[math.nan if name == "precision" else 0.0], values])[counts]
+                values = np.concatenate([[0.0], values])[counts]  # without a detection all three are 0
                 label = None if color == GREY else plain_text(result.name)
                 axes.plot(thresholds, values, color=color, linewidth=1 if color == GREY else 1.8, label=label)
                 curves.append(values)
             if curves:
-                mean, known = np.nansum(curves, axis=0), (~np.isnan(curves)).sum(axis=0)
-                mean = np.divide(mean, known, out=np.full(len(mean), math.nan), where=known > 0)
+                mean = np.mean(curves, axis=0)
                 axes.plot(thresholds, mean, color="black", linewidth=2.5, linestyle="--", label="mean")
             axes.axvline(evaluation.threshold, color="black", linewidth=1, linestyle=":")
             title = f"{name.capitalize()}, dotted: threshold {evaluation.threshold:g}"

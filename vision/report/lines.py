@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping
 
 from vision.engine.dry_run import DryRunResult
 from vision.engine.loop import EpochResult, StepResult
+from vision.evaluation import number_text
 from vision.evaluation.coco import FIGURE_NAMES
 
 logger = logging.getLogger(__name__)
@@ -41,10 +43,11 @@ def log_result(result: StepResult | EpochResult) -> None:
         logger.warning("Epoch: %d, %d images could not be read, others stood for them", result.epoch, result.unreadable)
     if result.report is not None:
         for of_class in result.report.classes:
-            logger.info("Epoch: %d, Average Precision %s: %.4f", result.epoch, of_class.name, of_class.ap_2007)
-        logger.info("Epoch: %d, Mean Average Precision: %.4f", result.epoch, result.report.mean_ap_2007)
-        coco = result.report.coco
-        logger.info("Epoch: %d, COCO AP: %.4f, AP50: %.4f, AP75: %.4f", result.epoch, coco.ap, coco.ap_50, coco.ap_75)
+            ap = number_text(of_class.ap_2007)
+            logger.info("Epoch: %d, Average Precision %s: %s", result.epoch, of_class.name, ap)
+        logger.info("Epoch: %d, Mean Average Precision: %s", result.epoch, number_text(result.report.mean_ap_2007))
+        figures = map(number_text, result.report.coco[:3])
+        logger.info("Epoch: %d, COCO AP: %s, AP50: %s, AP75: %s", result.epoch, *figures)
     if result.waiting >= WAITING_WORTH_SAYING:
         logger.info(
             "Epoch: %d, waited %.0f%% of the time for images: more --workers, --cache-images=ram or smaller files help",
@@ -90,7 +93,7 @@ def log_row(row: Mapping[str, float], with_heads: bool) -> None:
     """Log a row of `results.csv` as one of a table; what it does not have is a dash."""
     if with_heads:
         logger.info("epoch  %s", "  ".join(f"{head:>8}" for head, _, _ in _CELLS))
-    cells = [f"{row[column]:8.{digits}f}" if column in row else f"{'-':>8}" for _, column, digits in _CELLS]
+    cells = [f"{number_text(row.get(column, math.nan), f'.{digits}f'):>8}" for _, column, digits in _CELLS]
     logger.info("%5d  %s", row["epoch"], "  ".join(cells))
 
 

@@ -53,8 +53,10 @@ class ResultsTable:
             ]
 
     def add(self, row: Mapping[str, Any]) -> None:
-        """Write another row; a column that earlier rows lack is empty there."""
-        self.rows.append(dict(row))
+        """Write another row; a cell is empty where a column is new later, or its number is not defined."""
+        self.rows.append(
+            {key: "" if isinstance(value, float) and math.isnan(value) else value for key, value in row.items()}
+        )
         columns = list(dict.fromkeys(column for row in self.rows for column in row))
         text = io.StringIO()
         writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")

@@ -32,6 +32,7 @@ from vision.nn.vgg import vgg16_reduced
 from vision.ssd.config import FPNLITE, MOBILENETV1, SQUEEZENET, SSD300, SSDLITE320, VGG, ConfigFamily, SSDConfig
 from vision.ssd.predictor import Predictor
 from vision.ssd.ssd import HEADS, SSD, GraphPath
+from vision.ssd.trained_images import TrainedImages
 from vision.ssd.weights import description_of
 from vision.structures import DataError
 
@@ -519,7 +520,8 @@ def describe_weights(weights: Mapping[str, Tensor], source: str, *, with_heads: 
         with_heads: whether the heads are wanted, too, which are of no use without the priors that belong to them.
 
     Returns:
-        the fields of `SSD.description`; `class_names` and `config` are None where the file does not say.
+        the fields of `SSD.description`; `class_names` and `config` are None where the file does not say, and other
+        things that only a run knows are left out.
 
     Raises:
         DataError: it is not an SSD of the table, or has other priors than published and does not say which.
@@ -555,11 +557,10 @@ def build_described(description: Mapping[str, Any], *, config: SSDConfig | None 
         is_test: see `SSD.forward`.
     """
     spec = spec_of(description["net"])
-    if config is None and description["config"] is not None:
-        config = SSDConfig.from_dict(description["config"])
+    described = None if description["config"] is None else SSDConfig.from_dict(description["config"])
     net = spec.build(
         description["num_classes"],
-        config=config,
+        config=described if config is None else config,
         is_test=is_test,
         **{key: description[key] for key in ("width_mult", "use_batch_norm", "onnx_compatible")},
     )
@@ -567,4 +568,7 @@ def build_described(description: Mapping[str, Any], *, config: SSDConfig | None 
     net.class_names = None if names is None else tuple(names)
     if description.get("net_by_default"):
         net.architecture["net_by_default"] = True
+    net.trained_on = TrainedImages.of_description(description)
+    if config in (None, described):  # at another size scores are others
+        net.threshold = description.get("threshold")
     return net

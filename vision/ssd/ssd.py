@@ -15,6 +15,7 @@ from vision.boxes.forms import center_form_to_corner_form, corner_form_to_center
 from vision.boxes.matching import assign_priors
 from vision.nn.layers import initialise
 from vision.ssd.config import SSDConfig
+from vision.ssd.trained_images import TrainedImages
 from vision.ssd.weights import METADATA_KEY, read_weights, write_weights
 from vision.structures import DataError
 
@@ -67,6 +68,8 @@ class SSD(nn.Module):
     Attributes:
         architecture: how the table of nets builds this net, empty for one composed by hand.
         class_names: of the classes, BACKGROUND first, once known.
+        trained_on: the images that its weights were trained on, as far as known; None where nothing is.
+        threshold: score at which the mean F1 was highest in the last validation of its run, None where nobody knows.
     """
 
     def __init__(
@@ -98,6 +101,8 @@ class SSD(nn.Module):
         self.config = config = SSDConfig.frozen(config) or config
         self.architecture: dict[str, Any] = {}
         self.class_names: tuple[str, ...] | None = None
+        self.trained_on: TrainedImages | None = None
+        self.threshold: float | None = None
         # Not persistent: priors move with the net and stay out of its checkpoints.
         self.register_buffer("priors", None if config is None else config.priors.clone(), persistent=False)
         if device is not None:
@@ -166,11 +171,14 @@ class SSD(nn.Module):
 
     def description(self) -> dict[str, Any]:
         """Say in plain values what this net is; `vision.ssd.models.build_described` makes one like it."""
+        images = None if self.trained_on is None else self.trained_on._asdict()
+        known = {"trained_on": images, "threshold": self.threshold}
         return {
             **self.architecture,
             "num_classes": self.num_classes,
             "class_names": None if self.class_names is None else list(self.class_names),
             "config": self.config.to_dict() if isinstance(self.config, SSDConfig) else None,
+            **{name: value for name, value in known.items() if value is not None},
         }
 
     def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
