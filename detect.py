@@ -47,14 +47,19 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--model",
         required=True,
-        type=Path,
+        type=cli.user_path,
         help=".pth or .onnx file, or a model folder (its best checkpoint)",
     )
-    parser.add_argument("--labels", type=Path, help="class names, for a model that does not know its own")
+    parser.add_argument("--labels", type=cli.user_path, help="class names, for a model that does not know its own")
     parser.add_argument(
-        "--input", required=True, help="image, folder, glob, video, camera (0, /dev/video0), rtsp://..."
+        "--input",
+        type=cli.user_place,
+        required=True,
+        help="image, folder, glob, video, camera (0, /dev/video0), rtsp://...",
     )
-    parser.add_argument("--output", type=Path, default=Path("detections"), help="folder, or an image or video file")
+    parser.add_argument(
+        "--output", type=cli.user_path, default=Path("detections"), help="folder, or an image or video file"
+    )
     parser.add_argument("--threshold", type=cli.share, default=0.5, help="least score")
     cli.add_postprocess_options(parser)
     parser.add_argument("--top-k", type=cli.count, help="detections per class and image (default: all)")
