@@ -137,13 +137,25 @@ def main(argv: Sequence[str] | None = None) -> None:
             sheet.write(sheet_file)
             logger.info("Saved %s", sheet_file)
     if source.unreadable:
-        logger.warning("%d of %d images could not be read", source.unreadable, source.total)
+        logger.warning(unreadable_line(source))
     summary = ", ".join(f"{name} {count}" for name, count in counts.most_common()) or "nothing"
     detecting = sum(mean(without_first(stages.seconds[stage])) for stage in DETECTING if stages.seconds.get(stage))
     logger.info("%d images, found: %s; %.1f ms per image", images, summary, 1000 * detecting)
     logger.info("Saved to %s", sink.output)
     if args.benchmark:
         print("\n".join(stage_lines(stages, images, seconds)))
+
+
+def unreadable_line(source: Source) -> str:
+    """Say what was left out."""
+    if not source.is_video:
+        return f"{source.unreadable} of {source.total} images could not be read"
+    if not source.total:
+        return f"{source.text}: {source.unreadable} frames could not be read"
+    return (
+        f"{source.text}: {source.unreadable} of the {source.total} frames that it states could not be read; is the "
+        "file damaged or cut off?"
+    )
 
 
 def without_first(times: Iterable[float]) -> list[float]:

@@ -254,6 +254,91 @@ def test_videos_in_videos_out(script, sure_model, video, tmp_path, output, writt
     assert len(list((tmp_path / written).parent.glob("*_[0-5].txt"))) == 6
 
 
+@pytest.fixture
+def stored_video(tmp_path) -> Path:
+    """A video of noise, of which each frame takes about as much of the file."""
+    writer = cv2.VideoWriter(str(tmp_path / "v.mp4"), cv2.VideoWriter_fourcc(*"mp4v"), 10.0, (96, 80))
+    rng = np.random.default_rng(0)
+    for _ in range(40):
+        writer.write(rng.integers(0, 255, (80, 96, 3), np.uint8))
+    writer.release()
+    return tmp_path / "v.mp4"
+
+
+def test_a_video_is_read_past_its_damaged_frames(script, sure_model, stored_video, tmp_path):
+    data = bytearray(stored_video.read_bytes())
+    place, length = len(data) // 2, len(data) // 20
+    data[place : place + length] = bytes(length)
+    stored_video.write_bytes(data)
+    done = script(detect.main, f"--model={sure_model}", f"--input={stored_video}", f"--output={tmp_path / 'o'}")
+    assert (done.code, done.err) == (0, "")
+    numbers = [
+        int(entry["image"].rpartition("#")[2]) for entry in json.loads((tmp_path / "o/detections.json").read_text())
+    ]
+    missing = 40 - len(numbers)
+    assert 0 < missing < 8
+    assert numbers[0] == 0
+    assert numbers[-1] == 39, "the number of a frame counts those that are missing"
+    assert f"{stored_video}: {missing} of the 40 frames that it states could not be read" in done.out
+
+
+def test_a_video_that_is_cut_off_says_what_is_missing(script, sure_model, video, tmp_path):
+    data = video.read_bytes()
+    video.write_bytes(data[: len(data) // 2])
+    done = script(detect.main, f"--model={sure_model}", f"--input={video}", f"--output={tmp_path / 'o'}")
+    assert (done.code, done.err) == (0, "")
+    read = len(json.loads((tmp_path / "o/detections.json").read_text()))
+    assert 0 < read < 6
+    assert f"{video}: {6 - read} of the 6 frames that it states could not be read" in done.out
+
+
+class Stream:
+    """Stands for cv2.VideoCapture: gives a frame for each 1 of a pattern, and nothing for each 0 and after its end."""
+
+    def __init__(self, pattern: str, stated: float) -> None:
+        self.pattern, self.stated, self.reads = pattern, stated, 0
+
+    def isOpened(self):
+        return True
+
+    def get(self, what):
+        return self.stated if what == cv2.CAP_PROP_FRAME_COUNT else 10.0
+
+    def read(self):
+        self.reads += 1
+        return self.pattern[self.reads - 1 : self.reads] == "1", np.zeros((4, 4, 3), np.uint8)
+
+    def release(self):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("pattern", "stated", "found", "unreadable", "most_reads"),
+    [
+        ("11111", 5, 5, 0, 20),
+        ("11011", 5, 4, 1, 20),
+        ("1" + "0" * 200 + "1", 202, 2, 200, 220),  # the stated number is not reached
+        ("110111", 2, 5, 1, 20),  # a number that is too small
+        ("1101", -9.2e16, 3, 1, 20),  # no number, as of Matroska files that are cut off
+        ("11", 1e9, 2, 10**9 - 2, 20_000),  # a damaged header
+    ],
+)
+def test_reading_goes_on_as_long_as_frames_may_come(monkeypatch, video, pattern, stated, found, unreadable, most_reads):
+    stream = Stream(pattern, stated)
+    monkeypatch.setattr(cv2, "VideoCapture", lambda target: stream)
+    source = Source(str(video), None)
+    assert len(list(source)) == found
+    assert source.unreadable == unreadable
+    assert stream.reads <= most_reads
+
+
+def test_a_camera_that_waits_for_each_read_ends(monkeypatch):
+    stream, now = Stream("111", 0), itertools.count(step=11)
+    monkeypatch.setattr(cv2, "VideoCapture", lambda target: stream)
+    assert len(list(Source("0", None, clock=lambda: next(now)))) == 3
+    assert stream.reads == 4
+
+
 def test_cameras_are_asked_for_by_index_or_device(monkeypatch):
     asked = []
 

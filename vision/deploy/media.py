@@ -21,6 +21,12 @@ logger = logging.getLogger(__name__)
 VIDEO_CODECS = {".mp4": "mp4v", ".avi": "MJPG", ".mkv": "MJPG", ".mov": "mp4v"}
 #: What a video gets that does not state a rate, or one that no camera has.
 _CAMERA_FRAME_RATE, _MOST_FRAME_RATE = 30.0, 240.0
+#: Reads in a row that fail where a stream has ended; damaged frames alone fail less often.
+_FAILED_READS = 10
+#: The same before the stated number of frames was asked for, so that a header that states any number does not hold up.
+_MOST_FAILED_READS = 10_000
+#: Seconds after which failing reads end a live source: some wait long for each.
+_SILENCE = 10.0
 #: First frames of a live source, by which the rate of its video is found out.
 _FRAMES_TIMED = 12
 
@@ -38,20 +44,24 @@ class Source:
     Args:
         text: an image, a folder of images, a glob, a video file, a camera (`0`, `/dev/video0`) or a network stream.
         read_image: decodes a file to (H, W, 3) uint8 RGB, upright, or raises DataError.
+        clock: gives seconds.
 
     Attributes:
         is_video: whether frames belong together.
         is_live: whether they come by themselves, from a camera or a network.
         frame_rate: of a video, per second.
         total: how many frames there will be, None where nobody knows.
-        unreadable: images that were left out the last time, as they do not decode.
+        unreadable: images, or frames of those that a video states, that were left out the last time, as they do not
+            decode or are not there.
 
     Raises:
         DataError: there is nothing to read there; while reading, that no image of all decodes.
     """
 
-    def __init__(self, text: str, read_image: Callable[[Path], np.ndarray]) -> None:
-        self.text, self.read_image = text, read_image
+    def __init__(
+        self, text: str, read_image: Callable[[Path], np.ndarray], clock: Callable[[], float] = perf_counter
+    ) -> None:
+        self.text, self.read_image, self._clock = text, read_image, clock
         self.unreadable = 0
         self.frame_rate = _CAMERA_FRAME_RATE
         self.total: int | None = None
@@ -115,18 +125,36 @@ class Source:
                 yield Frame(str(path), image)
 
     def _video_frames(self) -> Iterator[Frame]:
-        number = 0
+        """Read frames, past those that do not decode; the number of a frame counts these, too."""
+        self.unreadable = number = found = failed = 0
+        came = self._clock()
         try:
-            while True:
+            while not self._has_ended(number, failed, came):
                 arrived, image = self.capture.read()
-                if not arrived:
-                    break
-                yield Frame(f"{self.text}#{number}", cv2.cvtColor(image, cv2.COLOR_BGR2RGB))
+                if arrived:
+                    yield Frame(f"{self.text}#{number}", cv2.cvtColor(image, cv2.COLOR_BGR2RGB))
+                    found, failed, came = found + 1, 0, self._clock()
+                else:
+                    failed += 1
                 number += 1
         finally:
             self.capture.release()
-        if number == 0:
+        if found == 0:
             raise DataError(f"{self.text}: gives no frame; is it a video, is the camera free?")
+        self.unreadable = max((self.total or 0) - found, number - failed - found)
+
+    def _has_ended(self, number: int, failed: int, came: float) -> bool:
+        """Whether no more frames are to be expected.
+
+        Args:
+            number: of reads.
+            failed: the last of them, in a row.
+            came: when the last frame came.
+        """
+        if self.is_live and failed and self._clock() - came > _SILENCE:
+            return True
+        still_to_come = number < (self.total or 0)
+        return failed >= (_MOST_FAILED_READS if still_to_come else _FAILED_READS)
 
 
 def _distinct_paths(folder: Path, sources: list[Path]) -> dict[str, Path]:
