@@ -48,14 +48,19 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--model",
         required=True,
-        type=Path,
+        type=cli.user_path,
         help=".pth or .onnx file, or a model folder (its best checkpoint)",
     )
-    parser.add_argument("--labels", type=Path, help="class names, for a model that does not know its own")
+    parser.add_argument("--labels", type=cli.user_path, help="class names, for a model that does not know its own")
     parser.add_argument(
-        "--input", required=True, help="image, folder, glob, video, camera (0, /dev/video0), rtsp://..."
+        "--input",
+        type=cli.user_place,
+        required=True,
+        help="image, folder, glob, video, camera (0, /dev/video0), rtsp://...",
     )
-    parser.add_argument("--output", type=Path, default=Path("detections"), help="folder, or an image or video file")
+    parser.add_argument(
+        "--output", type=cli.user_path, default=Path("detections"), help="folder, or an image or video file"
+    )
     parser.add_argument(
         "--threshold",
         type=cli.share,
@@ -140,13 +145,25 @@ def main(argv: Sequence[str] | None = None) -> None:
             sheet.write(sheet_file)
             logger.info("Saved %s", sheet_file)
     if source.unreadable:
-        logger.warning("%d of %d images could not be read", source.unreadable, source.total)
+        logger.warning(unreadable_line(source))
     summary = ", ".join(f"{name} {count}" for name, count in counts.most_common()) or "nothing"
     detecting = sum(mean(without_first(stages.seconds[stage])) for stage in DETECTING if stages.seconds.get(stage))
     logger.info("%d images, found: %s; %.1f ms per image", images, summary, 1000 * detecting)
     logger.info("Saved to %s", sink.output)
     if args.benchmark:
         print("\n".join(stage_lines(stages, images, seconds)))
+
+
+def unreadable_line(source: Source) -> str:
+    """Say what was left out."""
+    if not source.is_video:
+        return f"{source.unreadable} of {source.total} images could not be read"
+    if not source.total:
+        return f"{source.text}: {source.unreadable} frames could not be read"
+    return (
+        f"{source.text}: {source.unreadable} of the {source.total} frames that it states could not be read; is the "
+        "file damaged or cut off?"
+    )
 
 
 def without_first(times: Iterable[float]) -> list[float]:

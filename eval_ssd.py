@@ -58,12 +58,14 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "--trained-model",
         "--model",
         required=True,
-        type=Path,
+        type=cli.user_path,
         help=".pth or .onnx file, or a model folder (its best checkpoint)",
     )
     cli.add_dataset_type_option(parser, "voc")
     cli.add_reading_options(parser)
-    parser.add_argument("--dataset", "--data", nargs="+", required=True, help="folder of the dataset, or several")
+    parser.add_argument(
+        "--dataset", "--data", type=cli.user_place, nargs="+", required=True, help="folder of the dataset, or several"
+    )
     parser.add_argument(
         "--split",
         type=cli.one_of("split", tuple(SPLITS)),
@@ -72,11 +74,11 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--image-list",
-        type=Path,
+        type=cli.user_path,
         help="file with names of images, one a line, to evaluate on these instead, whatever split they are in",
     )
     parser.add_argument(
-        "--label-file", "--labels", type=Path, help="class names, for a model that does not know its own"
+        "--label-file", "--labels", type=cli.user_path, help="class names, for a model that does not know its own"
     )
     cli.add_trained_images_option(parser)
     cli.add_device_options(parser)
@@ -101,8 +103,12 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help="score from which detections count in precision, recall, the confusion matrix and the images (default: "
         "where the mean F1 of the classes is highest); with --postprocess=detectnet, from which there are any (0.5)",
     )
-    parser.add_argument("--eval-dir", type=Path, default=Path("eval_results"), help="where reports are written")
-    parser.add_argument("--show-dir", type=Path, help="folder for all images, with what was found beside what is there")
+    parser.add_argument(
+        "--eval-dir", type=cli.user_path, default=Path("eval_results"), help="where reports are written"
+    )
+    parser.add_argument(
+        "--show-dir", type=cli.user_path, help="folder for all images, with what was found beside what is there"
+    )
     parser.add_argument(
         "--complexity",
         action="store_true",

@@ -65,9 +65,15 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = cli.Parser(description="Export a trained detector as an ONNX file for detectnet.")
     cli.add_net_options(parser, None)
-    parser.add_argument("--input", help="checkpoint (default: the best of --model-dir), or a model folder")
-    parser.add_argument("--output", help="file to write (default: <net>.onnx), in --model-dir unless it names a folder")
-    parser.add_argument("--labels", type=Path, help="class names, for a checkpoint that does not know its own")
+    parser.add_argument(
+        "--input", type=cli.user_place, help="checkpoint (default: the best of --model-dir), or a model folder"
+    )
+    parser.add_argument(
+        "--output",
+        type=cli.user_place,
+        help="file to write (default: <net>.onnx), in --model-dir unless it names a folder",
+    )
+    parser.add_argument("--labels", type=cli.user_path, help="class names, for a checkpoint that does not know its own")
     side = cli.count
     parser.add_argument("--width", type=side, help="input width in pixels (default: as trained)")
     parser.add_argument("--height", type=side, help="input height in pixels (default: as trained)")
@@ -96,7 +102,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help="hold the files to what this one parses, and print its commands: 4.6, 5, 6 or 7 (default: all)",
     )
     parser.add_argument(
-        "--model-dir", type=Path, help="folder of the checkpoint (default: that of --input, else models)"
+        "--model-dir", type=cli.user_path, help="folder of the checkpoint (default: that of --input, else models)"
     )
     also = parser.add_argument_group("more files beside the plain one")
     also.add_argument("--fp16", action="store_true", help="<name>.fp16.onnx: weights and layers in 16 bits")
@@ -113,12 +119,15 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "its arithmetic on --data)",
     )
     proof = parser.add_argument_group("proof by a dataset")
-    proof.add_argument("--data", help="folder of a dataset, to measure each file on its test images")
+    proof.add_argument(
+        "--data", type=cli.user_place, help="folder of a dataset, to measure each file on its test images"
+    )
     cli.add_dataset_type_option(proof, AUTO)
     cli.add_reading_options(proof)
     cli.add_trained_images_option(proof)
     proof.add_argument(
         "--calib-data",
+        type=cli.user_place,
         help="images like those to come, for --int8: a folder, or that of a dataset for its training images (default: "
         "those of --data)",
     )

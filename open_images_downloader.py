@@ -39,9 +39,12 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = cli.Parser(description="Download images of some classes from Open Images, with their boxes.")
     parser.add_argument(
-        "--class-names", required=True, help="classes with commas between, or a text file with one a line"
+        "--class-names",
+        type=cli.user_place,
+        required=True,
+        help="classes with commas between, or a text file with one a line",
     )
-    parser.add_argument("--data", "--root", type=Path, default=Path("data"), help="folder to write to")
+    parser.add_argument("--data", "--root", type=cli.user_path, default=Path("data"), help="folder to write to")
     parser.add_argument(
         "--max-images", type=limit, default="-1", help="images in all splits together, shared by their sizes; -1: all"
     )

@@ -36,7 +36,10 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = console.Parser(description="Draw the curves of one or several runs side by side.")
     parser.add_argument(
-        "runs", nargs="+", type=Path, help="model folders, results.csv files, or text logs, upstream's included"
+        "runs",
+        nargs="+",
+        type=console.user_path,
+        help="model folders, results.csv files, or text logs, upstream's included",
     )
     parser.add_argument(
         "--keys",
@@ -44,7 +47,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help=f"what to draw, a plot each: {', '.join(KEYS)}, or a column of results.csv (default: "
         f"{', '.join(_USUAL_KEYS)}, as far as any run has them)",
     )
-    parser.add_argument("--output", type=Path, default=Path("curves.png"), help="the .png file to write")
+    parser.add_argument("--output", type=console.user_path, default=Path("curves.png"), help="the .png file to write")
     args = parser.parse_args(argv)
     if args.output.suffix != ".png":
         parser.error(f"--output: {args.output} has not the suffix .png")

@@ -233,10 +233,16 @@ def add_data_options(parser: argparse.ArgumentParser) -> None:
     data = parser.add_argument_group("data")
     cli.add_dataset_type_option(data, "open_images")
     data.add_argument(
-        "--data", "--datasets", nargs="+", default=["data"], help="folders of datasets, merged by class name"
+        "--data",
+        "--datasets",
+        type=cli.user_place,
+        nargs="+",
+        default=["data"],
+        help="folders of datasets, merged by class name",
     )
     data.add_argument(
         "--validation-dataset",
+        type=cli.user_place,
         nargs="+",
         default=(),
         help="folders to validate on, whatever lists --data has; their test or validation images, else all",
@@ -274,6 +280,7 @@ def add_net_options(parser: argparse.ArgumentParser) -> None:
     cli.add_resolution_option(net, None, " (default: 300; 320 for mb3-ssd-lite)")
     net.add_argument(
         "--priors",
+        type=cli.user_place,
         help="auto: fitted to the boxes to train on; upstream: those of published checkpoints; coco: for objects of "
         "all sizes; or a priors.json (default: those of the run that goes on, or of heads that know the classes, "
         "else auto)",
@@ -283,6 +290,7 @@ def add_net_options(parser: argparse.ArgumentParser) -> None:
     start = parser.add_argument_group("starting weights (--resume over --base-net over --pretrained-ssd)")
     start.add_argument(
         "--base-net",
+        type=cli.user_place,
         help=f"file of backbone weights; {pretrained.IMAGENET}: torchvision's, for "
         + ", ".join(pretrained.TORCHVISION[pretrained.IMAGENET]),
     )
@@ -301,6 +309,7 @@ def add_net_options(parser: argparse.ArgumentParser) -> None:
     )
     start.add_argument(
         "--resume",
+        type=cli.user_place,
         nargs="?",
         const="",
         help="go on with a run: a file, a model folder, or without value --model-dir's newest",
@@ -314,7 +323,7 @@ def add_net_options(parser: argparse.ArgumentParser) -> None:
 
 def word_or_file(text: str) -> str:
     """Read --pretrained-ssd: one of its words, in any case, or the name of a file."""
-    return text.lower() if text.lower() in WORDS else text
+    return text.lower() if text.lower() in WORDS else cli.user_place(text)
 
 
 def add_optimisation_options(parser: argparse.ArgumentParser) -> None:
@@ -469,7 +478,7 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
     run.add_argument(
         "--model-dir",
         "--checkpoint-folder",
-        type=Path,
+        type=cli.user_path,
         default=Path("models"),
         help="where files are written",
     )

@@ -1,15 +1,21 @@
 """File names, the best of a folder, and states of runs."""
 
+import argparse
+import contextlib
+import copy
 import os
+import zipfile
 from dataclasses import replace
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from vision.deploy.session import load_net
 from vision.engine import checkpoint, pretrained
-from vision.ssd.models import MODELS
-from vision.ssd.weights import description_of, read_weights
+from vision.ssd.models import MODELS, NET_NAMES, describe_weights
+from vision.ssd.weights import description_of, read_weights, unwrapped
 from vision.structures import DataError
 from vision.utils.files import replacing
 from vision.utils.progress import no_progress
@@ -193,6 +199,142 @@ def test_files_that_hold_no_weights(tmp_path, content, message):
 def test_files_that_hold_something_else(tmp_path, content):
     torch.save(content, tmp_path / "x.pth")
     with pytest.raises(DataError, match="expected a .*state_dict"):
+        read_weights(tmp_path / "x.pth")
+
+
+class Holder(torch.nn.Module):
+    """A module with a net in it, as Lightning's have."""
+
+    def __init__(self, net):
+        super().__init__()
+        self.model = net
+
+
+class Compiled(torch.nn.Module):
+    """Names its net's weights as `torch.compile` does, which takes seconds to be loaded."""
+
+    def __init__(self, net):
+        super().__init__()
+        self._orig_mod = net
+
+
+def parallel_backbone(net):
+    again = copy.deepcopy(net)
+    again.base_net = torch.nn.DataParallel(again.base_net)
+    return again
+
+
+@pytest.fixture(scope="module")
+def named_net():
+    net = MODELS["mb1-ssd-lite"].build(3, config=MODELS["mb1-ssd-lite"].config_at(96))
+    net.class_names = ("BACKGROUND", "cat", "dog")
+    return net
+
+
+def assert_read_as(path, net):
+    weights = read_weights(path)
+    assert list(weights) == list(net.state_dict())
+    assert all(torch.equal(value, weights[key]) for key, value in net.state_dict().items())
+    assert describe_weights(weights, str(path)) == net.description()
+    load_net(path)
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        torch.nn.DataParallel,
+        Compiled,
+        lambda net: torch.nn.DataParallel(Compiled(net)),
+        lambda net: Compiled(torch.nn.DataParallel(net)),
+        torch.optim.swa_utils.AveragedModel,
+        parallel_backbone,
+        Holder,
+    ],
+    ids=["parallel", "compiled", "parallel-compiled", "compiled-parallel", "averaged", "parallel-backbone", "held"],
+)
+def test_weights_of_wrapped_nets_are_read(named_net, tmp_path, wrap):
+    """DistributedDataParallel, which needs several processes, gives them the names that DataParallel does."""
+    weights = wrap(named_net).state_dict()
+    assert list(weights) != list(named_net.state_dict())
+    torch.save(weights, tmp_path / "wrapped.pth")
+    assert_read_as(tmp_path / "wrapped.pth", named_net)
+
+
+@pytest.mark.parametrize("place", ["state_dict", "model_state_dict", "model", "net", "best_weights"])
+def test_weights_beside_other_things_are_read(named_net, tmp_path, place):
+    optimizer = torch.optim.SGD(named_net.parameters(), lr=0.1, momentum=0.9)
+    others = {"epoch": 3, "optimizer": optimizer.state_dict(), "loss": torch.tensor(0.5), "history": [1.0, 2.0]}
+    torch.save({**others, place: torch.nn.DataParallel(named_net).state_dict()}, tmp_path / "whole.pth")
+    assert_read_as(tmp_path / "whole.pth", named_net)
+
+
+@pytest.mark.skipif(not hasattr(torch.serialization, "safe_globals"), reason="PyTorch cannot pass over classes")
+def test_objects_beside_weights_are_passed_over(named_net, tmp_path):
+    """As torchvision's training scripts save their arguments, and others NumPy's numbers and paths."""
+    others = {"args": argparse.Namespace(out=Path("/out"), lr=0.1), "best": np.float64(0.5), "curve": np.zeros(3)}
+    torch.save({"model": named_net.state_dict(), **others}, tmp_path / "whole.pth")
+    assert_read_as(tmp_path / "whole.pth", named_net)
+
+
+def test_names_alone_are_enough(named_net, tmp_path):
+    """What a comprehension leaves has no description; the net is recognised by what the names become."""
+    net = MODELS["mb1-ssd-lite"].build(3)
+    torch.save({f"module.{key}": value for key, value in net.state_dict().items()}, tmp_path / "x.pth")
+    assert load_net(tmp_path / "x.pth").architecture == net.architecture
+    backbone = {f"module.{key}": value for key, value in net.base_net.state_dict().items()}
+    torch.save({"state_dict": backbone}, tmp_path / "base.pth")
+    net.init_from_base_net(str(tmp_path / "base.pth"))
+
+
+def test_no_net_has_names_that_are_taken_for_wrapping(tmp_path):
+    for name in NET_NAMES:
+        with torch.device("meta"):
+            weights = MODELS[name].build(3).state_dict()
+        assert unwrapped(weights) is weights, name
+
+
+def test_names_that_would_meet_stay(tmp_path):
+    """So that no weight is lost."""
+    weights = {"a.weight": torch.zeros(1), "module.a.weight": torch.ones(1)}
+    torch.save(weights, tmp_path / "x.pth")
+    assert read_weights(tmp_path / "x.pth") == weights
+
+
+class Trap:
+    """Runs code when it is unpickled."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return (open, (self.path, "w"))
+
+
+@pytest.mark.parametrize("in_new_format", [True, False])
+@pytest.mark.parametrize("hold", [lambda net: net, torch.nn.DataParallel, lambda net: {"model": net, "epoch": 1}])
+def test_a_pickled_net_is_called_so(named_net, tmp_path, hold, in_new_format):
+    torch.save(hold(named_net), tmp_path / "net.pth", _use_new_zipfile_serialization=in_new_format)
+    with pytest.raises(DataError) as caught:
+        read_weights(tmp_path / "net.pth")
+    text = str(caught.value)
+    for part in ("net.pth: holds a pickled object of class", "torch.save(net)", "torch.save(net.state_dict(), "):
+        assert part in text
+    assert "truncated" not in text
+
+
+def test_nothing_in_a_file_is_run(named_net, tmp_path):
+    for held in (Trap(str(tmp_path / "run")), {"model": named_net.state_dict(), "x": Trap(str(tmp_path / "run"))}):
+        torch.save(held, tmp_path / "trap.pth")
+        with contextlib.suppress(DataError):
+            read_weights(tmp_path / "trap.pth")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_torchscript_program_is_called_so(tmp_path):
+    with zipfile.ZipFile(tmp_path / "x.pth", "w") as file:  # what tells it apart; saving one is deprecated
+        for name in ("x/constants.pkl", "x/data.pkl", "x/version"):
+            file.writestr(name, b"")
+    with pytest.raises(DataError, match=r"x.pth: holds a TorchScript program.*torch.save\(net.state_dict\(\), "):
         read_weights(tmp_path / "x.pth")
 
 

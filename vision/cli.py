@@ -32,6 +32,8 @@ from vision.console import (  # noqa: F401 - scripts find all of them here
     share,
     sigterm_interrupts,
     str2bool,
+    user_path,
+    user_place,
 )
 from vision.datasets import AUTO, DATASETS, DetectionDataset, ReadingOptions, labels
 from vision.datasets.folder import VAL_SPLIT

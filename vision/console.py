@@ -98,6 +98,19 @@ def sigterm_interrupts() -> Iterator[None]:
 # Types of options; argparse shows the text of an ArgumentTypeError behind the option's name.
 
 
+def user_place(text: str) -> str:
+    """Read a path, or a word, pattern or address in the place of one; `~` is the home folder.
+
+    Shells put it in only at the beginning of a word, so not in `--data=~/fruit`.
+    """
+    return os.path.expanduser(text)
+
+
+def user_path(text: str) -> Path:
+    """Read a path, see `user_place`."""
+    return Path(user_place(text))
+
+
 def checked(function: Callable[[str], Any]) -> Callable[[str], Any]:
     """Make a type of an option from a function that raises ValueError."""
 

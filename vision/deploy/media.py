@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import glob
 import logging
+import shutil
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from time import perf_counter
 from typing import NamedTuple
@@ -18,9 +21,48 @@ from vision.utils.files import replacing
 logger = logging.getLogger(__name__)
 
 #: Suffix of a video to be written -> its codec.
-VIDEO_CODECS = {".mp4": "mp4v", ".avi": "MJPG", ".mkv": "MJPG", ".mov": "mp4v"}
-#: What a video gets that does not state a rate, or one that no camera has.
-_CAMERA_FRAME_RATE, _MOST_FRAME_RATE = 30.0, 240.0
+VIDEO_CODECS = {".mp4": "mp4v", ".m4v": "mp4v", ".avi": "MJPG", ".mkv": "MJPG", ".mov": "mp4v", ".webm": "VP80"}
+#: Suffixes of what is not written, though a name that ends so is not meant for a folder.
+_OTHER_SUFFIXES = frozenset(
+    [
+        ".gif",
+        ".apng",
+        ".avif",
+        ".heic",
+        ".heif",
+        ".jp2",
+        ".ppm",
+        ".tga",
+        ".svg",
+        ".pdf",
+        ".mpg",
+        ".mpeg",
+        ".wmv",
+        ".flv",
+        ".3gp",
+        ".ogv",
+        ".ts",
+        ".mts",
+        ".m2ts",
+        ".vob",
+        ".json",
+        ".txt",
+        ".csv",
+        ".xml",
+        ".html",
+        ".zip",
+    ]
+)
+#: What a video gets that does not state a rate, or one that no camera has, in slow motion or time lapse either.
+_CAMERA_FRAME_RATE, _LEAST_FRAME_RATE, _MOST_FRAME_RATE = 30.0, 0.01, 1000.0
+#: Free bytes with which a video can still be completed: what closes the file grows with its frames.
+_LEAST_FREE = 16 << 20
+#: Reads in a row that fail where a stream has ended; damaged frames alone fail less often.
+_FAILED_READS = 10
+#: The same before the stated number of frames was asked for, so that a header that states any number does not hold up.
+_MOST_FAILED_READS = 10_000
+#: Seconds after which failing reads end a live source: some wait long for each.
+_SILENCE = 10.0
 #: First frames of a live source, by which the rate of its video is found out.
 _FRAMES_TIMED = 12
 
@@ -38,20 +80,24 @@ class Source:
     Args:
         text: an image, a folder of images, a glob, a video file, a camera (`0`, `/dev/video0`) or a network stream.
         read_image: decodes a file to (H, W, 3) uint8 RGB, upright, or raises DataError.
+        clock: gives seconds.
 
     Attributes:
         is_video: whether frames belong together.
         is_live: whether they come by themselves, from a camera or a network.
         frame_rate: of a video, per second.
         total: how many frames there will be, None where nobody knows.
-        unreadable: images that were left out the last time, as they do not decode.
+        unreadable: images, or frames of those that a video states, that were left out the last time, as they do not
+            decode or are not there.
 
     Raises:
         DataError: there is nothing to read there; while reading, that no image of all decodes.
     """
 
-    def __init__(self, text: str, read_image: Callable[[Path], np.ndarray]) -> None:
-        self.text, self.read_image = text, read_image
+    def __init__(
+        self, text: str, read_image: Callable[[Path], np.ndarray], clock: Callable[[], float] = perf_counter
+    ) -> None:
+        self.text, self.read_image, self._clock = text, read_image, clock
         self.unreadable = 0
         self.frame_rate = _CAMERA_FRAME_RATE
         self.total: int | None = None
@@ -86,7 +132,12 @@ class Source:
         if not self.capture.isOpened():
             raise DataError(f"{self.text}: cannot be opened as an image, video or camera")
         stated = self.capture.get(cv2.CAP_PROP_FPS)  # streams may say 90000, -1 or nan
-        self.frame_rate = stated if 1 <= stated <= _MOST_FRAME_RATE else _CAMERA_FRAME_RATE
+        if _LEAST_FRAME_RATE <= stated <= _MOST_FRAME_RATE:
+            self.frame_rate = stated
+        elif not self.is_live:  # the rate of others is measured
+            logger.warning(
+                "%s: states %g frames a second; its drawn video will have %g", self.text, stated, _CAMERA_FRAME_RATE
+            )
         frames = int(self.capture.get(cv2.CAP_PROP_FRAME_COUNT))
         self.total = frames if frames > 0 else None
 
@@ -115,18 +166,36 @@ class Source:
                 yield Frame(str(path), image)
 
     def _video_frames(self) -> Iterator[Frame]:
-        number = 0
+        """Read frames, past those that do not decode; the number of a frame counts these, too."""
+        self.unreadable = number = found = failed = 0
+        came = self._clock()
         try:
-            while True:
+            while not self._has_ended(number, failed, came):
                 arrived, image = self.capture.read()
-                if not arrived:
-                    break
-                yield Frame(f"{self.text}#{number}", cv2.cvtColor(image, cv2.COLOR_BGR2RGB))
+                if arrived:
+                    yield Frame(f"{self.text}#{number}", cv2.cvtColor(image, cv2.COLOR_BGR2RGB))
+                    found, failed, came = found + 1, 0, self._clock()
+                else:
+                    failed += 1
                 number += 1
         finally:
             self.capture.release()
-        if number == 0:
+        if found == 0:
             raise DataError(f"{self.text}: gives no frame; is it a video, is the camera free?")
+        self.unreadable = max((self.total or 0) - found, number - failed - found)
+
+    def _has_ended(self, number: int, failed: int, came: float) -> bool:
+        """Whether no more frames are to be expected.
+
+        Args:
+            number: of reads.
+            failed: the last of them, in a row.
+            came: when the last frame came.
+        """
+        if self.is_live and failed and self._clock() - came > _SILENCE:
+            return True
+        still_to_come = number < (self.total or 0)
+        return failed >= (_MOST_FAILED_READS if still_to_come else _FAILED_READS)
 
 
 def _distinct_paths(folder: Path, sources: list[Path]) -> dict[str, Path]:
@@ -155,7 +224,7 @@ class Sink:
         image_paths: a name of its own in the folder for each image, by the frame's name; none of a video's frames.
 
     Raises:
-        DataError: many images are to go into one file.
+        DataError: many images are to go into one file, or the suffix is of a kind that is not written.
     """
 
     def __init__(self, output: Path, source: Source, clock: Callable[[], float] = perf_counter) -> None:
@@ -164,6 +233,8 @@ class Sink:
         self._first: list[tuple[float, np.ndarray]] = []  # frames of a live source, with the time they came at
         self.output, self.source = output, source
         self.writer: cv2.VideoWriter | None = None
+        self._contexts = ExitStack()  # of the temporary name that a video has until it is complete
+        self._frames = 0  # of the video
         self.video_path: Path | None = None
         self.image_paths: dict[str, Path] = {}
         if suffix in VIDEO_CODECS:
@@ -174,6 +245,11 @@ class Sink:
                 raise DataError(f"--output={output}: one image cannot take the many of {source.text}; name a folder")
             self.folder = output.parent
             self.image_paths = {str(source.paths[0]): output}
+        elif suffix in _OTHER_SUFFIXES and not output.is_dir():
+            raise DataError(
+                f"--output={output}: {suffix} files are not written; name a folder, a video "
+                f"({', '.join(VIDEO_CODECS)}) or an image ({', '.join(IMAGE_SUFFIXES)})"
+            )
         else:
             self.folder = output
             if source.is_video:
@@ -199,10 +275,26 @@ class Sink:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._first:
-            self._write_first()
-        if self.writer is not None:
-            self.writer.release()
+        with self._contexts:
+            try:
+                if self._first:
+                    self._write_first()
+            finally:
+                if self.writer is not None:
+                    self.writer.release()
+            if self._frames:
+                self._check_written()
+
+    def _check_written(self) -> None:
+        """Raise OSError unless all frames are in the file, since OpenCV does not say when one could not be written."""
+        found = _count_frames(self._temporary, self._frames)
+        if found < self._frames:
+            raise OSError(
+                errno.EIO,
+                f"only {found} of {self._frames} frames could be written, so the file is not kept; is there space, are "
+                "files of that size allowed?",
+                str(self.video_path),
+            )
 
     def path_of(self, frame: Frame) -> Path:
         """Say where a frame goes."""
@@ -239,16 +331,41 @@ class Sink:
 
     def _write_video(self, bgr: np.ndarray, frame_rate: float) -> None:
         height, width = bgr.shape[:2]
+        if shutil.disk_usage(self.folder).free < _LEAST_FREE:
+            raise OSError(
+                errno.ENOSPC,
+                f"no space left on the disk (less than {_LEAST_FREE >> 20} MiB); the video ends after {self._frames} "
+                "frames",
+                str(self.video_path),
+            )
         if self.writer is None:
             suffix = self.video_path.suffix
             codec = cv2.VideoWriter_fourcc(*VIDEO_CODECS[suffix.lower()])
-            self.writer = cv2.VideoWriter(str(self.video_path), codec, frame_rate, (width, height))
+            self._temporary = self._contexts.enter_context(replacing(self.video_path, keep_suffix=True))
+            self.writer = cv2.VideoWriter(str(self._temporary), codec, frame_rate, (width, height))
             self.size = (width, height)
             if not self.writer.isOpened():
-                raise DataError(
-                    f"{self.video_path}: this OpenCV cannot write {suffix} videos; try .avi, or a folder of images as "
-                    "input"
-                )
+                with self._contexts:  # which removes the temporary file
+                    raise DataError(
+                        f"{self.video_path}: this OpenCV cannot write {suffix} videos; try .avi, or a folder of images "
+                        "as input"
+                    )
         if (width, height) != self.size:  # a folder of images of many sizes
             bgr = cv2.resize(bgr, self.size)
         self.writer.write(bgr)
+        self._frames += 1
+
+
+def _count_frames(path: Path, expected: int) -> int:
+    """Count the frames of a video; where it states as many as expected, and the last one decodes, it has them."""
+    capture = cv2.VideoCapture(str(path))
+    is_whole = capture.get(cv2.CAP_PROP_FRAME_COUNT) == expected
+    is_whole = is_whole and capture.set(cv2.CAP_PROP_POS_FRAMES, expected - 1) and capture.grab()
+    capture.release()
+    if is_whole:
+        return expected
+    capture, count = cv2.VideoCapture(str(path)), 0
+    while capture.grab():
+        count += 1
+    capture.release()
+    return count

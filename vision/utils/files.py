@@ -23,12 +23,17 @@ _HARDLY_ANY = 1 << 20
 
 
 @contextmanager
-def replacing(path: str | Path) -> Iterator[Path]:
-    """Context that gives a temporary name beside `path`; rename it to `path` if the block succeeds, else remove it."""
+def replacing(path: str | Path, *, keep_suffix: bool = False) -> Iterator[Path]:
+    """Context that gives a temporary name beside `path`; rename it to `path` if the block succeeds, else remove it.
+
+    Args:
+        path: of the file.
+        keep_suffix: whether the temporary name ends as `path` does, for programs that go by that.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     begin = os.fsdecode(os.fsencode(path.name)[:_MOST_OF_NAME])
-    handle, name = tempfile.mkstemp(prefix=f".{begin}.", suffix=PART, dir=path.parent)
+    handle, name = tempfile.mkstemp(prefix=f".{begin}.", suffix=PART + path.suffix * keep_suffix, dir=path.parent)
     os.close(handle)
     temporary = Path(name)
     try:
