@@ -56,7 +56,7 @@ def test_data_that_is_not_there(script, tmp_path):
         ("--priors=tight", ("--priors", "'tight'", "auto", "upstream", "priors.json")),
         ("--recipe=old", ("--recipe", "'old'", "upstream")),
         ("--no-such-option", ("--no-such-option",)),
-        ("--new-heads", ("--new-heads", "--pretrained-ssd=FILE", "leave --new-heads out")),
+        ("--new-heads", ("--new-heads", "--pretrained-ssd", "leave one of the options out")),
         ("--base-net=x.pth", ("--base-net and --pretrained-ssd", "leave one out")),
     ],
 )
