@@ -275,17 +275,19 @@ def test_means_are_over_the_classes_with_objects_wherever_they_stand(uneven, tmp
 def test_the_log_of_a_run_has_dashes_for_classes_without_objects(uneven, tmp_path, caplog):
     caplog.set_level("INFO")
     losses = MeanLosses(1.0, 2.0)
-    result = EpochResult(0, losses, losses, uneven.report)
-    with RunRecorder(tmp_path, None) as recorder:
+    result = EpochResult(1, losses, losses, uneven.report)
+    (tmp_path / "results.csv").write_text("epoch,Class Average Precision/absent\n0,nan\n")
+    with RunRecorder(tmp_path, None, tmp_path, first_epoch=1) as recorder:
         recorder.log(result)
         recorder.write(result)
-    assert "Epoch: 0, Average Precision never found: 0.0000" in caplog.messages
-    assert "Epoch: 0, Average Precision absent: -" in caplog.messages
-    assert "Epoch: 0, Mean Average Precision: 0.5000" in caplog.messages
-    assert "nan" not in caplog.text.replace("not an", "")
+    assert "Epoch: 1, Average Precision never found: 0.0000" in caplog.messages
+    assert "Epoch: 1, Average Precision absent: -" in caplog.messages
+    assert "Epoch: 1, Mean Average Precision: 0.5000" in caplog.messages
+    assert "nan" not in caplog.text
     text = (tmp_path / "results.csv").read_text()
     assert "nan" not in text
-    row = next(csv.DictReader(io.StringIO(text)))
+    earlier, row = csv.DictReader(io.StringIO(text))
+    assert (earlier["epoch"], earlier["Class Average Precision/absent"]) == ("0", "")
     assert (row["Class Average Precision/absent"], row["Class Best F1/never found"]) == ("", "0.0")
     nobody = Evaluation.of(
         ["x"],

@@ -54,14 +54,13 @@ class ResultsTable:
 
     def add(self, row: Mapping[str, Any]) -> None:
         """Write another row; a cell is empty where a column is new later, or its number is not defined."""
-        self.rows.append(
-            {key: "" if isinstance(value, float) and math.isnan(value) else value for key, value in row.items()}
-        )
+        self.rows.append(dict(row))
         columns = list(dict.fromkeys(column for row in self.rows for column in row))
         text = io.StringIO()
         writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
         writer.writeheader()
-        writer.writerows(self.rows)
+        for cells in self.rows:  # of earlier versions' tables, too
+            writer.writerow({key: "" if str(value) == "nan" else value for key, value in cells.items()})
         write_text(self.path, text.getvalue())
 
 
