@@ -702,7 +702,8 @@ def test_a_flat_set_below_a_folder_called_images(yolo, tmp_path):
     ("config", "message"),
     [
         ("names: {null: star}\n", "data.yaml: `names:` has keys that are no numbers"),
-        ("names: [a]\ndate: 2024-13-01\n", "data.yaml: cannot be read as YAML"),
+        ("names: [a]\ndate: !!timestamp 2024-13-01\n", "data.yaml: cannot be read as YAML"),
+        ("names: " + "[" * 400, "data.yaml: cannot be read as YAML"),
     ],
 )
 def test_settings_that_make_no_sense(yolo, config, message):

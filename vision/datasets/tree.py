@@ -91,6 +91,11 @@ def load_json(path: Path) -> Any:
         raise DataError(f"{path}: cannot be read as JSON ({err})") from err
 
 
+def as_written(value: Any) -> str:
+    """The text of a value in JSON, as it stands there: `true`, not `True`; nothing where it is missing or null."""
+    return "" if value is None else (value if isinstance(value, str) else json.dumps(value)).strip()
+
+
 def try_to(read: Callable[[Path], T], path: Path) -> T | None:
     """Read a file that may be of any kind; None if it is not of the kind, or cannot be read."""
     try:
