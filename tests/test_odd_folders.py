@@ -6,6 +6,7 @@ import re
 import shutil
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from conftest import SMALL, assert_refused
@@ -452,9 +453,21 @@ def test_sixteen_bits_are_told_by_the_file_not_by_its_size(tmp_path):
     assert read_image(tmp_path / "a.tif")[0, 0].tolist() == [155, 155, 155]
 
 
-def test_float_images_are_refused(tmp_path):
-    Image.fromarray(np.full((8, 8), 0.5, np.float32)).save(tmp_path / "a.tif")
-    assert "floating-point" in read_image_info(tmp_path / "a.tif").error
+@pytest.mark.parametrize(("kind", "named"), [(np.float32, "floating-point"), (np.int32, "I;32S"), (np.int16, "I;16S")])
+@pytest.mark.parametrize("name", ["a.tif", "a.png"])
+def test_pixels_of_no_known_range_are_refused(tmp_path, kind, named, name):
+    encoded = cv2.imencode(".tif", np.full((8, 8), 9, kind))[1]
+    path = tmp_path / name
+    path.write_bytes(encoded.tobytes())
+    error = read_image_info(path).error
+    assert named in error
+    assert error.endswith(", whose range nobody knows")
+    with pytest.raises(DataError) as refused:
+        read_upright(path)
+    assert str(refused.value) == f"{path}: {error}; replace the file or take it out of the dataset"
+    if path.suffix == ".tif":
+        with pytest.raises(DataError, match=named):
+            read_image(path)
 
 
 def test_damaged_images_of_all_formats_are_errors_not_exceptions(tmp_path):

@@ -58,6 +58,9 @@ _AS_RGB = getattr(cv2, "IMREAD_COLOR_RGB", None)
 #: Suffixes of images that Pillow decodes: OpenCV turns some of these by their tags whatever it is told.
 _LEFT_TO_PILLOW = (".tif", ".tiff")
 
+#: How Pillow names pixels of unsigned 16 bits, whose range is known; wider, narrower and signed ones have other names.
+_UNSIGNED_16_BITS = ("I;16", "I;16B", "I;16L", "I;16N", "I;16R")
+
 #: How the two usual formats end; a file that ends so was written to its end.
 _ENDINGS = {"JPEG": b"\xff\xd9", "MPO": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}
 
@@ -109,8 +112,8 @@ def read_image_info(path: Path) -> ImageInfo:
                 info = ImageInfo(
                     *image.size, _orientation(image), image.format or "", image.mode, _bits(image), None, _digest(path)
                 )
-                if image.mode == "F":
-                    return info._replace(error="has floating-point pixels, whose range nobody knows")
+                if (refusal := _refusal(image)) is not None:
+                    return info._replace(error=refusal)
                 ending = _ENDINGS.get(info.format)
                 if ending is None or not _ends_with(path, ending):
                     image.load()
@@ -135,9 +138,22 @@ def _orientation(image: Image.Image) -> int:
 def _bits(image: Image.Image) -> int:
     if image.mode == "1":
         return 1
+    return 16 if "16" in _layout(image) or image.mode.startswith("I") else 8
+
+
+def _layout(image: Image.Image) -> str:
+    """How Pillow names the pixels in the file of an image that is not loaded yet."""
     layout = image.tile[0][3] if image.tile else ""
-    layout = layout if isinstance(layout, str) else str(layout[0]) if layout else ""
-    return 16 if "16" in layout or image.mode.startswith("I") else 8
+    return layout if isinstance(layout, str) else str(layout[0]) if layout else ""
+
+
+def _refusal(image: Image.Image) -> str | None:
+    """Say why the pixels of an image that is not loaded yet are none to look at; None if they are."""
+    if image.mode == "F":
+        return "has floating-point pixels, whose range nobody knows"
+    if image.mode.startswith("I") and _layout(image) not in _UNSIGNED_16_BITS:
+        return f"has whole numbers ({_layout(image)}) that are not unsigned 8 or 16 bits, whose range nobody knows"
+    return None
 
 
 def _digest(path: Path) -> str:
@@ -240,11 +256,16 @@ def read_upright(path: Path) -> np.ndarray:
     Raises:
         DataError: it does not decode.
     """
-    orientation = 1
-    with contextlib.suppress(Exception), warnings.catch_warnings():  # what is wrong with it is said below
-        warnings.simplefilter("ignore")
-        with Image.open(path) as image:
-            orientation = _orientation(image)
+    orientation, refusal = 1, None
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(path) as image:
+                orientation, refusal = _orientation(image), _refusal(image)
+    except Exception:  # what is wrong with it is said below
+        pass
+    if refusal is not None:
+        raise _unreadable(path, refusal)
     return read_image(path, orientation)
 
 
@@ -253,6 +274,8 @@ def _read_with_pillow(path: Path) -> np.ndarray:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with Image.open(path) as image:
+                if (refusal := _refusal(image)) is not None:
+                    raise _unreadable(path, refusal)
                 upright = ImageOps.exif_transpose(image) if image.format == "TIFF" else image
                 if upright.mode.startswith("I"):  # 16 bits, which Pillow would cut off instead of scaling
                     grey = (np.asarray(upright, dtype=np.int64) // 257).clip(0, 255).astype(np.uint8)
@@ -260,12 +283,18 @@ def _read_with_pillow(path: Path) -> np.ndarray:
                 return np.array(upright.convert("RGB"))
     except FileNotFoundError as err:
         raise DataError(f"{path}: no such image") from err
+    except DataError:
+        raise
     except Exception as err:  # decoders of damaged files may stumble over anything
         try:
             what = _what_is_wrong(path, err)
         except OSError as system:
             what = f"cannot be read ({system.strerror})"
-        raise DataError(f"{path}: {what}; replace the file or take it out of the dataset") from err
+        raise _unreadable(path, what) from err
+
+
+def _unreadable(path: Path, what: str) -> DataError:
+    return DataError(f"{path}: {what}; replace the file or take it out of the dataset")
 
 
 def turn(image: np.ndarray, orientation: int) -> np.ndarray:
