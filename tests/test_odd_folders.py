@@ -4,6 +4,8 @@ import json
 import os
 import re
 import shutil
+import struct
+import zlib
 from pathlib import Path
 
 import cv2
@@ -16,7 +18,7 @@ import eval_ssd
 import train_ssd
 from vision.datasets import ReadingOptions, open_folder, open_splits, synthetic
 from vision.datasets.folder import splits_of
-from vision.datasets.images import FileIndex, read_image, read_image_info, read_upright
+from vision.datasets.images import FileIndex, decoding_error, read_image, read_image_info, read_upright
 from vision.structures import DataError
 
 FIRST = "train_00000"
@@ -468,6 +470,19 @@ def test_pixels_of_no_known_range_are_refused(tmp_path, kind, named, name):
     if path.suffix == ".tif":
         with pytest.raises(DataError, match=named):
             read_image(path)
+
+
+def test_the_largest_image_is_the_same_wherever_images_are_read(tmp_path):
+    """The header of a PNG is enough: what is too large is not decoded."""
+    chunks = [b"IHDR" + struct.pack(">IIBBBBB", 20_000, 9_000, 1, 0, 0, 0, 0), b"IDAT"]
+    path = tmp_path / "a.png"
+    content = (struct.pack(">I", len(one) - 4) + one + struct.pack(">I", zlib.crc32(one)) for one in chunks)
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(content))
+    expected = "has more than 178 megapixels, the most that is read"
+    assert read_image_info(path).error == decoding_error(path) == expected
+    with pytest.raises(DataError) as refused:
+        read_upright(path)
+    assert str(refused.value) == f"{path}: {expected}; replace the file or take it out of the dataset"
 
 
 def test_damaged_images_of_all_formats_are_errors_not_exceptions(tmp_path):

@@ -184,6 +184,8 @@ def _what_is_wrong(path: Path, err: Exception) -> str:
     size = os.path.getsize(path)
     if size == 0:
         return "the file is empty"
+    if isinstance(err, Image.DecompressionBombError):
+        return f"has more than {2 * Image.MAX_IMAGE_PIXELS // 10**6} megapixels, the most that is read"
     if "truncated" in str(err):
         return f"truncated after {size} bytes"
     if isinstance(err, Image.UnidentifiedImageError):
@@ -262,6 +264,8 @@ def read_upright(path: Path) -> np.ndarray:
             warnings.simplefilter("ignore")
             with Image.open(path) as image:
                 orientation, refusal = _orientation(image), _refusal(image)
+    except Image.DecompressionBombError as err:  # OpenCV would read it
+        refusal = _what_is_wrong(path, err)
     except Exception:  # what is wrong with it is said below
         pass
     if refusal is not None:
