@@ -201,6 +201,36 @@ def test_several_datasets_in_one_folder_are_not_chosen_from(voc, tmp_path):
         open_splits("voc", [tmp_path / "VOCdevkit"])
 
 
+@pytest.mark.parametrize("wrapped", ["", "VOCdevkit/"])
+def test_a_flat_folder_beside_datasets_does_not_make_one_of_them(voc, tmp_path, wrapped):
+    root = tmp_path / "all"
+    for name in (f"{wrapped}VOC2007", f"{wrapped}VOC2012"):
+        shutil.copytree(voc, root / name)
+    (root / "flat").mkdir()
+    for folder in ("Annotations", "JPEGImages"):
+        for path in (voc / folder).iterdir():
+            shutil.copy(path, root / "flat")
+    for kind in ("voc", "auto"):
+        with pytest.raises(
+            DataError, match="holds 3 datasets; name them one by one: --data .*VOC2007 .*VOC2012 .*flat"
+        ):
+            open_splits(kind, [root])
+    shutil.rmtree(root / wrapped / "VOC2012")
+    with pytest.raises(DataError, match="holds 2 datasets; name them one by one: --data .*VOC2007 .*flat"):
+        open_splits("auto", [root])
+    assert open_splits("auto", [root / wrapped / "VOC2007", root / "flat"]).train.records
+
+
+def test_flat_folders_alone_are_one_dataset(voc, tmp_path):
+    root = tmp_path / "all"
+    for number, path in enumerate(sorted((voc / "JPEGImages").iterdir())):
+        folder = root / f"batch{number % 2}"
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, folder)
+        shutil.copy(voc / "Annotations" / f"{path.stem}.xml", folder)
+    assert sum(map(len, open_splits("auto", [root]))) == len(list((voc / "JPEGImages").iterdir()))
+
+
 def test_linked_folders_are_followed_once(voc, tmp_path):
     for name in ("Annotations", "JPEGImages"):
         move(voc, (name, f"elsewhere/{name}"))

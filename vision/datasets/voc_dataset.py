@@ -332,8 +332,10 @@ def _base(root: Path) -> Path | None:
     level = [root]
     for _ in range(_DEEPEST + 1):
         fitting = [folder for folder in level if _begins_in(folder)]
-        if len(fitting) == 1:
+        if len(fitting) == 1 and not (several := _datasets_beside_flat_ones(fitting[0])):
             return fitting[0]
+        if len(fitting) == 1:
+            return several[0] if len(several) == 1 else _common_base(root, several)
         if fitting:
             return _common_base(root, fitting)
         level = [child for folder in level for child in _folders(folder)]
@@ -353,9 +355,24 @@ def _common_base(root: Path, fitting: list[Path]) -> Path:
 
 
 def _begins_in(folder: Path) -> bool:
-    if _subfolder(folder, ("imagesets",)) or _annotation_folder(folder):
-        return True
-    return any(_xml_in(place) for place in (folder, *_folders(folder)))
+    return _is_laid_out(folder) or any(_xml_in(place) for place in (folder, *_folders(folder)))
+
+
+def _is_laid_out(folder: Path) -> bool:
+    return bool(_subfolder(folder, ("imagesets",)) or _annotation_folder(folder))
+
+
+def _datasets_beside_flat_ones(folder: Path) -> list[Path]:
+    """List the datasets in a folder that begins with XML files one below it, if one of them has a layout of its own."""
+    if _is_laid_out(folder) or _xml_in(folder):
+        return []
+    flat = level = _folders(folder)
+    laid_out: list[Path] = []
+    for _ in range(_DEEPEST):
+        found = [place for place in level if _is_laid_out(place)]
+        laid_out += found
+        level = [child for place in level if place not in found for child in _folders(place)]
+    return [*laid_out, *(place for place in flat if _xml_in(place) and place not in laid_out)] if laid_out else []
 
 
 def _annotation_folder(folder: Path) -> Path | None:
@@ -373,7 +390,8 @@ def _xml_in(folder: Path) -> bool:
 
 def _folders(folder: Path) -> list[Path]:
     try:
-        return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+        with os.scandir(folder) as entries:  # says of each file what it is without asking again
+            return sorted(Path(entry.path) for entry in entries if not entry.name.startswith(".") and entry.is_dir())
     except OSError:
         return []
 
