@@ -22,7 +22,7 @@ from PIL import Image
 
 import train_ssd
 from vision.boxes.forms import center_form_to_corner_form
-from vision.datasets import ReadingOptions, open_splits, synthetic
+from vision.datasets import ReadingOptions, open_dataset, open_splits, synthetic
 from vision.datasets import folder as reading
 from vision.datasets.audit import make_audit
 from vision.datasets.folder import hold_out
@@ -593,10 +593,26 @@ def test_holding_out_depends_on_names_alone(share):
     assert len(moved) <= 2, "one image less moves hardly any other"
 
 
-def test_a_default_list_for_both_is_announced(voc, train):
+def test_of_a_list_for_both_a_fifth_is_held_out(voc, train):
     for name in ("train", "test"):
         (voc / f"ImageSets/Main/{name}.txt").unlink()
     write_list(ALL, "default")(voc)
+    run = train(voc)
+    assert "ARE TRAINING IMAGES too" not in run.out
+    assert "default.txt, 20% of it held out by a hash of the names" in run.out
+    assert [run.audit[split]["images"] for split in ("train", "validation")] == [TRAIN - 1, 1]
+    assert open_dataset("voc", voc, "test").ids == open_splits("voc", [voc]).validation.ids, "evaluation takes the same"
+
+
+@pytest.mark.parametrize(("train_list", "test_list"), [("default", "test"), ("default", "val"), ("train", "default")])
+def test_a_default_list_beside_another_is_what_the_other_is_not(voc, train_list, test_list):
+    for name, new in (("train", train_list), ("test", test_list)):
+        (voc / f"ImageSets/Main/{name}.txt").rename(voc / f"ImageSets/Main/{new}.txt")
+    assert tuple(map(len, open_splits("voc", [voc]))) == (TRAIN, TEST)
+
+
+def test_lists_that_overlap_are_announced(voc, train):
+    write_list(ALL, "test")(voc)
     run = train(voc)
     assert "6 of 6 validation images (100%) ARE TRAINING IMAGES too" in run.out
     assert "--val-split=0.2" in run.out

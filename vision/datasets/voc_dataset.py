@@ -114,22 +114,37 @@ class VocFolder(Folder):
         return tree.count_by_sample(tree.ending(".xml"), fits)
 
     def listing(self, split: str) -> Listing | None:
-        """Read the images of a list, of per-class lists, or of a folder that is named as the split."""
-        for names in _LIST_FOLDERS:
-            folder = _subfolder(self.base, *([name] for name in names)) if names else self.base
-            texts = {} if folder is None else {path.stem.lower(): path for path in sorted(folder.glob("*.txt"))}
-            for wanted in LISTS[split]:
-                if wanted in texts:
-                    return self._listing_of([texts[wanted]])
-                per_class = [path for stem, path in texts.items() if stem.endswith(f"_{wanted}")]
-                if per_class:
-                    return self._listing_of(per_class)
+        """Read the images of a list, of per-class lists, or of a folder that is named as the split.
+
+        A list that is the one to train on, as CVAT's `default.txt` alone, is none to validate on.
+        """
+        paths = self._lists(split)
+        if paths and (split == "train" or paths != self._lists("train")):
+            return self._listing_of(paths)
         for wanted in SPLITS[split]:
             paths = [path for path in self.annotations.paths if wanted in path.lower().split("/")[:-1]]
             if paths:
                 folder = self.annotation_folder / wanted
                 return Listing(str(folder), folder, *self._all_of(paths, wanted))
         return None
+
+    def published_listing(self, split: str) -> Listing | None:
+        """Read the images of the list that upstream's code takes, which may be one for training and validation."""
+        paths = self._lists(split)
+        return self._listing_of(paths) if paths else self.listing(split)
+
+    def _lists(self, split: str) -> list[Path]:
+        """Find the list of a split, or its lists of classes; [] where there are none."""
+        for names in _LIST_FOLDERS:
+            folder = _subfolder(self.base, *([name] for name in names)) if names else self.base
+            texts = {} if folder is None else {path.stem.lower(): path for path in sorted(folder.glob("*.txt"))}
+            for wanted in LISTS[split]:
+                if wanted in texts:
+                    return [texts[wanted]]
+                per_class = [path for stem, path in texts.items() if stem.endswith(f"_{wanted}")]
+                if per_class:
+                    return per_class
+        return []
 
     def everything(self) -> Listing:
         """Read every image that has an XML file."""
@@ -308,7 +323,7 @@ class VOCDataset(DetectionDataset):
         self.root = Path(root)
         folder = VocFolder(self.root)
         split = "test" if is_test else "train"
-        contents = folder.read(folder.listing(split) or folder.split(split))
+        contents = folder.read(folder.published_listing(split) or folder.split(split))
         class_names = folder.class_names() if label_file is None else read_labels(label_file)
         defects = folder.label_list.defects if label_file is None else ()
         super().__init__(
