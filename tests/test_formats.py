@@ -26,6 +26,7 @@ WRITERS = {
     "table": ("csv", synthetic.write_table),
     "kitti": ("kitti", synthetic.write_kitti),
     "oidv4": ("oidv4", synthetic.write_oidv4),
+    "imglab": ("imglab", synthetic.write_imglab),
 }
 #: YOLO's six decimals are the coarsest: a hundredth of a pixel.
 TOLERANCE = 0.01

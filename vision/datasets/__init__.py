@@ -22,6 +22,7 @@ from vision.datasets.folder import (
     check_folder,
     read_names,
 )
+from vision.datasets.imglab import ImglabFolder
 from vision.datasets.labelme import LabelmeFolder
 from vision.datasets.labels import merge
 from vision.datasets.open_images import OpenImagesFolder
@@ -40,7 +41,7 @@ DATASETS: Mapping[str, type[Folder]] = {
     folder.name: folder
     for folder in (
         *(VocFolder, OpenImagesFolder, CocoFolder, YoloFolder),
-        *(CvatFolder, LabelmeFolder, CreatemlFolder, TableFolder, KittiFolder, Oidv4Folder),
+        *(CvatFolder, LabelmeFolder, CreatemlFolder, TableFolder, KittiFolder, Oidv4Folder, ImglabFolder),
     )
 }
 AUTO = "auto"
