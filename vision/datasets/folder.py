@@ -25,7 +25,7 @@ from vision.datasets.file_cache import FileCache
 from vision.datasets.images import ImageInfo, read_image_info, try_decoding
 from vision.datasets.labels import LabelList, read_text, with_background
 from vision.datasets.records import Defect, Form, RawImage, RawObject, Record, make_record, some
-from vision.datasets.tree import Tree
+from vision.datasets.tree import ARCHIVES, Tree
 from vision.structures import DataError
 from vision.utils.progress import ProgressBar, no_progress
 
@@ -417,6 +417,8 @@ def _why_nothing(images: Sequence[RawImage], defects: Sequence[Defect]) -> str:
 def check_folder(root: Path) -> None:
     """Raise DataError if a path is not a folder."""
     if not root.is_dir():
+        if root.name.lower().endswith(ARCHIVES) and root.exists():
+            raise DataError(f"{root}: is an archive; unpack it first, and name the folder that comes out")
         what = "is a file" if root.exists() else "no such folder"
         raise DataError(f"{root}: {what}; --data names the folder of a dataset")
 

@@ -20,6 +20,9 @@ KIND_FOLDERS = (
     *("labels", "label", "label_2", "annotations", "annotation", "xmls", "xml", "json", "jsons", "csv"),
 )
 
+#: How names of archives end, which are to be unpacked first.
+ARCHIVES = (".zip", ".7z", ".rar", ".tar", ".tgz", ".tbz2", ".txz", ".gz", ".bz2", ".xz", ".zst")
+
 #: Files of a kind that are looked into when each image has one.
 _LOOKED_INTO = 12
 

@@ -12,10 +12,8 @@ from xml.etree import ElementTree
 
 from vision.datasets.labels import read_text
 from vision.datasets.records import shorten, some
-from vision.datasets.tree import Tree, load_json, try_to
+from vision.datasets.tree import ARCHIVES, Tree, load_json, try_to
 from vision.structures import IMAGE_SUFFIXES
-
-_ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".7z", ".rar")
 
 #: What may hold annotations; other files say nothing.
 _TEXTS = (".json", ".jsonl", ".ndjson", ".xml", ".csv", ".tsv", ".txt", ".yaml", ".yml", ".labels", ".manifest")
@@ -41,7 +39,7 @@ def what_is_there(tree: Tree, tool: str | None) -> str:
         tool: see `tool_of`.
     """
     counts = Counter(Path(path).suffix.lower() for path in tree.paths)
-    images, archives = len(tree.images), tree.ending(*_ARCHIVES)
+    images, archives = len(tree.images), tree.ending(*ARCHIVES)
     texts = [
         f"{counts[suffix]} {suffix} file{'s'[: counts[suffix] > 1]}"
         for suffix in (*_TEXTS, *_RECORDS)
