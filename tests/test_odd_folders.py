@@ -221,6 +221,30 @@ def test_a_flat_folder_beside_datasets_does_not_make_one_of_them(voc, tmp_path, 
     assert open_splits("auto", [root / wrapped / "VOC2007", root / "flat"]).train.records
 
 
+WITH_A_BEGINNING = {
+    "voc": synthetic.write_voc,
+    "yolo": synthetic.write_yolo,
+    "coco": synthetic.write_coco,
+    "open_images": synthetic.write_open_images,
+}
+
+
+@pytest.mark.parametrize(
+    "kinds",
+    [(one, one) for one in WITH_A_BEGINNING] + [("voc", "coco"), ("yolo", "voc"), ("open_images", "voc", "coco")],
+)
+def test_several_datasets_of_any_formats_are_named(tmp_path, kinds):
+    names = [f"{number}_{kind}" for number, kind in enumerate(kinds)]
+    for name, kind in zip(names, kinds, strict=True):
+        WITH_A_BEGINNING[kind](tmp_path / "data" / name, five_and_two())
+    (tmp_path / "data" / "notes").mkdir()
+    named = " ".join(f".*{name}" for name in names)
+    for kind in ("auto", kinds[0]):
+        with pytest.raises(DataError, match=f"holds {len(kinds)} datasets; name them one by one: --data {named}$"):
+            open_splits(kind, [tmp_path / "data"])
+    assert len(open_splits("auto", [tmp_path / "data" / name for name in names]).train) == 5 * len(kinds)
+
+
 def test_flat_folders_alone_are_one_dataset(voc, tmp_path):
     root = tmp_path / "all"
     for number, path in enumerate(sorted((voc / "JPEGImages").iterdir())):

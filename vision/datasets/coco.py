@@ -49,6 +49,11 @@ class CocoFolder(Folder):
         """Whether a folder looks like this format."""
         return bool(_files(root))
 
+    @staticmethod
+    def begins_at(folder: Path) -> bool:
+        """See `Folder.begins_at`."""
+        return bool(_files(folder).keys() - {"all"})
+
     @classmethod
     def annotated_images(cls, tree: Tree) -> int:
         """See `Folder.annotated_images`."""

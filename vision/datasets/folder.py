@@ -182,6 +182,11 @@ class Folder:
         """Whether a folder is laid out as this format, whatever is in its files; most formats have no layout."""
         return False
 
+    @staticmethod
+    def begins_at(folder: Path) -> bool:
+        """Whether a folder has what only the beginning of a dataset has, as lists of images or settings."""
+        return False
+
     @classmethod
     def annotated_images(cls, tree: Tree) -> int:
         """Estimate how many images on disk the annotations of this format are about; 0 where there are none."""

@@ -101,6 +101,11 @@ class VocFolder(Folder):
         """Whether a folder looks like this format."""
         return _base(root) is not None
 
+    @staticmethod
+    def begins_at(folder: Path) -> bool:
+        """See `Folder.begins_at`."""
+        return _is_laid_out(folder)
+
     @classmethod
     def annotated_images(cls, tree: Tree) -> int:
         """See `Folder.annotated_images`."""

@@ -54,6 +54,11 @@ class YoloFolder(Folder):
         has_folders = any((root / name).is_dir() for name in _USUAL_FOLDERS)
         return _config_of(root) is not None or has_names or has_folders or _is_flat(root)
 
+    @staticmethod
+    def begins_at(folder: Path) -> bool:
+        """See `Folder.begins_at`."""
+        return _config_of(folder) is not None
+
     @classmethod
     def annotated_images(cls, tree: Tree) -> int:
         """See `Folder.annotated_images`."""
