@@ -69,6 +69,7 @@ def write_dataset(root: Path, count: int, kind: str) -> None:
         "csv": synthetic.write_table,
         "kitti": synthetic.write_kitti,
         "oidv4": synthetic.write_oidv4,
+        "imglab": synthetic.write_imglab,
     }
     drawings = synthetic.drawings(16, 1, size=(96, 80), objects=(2, 4))
     many = [drawings[number % len(drawings)] for number in range(count)]

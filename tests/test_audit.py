@@ -22,10 +22,12 @@ from PIL import Image
 
 import train_ssd
 from vision.boxes.forms import center_form_to_corner_form
-from vision.datasets import ReadingOptions, open_splits, synthetic
+from vision.datasets import ReadingOptions, open_dataset, open_splits, synthetic
+from vision.datasets import folder as reading
 from vision.datasets.audit import make_audit
 from vision.datasets.folder import hold_out
-from vision.datasets.records import KINDS, NOTED, RawImage
+from vision.datasets.records import KINDS, LEFT_OUT, NOTED, RawImage
+from vision.datasets.voc_dataset import VocFolder
 from vision.engine import trainer
 from vision.engine.step import StepTrainer
 from vision.ssd.config import MOBILENETV1
@@ -129,8 +131,8 @@ def voc(templates, tmp_path) -> Path:
 # How to spoil a VOC folder. Each is named by what it makes of the first training image.
 
 
-def image_path(root):
-    return root / "JPEGImages" / f"{FIRST}.jpg"
+def image_path(root, name=FIRST):
+    return root / "JPEGImages" / f"{name}.jpg"
 
 
 def xml_path(root):
@@ -167,6 +169,25 @@ def as_image(convert, **options):
 def cut_off(root):
     content = image_path(root).read_bytes()
     image_path(root).write_bytes(content[: len(content) // 2])
+
+
+def cut_off_with_an_end_mark(root, name=FIRST):
+    content = image_path(root, name).read_bytes()
+    image_path(root, name).write_bytes(content[: len(content) // 2] + content[-2:])
+
+
+def lose_a_marker(root):
+    """A JPEG with marks between its parts, one of which is of another part."""
+    with Image.open(image_path(root)) as image:
+        image.save(image_path(root), restart_marker_rows=1)
+    content = image_path(root).read_bytes()
+    image_path(root).write_bytes(content.replace(b"\xff\xd1", b"\xff\xd3", 1))
+
+
+def bytes_too_many(root):
+    """Bytes that belong to nothing before the end mark, as some cameras write."""
+    content = image_path(root).read_bytes()
+    image_path(root).write_bytes(content[:-2] + bytes(20) + content[-2:])
 
 
 def sixteen_bits(root):
@@ -231,6 +252,12 @@ CASES = {
         1,
     ),
     "image-truncated": (cut_off, r"\.jpg: image left out: truncated after \d+ bytes", 4, 1),
+    "image-doubtful": (
+        bytes_too_many,
+        r"\.jpg: its decoder says 'Corrupt JPEG data: \d+ extraneous bytes before marker 0xd9'; look whether",
+        0,
+        0,
+    ),
     "image-suffix": (as_image(lambda image: image.copy()), r"\.jpg: is PNG, whatever its name says", 0, 0),
     "image-rotated": (turned, r"turned upright to 96x80, EXIF orientation 6", 0, 0),
     "image-grey": (as_image(lambda image: image.convert("L"), format="JPEG"), r"is grey, taken as RGB", 0, 0),
@@ -566,10 +593,26 @@ def test_holding_out_depends_on_names_alone(share):
     assert len(moved) <= 2, "one image less moves hardly any other"
 
 
-def test_a_default_list_for_both_is_announced(voc, train):
+def test_of_a_list_for_both_a_fifth_is_held_out(voc, train):
     for name in ("train", "test"):
         (voc / f"ImageSets/Main/{name}.txt").unlink()
     write_list(ALL, "default")(voc)
+    run = train(voc)
+    assert "ARE TRAINING IMAGES too" not in run.out
+    assert "default.txt, 20% of it held out by a hash of the names" in run.out
+    assert [run.audit[split]["images"] for split in ("train", "validation")] == [TRAIN - 1, 1]
+    assert open_dataset("voc", voc, "test").ids == open_splits("voc", [voc]).validation.ids, "evaluation takes the same"
+
+
+@pytest.mark.parametrize(("train_list", "test_list"), [("default", "test"), ("default", "val"), ("train", "default")])
+def test_a_default_list_beside_another_is_what_the_other_is_not(voc, train_list, test_list):
+    for name, new in (("train", train_list), ("test", test_list)):
+        (voc / f"ImageSets/Main/{name}.txt").rename(voc / f"ImageSets/Main/{new}.txt")
+    assert tuple(map(len, open_splits("voc", [voc]))) == (TRAIN, TEST)
+
+
+def test_lists_that_overlap_are_announced(voc, train):
+    write_list(ALL, "test")(voc)
     run = train(voc)
     assert "6 of 6 validation images (100%) ARE TRAINING IMAGES too" in run.out
     assert "--val-split=0.2" in run.out
@@ -790,6 +833,40 @@ def test_a_dry_run_decodes_every_image_and_later_starts_know(voc, script, tmp_pa
     assert f"{FIRST}.png: image left out: cannot be decoded" in done.out
     audit = json.loads((tmp_path / "dry" / "audit.json").read_text())
     assert audit["train"]["images"] == TRAIN - 1
+
+
+@pytest.mark.parametrize("alone", [64, 0], ids=["alone", "processes"])
+@pytest.mark.parametrize("damage", [cut_off_with_an_end_mark, lose_a_marker])
+def test_what_libjpeg_only_warns_of_is_named_and_left_out(voc, capfd, monkeypatch, alone, damage):
+    monkeypatch.setattr(reading, "_DECODED_ALONE", alone)
+    damage(voc)
+    train, _ = open_splits("voc", [voc], ReadingOptions(cache=False, decode=True))
+    assert len(train) == TRAIN - 1
+    (defect,) = train.defects
+    assert (defect.source, defect.effect, defect.images) == (image_path(voc), LEFT_OUT, 1)
+    assert "damaged within (Corrupt JPEG data: " in defect.message
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize(("images", "pixels"), [(2, 10**9), (10**9, 2 * 96 * 80)])
+def test_a_start_decodes_some_images_evenly_picked(voc, monkeypatch, images, pixels):
+    monkeypatch.setattr(reading, "_MOST_DECODED", images)
+    monkeypatch.setattr(reading, "_MOST_PIXELS_DECODED", pixels)
+    for name in (FIRST, "train_00001", "train_00003"):
+        cut_off_with_an_end_mark(voc, name)
+    train, _ = open_splits("voc", [voc], ReadingOptions(cache=False))
+    assert [defect.source.stem for defect in train.defects] == [FIRST, "train_00003"], "each third of six"
+    train, _ = open_splits("voc", [voc], ReadingOptions(cache=False, decode=True))
+    assert len(train.defects) == 3
+
+
+def test_damage_that_a_start_has_not_seen_is_named_in_training(voc, train, monkeypatch):
+    monkeypatch.setattr(VocFolder, "_some_jpegs", lambda *_: [])
+    cut_off_with_an_end_mark(voc)
+    out = train(voc).out
+    assert re.search(
+        rf"{FIRST}\.jpg: truncated or damaged within \(Corrupt JPEG data: premature end .*stands for it", out
+    )
 
 
 @pytest.mark.parametrize(

@@ -33,6 +33,24 @@ def test_data_that_is_not_there(script, tmp_path):
     assert_refused(done, "empty: is empty; --data names the folder of a dataset; formats that are read: voc")
 
 
+@pytest.mark.parametrize("name", ["fruit.zip", "fruit.tar", "fruit.TAR.GZ", "fruit.tgz", "fruit.7z", "fruit.rar"])
+@pytest.mark.parametrize("kind", ["auto", "voc"])
+def test_an_archive_is_told_from_other_files(script, voc_root, tmp_path, name, kind):
+    (tmp_path / name).write_bytes(b"PK")
+    archive, said = tmp_path / name, f"{name}: is an archive; unpack it first, and name the folder that comes out"
+    argv = (f"--model-dir={tmp_path / 'm'}", f"--dataset-type={kind}")
+    assert_refused(script(train_ssd.main, *argv, f"--data={archive}"), said)
+    assert_refused(script(train_ssd.main, *argv, f"--data={voc_root}", f"--validation-dataset={archive}"), said)
+
+
+def test_other_files_are_no_datasets(script, tmp_path):
+    (tmp_path / "notes.md").write_text("")
+    done = script(train_ssd.main, f"--data={tmp_path / 'notes.md'}", f"--model-dir={tmp_path / 'm'}")
+    assert_refused(done, "notes.md: is a file; --data names the folder of a dataset")
+    done = script(train_ssd.main, f"--data={tmp_path / 'none.zip'}", f"--model-dir={tmp_path / 'm'}")
+    assert_refused(done, "none.zip: no such folder; --data names the folder of a dataset")
+
+
 @pytest.mark.parametrize(
     ("word", "fragments"),
     [

@@ -26,6 +26,7 @@ WRITERS = {
     "table": ("csv", synthetic.write_table),
     "kitti": ("kitti", synthetic.write_kitti),
     "oidv4": ("oidv4", synthetic.write_oidv4),
+    "imglab": ("imglab", synthetic.write_imglab),
 }
 #: YOLO's six decimals are the coarsest: a hundredth of a pixel.
 TOLERANCE = 0.01
@@ -197,6 +198,50 @@ def test_layouts_of_yolo(tmp_path, image, config, split):
     dataset = listed("yolo", tmp_path, split)
     assert dataset.class_names == ("BACKGROUND", "cat", "dog")
     np.testing.assert_allclose(dataset.annotation(0).boxes, [[40, 15, 60, 35]], atol=1e-4)
+
+
+#: Texts that YAML 1.1 has other values for, and that may all be what somebody calls a class.
+NAMES_OF_OTHER_KINDS = [
+    *("on", "off", "yes", "no", "True", "y", "null", "~", "010", "0x1F", "1_000", "1.0", "1e3", ".inf", ".nan"),
+    *("12:30", "2024-01-31", "2001-12-14 21:59:43", "=", "7"),
+]
+
+
+@pytest.mark.parametrize("by_number", [False, True])
+def test_names_in_yaml_are_what_is_written_there(tmp_path, by_number):
+    count = len(NAMES_OF_OTHER_KINDS)
+    keys = [f"{number}:" for number in range(count)] if by_number else ["-"] * count
+    names = "".join(f"  {key} {name}\n" for key, name in zip(keys, NAMES_OF_OTHER_KINDS, strict=True))
+    lines = "".join(f"{number} 0.5 0.5 0.2 0.4\n" for number in range(count))
+    put_yolo(tmp_path, lines, config=f"nc: {count}\ntrain: ~\nval: null\ntest:\nkpt_shape: null\nnames:\n{names}")
+    dataset = listed("yolo", tmp_path)
+    assert list(dataset.class_names[1:]) == NAMES_OF_OTHER_KINDS
+    assert list(dataset.records[0].names) == NAMES_OF_OTHER_KINDS
+    assert dataset.class_defects() == dataset.defects == []
+
+
+def test_quotes_and_merged_mappings_in_yaml(tmp_path):
+    put_yolo(tmp_path, config="base: &base {0: 'on', 01: \"off\"}\nnames:\n  <<: *base\n  1: no\n")
+    assert listed("yolo", tmp_path).class_names[1:3] == ("on", "no")
+
+
+@pytest.mark.parametrize(("label", "name"), [(0, "0"), (True, "true"), (1.0, "1.0"), ("010", "010")])
+def test_names_in_json_are_what_is_written_there(tmp_path, label, name):
+    put_coco(tmp_path / "coco" / "train.json", categories=[{"id": 3, "name": label}])
+    shape = {"label": label, "points": [[10, 5], [30, 35]], "shape_type": "rectangle"}
+    box = {"label": label, "coordinates": {"x": 20, "y": 20, "width": 20, "height": 30}}
+    contents = {
+        "labelme": {"imagePath": "a.jpg", "shapes": [shape]},
+        "createml": [{"image": "a.jpg", "annotations": [box]}],
+    }
+    for kind, content in contents.items():
+        (tmp_path / kind).mkdir()
+        (tmp_path / kind / "a.json").write_text(json.dumps(content))
+    for kind in ("coco", *contents):
+        put_image(tmp_path / kind / "a.jpg")
+        folder = open_folder(kind, tmp_path / kind)
+        records = folder.read(folder.everything()).records
+        assert (kind, folder.class_names(), records[0].names) == (kind, ("BACKGROUND", name), (name,))
 
 
 def test_yolo_takes_names_from_a_list(tmp_path):

@@ -483,6 +483,47 @@ def test_xml_of_labelme_counts_from_zero(tmp_path):
     assert kinds(dataset) == ["difficult-missing"]
 
 
+IMGLAB = """<?xml version='1.0' encoding='ISO-8859-1'?>
+<?xml-stylesheet type='text/xsl' href='image_metadata_stylesheet.xsl'?>
+<dataset><name>imglab dataset</name><comment>Created by imglab tool.</comment><images>
+  <image file='shots/a.jpg' width='100' height='50'>
+    <box top='5' left='10' width='20' height='30'>{label}<part name='00' x='12' y='9'/></box>
+    <box top='1' left='2' width='8' height='7' ignore='1'/>
+    <box top='x' left='2' width='8' height='7' difficult='1'>{label}</box>
+  </image>
+  <image file='C:\\data\\shots\\b.jpg'/>
+  <image file='gone.jpg'><box top='1' left='1' width='5' height='5'/></image>
+</images></dataset>"""
+
+
+@pytest.mark.parametrize(
+    ("label", "objects", "left_out"),
+    [
+        ("<label>cat</label>", [("cat", [10, 5, 30, 35])], ["name-missing", "box-missing", "image-missing"]),
+        ("", [("object", [10, 5, 30, 35]), ("object", [2, 1, 10, 8])], ["box-missing", "image-missing"]),
+    ],
+)
+def test_imglab(tmp_path, label, objects, left_out):
+    put_text(tmp_path / "faces.xml", IMGLAB.replace("{label}", label))
+    for name in "ab":
+        put_image(tmp_path / "shots" / f"{name}.jpg")
+    assert open_folder("auto", tmp_path).name == "imglab"
+    dataset = everything(tmp_path)
+    assert objects_of(dataset) == objects
+    assert kinds(dataset) == left_out
+    assert dataset.ids == ["shots/a", "shots/b"]
+    assert [record.difficult for record in dataset.records] == [(False, True)[: len(objects)], ()]
+
+
+def test_imglab_without_images_and_broken(tmp_path):
+    put_text(tmp_path / "faces.xml", IMGLAB)
+    with pytest.raises(DataError, match="holds no image, but 1 .xml file, that look like those of dlib's imglab"):
+        open_folder("auto", tmp_path)
+    put_text(tmp_path / "faces.xml", "<dataset/>")
+    with pytest.raises(DataError, match="faces.xml: not used: has no <dataset> with <images>; expected an XML file"):
+        everything(tmp_path, "imglab")
+
+
 @pytest.mark.parametrize(
     "heads", ["", "label_name,bbox_x,bbox_y,bbox_width,bbox_height,image_name,image_width,image_height\n"]
 )

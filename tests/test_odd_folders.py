@@ -4,8 +4,11 @@ import json
 import os
 import re
 import shutil
+import struct
+import zlib
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from conftest import SMALL, assert_refused
@@ -15,7 +18,7 @@ import eval_ssd
 import train_ssd
 from vision.datasets import ReadingOptions, open_folder, open_splits, synthetic
 from vision.datasets.folder import splits_of
-from vision.datasets.images import FileIndex, read_image, read_image_info, read_upright
+from vision.datasets.images import FileIndex, read_image, read_image_info, read_upright, try_decoding
 from vision.structures import DataError
 
 FIRST = "train_00000"
@@ -196,6 +199,60 @@ def test_several_datasets_in_one_folder_are_not_chosen_from(voc, tmp_path):
         shutil.copytree(voc, tmp_path / "VOCdevkit" / year)
     with pytest.raises(DataError, match="holds 2 datasets; name them one by one: --data .*VOC2007 .*VOC2012"):
         open_splits("voc", [tmp_path / "VOCdevkit"])
+
+
+@pytest.mark.parametrize("wrapped", ["", "VOCdevkit/"])
+def test_a_flat_folder_beside_datasets_does_not_make_one_of_them(voc, tmp_path, wrapped):
+    root = tmp_path / "all"
+    for name in (f"{wrapped}VOC2007", f"{wrapped}VOC2012"):
+        shutil.copytree(voc, root / name)
+    (root / "flat").mkdir()
+    for folder in ("Annotations", "JPEGImages"):
+        for path in (voc / folder).iterdir():
+            shutil.copy(path, root / "flat")
+    for kind in ("voc", "auto"):
+        with pytest.raises(
+            DataError, match="holds 3 datasets; name them one by one: --data .*VOC2007 .*VOC2012 .*flat"
+        ):
+            open_splits(kind, [root])
+    shutil.rmtree(root / wrapped / "VOC2012")
+    with pytest.raises(DataError, match="holds 2 datasets; name them one by one: --data .*VOC2007 .*flat"):
+        open_splits("auto", [root])
+    assert open_splits("auto", [root / wrapped / "VOC2007", root / "flat"]).train.records
+
+
+WITH_A_BEGINNING = {
+    "voc": synthetic.write_voc,
+    "yolo": synthetic.write_yolo,
+    "coco": synthetic.write_coco,
+    "open_images": synthetic.write_open_images,
+}
+
+
+@pytest.mark.parametrize(
+    "kinds",
+    [(one, one) for one in WITH_A_BEGINNING] + [("voc", "coco"), ("yolo", "voc"), ("open_images", "voc", "coco")],
+)
+def test_several_datasets_of_any_formats_are_named(tmp_path, kinds):
+    names = [f"{number}_{kind}" for number, kind in enumerate(kinds)]
+    for name, kind in zip(names, kinds, strict=True):
+        WITH_A_BEGINNING[kind](tmp_path / "data" / name, five_and_two())
+    (tmp_path / "data" / "notes").mkdir()
+    named = " ".join(f".*{name}" for name in names)
+    for kind in ("auto", kinds[0]):
+        with pytest.raises(DataError, match=f"holds {len(kinds)} datasets; name them one by one: --data {named}$"):
+            open_splits(kind, [tmp_path / "data"])
+    assert len(open_splits("auto", [tmp_path / "data" / name for name in names]).train) == 5 * len(kinds)
+
+
+def test_flat_folders_alone_are_one_dataset(voc, tmp_path):
+    root = tmp_path / "all"
+    for number, path in enumerate(sorted((voc / "JPEGImages").iterdir())):
+        folder = root / f"batch{number % 2}"
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, folder)
+        shutil.copy(voc / "Annotations" / f"{path.stem}.xml", folder)
+    assert sum(map(len, open_splits("auto", [root]))) == len(list((voc / "JPEGImages").iterdir()))
 
 
 def test_linked_folders_are_followed_once(voc, tmp_path):
@@ -452,9 +509,34 @@ def test_sixteen_bits_are_told_by_the_file_not_by_its_size(tmp_path):
     assert read_image(tmp_path / "a.tif")[0, 0].tolist() == [155, 155, 155]
 
 
-def test_float_images_are_refused(tmp_path):
-    Image.fromarray(np.full((8, 8), 0.5, np.float32)).save(tmp_path / "a.tif")
-    assert "floating-point" in read_image_info(tmp_path / "a.tif").error
+@pytest.mark.parametrize(("kind", "named"), [(np.float32, "floating-point"), (np.int32, "I;32S"), (np.int16, "I;16S")])
+@pytest.mark.parametrize("name", ["a.tif", "a.png"])
+def test_pixels_of_no_known_range_are_refused(tmp_path, kind, named, name):
+    encoded = cv2.imencode(".tif", np.full((8, 8), 9, kind))[1]
+    path = tmp_path / name
+    path.write_bytes(encoded.tobytes())
+    error = read_image_info(path).error
+    assert named in error
+    assert error.endswith(", whose range nobody knows")
+    with pytest.raises(DataError) as refused:
+        read_upright(path)
+    assert str(refused.value) == f"{path}: {error}; replace the file or take it out of the dataset"
+    if path.suffix == ".tif":
+        with pytest.raises(DataError, match=named):
+            read_image(path)
+
+
+def test_the_largest_image_is_the_same_wherever_images_are_read(tmp_path):
+    """The header of a PNG is enough: what is too large is not decoded."""
+    chunks = [b"IHDR" + struct.pack(">IIBBBBB", 20_000, 9_000, 1, 0, 0, 0, 0), b"IDAT"]
+    path = tmp_path / "a.png"
+    content = (struct.pack(">I", len(one) - 4) + one + struct.pack(">I", zlib.crc32(one)) for one in chunks)
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(content))
+    expected = "has more than 178 megapixels, the most that is read"
+    assert read_image_info(path).error == try_decoding(path)[0] == expected
+    with pytest.raises(DataError) as refused:
+        read_upright(path)
+    assert str(refused.value) == f"{path}: {expected}; replace the file or take it out of the dataset"
 
 
 def test_damaged_images_of_all_formats_are_errors_not_exceptions(tmp_path):
@@ -702,7 +784,8 @@ def test_a_flat_set_below_a_folder_called_images(yolo, tmp_path):
     ("config", "message"),
     [
         ("names: {null: star}\n", "data.yaml: `names:` has keys that are no numbers"),
-        ("names: [a]\ndate: 2024-13-01\n", "data.yaml: cannot be read as YAML"),
+        ("names: [a]\ndate: !!timestamp 2024-13-01\n", "data.yaml: cannot be read as YAML"),
+        ("names: " + "[" * 400, "data.yaml: cannot be read as YAML"),
     ],
 )
 def test_settings_that_make_no_sense(yolo, config, message):

@@ -21,11 +21,13 @@ from vision.datasets.folder import (
     ReadingOptions,
     check_folder,
     read_names,
+    splits_of,
 )
+from vision.datasets.imglab import ImglabFolder
 from vision.datasets.labelme import LabelmeFolder
 from vision.datasets.labels import merge
 from vision.datasets.open_images import OpenImagesFolder
-from vision.datasets.records import some
+from vision.datasets.records import EXAMPLES, some
 from vision.datasets.tables import TableFolder
 from vision.datasets.text_lines import KittiFolder, Oidv4Folder
 from vision.datasets.tree import KIND_FOLDERS, Tree
@@ -40,7 +42,7 @@ DATASETS: Mapping[str, type[Folder]] = {
     folder.name: folder
     for folder in (
         *(VocFolder, OpenImagesFolder, CocoFolder, YoloFolder),
-        *(CvatFolder, LabelmeFolder, CreatemlFolder, TableFolder, KittiFolder, Oidv4Folder),
+        *(CvatFolder, LabelmeFolder, CreatemlFolder, TableFolder, KittiFolder, Oidv4Folder, ImglabFolder),
     )
 }
 AUTO = "auto"
@@ -123,6 +125,9 @@ def open_folder(dataset_type: str, root: str | Path, options: ReadingOptions | N
     root, options = Path(root), options or ReadingOptions()
     check_folder(root)
     root = _unwrapped(root)
+    if several := _datasets_in(root):
+        some_of_them = " ".join(map(str, several[:EXAMPLES]))
+        raise DataError(f"{root}: holds {len(several)} datasets; name them one by one: --data {some_of_them}")
     if dataset_type == AUTO:
         tree = Tree(root)
         candidates = _formats_of(tree)
@@ -155,6 +160,34 @@ def _unwrapped(root: Path) -> Path:
             break
         root = inside[0]
     return root
+
+
+def _datasets_in(root: Path) -> list[Path]:
+    """List the datasets in a folder that is none itself; none of them if there is but one."""
+    if _begins_at(root):
+        return []
+    children = [
+        path
+        for path in sorted(root.iterdir())
+        if path.is_dir() and not path.name.startswith(".") and path.name.lower() not in KIND_FOLDERS
+    ]
+    children = [path for path in children if not splits_of(f"{path.name}/", by_name=False)]
+    beginning = [path for path in children if _begins_at(path)]
+    if not beginning or len(children) == 1:
+        return []
+    found = [path for path in children if path in beginning or _is_recognised(path)]
+    return found if len(found) > 1 else []
+
+
+def _begins_at(folder: Path) -> bool:
+    return any(each.begins_at(folder) for each in DATASETS.values())
+
+
+def _is_recognised(folder: Path) -> bool:
+    try:
+        return any(each.recognises(folder) for each in DATASETS.values())
+    except DataError:  # it holds several datasets itself
+        return True
 
 
 def _formats_of(tree: Tree) -> dict[str, int]:

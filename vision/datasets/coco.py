@@ -14,7 +14,7 @@ from vision.datasets.folder import SPLIT_NAMES, SPLITS, Folder, Listing, Reading
 from vision.datasets.images import FileIndex
 from vision.datasets.labels import LabelList, check_labels, read_text
 from vision.datasets.records import Defect, Form, RawImage, RawObject, shorten, some
-from vision.datasets.tree import Tree, hull
+from vision.datasets.tree import Tree, as_written, hull
 from vision.structures import DataError
 
 _KEYS = ("images", "annotations", "categories")
@@ -48,6 +48,11 @@ class CocoFolder(Folder):
     def recognises(root: Path) -> bool:
         """Whether a folder looks like this format."""
         return bool(_files(root))
+
+    @staticmethod
+    def begins_at(folder: Path) -> bool:
+        """See `Folder.begins_at`."""
+        return bool(_files(folder).keys() - {"all"})
 
     @classmethod
     def annotated_images(cls, tree: Tree) -> int:
@@ -239,7 +244,7 @@ def _key(number: Any) -> str:
 def _categories(content: dict[str, Any]) -> dict[str, str]:
     """Return the categories' names by id, the ids as text: some tools write numbers here and texts there."""
     return {
-        _key(category.get("id")): str(category["name"]).strip()
+        _key(category.get("id")): as_written(category["name"])
         for category in content["categories"]
         if category.get("name") is not None
     }
@@ -254,7 +259,7 @@ def _name(names: dict[str, str], annotation: dict[str, Any]) -> str:
 def _class_names(content: dict[str, Any]) -> list[str]:
     """Return the categories' names by id, without those that group others and have no objects of their own."""
     used = {_key(annotation.get("category_id")) for annotation in content["annotations"]}
-    groups = {str(category.get("supercategory")) for category in content["categories"]}
+    groups = {as_written(category.get("supercategory")) for category in content["categories"]}
     names = _categories(content)
     ids = sorted(names, key=lambda key: (not key.isdecimal(), int(key) if key.isdecimal() else 0, key))
     return [names[key] for key in ids if key in used or names[key] not in groups]

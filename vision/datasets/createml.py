@@ -8,7 +8,7 @@ from typing import Any
 
 from vision.datasets.annotated_folder import Annotated, AnnotatedFolder, not_used
 from vision.datasets.records import Defect, Form, RawObject
-from vision.datasets.tree import Tree, load_json, try_to
+from vision.datasets.tree import Tree, as_written, load_json, try_to
 from vision.structures import DataError
 
 #: What the image's name and its objects are called, by version and tool.
@@ -72,7 +72,7 @@ def _first(item: dict[str, Any], keys: tuple[str, ...]) -> Any:
 
 
 def _label(item: dict[str, Any]) -> str | None:
-    return str(item.get("label") or "").strip() or None
+    return as_written(item.get("label")) or None
 
 
 def _box(item: dict[str, Any]) -> tuple[float, float, float, float] | None:

@@ -11,17 +11,21 @@ import hashlib
 import logging
 import os
 import re
+import signal
 from collections.abc import Collection, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import cv2
+
 from vision.datasets.file_cache import FileCache
-from vision.datasets.images import ImageInfo, decoding_error, read_image_info
+from vision.datasets.images import ImageInfo, read_image_info, try_decoding
 from vision.datasets.labels import LabelList, read_text, with_background
 from vision.datasets.records import Defect, Form, RawImage, RawObject, Record, make_record, some
-from vision.datasets.tree import Tree
+from vision.datasets.tree import ARCHIVES, Tree
 from vision.structures import DataError
 from vision.utils.progress import ProgressBar, no_progress
 
@@ -42,6 +46,12 @@ SPLIT_NAMES = tuple(dict.fromkeys(name for names in SPLITS.values() for name in 
 
 #: Two names of one split.
 _ALIASES = {"valid": "val", "validation": "val"}
+
+#: Images and pixels of them that a start decodes which is not told to decode all.
+_MOST_DECODED, _MOST_PIXELS_DECODED = 2_000, 200_000_000
+
+#: So many images are decoded in less time than processes are started.
+_DECODED_ALONE = 64
 
 _WORD = re.compile(r"[a-z]+")
 
@@ -172,6 +182,11 @@ class Folder:
         """Whether a folder is laid out as this format, whatever is in its files; most formats have no layout."""
         return False
 
+    @staticmethod
+    def begins_at(folder: Path) -> bool:
+        """Whether a folder has what only the beginning of a dataset has, as lists of images or settings."""
+        return False
+
     @classmethod
     def annotated_images(cls, tree: Tree) -> int:
         """Estimate how many images on disk the annotations of this format are about; 0 where there are none."""
@@ -282,8 +297,8 @@ class Folder:
         named = [*listing.defects, *repeated]
         defects = list(named)
         class_names = frozenset(self.class_names())
-        if self.options.decode:
-            self._decode_all(images, progress)
+        paths = [raw.image_path for raw in images if raw.image_path is not None]
+        self._decode(paths if self.options.decode else self._some_jpegs(paths), progress)
         for raw in progress(images, f"Reading {self.root}", len(images)):
             record, found = make_record(raw, self._image_info(raw.image_path), self.form, class_names)
             defects += found
@@ -303,20 +318,36 @@ class Folder:
             return None
         except OSError as err:  # not kept: it may work the next time
             return ImageInfo(0, 0, 1, "", "", 0, f"cannot be read ({err.strerror})")
-        decoding = self.cache.known("decoding", path) if info.error is None else None
-        return info._replace(error=decoding) if decoding else info
+        error, doubt = self.cache.known("decoding", path) or (None, None)
+        return info if info.error else info._replace(error=error, doubt=doubt)
 
-    def _decode_all(self, images: Sequence[RawImage], progress: ProgressBar) -> None:
+    def _some_jpegs(self, paths: Sequence[Path]) -> list[Path]:
+        """Pick images that a start decodes in a second or two: JPEGs, whose ends do not tell that they are damaged."""
+        picked = paths[:: max(1, -(-len(paths) // _MOST_DECODED))]
+        infos = [(path, self._image_info(path)) for path in picked]
+        jpegs = [(path, info) for path, info in infos if info and not info.error and info.format in ("JPEG", "MPO")]
+        pixels = sum(info.width * info.height for _, info in jpegs)
+        return [path for path, _ in jpegs[:: max(1, -(-pixels // _MOST_PIXELS_DECODED))]]
+
+    def _decode(self, paths: Sequence[Path], progress: ProgressBar) -> None:
         """Decode images on all cores; what is wrong with them is a fact from then on."""
-
-        def decode(path: Path) -> None:
-            with contextlib.suppress(OSError):
-                self.cache.get("decoding", path, decoding_error)
-
-        paths = [raw.image_path for raw in images if raw.image_path is not None]
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
-            for _ in progress(pool.map(decode, paths), f"Decoding {self.root}", len(paths)):
-                pass
+        paths = [path for path in paths if self.cache.known("decoding", path) is None]
+        with contextlib.ExitStack() as stack:
+            run = map
+            if len(paths) > _DECODED_ALONE:
+                # Processes, not threads: what decoders say on standard error is of one file in each.
+                run = stack.enter_context(ProcessPoolExecutor(os.cpu_count(), initializer=_start_decoding)).map
+            found = zip(paths, run(_try_decoding, paths), strict=True)
+            try:
+                for path, fact in progress(found, f"Decoding {self.root}", len(paths)):
+                    if fact is not None:
+                        with contextlib.suppress(OSError):
+                            self.cache.get("decoding", path, functools.partial(_given, fact))
+            except BrokenProcessPool as err:
+                raise DataError(
+                    f"{self.root}: a process that decodes its images was ended by the system, most likely for want of "
+                    "memory; end other programs, or take very large images out of the dataset"
+                ) from err
 
     def _once(self, listing: Listing) -> tuple[list[RawImage], list[Defect]]:
         """Images of a listing, each once, and what is there again: names in a list, or annotations of one image."""
@@ -359,6 +390,23 @@ class Folder:
         return images, defects
 
 
+def _start_decoding() -> None:
+    cv2.setNumThreads(0)  # the processes are the parallelism
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # it is for the process that waits for them
+
+
+def _try_decoding(path: Path) -> tuple[str | None, str | None] | None:
+    """Try it; None where the system could not read the file, which says nothing about what is in it."""
+    try:
+        return try_decoding(path)
+    except OSError:
+        return None
+
+
+def _given(fact: Any, _: Path) -> Any:
+    return fact
+
+
 def _is_same(one: RawObject, other: RawObject) -> bool:
     """Whether two objects differ at most in where they stand in their file."""
     return one._replace(where="") == other._replace(where="")
@@ -374,6 +422,8 @@ def _why_nothing(images: Sequence[RawImage], defects: Sequence[Defect]) -> str:
 def check_folder(root: Path) -> None:
     """Raise DataError if a path is not a folder."""
     if not root.is_dir():
+        if root.name.lower().endswith(ARCHIVES) and root.exists():
+            raise DataError(f"{root}: is an archive; unpack it first, and name the folder that comes out")
         what = "is a file" if root.exists() else "no such folder"
         raise DataError(f"{root}: {what}; --data names the folder of a dataset")
 

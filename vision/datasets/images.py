@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import itertools
 import os
+import re
 import unicodedata
 import warnings
 from collections.abc import Callable, Iterable, Iterator
@@ -17,6 +18,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from vision.structures import IMAGE_SUFFIXES, DataError
+from vision.utils.native_words import catch_words
 
 #: EXIF's tag for the orientation.
 _EXIF_ORIENTATION = 0x0112
@@ -58,6 +60,22 @@ _AS_RGB = getattr(cv2, "IMREAD_COLOR_RGB", None)
 #: Suffixes of images that Pillow decodes: OpenCV turns some of these by their tags whatever it is told.
 _LEFT_TO_PILLOW = (".tif", ".tiff")
 
+#: What the decoders behind OpenCV and OpenCV itself say on standard error, up to the end of a line.
+_WORDS_OF_JPEG = (
+    r"(?:Corrupt JPEG data|Premature end of JPEG|Invalid SOS|Inconsistent progression|Unknown Adobe|Warning: unknown)"
+)
+_OF_JPEG = re.compile(_WORDS_OF_JPEG)
+_WORDS = re.compile(
+    rf"(?:{_WORDS_OF_JPEG}|libpng (?:warning|error):|\[ *(?:WARN|ERROR)[^\]]*\] global (?:grfmt_|loadsave))"
+    r"[^\r\n]*[\r\n]*".encode()
+)
+
+#: What libjpeg says where it makes up pixels, besides that data end early; where it skips bytes all may be there.
+_LOST_PIXELS = ("bad Huffman code", "bad arithmetic code", "instead of RST")
+
+#: How Pillow names pixels of unsigned 16 bits, whose range is known; wider, narrower and signed ones have other names.
+_UNSIGNED_16_BITS = ("I;16", "I;16B", "I;16L", "I;16N", "I;16R")
+
 #: How the two usual formats end; a file that ends so was written to its end.
 _ENDINGS = {"JPEG": b"\xff\xd9", "MPO": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}
 
@@ -74,6 +92,7 @@ class ImageInfo(NamedTuple):
         bits: per channel.
         error: why it cannot be used, None if nothing was found.
         digest: of the file, a large one by samples: the same for copies under other names.
+        doubt: what its decoder said of it, though it gave an image.
     """
 
     width: int
@@ -84,6 +103,7 @@ class ImageInfo(NamedTuple):
     bits: int
     error: str | None
     digest: str = ""
+    doubt: str | None = None
 
     @property
     def upright_size(self) -> tuple[int, int]:
@@ -109,8 +129,8 @@ def read_image_info(path: Path) -> ImageInfo:
                 info = ImageInfo(
                     *image.size, _orientation(image), image.format or "", image.mode, _bits(image), None, _digest(path)
                 )
-                if image.mode == "F":
-                    return info._replace(error="has floating-point pixels, whose range nobody knows")
+                if (refusal := _refusal(image)) is not None:
+                    return info._replace(error=refusal)
                 ending = _ENDINGS.get(info.format)
                 if ending is None or not _ends_with(path, ending):
                     image.load()
@@ -135,9 +155,22 @@ def _orientation(image: Image.Image) -> int:
 def _bits(image: Image.Image) -> int:
     if image.mode == "1":
         return 1
+    return 16 if "16" in _layout(image) or image.mode.startswith("I") else 8
+
+
+def _layout(image: Image.Image) -> str:
+    """How Pillow names the pixels in the file of an image that is not loaded yet."""
     layout = image.tile[0][3] if image.tile else ""
-    layout = layout if isinstance(layout, str) else str(layout[0]) if layout else ""
-    return 16 if "16" in layout or image.mode.startswith("I") else 8
+    return layout if isinstance(layout, str) else str(layout[0]) if layout else ""
+
+
+def _refusal(image: Image.Image) -> str | None:
+    """Say why the pixels of an image that is not loaded yet are none to look at; None if they are."""
+    if image.mode == "F":
+        return "has floating-point pixels, whose range nobody knows"
+    if image.mode.startswith("I") and _layout(image) not in _UNSIGNED_16_BITS:
+        return f"has whole numbers ({_layout(image)}) that are not unsigned 8 or 16 bits, whose range nobody knows"
+    return None
 
 
 def _digest(path: Path) -> str:
@@ -168,6 +201,8 @@ def _what_is_wrong(path: Path, err: Exception) -> str:
     size = os.path.getsize(path)
     if size == 0:
         return "the file is empty"
+    if isinstance(err, Image.DecompressionBombError):
+        return f"has more than {2 * Image.MAX_IMAGE_PIXELS // 10**6} megapixels, the most that is read"
     if "truncated" in str(err):
         return f"truncated after {size} bytes"
     if isinstance(err, Image.UnidentifiedImageError):
@@ -175,21 +210,49 @@ def _what_is_wrong(path: Path, err: Exception) -> str:
     return f"cannot be decoded ({' '.join(str(err).split())})"
 
 
-def decoding_error(path: Path) -> str | None:
-    """Decode an image whole, both with Pillow, which notices damage, and as training does; say what is wrong.
+def try_decoding(path: Path) -> tuple[str | None, str | None]:
+    """Decode an image; a JPEG at an eighth of its size, for which all of its data are needed.
+
+    Returns:
+        why it cannot be used, see `ImageInfo.error`, and what its decoder said of it otherwise; None for nothing.
 
     Raises:
         OSError: the system could not read the file.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            with Image.open(path) as image:
-                image.load()
-        read_image(path)
+        image, words = _decode(path, cv2.IMREAD_REDUCED_GRAYSCALE_8) if _is_jpeg(path) else (None, "")
+        if image is None:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                with Image.open(path) as opened:  # Pillow notices more damage than OpenCV
+                    opened.load()
+            read_image(path)
     except Exception as err:  # decoders of damaged files may stumble over anything
-        return _what_is_wrong(path, err)
-    return None
+        return _what_is_wrong(path, err), None
+    damage = _damage(words)
+    return damage, None if damage else words or None
+
+
+def _is_jpeg(path: Path) -> bool:
+    with open(path, "rb") as file:
+        return file.read(2) == b"\xff\xd8"
+
+
+def _decode(path: Path, flags: int) -> tuple[np.ndarray | None, str]:
+    """Decode with OpenCV; None if it cannot. Also return what its decoder of JPEGs said, which names no file."""
+    # Not imread: it takes names that are no UTF-8 badly, and on Windows any beyond ASCII.
+    with contextlib.suppress(cv2.error, OSError):
+        content = np.fromfile(path, dtype=np.uint8)
+        image, words = catch_words(lambda: cv2.imdecode(content, flags), _WORDS)
+        return image, words if _OF_JPEG.match(words) else ""
+    return None, ""
+
+
+def _damage(words: str) -> str | None:
+    """Say what is wrong with an image of which a decoder said this, if pixels are lost."""
+    if "premature end" in words.lower():
+        return f"truncated or damaged within ({words})"
+    return f"damaged within ({words})" if any(lost in words for lost in _LOST_PIXELS) else None
 
 
 def reductions_of(path: Path, size: tuple[int, int]) -> tuple[int, ...]:
@@ -220,10 +283,9 @@ def read_image(path: Path, orientation: int = 1, reduction: int = 1) -> np.ndarr
     image = None
     flags = (_AS_RGB or cv2.IMREAD_COLOR) | _REDUCTIONS.get(reduction, 0) | cv2.IMREAD_IGNORE_ORIENTATION
     if path.suffix.lower() not in _LEFT_TO_PILLOW:
-        # Not imread: it takes names that are no UTF-8 badly, and on Windows any beyond ASCII.
-        with contextlib.suppress(cv2.error, OSError):
-            content = np.fromfile(path, dtype=np.uint8)
-            image = cv2.imdecode(content, flags)
+        image, words = _decode(path, flags)
+        if (damage := _damage(words)) is not None:
+            raise _unreadable(path, damage)
     if image is None:
         image = _read_with_pillow(path)
         height, width = image.shape[:2]
@@ -240,11 +302,18 @@ def read_upright(path: Path) -> np.ndarray:
     Raises:
         DataError: it does not decode.
     """
-    orientation = 1
-    with contextlib.suppress(Exception), warnings.catch_warnings():  # what is wrong with it is said below
-        warnings.simplefilter("ignore")
-        with Image.open(path) as image:
-            orientation = _orientation(image)
+    orientation, refusal = 1, None
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(path) as image:
+                orientation, refusal = _orientation(image), _refusal(image)
+    except Image.DecompressionBombError as err:  # OpenCV would read it
+        refusal = _what_is_wrong(path, err)
+    except Exception:  # what is wrong with it is said below
+        pass
+    if refusal is not None:
+        raise _unreadable(path, refusal)
     return read_image(path, orientation)
 
 
@@ -253,6 +322,8 @@ def _read_with_pillow(path: Path) -> np.ndarray:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with Image.open(path) as image:
+                if (refusal := _refusal(image)) is not None:
+                    raise _unreadable(path, refusal)
                 upright = ImageOps.exif_transpose(image) if image.format == "TIFF" else image
                 if upright.mode.startswith("I"):  # 16 bits, which Pillow would cut off instead of scaling
                     grey = (np.asarray(upright, dtype=np.int64) // 257).clip(0, 255).astype(np.uint8)
@@ -260,12 +331,18 @@ def _read_with_pillow(path: Path) -> np.ndarray:
                 return np.array(upright.convert("RGB"))
     except FileNotFoundError as err:
         raise DataError(f"{path}: no such image") from err
+    except DataError:
+        raise
     except Exception as err:  # decoders of damaged files may stumble over anything
         try:
             what = _what_is_wrong(path, err)
         except OSError as system:
             what = f"cannot be read ({system.strerror})"
-        raise DataError(f"{path}: {what}; replace the file or take it out of the dataset") from err
+        raise _unreadable(path, what) from err
+
+
+def _unreadable(path: Path, what: str) -> DataError:
+    return DataError(f"{path}: {what}; replace the file or take it out of the dataset")
 
 
 def turn(image: np.ndarray, orientation: int) -> np.ndarray:

@@ -9,7 +9,7 @@ from typing import Any
 
 from vision.datasets.annotated_folder import Annotated, AnnotatedFolder, without_suffix
 from vision.datasets.records import Defect, Form, RawObject
-from vision.datasets.tree import Tree, hull, load_json, try_to
+from vision.datasets.tree import Tree, as_written, hull, load_json, try_to
 from vision.structures import DataError
 
 #: Shapes without an area.
@@ -91,7 +91,7 @@ def _parse(path: Path) -> dict[str, Any]:
         "size": size,
         "shapes": [
             [
-                str(shape.get("label") or "").strip() or None,
+                as_written(shape.get("label")) or None,
                 str(shape.get("shape_type") or "polygon"),
                 _box(shape),
                 shape.get("difficult") is True,

@@ -49,6 +49,11 @@ class OpenImagesFolder(Folder):
         """Whether a folder looks like this format."""
         return any(_table(root, split).is_file() for split in SPLITS)
 
+    @staticmethod
+    def begins_at(folder: Path) -> bool:
+        """See `Folder.begins_at`."""
+        return OpenImagesFolder.recognises(folder)
+
     @classmethod
     def annotated_images(cls, tree: Tree) -> int:
         """See `Folder.annotated_images`; by the first rows of the tables, as these may be large."""

@@ -44,6 +44,7 @@ KINDS: Mapping[str, Kind] = {
     "image-missing": Kind(LEFT_OUT, "images that are not there"),
     "image-undecodable": Kind(LEFT_OUT, "images that cannot be decoded"),
     "image-truncated": Kind(LEFT_OUT, "images that are cut off"),
+    "image-doubtful": Kind(SUSPECT, "images of which their decoder warned, used all the same"),
     "image-ambiguous": Kind(SUSPECT, "images of which there are several of one name"),
     "image-unannotated": Kind(NOTED, "images without any annotation, which are not used"),
     "image-unlisted": Kind(SUSPECT, "annotated images that are of no split, which are not used"),
@@ -304,6 +305,8 @@ def _about_the_file(path: Path, info: ImageInfo) -> list[Defect]:
     found = []
     if not info.suffix_fits(path):
         found.append(Defect("image-suffix", path, f"is {info.format}, whatever its name says; read as that"))
+    if info.doubt is not None:
+        found.append(Defect("image-doubtful", path, f"its decoder says {info.doubt!r}; look whether it is whole"))
     if info.orientation != 1:
         width, height = info.upright_size
         message = f"turned upright to {width}x{height}, EXIF orientation {info.orientation}"

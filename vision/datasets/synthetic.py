@@ -412,6 +412,21 @@ def write_oidv4(root: Path, splits: dict[str, list[Drawing]]) -> None:
         write_text(path.parent / "Label" / f"{path.stem}.txt", "".join(lines))
 
 
+def write_imglab(root: Path, splits: dict[str, list[Drawing]]) -> None:
+    """Write drawings as dlib's imglab does: `training.xml` and `testing.xml` with images in folders beside them."""
+    for split, images in splits.items():
+        parts = []
+        for path, drawing in _in_folders(root, {split: images}):
+            boxes = "".join(
+                f"<box top='{y1}' left='{x1}' width='{x2 - x1}' height='{y2 - y1}'><label>{name}</label></box>"
+                for name, (x1, y1, x2, y2) in _objects_of(drawing)
+            )
+            parts.append(f"<image file='{path.relative_to(root).as_posix()}'>{boxes}</image>")
+        content = f"<dataset><name>shapes</name><images>{''.join(parts)}</images></dataset>"
+        name = {"train": "training", "test": "testing"}.get(split, split)
+        write_text(root / f"{name}.xml", f"<?xml version='1.0' encoding='UTF-8'?>{content}")
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Write the demo's dataset, drawn as `DEMO` says."""
     parser = argparse.ArgumentParser(description="Draw a small dataset in VOC layout.")

@@ -20,6 +20,9 @@ KIND_FOLDERS = (
     *("labels", "label", "label_2", "annotations", "annotation", "xmls", "xml", "json", "jsons", "csv"),
 )
 
+#: How names of archives end, which are to be unpacked first.
+ARCHIVES = (".zip", ".7z", ".rar", ".tar", ".tgz", ".tbz2", ".txz", ".gz", ".bz2", ".xz", ".zst")
+
 #: Files of a kind that are looked into when each image has one.
 _LOOKED_INTO = 12
 
@@ -89,6 +92,11 @@ def load_json(path: Path) -> Any:
         return json.loads(text)
     except ValueError as err:
         raise DataError(f"{path}: cannot be read as JSON ({err})") from err
+
+
+def as_written(value: Any) -> str:
+    """The text of a value in JSON, as it stands there: `true`, not `True`; nothing where it is missing or null."""
+    return "" if value is None else (value if isinstance(value, str) else json.dumps(value)).strip()
 
 
 def try_to(read: Callable[[Path], T], path: Path) -> T | None:

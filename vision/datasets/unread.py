@@ -8,13 +8,12 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 from vision.datasets.labels import read_text
 from vision.datasets.records import shorten, some
-from vision.datasets.tree import Tree, load_json, try_to
+from vision.datasets.tree import ARCHIVES, Tree, load_json, try_to
 from vision.structures import IMAGE_SUFFIXES
-
-_ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".7z", ".rar")
 
 #: What may hold annotations; other files say nothing.
 _TEXTS = (".json", ".jsonl", ".ndjson", ".xml", ".csv", ".tsv", ".txt", ".yaml", ".yml", ".labels", ".manifest")
@@ -40,7 +39,7 @@ def what_is_there(tree: Tree, tool: str | None) -> str:
         tool: see `tool_of`.
     """
     counts = Counter(Path(path).suffix.lower() for path in tree.paths)
-    images, archives = len(tree.images), tree.ending(*_ARCHIVES)
+    images, archives = len(tree.images), tree.ending(*ARCHIVES)
     texts = [
         f"{counts[suffix]} {suffix} file{'s'[: counts[suffix] > 1]}"
         for suffix in (*_TEXTS, *_RECORDS)
@@ -83,6 +82,10 @@ def _first_line(path: Path) -> str:
     return next((line for line in read_text(path, "").splitlines() if line.strip()), "")
 
 
+def _root_of_xml(path: Path) -> str:
+    return f"<{ElementTree.fromstring(path.read_bytes()).tag}>"
+
+
 def _first_object(path: Path) -> Any:
     return json.loads(_first_line(path))
 
@@ -92,6 +95,7 @@ _READERS: Mapping[str, Callable[[Path], Any]] = {
     ".labels": load_json,
     **dict.fromkeys((".jsonl", ".ndjson", ".manifest"), _first_object),
     **dict.fromkeys((".csv", ".txt"), _first_line),
+    ".xml": _root_of_xml,
 }
 
 
@@ -133,6 +137,8 @@ def _tool_of(content: Any) -> str | None:
     if isinstance(content, str):
         if "region_shape_attributes" in content:
             return "VIA's"
+        if content == "<dataset>":
+            return "those of dlib's imglab"
         return "YOLO's for Keras" if _KERAS_LINE.match(content) else None
     if isinstance(content, list) and content:
         content = content[0]

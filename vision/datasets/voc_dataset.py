@@ -101,6 +101,11 @@ class VocFolder(Folder):
         """Whether a folder looks like this format."""
         return _base(root) is not None
 
+    @staticmethod
+    def begins_at(folder: Path) -> bool:
+        """See `Folder.begins_at`."""
+        return _is_laid_out(folder)
+
     @classmethod
     def annotated_images(cls, tree: Tree) -> int:
         """See `Folder.annotated_images`."""
@@ -114,22 +119,37 @@ class VocFolder(Folder):
         return tree.count_by_sample(tree.ending(".xml"), fits)
 
     def listing(self, split: str) -> Listing | None:
-        """Read the images of a list, of per-class lists, or of a folder that is named as the split."""
-        for names in _LIST_FOLDERS:
-            folder = _subfolder(self.base, *([name] for name in names)) if names else self.base
-            texts = {} if folder is None else {path.stem.lower(): path for path in sorted(folder.glob("*.txt"))}
-            for wanted in LISTS[split]:
-                if wanted in texts:
-                    return self._listing_of([texts[wanted]])
-                per_class = [path for stem, path in texts.items() if stem.endswith(f"_{wanted}")]
-                if per_class:
-                    return self._listing_of(per_class)
+        """Read the images of a list, of per-class lists, or of a folder that is named as the split.
+
+        A list that is the one to train on, as CVAT's `default.txt` alone, is none to validate on.
+        """
+        paths = self._lists(split)
+        if paths and (split == "train" or paths != self._lists("train")):
+            return self._listing_of(paths)
         for wanted in SPLITS[split]:
             paths = [path for path in self.annotations.paths if wanted in path.lower().split("/")[:-1]]
             if paths:
                 folder = self.annotation_folder / wanted
                 return Listing(str(folder), folder, *self._all_of(paths, wanted))
         return None
+
+    def published_listing(self, split: str) -> Listing | None:
+        """Read the images of the list that upstream's code takes, which may be one for training and validation."""
+        paths = self._lists(split)
+        return self._listing_of(paths) if paths else self.listing(split)
+
+    def _lists(self, split: str) -> list[Path]:
+        """Find the list of a split, or its lists of classes; [] where there are none."""
+        for names in _LIST_FOLDERS:
+            folder = _subfolder(self.base, *([name] for name in names)) if names else self.base
+            texts = {} if folder is None else {path.stem.lower(): path for path in sorted(folder.glob("*.txt"))}
+            for wanted in LISTS[split]:
+                if wanted in texts:
+                    return [texts[wanted]]
+                per_class = [path for stem, path in texts.items() if stem.endswith(f"_{wanted}")]
+                if per_class:
+                    return per_class
+        return []
 
     def everything(self) -> Listing:
         """Read every image that has an XML file."""
@@ -308,7 +328,7 @@ class VOCDataset(DetectionDataset):
         self.root = Path(root)
         folder = VocFolder(self.root)
         split = "test" if is_test else "train"
-        contents = folder.read(folder.listing(split) or folder.split(split))
+        contents = folder.read(folder.published_listing(split) or folder.split(split))
         class_names = folder.class_names() if label_file is None else read_labels(label_file)
         defects = folder.label_list.defects if label_file is None else ()
         super().__init__(
@@ -332,8 +352,10 @@ def _base(root: Path) -> Path | None:
     level = [root]
     for _ in range(_DEEPEST + 1):
         fitting = [folder for folder in level if _begins_in(folder)]
-        if len(fitting) == 1:
+        if len(fitting) == 1 and not (several := _datasets_beside_flat_ones(fitting[0])):
             return fitting[0]
+        if len(fitting) == 1:
+            return several[0] if len(several) == 1 else _common_base(root, several)
         if fitting:
             return _common_base(root, fitting)
         level = [child for folder in level for child in _folders(folder)]
@@ -353,9 +375,24 @@ def _common_base(root: Path, fitting: list[Path]) -> Path:
 
 
 def _begins_in(folder: Path) -> bool:
-    if _subfolder(folder, ("imagesets",)) or _annotation_folder(folder):
-        return True
-    return any(_xml_in(place) for place in (folder, *_folders(folder)))
+    return _is_laid_out(folder) or any(_xml_in(place) for place in (folder, *_folders(folder)))
+
+
+def _is_laid_out(folder: Path) -> bool:
+    return bool(_subfolder(folder, ("imagesets",)) or _annotation_folder(folder))
+
+
+def _datasets_beside_flat_ones(folder: Path) -> list[Path]:
+    """List the datasets in a folder that begins with XML files one below it, if one of them has a layout of its own."""
+    if _is_laid_out(folder) or _xml_in(folder):
+        return []
+    flat = level = _folders(folder)
+    laid_out: list[Path] = []
+    for _ in range(_DEEPEST):
+        found = [place for place in level if _is_laid_out(place)]
+        laid_out += found
+        level = [child for place in level if place not in found for child in _folders(place)]
+    return [*laid_out, *(place for place in flat if _xml_in(place) and place not in laid_out)] if laid_out else []
 
 
 def _annotation_folder(folder: Path) -> Path | None:
@@ -373,7 +410,8 @@ def _xml_in(folder: Path) -> bool:
 
 def _folders(folder: Path) -> list[Path]:
     try:
-        return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+        with os.scandir(folder) as entries:  # says of each file what it is without asking again
+            return sorted(Path(entry.path) for entry in entries if not entry.name.startswith(".") and entry.is_dir())
     except OSError:
         return []
 

@@ -20,6 +20,8 @@ CONFIG_FILES = ("data.yaml", "data.yml", "dataset.yaml")
 LABEL_FILES = ("labels.txt", "classes.txt", "obj.names")
 #: A list of classes in each split's folder, as Roboflow writes for Darknet.
 _DARKNET_LABELS = "_darknet.labels"
+#: How YAML writes that a setting has no value.
+_NOTHING = ("", "~", "null", "Null", "NULL")
 #: What settings of any name have.
 _SETTINGS = {"names", "train"}
 
@@ -51,6 +53,11 @@ class YoloFolder(Folder):
         has_names = (root / "obj.names").is_file()
         has_folders = any((root / name).is_dir() for name in _USUAL_FOLDERS)
         return _config_of(root) is not None or has_names or has_folders or _is_flat(root)
+
+    @staticmethod
+    def begins_at(folder: Path) -> bool:
+        """See `Folder.begins_at`."""
+        return _config_of(folder) is not None
 
     @classmethod
     def annotated_images(cls, tree: Tree) -> int:
@@ -259,15 +266,22 @@ def _is_flat(root: Path) -> bool:
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
+    """Read settings, all values as the texts that stand there; a setting without a value is None."""
     try:
         import yaml
     except ImportError as err:
         raise DataError(f"{path}: needs PyYAML to be read; pip install pyyaml") from err
+
+    class TextLoader(yaml.SafeLoader):
+        """Leaves all plain values as they are written: `on`, `010`, `null` and `12:30` may be names of classes."""
+
+        yaml_implicit_resolvers = {"<": yaml.SafeLoader.yaml_implicit_resolvers["<"]}  # merging of mappings alone
+
     text = read_text(path, "YAML")
     try:
-        content = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError) as err:
+        content = yaml.load(text, TextLoader)
+    except (yaml.YAMLError, ValueError, RecursionError) as err:
         raise DataError(f"{path}: cannot be read as YAML ({' '.join(str(err).split())})") from err
     if not isinstance(content, dict):
         raise DataError(f"{path}: holds no settings; expected `names:` with the classes")
-    return content
+    return {key: None if value in _NOTHING else value for key, value in content.items()}
