@@ -12,6 +12,7 @@ import logging
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -184,6 +185,8 @@ def setup_logging(level: str = "info") -> None:
     for stream in (sys.stdout, sys.stderr):  # a name of a class or file must not end a run whose output is redirected
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+    # By default a lock of several processes: a loader process that is killed while it has the lock would stop the run.
+    tqdm.set_lock(threading.RLock())
     handler = Handler()
     handler.setFormatter(logging.Formatter("%(asctime)s - %(message)s", datefmt="%Y-%m-%d %H:%M:%S"))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
