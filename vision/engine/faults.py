@@ -15,8 +15,11 @@ from vision.structures import LoaderProcessError, LoaderProcessesSilent
 
 logger = logging.getLogger(__name__)
 
-#: Signals that end a run in good order: Ctrl-C, and what service managers and `docker stop` send.
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+#: What a process gets whose terminal was closed, or whose connection was lost; Windows has no such signal.
+_HANG_UP = getattr(signal, "SIGHUP", None)
+
+#: Signals that end a run in good order: Ctrl-C, what service managers and `docker stop` send, and a lost terminal.
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, *([] if _HANG_UP is None else [_HANG_UP]))
 
 
 #: What PyTorch says where it has no exception of its own: on CPUs, on CUDA outside its allocator, on Apple's GPUs.
@@ -37,7 +40,8 @@ class PeerProcessLost(RuntimeError):
 class StopSignal:
     """Catches the signals that ask a run to end, so that it ends between two steps; the second one ends it at once.
 
-    A run that waits for a batch, maybe in vain, is between two steps: there the first one ends it.
+    A run that waits for a batch, maybe in vain, is between two steps: there the first one ends it. That a terminal was
+    lost is told by several at a time, by the system, the shell and service managers, so it never counts as the second.
 
     To be used as a context; the handlers of before are put back when it is left.
 
@@ -47,12 +51,15 @@ class StopSignal:
 
     def __init__(self) -> None:
         self.received: int | None = None
+        self._is_asked = False
         self._is_waiting = False
         self._pid = os.getpid()
         self._previous_handlers: dict[int, Any] = {}
 
     def __enter__(self) -> StopSignal:
-        self._previous_handlers = {number: signal.signal(number, self._handle) for number in _SIGNALS}
+        for number in _SIGNALS:
+            if number != _HANG_UP or signal.getsignal(number) is not signal.SIG_IGN:  # as nohup wants it
+                self._previous_handlers[number] = signal.signal(number, self._handle)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -62,8 +69,12 @@ class StopSignal:
     def _handle(self, number: int, _: object) -> None:
         if os.getpid() != self._pid:  # a loader process that has only just begun
             return
+        if number != _HANG_UP:
+            if self._is_asked:
+                raise KeyboardInterrupt
+            self._is_asked = True
         if self.received is not None:
-            raise KeyboardInterrupt
+            return
         self.received = number
         how = "saving" if self._is_waiting else "finishing the step and saving"
         logger.warning("%s: %s; once more ends at once", signal.Signals(number).name, how)
