@@ -6,6 +6,11 @@ python3 eval_ssd.py --model=models/fruit --dataset-type=open_images --data=data/
 
 from __future__ import annotations
 
+import signal
+
+if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # until `run`: Ctrl-C ends the imports without a traceback
+
 import argparse
 import itertools
 import logging

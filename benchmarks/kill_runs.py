@@ -2,11 +2,13 @@
 """Kill a run at random moments, resume it each time, and compare its last weights with those of an undisturbed run.
 
 python3 benchmarks/kill_runs.py --kills=30 --signal=SIGKILL
+python3 benchmarks/kill_runs.py --kills=30 --signal=SIGTERM --workers=2 --blocked
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import random
 import shutil
@@ -27,6 +29,9 @@ from vision.engine import checkpoint  # noqa: E402
 from vision.ssd.weights import read_weights  # noqa: E402
 
 IMAGES = 24
+
+#: For how long loader processes are stopped before the signal.
+BLOCKED_SECONDS = 1.0
 
 
 def command(data: Path, folder: Path, args: argparse.Namespace) -> list[str]:
@@ -61,6 +66,22 @@ def victim(process: subprocess.Popen, rng: random.Random) -> int:
     return int(rng.choice(ranks)) if ranks else process.pid
 
 
+def block_loaders(pid: int) -> list[int]:
+    """Stop the loader processes of a run, as if what they read did not answer; gives their ids."""
+    children = [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    for child in children:
+        os.kill(child, signal.SIGSTOP)
+    time.sleep(BLOCKED_SECONDS)  # until the batches that lie ready are used up
+    return children
+
+
+def kill_all(pids: list[int]) -> None:
+    """Kill what a run that was killed left behind."""
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
 def same_weights(one: Path, other: Path) -> bool:
     """Compare the last weights of two runs, bit for bit."""
     mine, theirs = read_weights(one / "last.pth"), read_weights(other / "last.pth")
@@ -70,8 +91,9 @@ def same_weights(one: Path, other: Path) -> bool:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=30)
-    parser.add_argument("--signal", default="SIGKILL", choices=("SIGKILL", "SIGTERM", "SIGINT"))
+    parser.add_argument("--signal", default="SIGKILL", choices=("SIGKILL", "SIGTERM", "SIGINT", "SIGHUP"))
     parser.add_argument("--workers", type=int, default=0)
+    parser.add_argument("--blocked", action="store_true", help="stop the loader processes a second before; one process")
     parser.add_argument(
         "--processes", type=int, default=1, choices=(1, 2), help="2: by torchrun, of which one is killed"
     )
@@ -91,6 +113,7 @@ def main() -> None:
         duration = time.monotonic() - began
         print(f"undisturbed: {duration:.1f} s")
         kills = finished = equal = unloadable = 0
+        slowest = 0.0
         codes: dict[int, int] = {}
         while kills < args.kills or (folder / checkpoint.STATE).exists():
             argv = command(root / "data", folder, args)
@@ -99,8 +122,13 @@ def main() -> None:
             try:
                 process.wait(moment)
             except subprocess.TimeoutExpired:
-                os.kill(victim(process, rng), getattr(signal, args.signal))
+                loaders = block_loaders(process.pid) if args.blocked else []
+                if process.poll() is None:
+                    os.kill(victim(process, rng), getattr(signal, args.signal))
+                began = time.monotonic()
                 code = process.wait()
+                slowest = max(slowest, time.monotonic() - began)
+                kill_all(loaders)
                 kills += 1
                 codes[code] = codes.get(code, 0) + 1
                 if (folder / checkpoint.STATE).is_file():
@@ -115,6 +143,7 @@ def main() -> None:
         print(
             f"{kills} times {args.signal}, exit codes {codes}; states that could not be read afterwards: {unloadable}"
         )
+        print(f"from the signal to the end at most {slowest:.1f} s")
         print(f"runs that came to their end: {finished}, with the weights of the undisturbed run: {equal}")
 
 

@@ -23,7 +23,7 @@ from vision.datasets.loading import EpochBatches, make_loader
 from vision.datasets.voc_dataset import VOCDataset
 from vision.engine import checkpoint, compute, loop, optim, resume, trainer
 from vision.engine.dry_run import dry_run
-from vision.engine.faults import LoaderSettings, reduced_settings
+from vision.engine.faults import LoaderSettings, StopSignal, reduced_settings
 from vision.engine.precision import Precision, choose_precision
 from vision.engine.process import SingleProcess
 from vision.engine.step import StepTrainer
@@ -674,6 +674,42 @@ def test_what_a_killed_run_left_half_is_removed(script, data, tmp_path):
     done = script(train_ssd.main, *train_argv(data, tmp_path, "--epochs=1"))
     assert "removed 1 temporary files of a run that was killed" in done.out
     assert not list(tmp_path.glob(".*.part"))
+
+
+def test_a_lost_terminal_saves_however_often_it_is_told(script, data, tmp_path, monkeypatch):
+    """The system and the shell both tell, and service managers send SIGTERM besides."""
+    monkeypatch.setattr(signal, "getsignal", lambda number: signal.SIG_DFL)  # where the tests run under nohup
+    argv = train_argv(data, tmp_path, *ARGV)
+
+    def lose_terminal():
+        for number in (signal.SIGHUP, signal.SIGHUP, signal.SIGTERM, signal.SIGHUP):
+            os.kill(os.getpid(), number)
+
+    with after_step(2, lose_terminal) as taken:
+        done = script(train_ssd.main, *argv)
+    assert (done.code, len(taken)) == (129, 2)
+    assert done.out.count("finishing the step and saving") == 1
+    assert checkpoint.load_state(tmp_path / "last.state").progress["step"] == 2
+
+
+def test_a_lost_terminal_is_ignored_under_nohup():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with StopSignal() as stop:
+            os.kill(os.getpid(), signal.SIGHUP)
+            stop.check()
+            assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_a_second_request_ends_at_once_but_not_one_after_a_lost_terminal():
+    with StopSignal() as stop:
+        stop._handle(signal.SIGHUP, None)
+        stop._handle(signal.SIGTERM, None)
+        assert stop.exit_code == 129
+        with pytest.raises(KeyboardInterrupt):
+            stop._handle(signal.SIGINT, None)
 
 
 def test_interrupting_twice_ends_at_once(data, tmp_path):

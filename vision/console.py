@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import errno
 import io
 import logging
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TextIO
 
 import cv2
 from tqdm import tqdm
@@ -26,6 +28,8 @@ from vision.utils.errors import error_line
 USER_ERROR = 2
 #: Exit code for what went wrong inside: out of memory, a missing package, a worker that died.
 FAILURE = 1
+#: Exit code where nobody reads the output any more: what a shell has of programs that SIGPIPE ends.
+READER_GONE = 141
 
 
 class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
@@ -67,22 +71,72 @@ def str2bool(text: str) -> bool:
 
 def run(main: Callable[[Sequence[str] | None], int | None], argv: Sequence[str] | None = None) -> NoReturn:
     """Run a script's `main` and exit; what the user can mend becomes one line and exit code 2."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # as the scripts have it while they import
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    open_streams()
     name = Path(sys.argv[0]).name
+    code: int | str | None = FAILURE
     try:
-        sys.exit(main(argv) or 0)
+        code = main(argv) or 0
+    except SystemExit as err:
+        code = err.code
+    except BrokenPipeError:  # of standard output: who read it, as `head` does, has had enough
+        code = READER_GONE
     except (ValueError, OSError) as err:
         logging.getLogger().debug("the error below, whole:", exc_info=True)
-        sys.stdout.flush()
-        sys.stderr.write(f"{name}: error: {error_line(err)}\n")
-        sys.exit(USER_ERROR)
+        code = _end_with(USER_ERROR, f"{name}: error: {error_line(err)}")
     except (RuntimeError, ImportError, cv2.error) as err:
         logging.getLogger().debug("the error below, whole:", exc_info=True)
-        sys.stdout.flush()
-        sys.stderr.write(f"{name}: failed: {error_line(err)} ({type(err).__name__})\n")
-        sys.exit(FAILURE)
+        code = _end_with(FAILURE, f"{name}: failed: {error_line(err)} ({type(err).__name__})")
     except KeyboardInterrupt:
-        sys.stderr.write(f"{name}: interrupted\n")
-        sys.exit(130)
+        code = _end_with(130, f"{name}: interrupted")
+    finally:
+        for stream in (sys.stdout, sys.stderr):  # Python would do so when it exits, with another exit code
+            if lost := write_out(stream, stream.flush, is_last=True):
+                _end_with(code, f"{name}: not all of the output could be written: {lost}")
+    sys.exit(code)
+
+
+def _end_with(code: Any, line: str) -> Any:
+    """Write the last line of a script to standard error, after all of standard output; gives the exit code."""
+    write_out(sys.stdout, sys.stdout.flush)
+    write_out(sys.stderr, lambda: sys.stderr.write(f"{line}\n"))
+    return code
+
+
+def open_streams() -> None:
+    """Give the process the standard streams that it was started without, as some services are."""
+    for descriptor in range(3):  # else the next file that is opened would be taken for one of them
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - for the rest of the process
+
+
+def write_out(stream: TextIO, write: Callable[[], None], is_last: bool = False) -> str:
+    """Write to a stream; gives why that failed, "" where it did not or nobody reads it any more.
+
+    Where it fails for good, the rest of the output goes nowhere. A full disk may have room again.
+
+    Args:
+        stream: of the output.
+        write: does it.
+        is_last: there will be no other try.
+    """
+    try:
+        write()
+    except (OSError, ValueError, RuntimeError) as err:  # besides the system's: it was closed; a signal came within it
+        reader_is_gone = getattr(err, "errno", None) in (errno.EPIPE, errno.EIO)
+        if reader_is_gone or is_last:
+            with suppress(OSError, ValueError):
+                nowhere = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(nowhere, stream.fileno())
+                os.close(nowhere)
+        return "" if reader_is_gone else error_line(err)
+    return ""
 
 
 @contextmanager
@@ -191,12 +245,17 @@ def setup_logging(level: str = "info") -> None:
 
     class Handler(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            tqdm.write(self.format(record), file=sys.stdout)
-            sys.stdout.flush()
+            text = self.format(record)
+            # What is logged is not worth the work: a closed pipe or terminal or a full disk must not end a run.
+            write_out(sys.stdout, lambda: tqdm.write(text, file=sys.stdout))
+            write_out(sys.stdout, sys.stdout.flush)
 
+    open_streams()
     for stream in (sys.stdout, sys.stderr):  # a name of a class or file must not end a run whose output is redirected
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+    # By default a lock of several processes: a loader process that is killed while it has the lock would stop the run.
+    tqdm.set_lock(threading.RLock())
     handler = Handler()
     handler.setFormatter(logging.Formatter("%(asctime)s - %(message)s", datefmt="%Y-%m-%d %H:%M:%S"))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)

@@ -23,6 +23,14 @@ class DataError(ValueError):
     """Something is wrong with a file of the user's; the message is one line that names it and the way out."""
 
 
+class LoaderProcessError(RuntimeError):
+    """Loader processes cannot be started or reached; the message is one line. The run can do without them."""
+
+
+class LoaderProcessesSilent(LoaderProcessError):
+    """Loader processes give and compute nothing; the message is one line. Others in their place may do better."""
+
+
 @dataclass(frozen=True)
 class Annotation:
     """The objects of one image.

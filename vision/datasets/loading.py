@@ -7,17 +7,16 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import signal
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from dataclasses import dataclass, field
+from typing import Protocol
 
-import cv2
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from vision.datasets.base import DetectionDataset
+from vision.datasets.batch_loader import BatchLoader, end_workers
 from vision.datasets.image_cache import FORK, ImageCache
 from vision.datasets.records import Record
 from vision.structures import Batch, DataError, ImagePart, ImageParts, Sample
@@ -195,20 +194,6 @@ def _join(parts: Sequence[ImagePart]) -> ImageParts:
     return ImageParts(torch.cat([part.flatten() for part in pixels]), torch.stack(places), torch.stack(colours))
 
 
-def _start_worker(_: int) -> None:
-    cv2.setNumThreads(0)  # the workers are the parallelism
-    # Signals are for the process that saves; it tells its workers when to end.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
-
-
-def end_workers(loader: DataLoader) -> None:
-    """End a loader's processes now; they ignore the signal by which Python would end them when it exits."""
-    if loader._iterator is not None:  # no public name ends persistent workers
-        loader._iterator._shutdown_workers()
-        loader._iterator = None
-
-
 def make_loader(
     dataset: DetectionDataset,
     transform: SampleTransform,
@@ -219,7 +204,9 @@ def make_loader(
     replaces: bool = True,
     pin_memory: bool = False,
     cache: ImageCache | None = None,
-) -> DataLoader:
+    waits: bool = False,
+    told: set[str] | None = None,
+) -> BatchLoader:
     """Make a loader of `Batch`es.
 
     Args:
@@ -231,20 +218,21 @@ def make_loader(
         replaces: off for validation, where an image that cannot be read is blank instead of another.
         pin_memory: for a CUDA device.
         cache: of decoded images, if any.
+        waits: see `BatchLoader`.
+        told: see `BatchLoader`.
 
     Returns:
         a loader; call `loader.batch_sampler.begin` before each epoch, and `end_workers` at the end.
     """
-    extras: dict[str, Any] = {"persistent_workers": True, "worker_init_fn": _start_worker} if workers else {}
-    if workers and cache is not None:
-        extras["multiprocessing_context"] = FORK
-    return DataLoader(
+    return BatchLoader(
         _Samples(dataset, transform, seed, replaces, cache),
-        batch_sampler=batches,
-        collate_fn=pad,
-        num_workers=workers,
+        batches,
+        pad,
+        workers,
         pin_memory=pin_memory,
-        **extras,
+        context=None if cache is None else FORK,
+        waits=waits,
+        told=told,
     )
 
 
@@ -273,6 +261,7 @@ class Loaders:
         least: images in a training batch, see `EpochBatches`.
         process: this one, which has its shard of the batches.
         cache: of decoded images, if any.
+        told: what the loaders have logged.
     """
 
     train_set: DetectionDataset
@@ -283,6 +272,7 @@ class Loaders:
     least: int
     process: Sharding
     cache: ImageCache | None = None
+    told: set[str] = field(default_factory=set)
 
     def train_batches(self, batch_size: int) -> EpochBatches:
         """Batches of all processes together.
@@ -303,15 +293,18 @@ class Loaders:
         return pad([samples[key] for key in itertools.islice(keys, count)])
 
     @contextlib.contextmanager
-    def open(self, batch_size: int, workers: int, pin_memory: bool = False) -> Iterator[tuple[DataLoader, DataLoader]]:
+    def open(
+        self, batch_size: int, workers: int, pin_memory: bool = False, waits: bool = False
+    ) -> Iterator[tuple[DataLoader, DataLoader]]:
         """Context that gives the loaders of training and validation images of this process.
 
         Args:
             batch_size: images per batch, of each process.
             workers: loader processes, 0 to work in this one.
             pin_memory: for a CUDA device.
+            waits: see `BatchLoader`.
         """
-        rest = {"workers": workers, "pin_memory": pin_memory, "cache": self.cache}
+        rest = {"workers": workers, "pin_memory": pin_memory, "cache": self.cache, "waits": waits, "told": self.told}
         train_batches = self.process.shard_each_batch(self.train_batches(batch_size))
         val_batches = self.process.shard_batches(EpochBatches(len(self.val_set), batch_size, shuffle=False))
         loaders = (

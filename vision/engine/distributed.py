@@ -26,7 +26,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import Sampler
 
-from vision.engine.faults import PeerProcessLost, StopSignal
+from vision.engine.faults import PeerProcessLost, StopRequested, StopSignal
 from vision.engine.process import SingleProcess
 from vision.engine.step import StepTrainer
 from vision.nn.multibox_loss import Losses
@@ -273,7 +273,9 @@ class DistributedStopSignal(StopSignal):
         all_gather = self._process.all_gather
         batches = iter(items)
         for _ in range(max(all_gather(len(items)))):
-            batch = next(batches, None)
+            batch = None
+            with contextlib.suppress(StopRequested):  # which the others have yet to learn of
+                batch = self.wait_for_next(batches)
             gathered = all_gather((self.received, () if batch is None else batch.notes))
             signals = [number for number, _ in gathered if number is not None]
             if signals:

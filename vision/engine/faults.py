@@ -4,24 +4,33 @@ from __future__ import annotations
 
 import errno
 import logging
+import os
 import signal
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 import torch
 
+from vision.structures import LoaderProcessError, LoaderProcessesSilent
+
 logger = logging.getLogger(__name__)
 
-#: Signals that end a run in good order: Ctrl-C, and what service managers and `docker stop` send.
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+#: What a process gets whose terminal was closed, or whose connection was lost; Windows has no such signal.
+_HANG_UP = getattr(signal, "SIGHUP", None)
+
+#: Signals that end a run in good order: Ctrl-C, what service managers and `docker stop` send, and a lost terminal.
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, *([] if _HANG_UP is None else [_HANG_UP]))
 
 
 #: What PyTorch says where it has no exception of its own: on CPUs, on CUDA outside its allocator, on Apple's GPUs.
 _OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "out of memory")
 
 
-class StopRequested(Exception):
-    """A run was asked to end, and is between two steps."""
+class StopRequested(BaseException):
+    """A run was asked to end, and is between two steps.
+
+    Not an `Exception`: it may come while an image is read, and is no defect of the image.
+    """
 
 
 class PeerProcessLost(RuntimeError):
@@ -31,6 +40,9 @@ class PeerProcessLost(RuntimeError):
 class StopSignal:
     """Catches the signals that ask a run to end, so that it ends between two steps; the second one ends it at once.
 
+    A run that waits for a batch, maybe in vain, is between two steps: there the first one ends it. That a terminal was
+    lost is told by several at a time, by the system, the shell and service managers, so it never counts as the second.
+
     To be used as a context; the handlers of before are put back when it is left.
 
     Attributes:
@@ -39,10 +51,15 @@ class StopSignal:
 
     def __init__(self) -> None:
         self.received: int | None = None
+        self._is_asked = False
+        self._is_waiting = False
+        self._pid = os.getpid()
         self._previous_handlers: dict[int, Any] = {}
 
     def __enter__(self) -> StopSignal:
-        self._previous_handlers = {number: signal.signal(number, self._handle) for number in _SIGNALS}
+        for number in _SIGNALS:
+            if number != _HANG_UP or signal.getsignal(number) is not signal.SIG_IGN:  # as nohup wants it
+                self._previous_handlers[number] = signal.signal(number, self._handle)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -50,10 +67,19 @@ class StopSignal:
             signal.signal(number, handler)
 
     def _handle(self, number: int, _: object) -> None:
+        if os.getpid() != self._pid:  # a loader process that has only just begun
+            return
+        if number != _HANG_UP:
+            if self._is_asked:
+                raise KeyboardInterrupt
+            self._is_asked = True
         if self.received is not None:
-            raise KeyboardInterrupt
+            return
         self.received = number
-        logger.warning("%s: finishing the step and saving; once more ends at once", signal.Signals(number).name)
+        how = "saving" if self._is_waiting else "finishing the step and saving"
+        logger.warning("%s: %s; once more ends at once", signal.Signals(number).name, how)
+        if self._is_waiting:
+            raise StopRequested
 
     @property
     def exit_code(self) -> int:
@@ -71,10 +97,28 @@ class StopSignal:
             raise StopRequested
 
     def check_between(self, items: Iterable) -> Iterator:
-        """Pass items on, and check before each."""
-        for item in items:
-            self.check()
+        """Pass items on; a signal that comes before one of them is there is heeded at once.
+
+        Raises:
+            StopRequested: a signal came.
+        """
+        iterator = iter(items)
+        while (item := self.wait_for_next(iterator)) is not None:
             yield item
+
+    def wait_for_next(self, iterator: Iterator) -> Any:
+        """Give the next item, None at the end.
+
+        Raises:
+            StopRequested: a signal came.
+        """
+        self._is_waiting = True
+        try:
+            if self.received is not None:
+                raise StopRequested
+            return next(iterator, None)
+        finally:
+            self._is_waiting = False
 
 
 class LoaderSettings(NamedTuple):
@@ -84,15 +128,20 @@ class LoaderSettings(NamedTuple):
         batch_size: images per batch, of each process.
         accumulate: batches per step.
         workers: loader processes.
+        waits: for loader processes that give and compute nothing, instead of starting others.
     """
 
     batch_size: int
     accumulate: int
     workers: int
+    waits: bool = False
 
 
 def reduced_settings(err: BaseException, settings: LoaderSettings) -> LoaderSettings | None:
     """Settings with which a run that failed may be tried again: the same steps from smaller batches, or no workers.
+
+    Loader processes that are silent are replaced once. If others are silent, too, what they read does not answer, and
+    this process must not read it: it could then not even save.
 
     Args:
         err: what it failed with.
@@ -101,6 +150,8 @@ def reduced_settings(err: BaseException, settings: LoaderSettings) -> LoaderSett
     Returns:
         None if nothing helps.
     """
+    if isinstance(err, LoaderProcessesSilent):
+        return settings._replace(waits=True)
     if is_out_of_memory(err):
         size = settings.batch_size
         for parts in range(2, size // 2 + 1):
@@ -121,5 +172,5 @@ def is_out_of_memory(err: BaseException) -> bool:
 
 
 def is_dead_worker(err: BaseException) -> bool:
-    """Whether a loader's process died."""
-    return isinstance(err, RuntimeError) and "DataLoader worker" in str(err)
+    """Whether a loader's process died, or cannot be started or reached."""
+    return isinstance(err, LoaderProcessError) or (isinstance(err, RuntimeError) and "DataLoader worker" in str(err))

@@ -103,8 +103,9 @@ class Recorder(Protocol):
         """Write an epoch's results where they are kept; its checkpoint is there."""
 
 
-#: (batch size, workers, whether to pin memory) -> context of the loaders of training and validation images.
-OpenLoaders = Callable[[int, int, bool], AbstractContextManager[tuple[DataLoader, DataLoader]]]
+#: (batch size, workers, whether to pin memory, whether to wait for silent workers) -> context of the loaders of
+#: training and validation images.
+OpenLoaders = Callable[[int, int, bool, bool], AbstractContextManager[tuple[DataLoader, DataLoader]]]
 
 
 class Trainer:
@@ -149,23 +150,31 @@ class Trainer:
         self.data_order, self.compute, self.progress = data_order, compute, progress
         self.process, self.recorder = process, recorder
         self.resume_command, self.progress_bar = resume_command, progress_bar
-        self.settings = LoaderSettings(options.batch_size, options.accumulate, options.workers)
+        # Several processes cannot try a step again, see `_reduce_settings`, but all can wait.
+        waits = process.world_size > 1
+        self.settings = LoaderSettings(options.batch_size, options.accumulate, options.workers, waits)
 
     def dry_run(self) -> DryRunResult:
         """Try a few steps; changes the net, writes nothing."""
-        with self._loaders() as (train_loader, val_loader):
-            return dry_run(
-                self.step_trainer,
-                train_loader,
-                val_loader,
-                self.annotations,
-                self.settings.accumulate,
-                self.process.all_gather,
-            )
+        while True:
+            with self._loaders() as (train_loader, val_loader):
+                try:
+                    return dry_run(
+                        self.step_trainer,
+                        train_loader,
+                        val_loader,
+                        self.annotations,
+                        self.settings.accumulate,
+                        self.process.all_gather,
+                    )
+                except RuntimeError as err:
+                    if not is_dead_worker(err):
+                        raise
+                    self._reduce_settings(err)
 
     def _loaders(self) -> AbstractContextManager[tuple[DataLoader, DataLoader]]:
         pin_memory = self.step_trainer.device.type == "cuda"
-        return self.open_loaders(self.settings.batch_size, self.settings.workers, pin_memory)
+        return self.open_loaders(self.settings.batch_size, self.settings.workers, pin_memory, self.settings.waits)
 
     def train(self) -> int:
         """Train to the end, or to a signal; returns the exit code."""
@@ -196,7 +205,7 @@ class Trainer:
                 LoopOptions(options.validation_epochs, options.debug_steps, options.mean_ap, self.settings.accumulate),
                 train_ids=self.train_ids,
                 progress=self.progress,
-                progress_bar=lambda items, what, total: stop.check_between(self.progress_bar(items, what, total)),
+                progress_bar=lambda items, what, total: self.progress_bar(stop.check_between(items), what, total),
                 all_gather=self.process.all_gather,
             )
             try:
@@ -290,9 +299,9 @@ class Trainer:
             if is_distributed and is_dead_worker(err):  # between two steps, so that the state is good
                 self._save_state_and_say_how_to_resume()
             raise err
-        logger.warning("%s", error_line(err))
         logger.warning(
-            "going on at epoch %d, step %d with batches of %d, %d of them a step, and %d loader processes",
+            "%s; going on at epoch %d, step %d with batches of %d, %d of them a step, and %d loader processes",
+            error_line(err),
             self.progress.epoch,
             self.progress.step,
             settings.batch_size,
