@@ -7,10 +7,12 @@ import pytest
 import torch
 from conftest import SMALL, assert_refused, train_argv
 
+import detect
 import eval_ssd
+import onnx_export
 import train_ssd
 from benchmarks import pretrain
-from vision.engine import pretrained, shipped, trainer
+from vision.engine import checkpoint, optim, pretrained, shipped, trainer
 from vision.engine.start import NetOptions, find_starting_files
 from vision.ssd.models import MODELS, describe_weights
 from vision.ssd.ssd import HEADS
@@ -41,16 +43,22 @@ def without_start(argv):
     return [word for word in argv if not word.startswith("--pretrained-ssd")]
 
 
+#: Starts that are whole detectors.
+DETECTORS = tuple(net for net in shipped.NETS if net.startswith("mb2"))
+
+
 @pytest.mark.parametrize("net", shipped.NETS)
-def test_a_start_is_the_net_without_heads_in_16_bits_and_says_what_it_is(net):
+def test_a_start_is_in_16_bits_and_says_what_it_is(net):
     path = shipped.find(net)
-    assert path.stat().st_size <= 12_000_000
+    assert path.stat().st_size <= (8_000_000 if net in DETECTORS else 12_000_000)
     weights = read_weights(path)
     description = describe_weights(weights, str(path), with_heads=False)
-    assert (description["net"], description["class_names"]) == (net, None)
+    assert description["net"] == net
     assert "results" not in description, "a model folder beside it must not take it for a run's best"
+    names = description["class_names"]
+    assert len(names) == 21 if net in DETECTORS else names is None
     like = MODELS[net].build(3)
-    assert weights.keys() == {key for key in like.state_dict() if not key.startswith(HEADS)}
+    assert weights.keys() == {key for key in like.state_dict() if net in DETECTORS or not key.startswith(HEADS)}
     assert {value.dtype for value in weights.values() if value.dim() == 4} == {torch.float16}
     assert all(value.isfinite().all() for value in weights.values())
     text = path.with_suffix(".txt").read_text()
@@ -71,9 +79,7 @@ def test_the_start_fills_all_but_the_heads(net):
             assert value.dtype in (torch.float32, torch.int64)
 
 
-@pytest.mark.parametrize(
-    ("net", "start"), [("mb1-ssd", "mb1-ssd"), ("mb1-ssd-fpnlite", "mb1-ssd-fpnlite"), ("mb1-ssd-lite", "mb1-ssd")]
-)
+@pytest.mark.parametrize(("net", "start"), [*((net, net) for net in shipped.NETS), ("mb1-ssd-lite", "mb1-ssd")])
 @pytest.mark.parametrize("downloads", [True, False])
 def test_without_the_published_file_and_the_network_the_start_of_the_net_or_of_its_backbone_is_taken(
     net, start, downloads, no_network, caplog
@@ -94,7 +100,11 @@ def test_the_published_file_counts_before_the_starts_but_not_for_a_net_with_one_
     found = {name: find_starting_files(NetOptions(name), downloads=True).pretrained_ssd for name in MODELS}
     assert found["mb1-ssd"] == found["mb1-ssd-lite"] == PUBLISHED
     assert found["mb1-ssd-fpnlite"] == str(shipped.FOLDER / "mb1-ssd-fpnlite-voc.pth")
-    assert found["mb2-ssd-lite"] is found["vgg16-ssd"] is None
+    assert found["sq-ssd-lite"] is found["vgg16-ssd"] is None
+
+
+def test_a_start_is_of_one_width():
+    assert find_starting_files(NetOptions("mb2-ssd-fpnlite", width_mult=0.5), downloads=False).pretrained_ssd is None
 
 
 def test_the_tutorials_command_trains_and_its_dry_run_names_the_start(script, voc_root, tmp_path, no_network):
@@ -120,8 +130,8 @@ def test_voc_names_it_and_nets_without_one_are_refused(word, script, voc_root, t
     done = script(train_ssd.main, *argv, f"--pretrained-ssd={word}")
     assert done.code == 0
     assert re.search(r"mb1-ssd-voc.pth: 135 of \d+ weights", done.out), "of mb1-ssd-lite, the backbone"
-    done = script(train_ssd.main, *argv, f"--pretrained-ssd={word}", "--net=mb2-ssd-lite")
-    assert_refused(done, "no start for mb2-ssd-lite", "--net=mb1-ssd or mb1-ssd-lite or mb1-ssd-fpnlite")
+    done = script(train_ssd.main, *argv, f"--pretrained-ssd={word}", "--net=sq-ssd-lite")
+    assert_refused(done, "no start for sq-ssd-lite", "--net=mb1-ssd or mb1-ssd-lite or mb2-ssd-lite or mb1-ssd-fpnlite")
 
 
 def test_a_damaged_or_missing_start_is_one_clear_line(own_starts, script, voc_root, tmp_path):
@@ -141,7 +151,53 @@ def test_a_damaged_or_missing_start_is_one_clear_line(own_starts, script, voc_ro
     assert_refused(script(train_ssd.main, *argv), str(path), "missing", "git checkout")
 
 
-def test_a_start_is_no_detector(script, voc_root):
+@pytest.mark.parametrize("net", DETECTORS)
+def test_a_start_with_heads_detects_and_exports(net, script, voc_root, tmp_path):
+    start = shipped.FOLDER / f"{net}-voc.pth"
+    image = next((voc_root / "JPEGImages").glob("*.jpg"))
+    done = script(detect.main, f"--model={start}", f"--input={image}", f"--output={tmp_path}", "--save-json")
+    assert done.code == 0, done.err
+    assert (tmp_path / image.name).is_file()
+    done = script(onnx_export.main, f"--input={start}", f"--output={tmp_path}/")
+    assert done.code == 0, done.err
+    assert (tmp_path / f"{net}.onnx").is_file()
+
+
+@pytest.mark.parametrize("net", DETECTORS)
+def test_a_start_with_heads_keeps_its_rows_for_classes_of_the_same_names(net, caplog):
+    caplog.set_level("INFO")
+    ssd = MODELS[net].build(3)
+    ssd.class_names = ("BACKGROUND", "dog", "gadget")
+    pretrained.initialise(ssd, pretrained.StartingFiles(pretrained_ssd=str(shipped.find(net))))
+    assert caplog.messages[-1] == (
+        "classes that the file knows: dog; new classes, which start from its mean over classes: gadget"
+    )
+
+
+@pytest.mark.parametrize("net", DETECTORS)
+def test_rates_follow_the_start_unless_they_are_typed(net):
+    rate = shipped.BASE_NET_RATES[net]
+    assert shipped.base_net_rate_of(f"models/{net}-voc.pth") == rate
+    usual = optim.DEFAULT_RATES["sgd"][1]
+    expected = {
+        (): rate,
+        ("--pretrained-ssd=voc",): rate,
+        ("--pretrained-ssd=none",): usual,
+        ("--mb2-width-mult=0.5",): usual,
+        ("--base-net-lr=0.02",): 0.02,
+        ("--recipe=upstream",): 0.001,
+        ("--optimizer=adamw",): optim.DEFAULT_RATES["adamw"][1],
+    }
+    for argv, wanted in expected.items():
+        assert train_ssd.parse_options([f"--net={net}", *argv]).optim.base_net_lr == wanted, argv
+
+
+def test_a_folder_of_starts_is_no_run(own_starts):
+    with pytest.raises(DataError, match="no checkpoint that can be used"):
+        checkpoint.find(own_starts)
+
+
+def test_a_start_without_heads_is_no_detector(script, voc_root):
     done = script(eval_ssd.main, f"--model={shipped.FOLDER / 'mb1-ssd-voc.pth'}", f"--data={voc_root}")
     assert_refused(done, "a mb1-ssd without heads", "--pretrained-ssd")
     with pytest.raises(DataError, match="without heads"):
