@@ -135,7 +135,8 @@ def as_start(weights: OrderedDict[str, Tensor], heads: bool) -> OrderedDict[str,
     start._metadata = weights._metadata
     for facts in start._metadata.values():
         if METADATA_KEY in facts:
-            facts[METADATA_KEY] = {key: value for key, value in facts[METADATA_KEY].items() if key != "results"}
+            of_run = ("results", "run")
+            facts[METADATA_KEY] = {key: value for key, value in facts[METADATA_KEY].items() if key not in of_run}
             if not heads:
                 facts[METADATA_KEY]["class_names"] = None
     return start

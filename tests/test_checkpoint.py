@@ -85,6 +85,71 @@ def test_files_of_others_are_judged_by_their_names(net, tmp_path):
     assert checkpoint.best_of_folder(tmp_path).name == "mb1-ssd-lite-Epoch-1-Loss-2.0.pth"
 
 
+def test_a_damaged_best_is_refused_and_no_other_file_taken_for_it(net, tmp_path):
+    put(net, tmp_path, [2.4], mean_aps=[0.9])
+    checkpoint.save(net, [tmp_path / "best.pth"], {})
+    content = (tmp_path / "best.pth").read_bytes()
+    (tmp_path / "best.pth").write_bytes(content[: len(content) // 2])
+    with pytest.raises(DataError, match="best.pth: cannot be read .*; no other file is taken for .* restore it, name"):
+        checkpoint.best_of_folder(tmp_path)
+    assert checkpoint.find(tmp_path / checkpoint.file_name("mb1-ssd-lite", 0, 2.4)).is_file()
+
+
+def test_files_of_other_runs_do_not_compete(net, tmp_path, caplog):
+    """Whenever they were written: a copied folder has new times."""
+    put(net, tmp_path, [0.1], mean_aps=[0.9])  # of nobody knows which run
+    earlier, later = tmp_path / "mb1-ssd-lite-Epoch-1-Loss-0.2.pth", tmp_path / "mb1-ssd-lite-Epoch-2-Loss-0.3.pth"
+    checkpoint.save(net, [later], {"mean_ap": 0.3}, "2026-01-02 03:04:05 x")
+    checkpoint.save(net, [earlier], {"mean_ap": 0.8}, "2026-01-01 03:04:05 y")
+    checkpoint.save(net, [tmp_path / "previous_best.pth"], {"mean_ap": 1.0}, "2026-01-02 03:04:05 x")
+    assert checkpoint.best_of_folder(tmp_path) == later
+    assert f"no best.pth; {later} is the best of the newest run, 2 files are of others" in caplog.text
+
+
+def test_of_files_without_a_run_those_trained_as_the_newest_compete(net, tmp_path):
+    put(net, tmp_path, [0.5, 0.7])
+    other = tmp_path / "mb1-ssd-lite-Epoch-0-Loss-0.1.pth"
+    MODELS["mb1-ssd-lite"].build(5).save(str(other))
+    os.utime(other, (1, 1))
+    assert checkpoint.best_of_folder(tmp_path).name == "mb1-ssd-lite-Epoch-0-Loss-0.5.pth"
+
+
+def run_of(path) -> str:
+    return description_of(read_weights(path))["run"]
+
+
+def test_the_best_of_another_run_is_kept(net, tmp_path, caplog):
+    best, previous = tmp_path / "best.pth", tmp_path / "previous_best.pth"
+    first, second = checkpoint.Checkpointer(tmp_path), checkpoint.Checkpointer(tmp_path)
+    assert first.run != second.run
+    for epoch in range(2):
+        first.save(net, {"epoch": epoch, "loss": 1.0}, is_best=True)
+    assert run_of(best) == first.run and not previous.exists()
+    second.save(net, {"epoch": 0, "loss": 9.0}, is_best=False)
+    assert run_of(best) == first.run
+    caplog.set_level("INFO")
+    for epoch in range(1, 3):
+        second.save(net, {"epoch": epoch, "loss": 2.0}, is_best=True)
+    assert (run_of(best), run_of(previous)) == (second.run, first.run)
+    assert caplog.text.count("previous_best.pth from now on") == 1
+
+
+def test_the_best_of_a_run_that_was_killed_before_its_state_is_no_others(net, tmp_path):
+    first = checkpoint.Checkpointer(tmp_path)
+    first.save(net, {"epoch": 0, "loss": 1.0}, is_best=True)
+    state = state_of(net, 0)._replace(best={}, run=first.run)
+    again = checkpoint.Checkpointer(tmp_path, state=state)
+    again.save(net, {"epoch": 0, "loss": 1.0}, is_best=True)
+    assert again.run == first.run
+    assert not (tmp_path / "previous_best.pth").exists()
+
+
+def test_a_damaged_best_is_kept_as_well(net, tmp_path):
+    (tmp_path / "best.pth").write_bytes(b"half")
+    checkpoint.Checkpointer(tmp_path).save(net, {"epoch": 0, "loss": 1.0}, is_best=True)
+    assert (tmp_path / "previous_best.pth").read_bytes() == b"half"
+
+
 def test_no_best_says_why(net, tmp_path):
     put(net, tmp_path, [float("inf")])
     MODELS["sq-ssd-lite"].build(3).save(str(tmp_path / "sq-ssd-lite-Epoch-0-Loss-0.2.pth"))

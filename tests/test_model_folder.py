@@ -112,15 +112,17 @@ def test_a_new_run_says_what_it_replaces(script, model_dir, voc_root, tmp_path):
     done = script(train_ssd.main, *train_argv(voc_root, folder, "--epochs=1", "--keep-checkpoints=1"))
     assert done.code == 0, done.err
     assert re.search(
-        rf"{folder}: holds another run \(.*--epochs=2 .*\); this one will replace its best.pth, last.pth, last.state, "
+        rf"{folder}: holds another run \(.*--epochs=2 .*\); this one will replace its last.pth, last.state, "
         "results.csv, labels.txt",
         done.out,
     )
     assert f"{folder}: its 2 checkpoints of epochs will be removed in time, as --keep-checkpoints says" in done.out
     assert re.search(
-        r"best.pth: is that of the other run \(mb1-ssd-lite, epoch \d, mean ap [\d.e-]+\) until the first validation",
+        r"best.pth: is that of the other run \(mb1-ssd-lite, epoch \d, mean ap [\d.e-]+\) until the first validation of "
+        "this, then it becomes previous_best.pth",
         done.out,
     )
+    assert (folder / "previous_best.pth").read_bytes() == (model_dir / "best.pth").read_bytes()
     left = [checkpoint.parse_name(path.name).epoch for path in folder.glob("*Epoch*.pth")]
     assert left == [0], "the newest is kept, not the one of the highest epoch"
     assert (
@@ -145,10 +147,13 @@ def test_what_cannot_be_read_of_another_run_is_left_out(tmp_path):
     (tmp_path / "args.json").write_text("[]")
     (tmp_path / "mb1-ssd-Epoch-3-Loss-1.5.pth").touch()
     assert describe_previous_run(tmp_path) == [
-        f"{tmp_path}: holds another run; this one will replace its best.pth",
+        f"{tmp_path}: holds another run; this one will replace its files",
         f"{tmp_path}: its 1 checkpoints of epochs stay",
-        f"{tmp_path / 'best.pth'}: is that of the other run until the first validation of this",
+        f"{tmp_path / 'best.pth'}: is that of the other run until the first validation of this, then it becomes "
+        "previous_best.pth",
     ]
+    (tmp_path / "previous_best.pth").touch()
+    assert describe_previous_run(tmp_path)[0].endswith("will replace its previous_best.pth")
 
 
 def test_states_of_version_0_1_0_are_read(script, voc_root, tmp_path):

@@ -7,10 +7,14 @@ that a resumed run needs.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import random
 import re
+import secrets
+from collections.abc import Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,8 +30,8 @@ from vision.utils.files import replacing
 logger = logging.getLogger(__name__)
 
 BEST, LAST, STATE = "best.pth", "last.pth", "last.state"
-#: The state of the run that was in a folder before.
-PREVIOUS_STATE = "previous.state"
+#: The state and the best checkpoint of the run that was in a folder before.
+PREVIOUS_STATE, PREVIOUS_BEST = "previous.state", "previous_best.pth"
 
 _NAME = re.compile(r"^(?P<net>.+)-Epoch-(?P<epoch>\d+)-Loss-(?P<loss>[^/]+)\.pth$")
 
@@ -56,18 +60,47 @@ def parse_name(name: str) -> NamedCheckpoint | None:
         return None
 
 
-def save(net: SSD, paths: list[Path], results: dict[str, float | int]) -> None:
-    """Write the weights to each path, with the net's description and the results reached, see `Checkpointer.save`."""
+def save(net: SSD, paths: list[Path], results: dict[str, float | int], run: str = "") -> None:
+    """Write the weights to each path, with the net's description, and what is known of the run.
+
+    Args:
+        net: with the weights.
+        paths: to write to.
+        results: that were reached, see `Checkpointer.save`.
+        run: see `new_run`.
+    """
     weights = net.state_dict()
-    weights._metadata[""][METADATA_KEY]["results"] = results
+    weights._metadata[""][METADATA_KEY] |= {"results": results, "run": run}
     for path in paths:
         write_weights(weights, path)
+
+
+def new_run() -> str:
+    """Name a run, so that its files can be told from those of others; a later run has a later name."""
+    return f"{datetime.now():%Y-%m-%d %H:%M:%S} {secrets.token_hex(4)}"
+
+
+class _Candidate(NamedTuple):
+    """A checkpoint that might be the best of its run.
+
+    Attributes:
+        run: by name; of files without one, as of others and of versions before 0.13.0, what they were trained as.
+        written: when, in nanoseconds.
+        score: to compare it with others of its run.
+        path: of the file.
+    """
+
+    run: tuple[str, str]
+    written: int
+    score: tuple[bool, float]
+    path: Path
 
 
 def best_of_folder(folder: Path, net: str | None = None, num_classes: int | None = None) -> Path:
     """Find the best checkpoint of a model folder.
 
-    That is `best.pth`; else the one with the highest mean AP recorded in it; else the lowest finite loss in a name.
+    That is `best.pth`. Where there is none, those of the newest run compete: by the mean AP that is recorded in them,
+    else by the loss in their names.
 
     Args:
         folder: the model folder.
@@ -75,38 +108,58 @@ def best_of_folder(folder: Path, net: str | None = None, num_classes: int | None
         num_classes: with the background; others are passed over.
 
     Raises:
-        DataError: there is none; the message says why each file was passed over.
+        DataError: `best.pth` cannot be read, or there is none; the message says why each file was passed over.
     """
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder; expected a model folder as train_ssd.py writes it")
-    by_mean_ap: list[tuple[float, Path]] = []
-    by_loss: list[tuple[float, Path]] = []
+    found: list[_Candidate] = []
     refused: list[str] = []
     for path in sorted(folder.glob("*.pth"), key=lambda path: (path.name != BEST, path.name)):
+        if path.name == PREVIOUS_BEST:
+            continue
         named = parse_name(path.name)
         try:
             description = describe_weights(read_weights(path), path.name)
         except DataError as err:
+            if path.name == BEST:
+                raise DataError(
+                    f"{err}; no other file is taken for the best instead of it: restore it, name the file to use "
+                    f"({folder / LAST}, say), or remove it"
+                ) from err
             refused.append(str(err))
             continue
+        results = description.get("results", {})
+        mean_ap = results.get("mean_ap")
         if net is not None and description["net"] != net:
             refused.append(f"{path.name}: is a {description['net']} checkpoint, not {net}")
         elif num_classes is not None and description["num_classes"] != num_classes:
             refused.append(f"{path.name}: has {description['num_classes']} classes, not {num_classes}")
         elif path.name == BEST:
             return path
-        elif (mean_ap := description.get("results", {}).get("mean_ap")) is not None and math.isfinite(mean_ap):
-            by_mean_ap.append((mean_ap, path))
+        elif mean_ap is not None and math.isfinite(mean_ap):
+            found.append(_Candidate(_run_of(description), path.stat().st_mtime_ns, (True, mean_ap), path))
         elif named is not None and math.isfinite(named.loss):
-            by_loss.append((named.loss, path))
+            found.append(_Candidate(_run_of(description), path.stat().st_mtime_ns, (False, -named.loss), path))
         else:
             refused.append(f"{path.name}: no finite loss in its name and no result recorded in it")
-    if by_mean_ap:
-        return max(by_mean_ap)[1]
-    if by_loss:
-        return min(by_loss)[1]
-    why = f" ({'; '.join(refused)})" if refused else ""
-    raise DataError(f"{folder}: no checkpoint that can be used{why}; train first, or name a .pth file")
+    if not found:
+        why = f" ({'; '.join(refused)})" if refused else ""
+        raise DataError(f"{folder}: no checkpoint that can be used{why}; train first, or name a .pth file")
+    newest = max(found, key=lambda candidate: (candidate.run[0], candidate.written))
+    of_newest = [candidate for candidate in found if candidate.run == newest.run]
+    best = max(of_newest, key=lambda candidate: (candidate.score, candidate.path)).path
+    if len(of_newest) < len(found):
+        others = len(found) - len(of_newest)
+        logger.warning(
+            "%s: no %s; %s is the best of the newest run, %d files are of others", folder, BEST, best, others
+        )
+    return best
+
+
+def _run_of(description: Mapping[str, Any]) -> tuple[str, str]:
+    if run := description.get("run"):
+        return run, ""
+    return "", str([description["net"], description["num_classes"], description["class_names"], description["config"]])
 
 
 def find(path: str | Path, net: str | None = None, num_classes: int | None = None) -> Path:
@@ -129,6 +182,7 @@ class RunState(NamedTuple):
         random: see `random_state`.
         compute: what was chosen at the start and must stay: memory format, precision.
         validation: fingerprint of the images that `best` was found on; "" where nobody knows.
+        run: see `new_run`; "" of versions before 0.13.0.
     """
 
     description: dict[str, Any]
@@ -141,6 +195,7 @@ class RunState(NamedTuple):
     random: dict[str, Any]
     compute: dict[str, Any]
     validation: str = ""
+    run: str = ""
 
     @property
     def eval_weights(self) -> dict[str, torch.Tensor]:
@@ -334,6 +389,7 @@ class Checkpointer:
     Attributes:
         best: results of the best epoch so far.
         validations_since_best: how many were no better.
+        run: that it belongs to, see `new_run`.
     """
 
     def __init__(
@@ -342,6 +398,8 @@ class Checkpointer:
         self.folder, self.keep, self.validation = folder, keep, validation
         self.best: dict[str, Any] = {}
         self.validations_since_best = 0
+        self.run = new_run() if state is None else state.run
+        self._best_is_own = False
         if state is None or not state.best:
             return
         if state.validation not in ("", validation):
@@ -349,11 +407,14 @@ class Checkpointer:
         elif (folder / BEST).is_file():
             if _is_best_of(folder / BEST, state):
                 self.best, self.validations_since_best = state.best, state.validations_since_best
+                self._best_is_own = True
             else:
                 logger.warning(
-                    "%s: is not this run's, whose best epoch was %d: the next that is validated will replace it",
+                    "%s: is not this run's, whose best epoch was %d: the next that is validated will take its place, "
+                    "and it will be %s",
                     folder / BEST,
                     state.best["epoch"],
+                    PREVIOUS_BEST,
                 )
 
     def compare(self, results: dict[str, float | int]) -> bool:
@@ -370,6 +431,8 @@ class Checkpointer:
     def save(self, net: SSD, results: dict[str, float | int], is_best: bool) -> Path:
         """Write the epoch's checkpoint, `last.pth`, and `best.pth` if it is the best so far.
 
+        The `best.pth` of another run becomes `previous_best.pth`.
+
         Args:
             net: to write.
             results: epoch, loss and, where they were computed, mean_ap and ap_50_95.
@@ -380,7 +443,24 @@ class Checkpointer:
         """
         name = net.architecture["net"]
         path = self.folder / file_name(name, results["epoch"], results["loss"])
-        save(net, [path, self.folder / LAST, *([self.folder / BEST] if is_best else [])], results)
+        save(net, [path, self.folder / LAST], results, self.run)
+        if is_best:
+            self._set_best_of_others_aside()
+            save(net, [self.folder / BEST], results, self.run)
         if self.keep:
             drop_old(self.folder, name, self.keep)
         return path
+
+    def _set_best_of_others_aside(self) -> None:
+        if self._best_is_own:
+            return
+        self._best_is_own = True
+        path = self.folder / BEST
+        if not path.is_file():
+            return
+        with contextlib.suppress(DataError):  # one that is damaged may still be worth something to somebody
+            run = describe_weights(read_weights(path), BEST).get("run")
+            if run and run == self.run:  # of an epoch after which the run was killed before it saved its state
+                return
+        path.replace(self.folder / PREVIOUS_BEST)
+        logger.info("%s: the best checkpoint of the run before is %s from now on", self.folder, PREVIOUS_BEST)

@@ -88,18 +88,25 @@ def describe_previous_run(folder: Path, keep_checkpoints: int | None = None) -> 
         keep_checkpoints: how many checkpoints of epochs the new run keeps, None for all.
     """
     names = (checkpoint.BEST, checkpoint.LAST, checkpoint.STATE, "results.csv", "labels.txt")
-    replaced = [name for name in names if (folder / name).is_file()]
+    there = [name for name in names if (folder / name).is_file()]
     epochs = sum(checkpoint.parse_name(path.name) is not None for path in folder.glob("*.pth"))
-    if not epochs and replaced in ([], ["labels.txt"]):  # a user may have put the list there
+    if not epochs and there in ([], ["labels.txt"]):  # a user may have put the list there
         return []
+    has_best = checkpoint.BEST in there
+    replaced = [name for name in there if name != checkpoint.BEST]
+    if has_best and (folder / checkpoint.PREVIOUS_BEST).is_file():
+        replaced.insert(0, checkpoint.PREVIOUS_BEST)
     began = _command_of(folder / "args.json")
     lines = [f"{folder}: holds another run{began}; this one will replace its {', '.join(replaced) or 'files'}"]
     if epochs:
         become = "stay" if keep_checkpoints is None else "will be removed in time, as --keep-checkpoints says"
         lines.append(f"{folder}: its {epochs} checkpoints of epochs {become}")
-    if (folder / checkpoint.BEST).is_file():
-        found = _results_of(folder / checkpoint.BEST)
-        lines.append(f"{folder / checkpoint.BEST}: is that of the other run{found} until the first validation of this")
+    if has_best:
+        best = folder / checkpoint.BEST
+        lines.append(
+            f"{best}: is that of the other run{_results_of(best)} until the first validation of this, then it becomes "
+            f"{checkpoint.PREVIOUS_BEST}"
+        )
     return lines
 
 

@@ -280,6 +280,7 @@ class Trainer:
             best=self.checkpointer.best,
             validations_since_best=self.checkpointer.validations_since_best,
             validation=self.checkpointer.validation,
+            run=self.checkpointer.run,
             random=checkpoint.random_state(self.step_trainer.device),
             compute=self.compute,
         )
