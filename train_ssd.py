@@ -867,6 +867,12 @@ def write_records(options: Options, trainer: Trainer, loaders: Loaders, source: 
         source: file of the run that goes on, None for one that begins.
     """
     folder = options.run.model_dir
+    if any(Path(root).exists() and folder.samefile(root) for root in options.data.roots):
+        logger.warning(
+            "%s: is both --model-dir and a folder of --data, so labels.txt, which this run writes, is the list of "
+            "classes of the next one; name another --model-dir, or add --labels-from-data when classes have changed",
+            folder,
+        )
     if source is None or not source.parent.samefile(folder):
         for line in describe_previous_run(folder, options.run.keep_checkpoints):
             logger.warning("%s", line)

@@ -12,7 +12,7 @@ import torch
 from conftest import ROOT, assert_refused, train_argv
 
 import train_ssd
-from vision.engine import checkpoint, model_folder
+from vision.engine import checkpoint, model_folder, trainer
 from vision.engine.model_folder import describe_previous_run, locked
 from vision.structures import DataError
 
@@ -188,3 +188,20 @@ def test_states_of_version_0_1_0_are_read(script, voc_root, tmp_path):
     assert done.code == 0, done.err
     assert "Resume: epoch 1 goes on after step 1" in done.out
     assert "begins anew" not in done.out
+
+
+def test_a_model_folder_that_is_the_data_folder_is_named_and_so_is_the_list_that_a_run_left_there(
+    script, own_voc, monkeypatch
+):
+    monkeypatch.setattr(trainer, "fit", lambda *args, **rest: iter(()))
+    argv = train_argv(own_voc, own_voc, "--epochs=1")
+    (own_voc / "labels.txt").unlink(missing_ok=True)
+    done = script(train_ssd.main, *argv)
+    assert done.code == 0, done.err
+    assert f"{own_voc}: is both --model-dir and a folder of --data, so labels.txt" in done.out
+    path = next(path for path in sorted((own_voc / "Annotations").iterdir()) if "<name>ball<" in path.read_text())
+    path.write_text(path.read_text().replace("<name>ball<", "<name>zebra<"))
+    done = script(train_ssd.main, *argv)
+    assert re.search(rf"class 'zebra' is not in the list \[.*\] of {own_voc / 'labels.txt'}; first", done.out)
+    assert "is not in the list" not in script(train_ssd.main, *argv, "--labels-from-data").out
+    assert "zebra" in (own_voc / "labels.txt").read_text(), "--labels-from-data is the way out"
