@@ -540,7 +540,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             device = choose_device(options, process)
             options.net.config()  # says at once what cannot be had
             if process.is_main_process:
-                cli.check_writable(options.run.model_dir, "--model-dir")
+                stack.enter_context(cli.writable_folder(options.run.model_dir, "--model-dir"))
                 stack.enter_context(locked(options.run.model_dir, options.argv))
             source, state = process.broadcast_from_main(lambda: find_run(options.run))
             seed = process.broadcast_from_main(lambda: choose_seed(options.run, state))

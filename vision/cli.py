@@ -30,6 +30,7 @@ from vision.console import (  # noqa: F401 - scripts find all of them here
     share,
     sigterm_interrupts,
     str2bool,
+    writable_folder,
 )
 from vision.datasets import AUTO, DATASETS, ReadingOptions, labels
 from vision.datasets.folder import VAL_SPLIT
