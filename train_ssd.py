@@ -589,7 +589,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             device = choose_device(options, process)
             options.net.config()  # says at once what cannot be had
             if process.is_main_process:
-                cli.check_writable(options.run.model_dir, "--model-dir")
+                stack.enter_context(cli.writable_folder(options.run.model_dir, "--model-dir"))
                 stack.enter_context(locked(options.run.model_dir, options.argv))
             source, state = process.broadcast_from_main(lambda: find_run(options.run))
             seed = process.broadcast_from_main(lambda: choose_seed(options.run, state))
@@ -936,6 +936,12 @@ def write_records(options: Options, trainer: Trainer, loaders: Loaders, source: 
         source: file of the run that goes on, None for one that begins.
     """
     folder = options.run.model_dir
+    if any(Path(root).exists() and folder.samefile(root) for root in options.data.roots):
+        logger.warning(
+            "%s: is both --model-dir and a folder of --data, so labels.txt, which this run writes, is the list of "
+            "classes of the next one; name another --model-dir, or add --labels-from-data when classes have changed",
+            folder,
+        )
     if source is None or not source.parent.samefile(folder):
         for line in describe_previous_run(folder, options.run.keep_checkpoints):
             logger.warning("%s", line)

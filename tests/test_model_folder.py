@@ -12,7 +12,8 @@ import torch
 from conftest import ROOT, assert_refused, train_argv
 
 import train_ssd
-from vision.engine import checkpoint, model_folder
+from vision import console
+from vision.engine import checkpoint, model_folder, trainer
 from vision.engine.model_folder import describe_previous_run, locked
 from vision.structures import DataError
 
@@ -188,3 +189,51 @@ def test_states_of_version_0_1_0_are_read(script, voc_root, tmp_path):
     assert done.code == 0, done.err
     assert "Resume: epoch 1 goes on after step 1" in done.out
     assert "begins anew" not in done.out
+
+
+def test_a_model_folder_that_is_the_data_folder_is_named_and_so_is_the_list_that_a_run_left_there(
+    script, own_voc, monkeypatch
+):
+    monkeypatch.setattr(trainer, "fit", lambda *args, **rest: iter(()))
+    argv = train_argv(own_voc, own_voc, "--epochs=1")
+    (own_voc / "labels.txt").unlink(missing_ok=True)
+    done = script(train_ssd.main, *argv)
+    assert done.code == 0, done.err
+    assert f"{own_voc}: is both --model-dir and a folder of --data, so labels.txt" in done.out
+    path = next(path for path in sorted((own_voc / "Annotations").iterdir()) if "<name>ball<" in path.read_text())
+    path.write_text(path.read_text().replace("<name>ball<", "<name>zebra<"))
+    done = script(train_ssd.main, *argv)
+    assert re.search(rf"class 'zebra' is not in the list \[.*\] of {own_voc / 'labels.txt'}; first", done.out)
+    assert "is not in the list" not in script(train_ssd.main, *argv, "--labels-from-data").out
+    assert "zebra" in (own_voc / "labels.txt").read_text(), "--labels-from-data is the way out"
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_a_start_that_fails_leaves_nothing(script, tmp_path, there):
+    folder = tmp_path / "new" / "model"
+    if there:
+        folder.mkdir(parents=True)
+    assert_refused(script(train_ssd.main, *train_argv(tmp_path / "none", folder)), "none")
+    assert list(tmp_path.rglob("*")) == ([folder.parent, folder] if there else [])
+
+
+def test_a_start_that_fails_leaves_what_others_put_there(tmp_path):
+    with pytest.raises(DataError), console.writable_folder(tmp_path / "a" / "b", "--model-dir"):
+        (tmp_path / "a" / "file").touch()
+        raise DataError
+    assert [path.name for path in tmp_path.rglob("*")] == ["a", "file"]
+    (tmp_path / model_folder.LOCK).touch()
+    with pytest.raises(DataError), locked(tmp_path, []):
+        raise DataError
+    assert (tmp_path / model_folder.LOCK).exists(), "it was there before"
+
+
+def test_a_lock_that_its_run_has_removed_meanwhile_locks_nothing(tmp_path, monkeypatch):
+    import fcntl
+
+    def lockf(*_):
+        (tmp_path / model_folder.LOCK).unlink()
+
+    monkeypatch.setattr(fcntl, "lockf", lockf)
+    with pytest.raises(DataError, match="has failed this very moment; wait"), locked(tmp_path, []):
+        pass

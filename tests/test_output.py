@@ -11,6 +11,7 @@ import pytest
 from conftest import ROOT, heed_interrupts, train_argv
 
 import train_ssd
+from vision.utils.files import fit_for_name
 
 #: Logs, prints much, and does its work.
 SCRIPT = """
@@ -131,3 +132,39 @@ def test_ctrl_c_is_heeded_again_once_a_script_runs(script):
         signal.signal(signal.SIGINT, before)
     assert (done.code, done.out) == (130, "")
     assert done.err.endswith(": interrupted\n")
+
+
+#: Writes a file whose name and content a locale without UTF-8 lacks, logs the name, and asks for a file of that name.
+IN_ASCII = """
+import logging, sys
+from pathlib import Path
+from vision import console
+from vision.utils.files import fit_for_name, write_text
+def main(argv):
+    console.setup_logging()
+    name = "Gr\\xf6\\xdfe/1"
+    write_text(Path(argv[0]) / fit_for_name(name), name)
+    logging.getLogger().info("%s", name)
+    (Path(argv[0]) / name).read_bytes()
+console.run(main, sys.argv[1:])
+"""
+
+
+def test_a_locale_without_utf_8_loses_no_text(tmp_path):
+    locale = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    done = subprocess.run(
+        [sys.executable, "-c", IN_ASCII, tmp_path],
+        cwd=ROOT,
+        env={**os.environ, **locale},
+        capture_output=True,
+        text=True,
+    )
+    assert (tmp_path / "Gr__e_1").read_text(encoding="utf-8") == "Größe/1"
+    assert done.stdout.endswith(" - Gr\\xf6\\xdfe/1\n")
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1 and "no name of a file in this locale, whose encoding, ascii" in done.stderr
+    assert "PYTHONUTF8=1" in done.stderr
+
+
+def test_names_of_files_keep_what_they_can():
+    assert fit_for_name("Größe: 1/2 cm") == "Größe_ 1_2 cm"

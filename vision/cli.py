@@ -34,6 +34,7 @@ from vision.console import (  # noqa: F401 - scripts find all of them here
     str2bool,
     user_path,
     user_place,
+    writable_folder,
 )
 from vision.datasets import AUTO, DATASETS, DetectionDataset, ReadingOptions, labels
 from vision.datasets.folder import VAL_SPLIT

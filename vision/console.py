@@ -281,3 +281,21 @@ def check_writable(folder: Path, option: str) -> None:
         ) from err
     if not os.access(folder, os.W_OK):
         raise ValueError(f"{option}={folder}: cannot be written to; name another folder")
+
+
+@contextmanager
+def writable_folder(folder: Path, option: str) -> Iterator[None]:
+    """Context with a folder, which is made if need be, and goes again if the context fails and has put nothing there.
+
+    Raises:
+        ValueError: it cannot be made or written to.
+    """
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
+    try:
+        check_writable(folder, option)
+        yield
+    except BaseException:
+        with suppress(OSError):  # that it is not empty
+            for path in made:
+                path.rmdir()
+        raise

@@ -269,7 +269,7 @@ def _dataset(folder: Folder, listing: Listing, progress: ProgressBar, with_label
     contents = folder.read(listing, progress)
     defects = [*(folder.label_list.defects if with_labels else ()), *contents.defects]
     dataset = DetectionDataset(contents.records, folder.class_names(), defects=defects, **contents.origin)
-    dataset.drop_unknown()
+    dataset.drop_unknown(folder.label_list.source)
     return dataset
 
 

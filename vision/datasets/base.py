@@ -75,16 +75,21 @@ class DetectionDataset:
         # An object may be called BACKGROUND, and is none of a class for that.
         self.object_labels = {name: index for name, index in self.class_dict.items() if index}
 
-    def drop_unknown(self) -> None:
-        """Leave out the objects whose classes are not in the list, for good; each class becomes a defect."""
-        self.defects += self._unknown()
+    def drop_unknown(self, label_file: Path | None = None) -> None:
+        """Leave out the objects whose classes are not in the list, for good; each class becomes a defect.
+
+        Args:
+            label_file: where the list stands, if in a file.
+        """
+        self.defects += self._unknown(label_file)
         for place, record in enumerate(self.records):
             kept = [index for index, name in enumerate(record.names) if name in self.object_labels]
             if len(kept) < len(record.names):
                 self._records[place] = record.only(kept)
 
-    def _unknown(self) -> list[Defect]:
+    def _unknown(self, label_file: Path | None = None) -> list[Defect]:
         known = self.class_names[1:]
+        of_file = "" if label_file is None else f" of {label_file}"
         found: dict[str, tuple[Record, list[str]]] = {}
         counts: Counter[str] = Counter()
         for record in self.records:
@@ -99,7 +104,7 @@ class DetectionDataset:
             objects = "object is" if counts[name] == 1 else "objects are"
             more = f" and {counts[name] - EXAMPLES} more" if counts[name] > EXAMPLES else ""
             message = (
-                f"{counts[name]} {objects} left out: class {name!r} is not in the list {list(known)}"
+                f"{counts[name]} {objects} left out: class {name!r} is not in the list {list(known)}{of_file}"
                 f"{did_you_mean(name, known)}; first: {', '.join(places[:EXAMPLES])}{more}"
             )
             defects.append(Defect("class-unknown", record.source, message, objects=counts[name]))

@@ -35,10 +35,11 @@ def with_background(names: Iterable[str]) -> tuple[str, ...]:
 
 
 class LabelList(NamedTuple):
-    """Class names as a dataset lists them, without a background, and what was odd about the list."""
+    """Class names as a dataset lists them, without a background, what was odd about them, and the file if it is one."""
 
     names: tuple[str, ...]
     defects: tuple[Defect, ...] = ()
+    source: Path | None = None
 
 
 def read_label_list(path: str | Path) -> LabelList:
@@ -51,7 +52,7 @@ def read_label_list(path: str | Path) -> LabelList:
         DataError: the file cannot be read as text, or names no class.
     """
     path = Path(path)
-    return check_labels(written_names(path), path)
+    return check_labels(written_names(path), path)._replace(source=path)
 
 
 def written_names(path: Path) -> list[str]:

@@ -42,8 +42,10 @@ def locked(folder: Path, argv: Sequence[str]) -> Iterator[None]:
     except ImportError:  # Windows
         yield
         return
+    path = folder / LOCK
+    is_new = not path.exists()
     try:
-        lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
+        lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
     except OSError as err:  # another user's
         logger.warning("%s: a second run there would not be noticed (%s)", folder, error_line(err))
         yield
@@ -52,18 +54,22 @@ def locked(folder: Path, argv: Sequence[str]) -> Iterator[None]:
         try:
             lockf(lock, LOCK_EX | LOCK_NB)
         except (BlockingIOError, PermissionError) as err:
-            raise DataError(
-                f"--model-dir={folder}: in use by {_holder(lock)}; wait for it, stop it, or name another folder"
-            ) from err
+            raise _in_use(folder, _holder(lock)) from err
         except OSError as err:  # file systems without locks
             logger.warning("%s: cannot be locked (%s), so a second run there would not be noticed", folder, err)
+        if not _is_at(lock, path):
+            raise _in_use(folder, "another run, which has failed this very moment")
         command = shlex.join([Path(sys.argv[0]).name, *argv])
         since = datetime.now().strftime("%Y-%m-%d %H:%M:%S")
         _write(lock, f"process {os.getpid()} on {socket.gethostname()} since {since} ({command})")
         try:
             yield
+        except BaseException:
+            if is_new:
+                path.unlink(missing_ok=True)
+            raise
         finally:
-            _write(lock, "")  # the file stays: to remove it could take another run's lock away
+            _write(lock, "")
     finally:
         os.close(lock)
 
@@ -73,6 +79,18 @@ def _write(lock: int, text: str) -> None:
     with contextlib.suppress(OSError):
         os.ftruncate(lock, 0)
         os.pwrite(lock, text.encode(errors="backslashreplace"), 0)
+
+
+def _is_at(lock: int, path: Path) -> bool:
+    """Whether an open file is still the one at a path: a run that fails removes the lock that it has made."""
+    try:
+        return os.path.samestat(os.fstat(lock), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _in_use(folder: Path, holder: str) -> DataError:
+    return DataError(f"--model-dir={folder}: in use by {holder}; wait for it, stop it, or name another folder")
 
 
 def _holder(lock: int) -> str:

@@ -1,4 +1,4 @@
-"""Starts that lie in `models/` of this program: detectors without heads, made by `benchmarks/pretrain.py`."""
+"""Starts that lie in `models/` of this program: detectors, some without heads, made by `benchmarks/pretrain.py`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,6 @@ BASE_NET_RATES: Mapping[str, float | None] = {
     "mb1-ssd": None,
     "mb1-ssd-fpnlite": None,
     "mb2-ssd-fpnlite": 0.003,
-    "mb2-ssd-lite": 0.003,
 }
 NETS = tuple(BASE_NET_RATES)
 

@@ -6,7 +6,6 @@ import csv
 import io
 import json
 import math
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from vision.evaluation import ClassResult, Evaluation
 from vision.evaluation.coco import FIGURE_NAMES, ground_truth, result_rows
 from vision.evaluation.curves import Point
 from vision.structures import Detections
-from vision.utils.files import write_text
+from vision.utils.files import fit_for_name, write_text
 
 #: Names of the files in --eval-dir.
 METRICS, PER_CLASS, DETECTIONS, GROUND_TRUTH = "metrics.json", "per_class.csv", "detections.json", "ground_truth.json"
@@ -135,7 +134,7 @@ def write_voc_files(folder: Path, ids: Sequence[str], found: Sequence[Detections
             boxes = (detections.boxes[mine] + 1).tolist()
             for score, box in zip(detections.scores[mine].tolist(), boxes, strict=True):
                 lines.append(" ".join(map(str, (image_id, score, *box))) + "\n")
-        safe_name = re.sub(r"[^-\w. ]", "_", name)
+        safe_name = fit_for_name(name)
         while safe_name.casefold() in taken:  # one file where case does not count
             safe_name = f"{safe_name}_{label}"
         taken.add(safe_name.casefold())

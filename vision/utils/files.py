@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -48,6 +49,19 @@ def replacing(path: str | Path, *, keep_suffix: bool = False) -> Iterator[Path]:
         publish(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def fit_for_name(text: str) -> str:
+    """Replace by `_` all but letters, digits, blanks and `-._`, and what the locale cannot have in a file's name."""
+    return "".join(char if _can_be_encoded(char) else "_" for char in re.sub(r"[^-\w. ]", "_", text))
+
+
+def _can_be_encoded(char: str) -> bool:
+    try:
+        os.fsencode(char)
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 class JsonListFile:
