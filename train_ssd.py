@@ -72,6 +72,7 @@ from vision.ssd.prior_choice import AUTO, UPSTREAM, write_priors
 from vision.ssd.ssd import SSD
 from vision.ssd.trained_images import TrainedImages
 from vision.ssd.weights import digest_of, read_weights
+from vision.structures import DataError
 from vision.utils.files import remove_parts, write_text
 from vision.utils.memory import keep_freed_memory
 from vision.utils.progress import no_progress
@@ -189,11 +190,23 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def choose_net(args: argparse.Namespace) -> tuple[str, bool]:
     """Choose the net where --net is not typed: that of a run that goes on or of starting weights, else the default.
 
+    Files that are missing or cannot be read say nothing here; whatever opens them later says what is wrong.
+
     Returns:
         its name, and whether nothing at all named it.
+    """
+    try:
+        named, by_default = named_net(args)
+    except DataError:
+        named, by_default = None, True
+    return named or DEFAULT_NET, by_default
+
+
+def named_net(args: argparse.Namespace) -> tuple[str | None, bool]:
+    """Read the net from what a run starts from; returns its name, None for the default, and whether nothing named it.
 
     Raises:
-        DataError: the file that names it cannot be read.
+        DataError: the file that names it is missing or cannot be read.
     """
     if args.resume is not None or (args.auto_resume and checkpoint.can_resume(args.model_dir)):
         description = resume.describe_run(args.resume or "", args.model_dir)
@@ -208,7 +221,7 @@ def choose_net(args: argparse.Namespace) -> tuple[str, bool]:
         named = describe_weights(read_weights(args.pretrained_ssd), args.pretrained_ssd, with_heads=False)["net"]
     else:
         named = UPSTREAM_NET if args.recipe == "upstream" else None
-    return named or DEFAULT_NET, named is None
+    return named, named is None
 
 
 def takes_shipped_start(args: argparse.Namespace) -> bool:
