@@ -37,6 +37,9 @@ _MORE = "in Docker --shm-size=2g gives it more"
 #: Share of it, and bytes at the most, that batches leave to others.
 _LEFT_SHARE, _LEFT_MOST = 1 / 8, 1 << 24
 
+#: Bytes that it must have in all, for the locks of processes.
+_LEAST = 1 << 20
+
 #: Bytes from which a tensor is worth shared memory, a file descriptor, and a visit to another process's socket.
 _LARGE = 1 << 16
 
@@ -127,17 +130,29 @@ def _no_room_for(batch: Batch) -> str:
     """Why a batch is not to be put into shared memory, as far as that is known beforehand; "" if it may be."""
     images = [batch.images] if isinstance(batch.images, torch.Tensor) else batch.images
     needed = sum(image.nbytes for image in images)
-    try:
-        there = os.statvfs(SHARED_MEMORY)
-    except (OSError, AttributeError):  # of no other system is it known
-        return ""
-    free, total = there.f_bavail * there.f_frsize, there.f_blocks * there.f_frsize
-    if needed + min(_LEFT_SHARE * total, _LEFT_MOST) <= free:
+    memory = _shared_memory()
+    if memory is None or needed + min(_LEFT_SHARE * memory.total, _LEFT_MOST) <= memory.free:
         return ""
     return (
-        f"{SHARED_MEMORY}: {free / _MIB:.1f} of {total / _MIB:.1f} MiB are free, too little for another batch of "
-        f"{needed / _MIB:.1f} MiB; {_MORE}"
+        f"{SHARED_MEMORY}: {memory.free / _MIB:.1f} of {memory.total / _MIB:.1f} MiB are free, too little for another "
+        f"batch of {needed / _MIB:.1f} MiB; {_MORE}"
     )
+
+
+class _SharedMemory(NamedTuple):
+    """Bytes that are free, and in all."""
+
+    free: int
+    total: int
+
+
+def _shared_memory() -> _SharedMemory | None:
+    """How much shared memory there is; None where the system does not tell, as all but Linux."""
+    try:
+        there = os.statvfs(SHARED_MEMORY)
+    except (OSError, AttributeError):
+        return None
+    return _SharedMemory(there.f_bavail * there.f_frsize, there.f_blocks * there.f_frsize)
 
 
 def _why_not_shared(err: Exception) -> str:
@@ -219,6 +234,9 @@ class BatchLoader(DataLoader):
         """Start the processes; PyTorch's way, but without what is left over where that fails."""
         if not self.num_workers:
             return super()._get_iterator()
+        memory = _shared_memory()
+        if memory is not None and memory.total < _LEAST:
+            raise LoaderProcessError(f"{SHARED_MEMORY}: {memory.total} bytes are too few for loader processes; {_MORE}")
         self.check_worker_number_rationality()
         before = set(multiprocessing.active_children())
         iterator = object.__new__(_MultiProcessingDataLoaderIter)
