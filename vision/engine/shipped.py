@@ -18,7 +18,7 @@ VOC = "voc"
 BASE_NET_RATES: Mapping[str, float | None] = {
     "mb1-ssd": None,
     "mb1-ssd-fpnlite": None,
-    "mb2-ssd-fpnlite": 0.003,
+    "mb2-ssd-fpnlite": 0.001,
 }
 NETS = tuple(BASE_NET_RATES)
 
