@@ -315,7 +315,7 @@ def add_net_options(parser: argparse.ArgumentParser) -> None:
     start.add_argument(
         "--pretrained-ssd",
         type=word_or_file,
-        help="file of a whole SSD with the same backbone; of the heads, rows of classes of the same names are kept; "
+        help="file of a whole SSD with the same backbone; its heads are taken over for other classes and priors, too; "
         f"{pretrained.COCO}: torchvision's, for "
         + ", ".join(pretrained.TORCHVISION[pretrained.COCO])
         + f"; {shipped.VOC}: what comes with this program, for "
@@ -323,7 +323,7 @@ def add_net_options(parser: argparse.ArgumentParser) -> None:
         + "; none for scratch (default: the published one, else what comes with this program)",
     )
     start.add_argument(
-        "--new-heads", action="store_true", help="of --pretrained-ssd take no heads, whatever classes they know"
+        "--new-heads", action="store_true", help="draw the heads at random, instead of those of --pretrained-ssd"
     )
     start.add_argument(
         "--resume",
