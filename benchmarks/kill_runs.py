@@ -117,7 +117,8 @@ def main() -> None:
         codes: dict[int, int] = {}
         while kills < args.kills or (folder / checkpoint.STATE).exists():
             argv = command(root / "data", folder, args)
-            process = subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            with open(root / "log", "w") as log:
+                process = subprocess.Popen(argv, stdout=log, stderr=subprocess.STDOUT)
             moment = rng.uniform(0, duration / 2) if kills < args.kills else 10 * duration
             try:
                 process.wait(moment)
@@ -138,8 +139,10 @@ def main() -> None:
                         unloadable += 1
                 continue
             finished += 1
+            if process.returncode:
+                print(f"exit code {process.returncode}: {(root / 'log').read_text().splitlines()[-1:]}")
             equal += process.returncode == 0 and same_weights(whole, folder)
-            shutil.rmtree(folder)
+            shutil.rmtree(folder, ignore_errors=True)  # one that ended with an error may have none
         print(
             f"{kills} times {args.signal}, exit codes {codes}; states that could not be read afterwards: {unloadable}"
         )
