@@ -266,7 +266,7 @@ class Outcome(NamedTuple):
     why: str = ""
 
 
-FETCHED, MENDED, THERE, GONE, FAILED = "fetched", "mended", "there", "gone", "failed"
+FETCHED, REPAIRED, THERE, GONE, FAILED = "fetched", "repaired", "there", "gone", "failed"
 
 
 def fetch_images(fetcher: Fetcher, args: argparse.Namespace, choices: Mapping[str, tables.Choice]) -> str | None:
@@ -286,12 +286,12 @@ def fetch_images(fetcher: Fetcher, args: argparse.Namespace, choices: Mapping[st
             fetcher.fetch(url, path, check=tables.image_defect)
         except DownloadError as err:
             return Outcome(GONE if err.permanent else FAILED, str(err))
-        return Outcome(FETCHED) if defect is None else Outcome(MENDED, f"{path} {defect}")
+        return Outcome(FETCHED) if defect is None else Outcome(REPAIRED, f"{path} {defect}")
 
     wanted = sum(map(len, choices.values()))
     jobs = (Job(split, image_id) for split, choice in choices.items() for image_id in choice.image_ids())
     counts: Counter[str] = Counter()
-    reasons: dict[str, list[str]] = {MENDED: [], GONE: [], FAILED: []}
+    reasons: dict[str, list[str]] = {REPAIRED: [], GONE: [], FAILED: []}
     in_a_row = 0
     try:
         with closing(in_threads(get, jobs, args.num_workers)) as outcomes:
@@ -305,13 +305,15 @@ def fetch_images(fetcher: Fetcher, args: argparse.Namespace, choices: Mapping[st
                     break
     finally:
         fetcher.stop()
-    missing = wanted - counts[FETCHED] - counts[MENDED] - counts[THERE]
-    if counts[MENDED]:
-        logger.warning("fetched again, as what was there was not whole: %s", first_few(reasons[MENDED], counts[MENDED]))
+    missing = wanted - counts[FETCHED] - counts[REPAIRED] - counts[THERE]
+    if counts[REPAIRED]:
+        logger.warning(
+            "fetched again, as what was there was not whole: %s", first_few(reasons[REPAIRED], counts[REPAIRED])
+        )
     logger.info(
         "images: %d wanted, %d fetched, %d were there, %d missing",
         wanted,
-        counts[FETCHED] + counts[MENDED],
+        counts[FETCHED] + counts[REPAIRED],
         counts[THERE],
         missing,
     )

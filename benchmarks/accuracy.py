@@ -80,7 +80,7 @@ class Asked:
 
     Attributes:
         dataset: its name.
-        setting: likewise.
+        setting: its name.
         seed: of the run.
         data: the dataset's folder, as typed.
         options: of train_ssd.py, those of all runs first.
@@ -295,7 +295,7 @@ def without_test_images(data: str | Path, view: Path, images: int | None = None,
 
     Args:
         data: the dataset's folder, which stays as it is.
-        view: the folder to make; if it is there, its lists are written anew.
+        view: the folder to make; if it is there, its lists are written again.
         images: how many to train on, drawn by the seed; None for all.
         seed: a larger draw of the same seed holds the smaller ones.
 
@@ -323,9 +323,7 @@ def without_test_images(data: str | Path, view: Path, images: int | None = None,
         if not link.is_symlink():
             link.symlink_to(target.resolve())
         elif link.resolve() != target.resolve():
-            raise DataError(
-                f"{link}: shows {link.resolve()}, not {target.resolve()}; remove {view}, or name --data anew"
-            )
+            raise DataError(f"{link}: shows {link.resolve()}, not {target.resolve()}; remove {view}, or change --data")
     for name, images in (("trainval", kept), ("test", test.images)):
         write_text(view / "ImageSets" / "Main" / f"{name}.txt", "".join(f"{raw.image_id}\n" for raw in images))
     logger.info("%s: %d test images taken out of %s", view, taken_out, train.title)

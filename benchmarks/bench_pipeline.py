@@ -41,7 +41,7 @@ FOR_DEVICE = "cut out of memory for the device"
 
 
 def scale(dataset: DetectionDataset, size: tuple[int, int], folder: Path) -> None:
-    """Write all images of a dataset anew at another size, as JPEGs, and have the dataset read these."""
+    """Write all images of a dataset at another size, as JPEGs, and have the dataset read these."""
     records = []
     for number, record in enumerate(dataset.records):
         path = folder / f"{number}.jpg"

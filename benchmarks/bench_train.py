@@ -192,8 +192,10 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--amp", nargs="+", type=cli.one_of("precision", tuple(PRECISIONS)), default=["off"])
     parser.add_argument("--workers", type=cli.number(int, 0), default=2, help="loader processes")
     parser.add_argument("--augmentation", default="light", help="as of train_ssd.py")
-    parser.add_argument("--augment-on", type=cli.one_of("place", (CPU, DEVICE)), default=CPU, help="likewise")
-    parser.add_argument("--no-cache", action="store_true", help="decode images anew each time, as a first epoch does")
+    parser.add_argument(
+        "--augment-on", type=cli.one_of("place", (CPU, DEVICE)), default=CPU, help="where the new code augments"
+    )
+    parser.add_argument("--no-cache", action="store_true", help="decode images each time, as a first epoch does")
     rounds.add_options(parser)
     return parser.parse_args(argv)
 

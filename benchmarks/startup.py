@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """How long a start takes, and how much memory, until the data are read and audited: first start and second.
 
-Draws datasets of growing size in VOC layout, and starts anew for each figure, imports and the net left out. The
+Draws datasets of growing size in VOC layout, and starts a process for each figure, imports and the net left out. The
 second start takes what the first has read from a cache; a third follows after one file in a hundred was changed.
 
     python3 benchmarks/startup.py

@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 from vision.utils.errors import error_line
 
-#: Exit code for everything that the user can mend.
+#: Exit code for errors that the user can correct.
 USER_ERROR = 2
 #: Exit code for what went wrong inside: out of memory, a missing package, a worker that died.
 FAILURE = 1
@@ -70,7 +70,7 @@ def str2bool(text: str) -> bool:
 
 
 def run(main: Callable[[Sequence[str] | None], int | None], argv: Sequence[str] | None = None) -> NoReturn:
-    """Run a script's `main` and exit; what the user can mend becomes one line and exit code 2."""
+    """Run a script's `main` and exit; an error that the user can correct becomes one line and exit code 2."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # as the scripts have it while they import
         signal.signal(signal.SIGINT, signal.default_int_handler)
     open_streams()

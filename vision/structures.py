@@ -1,4 +1,4 @@
-"""The values that flow between the rooms of the house."""
+"""The values that flow between packages."""
 
 from __future__ import annotations
 

@@ -91,7 +91,7 @@ def nms(
     top_k: int = -1,
     candidate_size: int = DEFAULT_CANDIDATES,
 ) -> Tensor:
-    """Suppress overlapping boxes of one class, "hard" (the default) or "soft"; see the functions of these names."""
+    """Suppress overlapping boxes of one class, "hard" (the default, `hard_nms`) or "soft" (`soft_nms`)."""
     if nms_method == "soft":
         threshold = DEFAULT_SCORE_THRESHOLD if score_threshold is None else score_threshold
         return soft_nms(box_scores, threshold, sigma, top_k)
@@ -164,8 +164,8 @@ def _exact_nms(
         box_scores: (N, 5) on the CPU, class by class.
         counts: of the rows of each class.
         iou_threshold: see `hard_nms`.
-        top_k: likewise.
-        candidate_size: likewise.
+        top_k: see `hard_nms`.
+        candidate_size: see `hard_nms`.
 
     Returns:
         (K,) indices of the rows that stay, class by class.

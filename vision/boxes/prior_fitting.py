@@ -136,8 +136,8 @@ def fit_priors(
         sides: (N, 2) widths and heights of the boxes in pixels at the network's size.
         labels: (N,) their classes.
         levels: of the net, with general-purpose priors, from fine to coarse.
-        trained_levels: how many of these are maps of the backbone. Fitted priors go to them: they have seen images
-            before, and the extra maps behind them have not.
+        trained_levels: number of levels that are maps of the backbone. Fitted priors go to them, because they have seen
+            images before. The extra maps have not.
     """
     steps = [as_width_height(level.shrinkage) for level in levels[:trained_levels]]
     fitted: list[list[CellPrior]] = [[] for _ in levels]

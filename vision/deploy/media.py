@@ -215,7 +215,7 @@ class Sink:
     """Takes drawn frames: a folder, one image, or a video file; use it in a `with` statement.
 
     Args:
-        output: ends in an image's or a video's suffix for one of these, else it is a folder.
+        output: a file with the suffix of an image or a video, else a folder.
         source: where the frames come from.
         clock: gives seconds.
 

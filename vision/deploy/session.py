@@ -218,7 +218,7 @@ class OnnxSession(Session):
         if len(shape) != 4 or not all(isinstance(side, int) for side in fixed) or shape[1] != 3:
             raise DataError(
                 f"{path}: its input is {shape}, expected three fixed numbers after the batch, of channels first 3; "
-                "export it anew"
+                "export it again"
             )
         batch, _, height, width = shape
         self.batch_size = batch if isinstance(batch, int) else None
@@ -269,7 +269,7 @@ def load_net(
     Args:
         path: of the file.
         net: what it must be, if given; any spelling.
-        width_mult: likewise.
+        width_mult: what it must be, if given.
         resolution: the input size, in the place of the file's own (300 where it has none).
 
     Raises:
@@ -334,5 +334,5 @@ def open_session(
         raise DataError(f"{path}: has width {session.width_mult:g}, --mb2-width-mult is {width_mult:g}; leave it out")
     if resolution is not None and as_width_height(resolution) != session.size:
         width, height = session.size
-        raise DataError(f"{path}: takes images of {width}x{height} only; leave --resolution out, or export anew")
+        raise DataError(f"{path}: takes images of {width}x{height} only; leave --resolution out, or export again")
     return session

@@ -40,7 +40,7 @@ def count_alike(found: Detections, expected: Detections) -> int:
     return int(alike.any(dim=1).sum())
 
 
-def _spelt(options: Mapping[str, float]) -> list[str]:
+def _as_arguments(options: Mapping[str, float]) -> list[str]:
     return [f"--{name}={value:g}" for name, value in options.items()]
 
 
@@ -48,7 +48,7 @@ class Trial:
     """Measures files on the same images.
 
     Args:
-        images: gives them anew at each call: (H, W, 3) uint8 RGB with their annotations.
+        images: each call starts from the first image: (H, W, 3) uint8 RGB with their annotations.
         count: how many there are, about.
         net: the checkpoint, with class names.
         progress: shows images going by.
@@ -125,12 +125,12 @@ class Trial:
         )
         suited = self._suited_options(name)
         as_it_is = f"{name}, as detectnet"
-        with_options = " ".join([as_it_is, *_spelt(suited)])
+        with_options = " ".join([as_it_is, *_as_arguments(suited)])
         found = self.measure({as_it_is: device, with_options: partial(device, **suited)})
         self._own_thresholds[as_it_is] = DEFAULT_THRESHOLD
         self._own_thresholds[with_options] = suited.get("threshold", DEFAULT_THRESHOLD)
         # Not by AP, which a lower threshold hardly ever harms: on a device false boxes count as they are.
-        self.device_options = _spelt(suited) if self._f1(with_options) > self._f1(as_it_is) else []
+        self.device_options = _as_arguments(suited) if self._f1(with_options) > self._f1(as_it_is) else []
         expected = [checkpoint(image) for image, _ in self._images()]
         agreeing = sum(map(count_alike, found[as_it_is], expected))
         total = sum(len(detections.labels) for detections in expected)

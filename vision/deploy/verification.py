@@ -192,7 +192,7 @@ def check_parity(
     with evaluating(net), torch.inference_mode():
         expected = net(images)
     if not _finite(expected):
-        raise DataError("the net's answers to ordinary images are not finite: it cannot be exported, train it anew")
+        raise DataError("the net's answers to ordinary images are not finite: it cannot be exported, train it again")
     found = OnnxSession(path).run(Normaliser(*options.input_norm_of(net))(pixels))
     if not _finite(found):
         raise ExportRejected("the exported file's answers to ordinary images are not finite")

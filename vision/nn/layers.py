@@ -17,8 +17,8 @@ class BareDepthwise(nn.Conv2d):
 
     Args:
         channels: in and out.
-        stride: as of any convolution.
-        padding: likewise.
+        stride: of the convolution.
+        padding: of the convolution.
         gain: by which it multiplies what it sees, to begin with; below 1 for maps of large numbers.
     """
 

@@ -52,7 +52,7 @@ class Normaliser(torch.nn.Module):
 
     Args:
         mean: per channel or one number, for pixels in 0 ... 255.
-        std: divides after that; likewise.
+        std: divides after that, per channel or one number.
     """
 
     def __init__(self, mean: Mean, std: Mean) -> None:
@@ -70,7 +70,7 @@ class Renormaliser(torch.nn.Module):
 
     Args:
         mean: that was subtracted, per channel or one number, for pixels in 0 ... 255.
-        std: by which was divided after that; likewise.
+        std: by which was divided after that, per channel or one number.
         new_mean: to be subtracted instead.
         new_std: to be divided by instead.
     """
@@ -84,7 +84,7 @@ class Renormaliser(torch.nn.Module):
         self.register_buffer("shift", torch.from_numpy(shift).float().view(1, 3, 1, 1))
 
     def forward(self, images: Tensor) -> Tensor:
-        """Normalise the batch anew."""
+        """Convert the batch to the new normalization."""
         return images * self.scale + self.shift
 
 
@@ -242,7 +242,13 @@ class TrainAugmentation(TestTransform):
 
 
 class PredictionTransform:
-    """Resizes (bilinearly, on uint8) and normalises an image to a (3, H, W) float32 tensor; arguments as above."""
+    """Resizes (bilinearly, on uint8) and normalises an image to a (3, H, W) float32 tensor.
+
+    Args:
+        size: the network's input, one number or (width, height).
+        mean: per channel or one number, for pixels in 0 ... 255.
+        std: divides after that.
+    """
 
     def __init__(self, size: Size, mean: Mean = 0.0, std: float = 1.0) -> None:
         self.size = as_width_height(size)

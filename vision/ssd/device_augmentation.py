@@ -62,7 +62,7 @@ class AugmentingNormaliser(Normaliser):
     Args:
         size: the network's input, one number or (width, height).
         mean: per channel or one number, for pixels in 0 ... 255; also fills the canvas around expanded images.
-        std: divides after that; likewise.
+        std: divides after that, per channel or one number.
     """
 
     def __init__(self, size: Size, mean: Mean, std: Mean) -> None:
@@ -120,7 +120,7 @@ def change_colours(images: Tensor, colours: Tensor) -> Tensor:
         colours: (B, 8), the numbers of a `ColourChange` in their order, each channel's source one by one.
 
     Returns:
-        (B, 3, H, W), likewise.
+        (B, 3, H, W) RGB in 0 ... 255.
     """
     brightness, early_contrast, saturation, hue, late_contrast = (column.view(-1, 1, 1) for column in colours[:, :5].T)
     images = (images + brightness[:, None]).clamp(0, 255)

@@ -1,4 +1,4 @@
-"""The porch: factories and configs of the old names, for scripts that import them. Nothing inside uses this module.
+"""Factories and configs under upstream's names, for scripts that import them. Nothing inside uses this module.
 
 It holds the one mutable thing of the package, the configs that `set_image_size` last chose.
 """

@@ -1,4 +1,4 @@
-"""Door to mb2-ssd-lite, for scripts that import these names."""
+"""Compatibility module: mb2-ssd-lite under upstream's names."""
 
 from vision.ssd.legacy import create_mobilenetv2_ssd_lite, create_mobilenetv2_ssd_lite_predictor
 

@@ -1,4 +1,4 @@
-"""Door to mb1-ssd-lite, for scripts that import these names."""
+"""Compatibility module: mb1-ssd-lite under upstream's names."""
 
 from vision.ssd.legacy import create_mobilenetv1_ssd_lite, create_mobilenetv1_ssd_lite_predictor
 

@@ -1,4 +1,4 @@
-"""Door to mb3-large-ssd-lite and mb3-small-ssd-lite, for scripts that import these names."""
+"""Compatibility module: mb3-large-ssd-lite and mb3-small-ssd-lite under upstream's names."""
 
 from vision.ssd.legacy import (
     create_mobilenetv3_large_ssd_lite,

@@ -1,4 +1,4 @@
-"""Door to sq-ssd-lite, for scripts that import these names."""
+"""Compatibility module: sq-ssd-lite under upstream's names."""
 
 from vision.ssd.legacy import create_squeezenet_ssd_lite, create_squeezenet_ssd_lite_predictor
 

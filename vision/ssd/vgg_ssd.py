@@ -1,4 +1,4 @@
-"""Door to vgg16-ssd, for scripts that import these names."""
+"""Compatibility module: vgg16-ssd under upstream's names."""
 
 from vision.ssd.legacy import create_vgg_ssd, create_vgg_ssd_predictor
 

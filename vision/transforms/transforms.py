@@ -69,7 +69,7 @@ class Placement(NamedTuple):
 
     Attributes:
         source: (left, top, right, bottom) in the image.
-        target: likewise in the window's result, before it is mirrored.
+        target: (left, top, right, bottom) in the window's result, before it is mirrored.
     """
 
     source: tuple[int, int, int, int]

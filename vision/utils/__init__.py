@@ -1,1 +1,1 @@
-"""Small helpers, and doors to names that scripts out there import."""
+"""Small helpers, and compatibility modules with upstream's names."""

@@ -1,4 +1,4 @@
-"""Door to the box geometry, for scripts that import these names."""
+"""Compatibility module: the box geometry under upstream's names."""
 
 from vision.boxes.coding import convert_boxes_to_locations, convert_locations_to_boxes
 from vision.boxes.forms import area_of, center_form_to_corner_form, corner_form_to_center_form, iou_of

@@ -13,7 +13,7 @@ def compute_average_precision(precision: np.ndarray, recall: np.ndarray) -> floa
 
     Args:
         precision: (K,) after the first 1 ... K detections by falling score.
-        recall: (K,) likewise.
+        recall: (K,) after the first 1 ... K detections by falling score.
     """
     recall = np.concatenate([[0.0], recall, [1.0]])
     precision = np.concatenate([[0.0], precision, [0.0]])
@@ -26,7 +26,7 @@ def compute_voc2007_average_precision(precision: np.ndarray, recall: np.ndarray)
 
     Args:
         precision: (K,) after the first 1 ... K detections by falling score.
-        recall: (K,) likewise.
+        recall: (K,) after the first 1 ... K detections by falling score.
     """
     precision, recall = np.asarray(precision, dtype=float), np.asarray(recall, dtype=float)
     best = [precision[recall >= level].max(initial=0.0) for level in RECALL_LEVELS]

@@ -1,4 +1,4 @@
-"""Door to helpers, for scripts that import these names."""
+"""Compatibility module: helpers under upstream's names."""
 
 from vision.cli import str2bool
 from vision.datasets.labels import store_labels

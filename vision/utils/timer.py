@@ -21,7 +21,7 @@ class Timer:
         self._started: dict[str, float] = {}
 
     def start(self, key: str = "default") -> None:
-        """Start, or start anew, the watch `key`."""
+        """Start or restart the watch `key`."""
         self._started[key] = time.perf_counter()
 
     def end(self, key: str = "default") -> float:

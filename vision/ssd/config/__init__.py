@@ -121,7 +121,7 @@ class SSDConfig:
 
     @staticmethod
     def from_dict(plain: dict[str, Any]) -> SSDConfig:
-        """Make the config that `to_dict` spelt.
+        """Make the config from what `to_dict` returned.
 
         Raises:
             KeyError, TypeError, ValueError: the values are not such a spelling.
@@ -145,7 +145,7 @@ def level_to_dict(level: Level) -> dict[str, Any]:
 
 
 def level_from_dict(plain: dict[str, Any]) -> Level:
-    """Make the level that `level_to_dict` spelt.
+    """Make the level from what `level_to_dict` returned.
 
     Raises:
         KeyError, TypeError, ValueError: the values are not such a spelling.

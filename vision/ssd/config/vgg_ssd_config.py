@@ -1,4 +1,4 @@
-"""Door to the vgg config at the size last chosen, for scripts that import it."""
+"""Compatibility module: the vgg config at the size last chosen under upstream's names."""
 
 from vision.ssd.legacy import config_module
 
