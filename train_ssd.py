@@ -20,7 +20,7 @@ import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -210,7 +210,7 @@ def named_net(args: argparse.Namespace) -> tuple[str | None, bool]:
     """
     if args.resume is not None or (args.auto_resume and checkpoint.can_resume(args.model_dir)):
         description = resume.describe_run(args.resume or "", args.model_dir)
-        return description["net"], description.get("net_by_default", False)
+        return description.net, description.net_by_default
     if args.base_net not in (None, pretrained.IMAGENET) and Path(args.base_net).is_file():
         named = identify_base_net(read_weights(args.base_net))
         if named is not None and MODELS[named].shares_backbone(MODELS[DEFAULT_NET]):
@@ -218,7 +218,7 @@ def named_net(args: argparse.Namespace) -> tuple[str | None, bool]:
     elif args.pretrained_ssd is not None and Path(args.pretrained_ssd).as_posix() in pretrained.PUBLISHED:
         named = UPSTREAM_NET
     elif args.pretrained_ssd not in (None, *WORDS) and Path(args.pretrained_ssd).is_file():
-        named = describe_weights(read_weights(args.pretrained_ssd), args.pretrained_ssd, with_heads=False)["net"]
+        named = describe_weights(read_weights(args.pretrained_ssd), args.pretrained_ssd, with_heads=False).net
     else:
         named = UPSTREAM_NET if args.recipe == "upstream" else None
     return named, named is None
@@ -625,7 +625,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             train_set.repeat(repeats)
             frozen = optim.freeze(net, options.optim)
 
-            compute = make_compute(options.run, net, device, state, process)
+            compute = choose_compute(device, options.run.amp, options.run.augment_on, state=state, process=process)
             loaders = make_loaders(options, net, frozen, train_set, val_set, compute, seed, process)
             trainer = make_trainer(options, net, frozen, loaders, repeats, compute, source, state, process)
             if process.is_main_process and options.run.dry_run:
@@ -788,7 +788,7 @@ def choose_repeats(options: Options, images: int, state: checkpoint.RunState | N
     if options.data.repeat is not None:
         return options.data.repeat
     if state is not None:
-        return state.data_order["repeats"]
+        return state.data_order.repeats
     epochs = options.schedule.epochs
     steps = epochs * math.ceil(images / options.run.images_per_step(process.world_size))
     repeats = optim.repeats_for(steps, epochs)
@@ -819,22 +819,6 @@ def load_weights(
         state = None
     process.check_same("starts from other weights", lambda: digest_of(net.state_dict()))
     return state
-
-
-def make_compute(
-    run: RunOptions, net: SSD, device: torch.device, state: checkpoint.RunState | None, process: SingleProcess
-) -> Compute:
-    """Choose how the run computes; memory formats are measured where nothing has to be repeatable."""
-    measures_memory_format = run.seed is None and not run.dry_run
-    return choose_compute(
-        net,
-        device,
-        run.amp,
-        run.augment_on,
-        state=state,
-        measured_batch=run.batch_size if measures_memory_format else None,
-        process=process,
-    )
 
 
 def make_loaders(
@@ -902,13 +886,13 @@ def make_trainer(
         sync_bn=run.sync_bn,
         process=process,
     )
-    data_order = {
-        "images": fingerprint(loaders.train_set),
-        "seed": loaders.seed,
-        "images a step": images_per_step,
-        "repeats": repeats,
-        "batches an epoch": loaders.train_batches(run.batch_size).batches_of_epoch,
-    }
+    data_order = checkpoint.DataOrder(
+        images=fingerprint(loaders.train_set),
+        seed=loaders.seed,
+        images_per_step=images_per_step,
+        repeats=repeats,
+        batches_per_epoch=loaders.train_batches(run.batch_size).batches_of_epoch,
+    )
     progress = resume.restore(step_trainer, state, data_order, options.schedule.epochs)
     program = f"{process.launcher} {shlex.quote(sys.argv[0])}"
     writes = process.is_main_process
@@ -920,7 +904,7 @@ def make_trainer(
         run,
         checkpointer=checkpoint.Checkpointer(run.model_dir, run.keep_checkpoints, fingerprint(loaders.val_set), state),
         data_order=data_order,
-        compute=compute.as_values(),
+        compute=compute.choice,
         progress=progress,
         process=process,
         recorder=make_recorder(run, loaders, source, progress.epoch) if writes and not run.dry_run else None,
@@ -966,9 +950,9 @@ def write_records(options: Options, trainer: Trainer, loaders: Loaders, source: 
         "seed": loaders.seed,
         "device": str(trainer.step_trainer.device),
         "processes": trainer.process.world_size,
-        "repeats": trainer.data_order["repeats"],
-        **trainer.compute,
-        "fingerprints": {"training": trainer.data_order["images"], "validation": trainer.checkpointer.validation},
+        "repeats": trainer.data_order.repeats,
+        **asdict(trainer.compute),
+        "fingerprints": {"training": trainer.data_order.images, "validation": trainer.checkpointer.validation},
     }
     write_arguments(folder / "args.json", options.argv, options.typed, facts)
     if source is None and not options.run.plots:

@@ -14,6 +14,8 @@ import torch
 
 from vision.deploy.session import load_net
 from vision.engine import checkpoint, pretrained
+from vision.engine.loop import TrainProgress
+from vision.ssd.description import Architecture, Results
 from vision.ssd.models import MODELS, NET_NAMES, describe_weights
 from vision.ssd.weights import description_of, read_weights, unwrapped
 from vision.structures import DataError
@@ -44,9 +46,7 @@ def test_other_names_are_none(name):
 
 def put(net, folder, losses, mean_aps=None):
     for epoch, loss in enumerate(losses):
-        results = {"epoch": epoch, "loss": loss}
-        if mean_aps:
-            results["mean_ap"] = mean_aps[epoch]
+        results = Results(epoch, loss, mean_aps[epoch] if mean_aps else None)
         checkpoint.save(net, [folder / checkpoint.file_name("mb1-ssd-lite", epoch, loss)], results)
 
 
@@ -123,30 +123,30 @@ def test_the_best_of_another_run_is_kept(net, tmp_path, caplog):
     first, second = checkpoint.Checkpointer(tmp_path), checkpoint.Checkpointer(tmp_path)
     assert first.run != second.run
     for epoch in range(2):
-        first.save(net, {"epoch": epoch, "loss": 1.0}, is_best=True)
+        first.save(net, Results(epoch, 1.0), is_best=True)
     assert run_of(best) == first.run and not previous.exists()
-    second.save(net, {"epoch": 0, "loss": 9.0}, is_best=False)
+    second.save(net, Results(0, 9.0), is_best=False)
     assert run_of(best) == first.run
     caplog.set_level("INFO")
     for epoch in range(1, 3):
-        second.save(net, {"epoch": epoch, "loss": 2.0}, is_best=True)
+        second.save(net, Results(epoch, 2.0), is_best=True)
     assert (run_of(best), run_of(previous)) == (second.run, first.run)
     assert caplog.text.count("previous_best.pth from now on") == 1
 
 
 def test_the_best_of_a_run_that_was_killed_before_its_state_is_no_others(net, tmp_path):
     first = checkpoint.Checkpointer(tmp_path)
-    first.save(net, {"epoch": 0, "loss": 1.0}, is_best=True)
-    state = state_of(net, 0)._replace(best={}, run=first.run)
+    first.save(net, Results(0, 1.0), is_best=True)
+    state = replace(state_of(net, 0), best=None, run=first.run)
     again = checkpoint.Checkpointer(tmp_path, state=state)
-    again.save(net, {"epoch": 0, "loss": 1.0}, is_best=True)
+    again.save(net, Results(0, 1.0), is_best=True)
     assert again.run == first.run
     assert not (tmp_path / "previous_best.pth").exists()
 
 
 def test_a_damaged_best_is_kept_as_well(net, tmp_path):
     (tmp_path / "best.pth").write_bytes(b"half")
-    checkpoint.Checkpointer(tmp_path).save(net, {"epoch": 0, "loss": 1.0}, is_best=True)
+    checkpoint.Checkpointer(tmp_path).save(net, Results(0, 1.0), is_best=True)
     assert (tmp_path / "previous_best.pth").read_bytes() == b"half"
 
 
@@ -171,24 +171,61 @@ def state_of(net, epoch: int) -> checkpoint.RunState:
     return checkpoint.RunState(
         description=net.description(),
         training={"weights": net.state_dict(), "average": None},
-        progress={"epoch": epoch},
-        data_order={},
+        progress=TrainProgress(epoch, step=3),
+        data_order=checkpoint.DataOrder("fingerprint", 7, images_per_step=8, repeats=2, batches_per_epoch=5),
         seed=7,
-        best={"loss": 0.5},
+        best=Results(epoch - 1, 0.5, mean_ap=0.25),
         validations_since_best=2,
         random=checkpoint.random_state(CPU),
-        compute={"amp": "off"},
+        compute=checkpoint.ComputeChoice("off", channels_last=True, augment_on="device"),
     )
 
 
 def test_states_survive(net, tmp_path):
-    checkpoint.save_state(tmp_path / "last.state", state_of(net, 4))
+    state = state_of(net, 4)
+    checkpoint.save_state(tmp_path / "last.state", state)
     again = checkpoint.load_state(tmp_path / "last.state")
-    assert (again.progress, again.seed, again.best, again.validations_since_best) == ({"epoch": 4}, 7, {"loss": 0.5}, 2)
+    for name in ("description", "data_order", "seed", "best", "validations_since_best", "compute", "run"):
+        assert getattr(again, name) == getattr(state, name), name
+    assert (again.progress.epoch, again.progress.step) == (4, 3)
     assert all(torch.equal(value, again.training["weights"][key]) for key, value in net.state_dict().items())
     (tmp_path / "cut.state").write_bytes((tmp_path / "last.state").read_bytes()[:1000])
     with pytest.raises(DataError, match="cut.state: cannot be read as the state of a run"):
         checkpoint.load_state(tmp_path / "cut.state")
+
+
+def test_the_keys_of_a_state_file_stay(net, tmp_path):
+    """Files of earlier versions are read, and earlier versions read those of this one."""
+    path = tmp_path / "last.state"
+    checkpoint.save_state(path, state_of(net, 4))
+    plain = torch.load(path, weights_only=True)
+    assert plain["description"] == net.state_dict()._metadata[""]["ssd"]
+    assert plain["data_order"] == {
+        "images": "fingerprint",
+        "seed": 7,
+        "images a step": 8,
+        "repeats": 2,
+        "batches an epoch": 5,
+    }
+    assert plain["compute"] == {"amp": "off", "channels_last": True, "augment_on": "device"}
+    assert plain["best"] == {"epoch": 3, "loss": 0.5, "mean_ap": 0.25}
+    # What earlier versions did not write.
+    for part, key in (("data_order", "repeats"), ("data_order", "batches an epoch"), ("compute", "augment_on")):
+        del plain[part][key]
+    for key in ("run", "validation"):
+        del plain[key]
+    torch.save({**plain, "best": {}}, path)
+    old = checkpoint.load_state(path)
+    assert old.data_order == checkpoint.DataOrder("fingerprint", 7, images_per_step=8, repeats=1)
+    assert (old.compute.augment_on, old.best, old.run, old.validation) == ("cpu", None, "", "")
+
+
+def test_a_description_that_cannot_be_read_is_named(net, tmp_path):
+    weights = net.state_dict()
+    del weights._metadata[""]["ssd"]["num_classes"]
+    torch.save(weights, tmp_path / "odd.pth")
+    with pytest.raises(DataError, match="odd.pth: what it says of its net cannot be read .KeyError: 'num_classes'."):
+        load_net(tmp_path / "odd.pth")
 
 
 def test_random_states_are_restored():
@@ -217,7 +254,7 @@ def test_states_without_the_generator_of_one_gpu_are_taken(monkeypatch, cuda):
 def test_a_state_belongs_to_the_checkpoint_with_its_weights(net, tmp_path, caplog):
     older = MODELS["mb1-ssd-lite"].build(3)
     put(net, tmp_path, [2.0])
-    checkpoint.save(older, [tmp_path / "mb1-ssd-lite-Epoch-0-Loss-9.0.pth"], {"epoch": 0, "loss": 9.0})
+    checkpoint.save(older, [tmp_path / "mb1-ssd-lite-Epoch-0-Loss-9.0.pth"], Results(0, 9.0))
     assert checkpoint.state_beside(tmp_path / "mb1-ssd-lite-Epoch-0-Loss-2.0.pth") is None
     checkpoint.save_state(tmp_path / "last.state", state_of(net, 0))
     assert checkpoint.state_beside(tmp_path / "mb1-ssd-lite-Epoch-0-Loss-2.0.pth") == tmp_path / "last.state"
@@ -552,7 +589,9 @@ def test_a_pyramid_goes_to_a_pyramid_and_layers_of_another_shape_start_anew(tmp_
     start, net = MODELS["mb1-ssd-fpnlite"].build(4), MODELS["mb1-ssd-fpnlite"].build(3)
     weights = start.state_dict()
     weights["extras.1.0.weight"] = weights["extras.1.0.weight"][:64]
-    description = start.description() | {"net": "mb1-ssd"}  # of another net with this backbone
+    description = replace(
+        start.description(), architecture=Architecture("mb1-ssd")
+    )  # of another net with this backbone
     matched = pretrained.take_layers(net, weights, description, "start.pth")
     parts = {key.rpartition(".")[0].partition(".")[0] for key in matched}
     assert parts == {"base_net", "pyramid", "extras"}
@@ -577,11 +616,11 @@ def test_backbones_of_another_net_are_called_so(net, tmp_path):
 
 def test_the_threshold_that_suits_travels_with_the_weights(net, tmp_path):
     net.threshold = None
-    assert "threshold" not in net.description(), "nobody measured it"
+    assert "threshold" not in net.description().to_dict(), "nobody measured it"
     path = tmp_path / "best.pth"
     try:
         net.threshold = 0.37
-        checkpoint.save(net, [path], {})
+        checkpoint.save(net, [path], Results(0, 1.0))
     finally:
         net.threshold = None
     assert load_net(path).threshold == load_net(path, resolution=300).threshold == 0.37

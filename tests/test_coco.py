@@ -167,8 +167,8 @@ def test_a_run_starts_from_it_and_its_files_stand_alone(script, voc_root, tmp_pa
     assert done.code == 0, done.err
     assert f"Init from models/{path.name}" in done.out
     description = describe_weights(read_weights(tmp_path / "m/last.pth"), "last.pth")
-    assert description["config"]["image_mean"] == [127.5] * 3
-    assert description["config"]["specs"][0]["box_sizes"] == pytest.approx([0.2 * 96, 0.35 * 96])
+    assert description.config.image_mean == (127.5,) * 3
+    assert description.config.specs[0].box_sizes == pytest.approx([0.2 * 96, 0.35 * 96])
     assert script(train_ssd.main, *argv, "--epochs=2", "--resume").code == 0
 
 

@@ -15,7 +15,6 @@ from test_backbones import torchvision_model
 import eval_ssd
 import train_ssd
 from vision.engine import pretrained
-from vision.ssd.config import SSDConfig
 from vision.ssd.data_preprocessing import Normaliser, normalise
 from vision.ssd.models import MODELS, describe_weights
 from vision.ssd.weights import read_weights
@@ -125,7 +124,7 @@ def test_the_normalisation_stays_with_the_run(script, models_folder, voc_root, t
     mean = tuple(255 * value for value in (0.485, 0.456, 0.406))
 
     def config_of(path):
-        return SSDConfig.from_dict(describe_weights(read_weights(path), str(path))["config"])
+        return describe_weights(read_weights(path), str(path)).config
 
     assert config_of(tmp_path / "m/last.pth").image_mean == mean
     assert len(config_of(tmp_path / "m/last.pth").image_std) == 3

@@ -53,9 +53,9 @@ def test_a_start_is_in_16_bits_and_says_what_it_is(net):
     assert path.stat().st_size <= (8_000_000 if net in DETECTORS else 12_000_000)
     weights = read_weights(path)
     description = describe_weights(weights, str(path), with_heads=False)
-    assert description["net"] == net
-    assert "results" not in description, "a model folder beside it must not take it for a run's best"
-    names = description["class_names"]
+    assert description.net == net
+    assert description.results is None, "a model folder beside it must not take it for a run's best"
+    names = description.class_names
     assert len(names) == 21 if net in DETECTORS else names is None
     like = MODELS[net].build(3)
     assert weights.keys() == {key for key in like.state_dict() if net in DETECTORS or not key.startswith(HEADS)}
@@ -225,8 +225,8 @@ def test_the_program_that_makes_starts_goes_on_and_makes_the_same_again(heads, v
     assert any(key.startswith(HEADS) for key in weights) == heads
     assert ("a whole detector" in text) == heads
     description = describe_weights(weights, "a.pth", with_heads=heads)
-    assert description["class_names"] == (["BACKGROUND", "ball", "board", "cone", "star"] if heads else None)
-    assert "results" not in description
+    assert description.class_names == (("BACKGROUND", "ball", "board", "cone", "star") if heads else None)
+    assert description.results is None
     last = read_weights(tmp_path / "a" / "2-48" / "last.pth")
     assert all(torch.equal(value, last[key].to(value.dtype)) for key, value in weights.items())
 

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
@@ -18,9 +18,9 @@ from torch import Tensor
 from vision.boxes.priors import Level, Size
 from vision.engine.heads import take_heads
 from vision.ssd.config import SSDConfig
+from vision.ssd.description import Description
 from vision.ssd.models import NET_NAMES, PUBLISHED_MB1, describe_weights, identify, identify_base_net, spec_of
 from vision.ssd.ssd import HEADS, SSD
-from vision.ssd.trained_images import TrainedImages
 from vision.ssd.weights import read_weights
 from vision.structures import DataError
 from vision.utils.download import DownloadError, Fetcher
@@ -218,18 +218,17 @@ def initialise(net: SSD, files: StartingFiles, *, new_heads: bool = False) -> No
         description = describe_weights(weights, pretrained_ssd, with_heads=False)
         matched = take_layers(net, weights, description, pretrained_ssd)
         take_normalisation(net, description)
-        take_trained_images(net, description)
+        net.trained_on = description.trained_on
         takes_heads = not new_heads and _has_heads_for(description, net)
         if takes_heads:
-            specs = SSDConfig.from_dict(description["config"]).specs
-            kept = take_heads(net, weights, specs, description["class_names"])
+            kept = take_heads(net, weights, description.config.specs, description.class_names)
             matched = set(_trained(weights))
         _report(f"pretrained ssd {pretrained_ssd}", net, matched, _trained(weights).keys() - matched)
         if takes_heads:
             _report_classes(net, kept)
     else:
         net.init()
-        better = f"--base-net={IMAGENET}" if net.architecture.get("net") in TORCHVISION[IMAGENET] else "--base-net=FILE"
+        better = f"--base-net={IMAGENET}" if net.architecture.net in TORCHVISION[IMAGENET] else "--base-net=FILE"
         logger.warning(
             "STARTING FROM RANDOM WEIGHTS: that takes thousands of images and many epochs; %s starts from a backbone "
             "that has seen a million images, --pretrained-ssd=FILE from a whole detector",
@@ -237,14 +236,14 @@ def initialise(net: SSD, files: StartingFiles, *, new_heads: bool = False) -> No
         )
 
 
-def _has_heads_for(description: Mapping[str, Any], net: SSD) -> bool:
+def _has_heads_for(description: Description, net: SSD) -> bool:
     """Whether weights have heads, of the same net, that say what their classes and priors are."""
-    says_all = description["class_names"] is not None and description["config"] is not None
-    return says_all and description["net"] == net.architecture["net"]
+    says_all = description.class_names is not None and description.config is not None
+    return says_all and description.net == net.architecture.net
 
 
 def config_of_known_heads(
-    description: Mapping[str, Any], net: str, class_names: Sequence[str], size: Size
+    description: Description, net: str, class_names: Sequence[str], size: Size
 ) -> SSDConfig | None:
     """Make the config, for an input size, of weights whose heads know classes of a run.
 
@@ -257,13 +256,13 @@ def config_of_known_heads(
     Returns:
         the config, with the priors of these heads; None for weights of another net, or of other or unnamed classes.
     """
-    known = set(description["class_names"] or ()) & set(class_names[1:])
-    if description["net"] != net or description["config"] is None or not known:
+    known = set(description.class_names or ()) & set(class_names[1:])
+    if description.net != net or description.config is None or not known:
         return None
-    return spec_of(net).config_like(SSDConfig.from_dict(description["config"]), size)
+    return spec_of(net).config_like(description.config, size)
 
 
-def take_layers(net: SSD, weights: dict[str, Tensor], description: Mapping[str, Any], source: str) -> set[str]:
+def take_layers(net: SSD, weights: dict[str, Tensor], description: Description, source: str) -> set[str]:
     """Take all but the heads from the same net; from another with this backbone, that and what else fits.
 
     A layer is one module of the pyramid, of the extras or of the taps' add-ons. It fits where the other net has one in
@@ -282,7 +281,7 @@ def take_layers(net: SSD, weights: dict[str, Tensor], description: Mapping[str, 
         DataError: the backbones differ, or the weights are not what the description says.
     """
     expect_backbone(description, net, source)
-    if description["net"] == net.architecture["net"]:
+    if description.net == net.architecture.net:
         net.init_from_pretrained_ssd(source, weights)
         return {key for key in _trained(weights) if not key.startswith(HEADS)}
     prefix = "base_net."
@@ -308,16 +307,11 @@ def _layers(weights: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
     return layers
 
 
-def take_normalisation(net: SSD, description: dict) -> None:
+def take_normalisation(net: SSD, description: Description) -> None:
     """Set the normalisation of a net's input to that which a file of weights was trained with, if it says so."""
-    if description["config"] is not None:
-        trained = SSDConfig.from_dict(description["config"])
+    trained = description.config
+    if trained is not None:
         net.config = replace(net.config, image_mean=trained.image_mean, image_std=trained.image_std)
-
-
-def take_trained_images(net: SSD, description: Mapping[str, Any]) -> None:
-    """Note the images that the weights which a net starts from were trained on, if their file says so."""
-    net.trained_on = TrainedImages.of_description(description)
 
 
 def take_imagenet(net: SSD, weights: dict, source: Path) -> None:
@@ -335,7 +329,7 @@ def take_imagenet(net: SSD, weights: dict, source: Path) -> None:
         DataError: the layers differ.
     """
     net.init()
-    name = net.architecture["net"]
+    name = net.architecture.net
     own = _trained(net.base_net.state_dict())
     theirs = _trained({key: value for key, value in weights.items() if key.startswith("features.")})
     most = len(own)
@@ -369,7 +363,7 @@ def take_coco(net: SSD, weights: dict, source: Path, *, new_heads: bool = False)
     Raises:
         DataError: the layers differ.
     """
-    name = net.architecture["net"]
+    name = net.architecture.net
     # Numbers that COCO left without a class are N/A there.
     categories = ["" if word == "N/A" else word for word in torchvision_weights(COCO, name).meta["categories"]]
     published = spec_of(name).config_at(net.config.image_size)
@@ -439,42 +433,42 @@ def _by_part(names: set[str]) -> str:
 
 def _of_another_net(path: str, weights: dict, net: SSD) -> str | None:
     """Say what a file is that was given as a backbone and does not fit; None if nobody knows."""
-    wanted = net.architecture["net"]
+    wanted = net.architecture.net
     if (backbone := identify_base_net(weights)) is not None:
         return f"{path}: is the backbone of {backbone}, --net is {wanted}; use --net={backbone} or another file"
     if (found := identify(weights)) is not None:
-        return f"{path}: is a whole {found['net']} checkpoint, not a backbone; it goes to --pretrained-ssd"
+        return f"{path}: is a whole {found.net} checkpoint, not a backbone; it goes to --pretrained-ssd"
     return None
 
 
-def expect_net(description: Mapping[str, Any], net: SSD, source: str | Path) -> None:
+def expect_net(description: Description, net: SSD, source: str | Path) -> None:
     """Raise DataError if a file of weights is of another net than this one, naming both."""
-    wanted = net.architecture["net"]
-    if description["net"] != wanted:
+    wanted = net.architecture.net
+    if description.net != wanted:
         raise DataError(
-            f"{source}: is a {description['net']} checkpoint, --net is {wanted}; use --net={description['net']} or "
+            f"{source}: is a {description.net} checkpoint, --net is {wanted}; use --net={description.net} or "
             "another file"
         )
     _expect_width(description, net, source)
 
 
-def expect_backbone(description: Mapping[str, Any], net: SSD, source: str | Path) -> None:
+def expect_backbone(description: Description, net: SSD, source: str | Path) -> None:
     """Raise DataError if a file of weights is of a net with another backbone than this one, naming both."""
-    wanted, spec = net.architecture["net"], spec_of(description["net"])
+    wanted, spec = net.architecture.net, spec_of(description.net)
     if not spec.shares_backbone(spec_of(wanted)):
         fitting = [name for name in NET_NAMES if spec_of(name).shares_backbone(spec)]
         raise DataError(
-            f"{source}: is a {description['net']} checkpoint, --net is {wanted} with another backbone; use --net="
+            f"{source}: is a {description.net} checkpoint, --net is {wanted} with another backbone; use --net="
             f"{' or '.join(fitting)}, or another file"
         )
     _expect_width(description, net, source)
 
 
-def _expect_width(description: Mapping[str, Any], net: SSD, source: str | Path) -> None:
-    if description["width_mult"] != net.architecture["width_mult"]:
+def _expect_width(description: Description, net: SSD, source: str | Path) -> None:
+    if description.width_mult != net.architecture.width_mult:
         raise DataError(
-            f"{source}: has width {description['width_mult']:g}, --mb2-width-mult is "
-            f"{net.architecture['width_mult']:g}; use --mb2-width-mult={description['width_mult']:g} or another file"
+            f"{source}: has width {description.width_mult:g}, --mb2-width-mult is "
+            f"{net.architecture.width_mult:g}; use --mb2-width-mult={description.width_mult:g} or another file"
         )
 
 

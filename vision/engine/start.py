@@ -110,7 +110,7 @@ class NetOptions:
         net = MODELS[self.name].build(len(class_names), config=config, width_mult=self.width_mult or 1.0)
         net.class_names = tuple(class_names)
         if self.by_default:
-            net.architecture["net_by_default"] = True
+            net.net_by_default = True
         return net
 
 

@@ -30,9 +30,9 @@ from vision.nn.pyramid import FeaturePyramid
 from vision.nn.squeezenet import SqueezeNet
 from vision.nn.vgg import vgg16_reduced
 from vision.ssd.config import FPNLITE, MOBILENETV1, SQUEEZENET, SSD300, SSDLITE320, VGG, ConfigFamily, SSDConfig
+from vision.ssd.description import Architecture, Description
 from vision.ssd.predictor import Predictor
 from vision.ssd.ssd import HEADS, SSD, GraphPath
-from vision.ssd.trained_images import TrainedImages
 from vision.ssd.weights import description_of
 from vision.structures import DataError
 
@@ -235,7 +235,7 @@ class ModelSpec:
             config=config,
             pyramid=pyramid,
         )
-        net.architecture = {"net": self.name, "width_mult": float(width_mult), **options}
+        net.architecture = Architecture(self.name, float(width_mult), **options)
         return net
 
     def predictor(self, net: SSD, **kwargs: Any) -> Predictor:
@@ -444,19 +444,17 @@ def _layout(weights: Mapping[str, Tensor], parts: tuple[str, ...] = ()) -> dict[
     }
 
 
-def identify(weights: Mapping[str, Tensor]) -> dict[str, Any] | None:
+def identify(weights: Mapping[str, Tensor]) -> Description | None:
     """Recognise an SSD's state_dict by its keys and shapes.
 
     Returns:
-        `net`, `width_mult`, `num_classes` and the options of `ModelSpec.build`; None for something else.
+        its architecture and number of classes; None for something else.
     """
     layout = _layout(weights)
     for net in _candidates(weights):
         if set(weights) == set(net.state_dict()) and layout == _layout(net.state_dict()):
-            return {
-                **net.architecture,
-                "num_classes": _head_channels(weights, HEADS[0])[0] // _priors_per_cell(weights)[0],
-            }
+            num_classes = _head_channels(weights, HEADS[0])[0] // _priors_per_cell(weights)[0]
+            return Description(net.architecture, num_classes)
     return None
 
 
@@ -507,11 +505,11 @@ def identify_base_net(weights: Mapping[str, Tensor]) -> str | None:
     layout = {f"base_net.{key}": shape for key, shape in _layout(weights).items()}
     for net in _candidates({f"base_net.{key}": value for key, value in weights.items()}):
         if layout == _layout(net.state_dict(), ("base_net.",)):
-            return net.architecture["net"]
+            return net.architecture.net
     return None
 
 
-def describe_weights(weights: Mapping[str, Tensor], source: str, *, with_heads: bool = True) -> dict[str, Any]:
+def describe_weights(weights: Mapping[str, Tensor], source: str, *, with_heads: bool = True) -> Description:
     """Say what net a state_dict is of: by its own description, else by its keys.
 
     Args:
@@ -520,17 +518,24 @@ def describe_weights(weights: Mapping[str, Tensor], source: str, *, with_heads: 
         with_heads: whether the heads are wanted, too, which are of no use without the priors that belong to them.
 
     Returns:
-        the fields of `SSD.description`; `class_names` and `config` are None where the file does not say, and other
-        things that only a run knows are left out.
+        what the file says; of a file that does not describe itself, architecture and number of classes alone.
 
     Raises:
-        DataError: it is not an SSD of the table, or has other priors than published and does not say which.
+        DataError: it is not an SSD of the table, has other priors than published and does not say which, or what it
+            says of itself cannot be read.
     """
-    description = description_of(weights)
-    if description and description.get("net") in MODELS:
+    facts = description_of(weights)
+    if facts and facts.get("net") in MODELS:
+        try:
+            description = Description.from_dict(facts)
+        except (KeyError, TypeError, ValueError) as err:
+            raise DataError(
+                f"{source}: what it says of its net cannot be read ({type(err).__name__}: {err}), it is damaged or of "
+                "a later version; use the version that wrote it, or another file"
+            ) from err
         if with_heads and not any(key.startswith(HEADS) for key in weights):
             raise DataError(
-                f"{source}: a {description['net']} without heads, which detects nothing; it is for train_ssd.py "
+                f"{source}: a {description.net} without heads, which detects nothing; it is for train_ssd.py "
                 "--pretrained-ssd"
             )
         return description
@@ -539,16 +544,16 @@ def describe_weights(weights: Mapping[str, Tensor], source: str, *, with_heads: 
         base = identify_base_net(weights)
         hint = f"; it holds the weights of {base}'s backbone, which go to --base-net" if base else ""
         raise DataError(f"{source}: not a checkpoint of a net known here ({', '.join(NET_NAMES)}){hint}")
-    published = [level.boxes_per_location for level in spec_of(found["net"]).config_at().specs]
+    published = [level.boxes_per_location for level in spec_of(found.net).config_at().specs]
     if with_heads and _priors_per_cell(weights) != published:
         raise DataError(
-            f"{source}: a {found['net']} with priors of its own, and no description that says which; use the file "
+            f"{source}: a {found.net} with priors of its own, and no description that says which; use the file "
             "as train_ssd.py wrote it, not a copy of its weights"
         )
-    return {**found, "class_names": None, "config": None}
+    return found
 
 
-def build_described(description: Mapping[str, Any], *, config: SSDConfig | None = None, is_test: bool = False) -> SSD:
+def build_described(description: Description, *, config: SSDConfig | None = None, is_test: bool = False) -> SSD:
     """Make the net that a description speaks of, with default weights.
 
     Args:
@@ -556,19 +561,18 @@ def build_described(description: Mapping[str, Any], *, config: SSDConfig | None 
         config: in the place of the described one.
         is_test: see `SSD.forward`.
     """
-    spec = spec_of(description["net"])
-    described = None if description["config"] is None else SSDConfig.from_dict(description["config"])
-    net = spec.build(
-        description["num_classes"],
-        config=described if config is None else config,
+    architecture = description.architecture
+    net = spec_of(architecture.net).build(
+        description.num_classes,
+        config=description.config if config is None else config,
         is_test=is_test,
-        **{key: description[key] for key in ("width_mult", "use_batch_norm", "onnx_compatible")},
+        width_mult=architecture.width_mult,
+        use_batch_norm=architecture.use_batch_norm,
+        onnx_compatible=architecture.onnx_compatible,
     )
-    names = description["class_names"]
-    net.class_names = None if names is None else tuple(names)
-    if description.get("net_by_default"):
-        net.architecture["net_by_default"] = True
-    net.trained_on = TrainedImages.of_description(description)
-    if config in (None, described):  # at another size scores are others
-        net.threshold = description.get("threshold")
+    net.class_names = description.class_names
+    net.net_by_default = description.net_by_default
+    net.trained_on = description.trained_on
+    if config in (None, description.config):  # at another size scores are others
+        net.threshold = description.threshold
     return net
