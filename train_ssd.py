@@ -695,13 +695,13 @@ def open_datasets(options: Options, process: SingleProcess) -> tuple[DetectionDa
     return train_set, val_set
 
 
-def find_files(options: Options, process: SingleProcess) -> pretrained.StartingFiles:
+def find_files(options: Options, process: SingleProcess) -> pretrained.WeightsSource:
     """Find the files that a run which begins takes its weights from; the main process downloads what is missing."""
     with process.main_process_first():
         files = find_starting_files(options.net, downloads=not options.run.dry_run, progress_bar=cli.progress)
-    rate = shipped.base_net_rate_of(files.pretrained_ssd)
+    rate = shipped.base_net_rate_of(files.detector)
     if rate is not None and rate == options.optim.base_net_lr:
-        logger.info("--base-net-lr=%g, as suits %s", rate, files.pretrained_ssd)
+        logger.info("--base-net-lr=%g, as suits %s", rate, files.detector)
     return files
 
 
@@ -710,7 +710,7 @@ def choose_config(
     train_set: DetectionDataset,
     source: Path | None,
     state: checkpoint.RunState | None,
-    files: pretrained.StartingFiles | None,
+    files: pretrained.WeightsSource | None,
 ) -> ChosenConfig:
     """The net's input size, normalisation and priors.
 
@@ -728,14 +728,14 @@ def choose_config(
     if advice := better_for_small_objects(options, general, sides):
         logger.info("%s", advice)
     fitted = options.fitted_config(general, sides, of_classes)
-    known = options.known_config(train_set.class_names, files.pretrained_ssd)
+    known = options.known_config(train_set.class_names, files.detector)
     if known is not None:
         of_known, of_fitted = (
             best_possible_recall(train_set, center_form_to_corner_form(config.priors), BOXES_AT_START)
             for config in (known, fitted)
         )
         if of_known >= of_fitted - RECALL_FOR_HEADS:
-            return ChosenConfig(known, f"of {files.pretrained_ssd}, whose heads know them")
+            return ChosenConfig(known, f"of {files.detector}, whose heads know them")
     return ChosenConfig(fitted, "fitted to the boxes" if fitted != general else None)
 
 
@@ -809,7 +809,7 @@ def load_weights(
     options: Options,
     source: Path | None,
     state: checkpoint.RunState | None,
-    files: pretrained.StartingFiles | None,
+    files: pretrained.WeightsSource | None,
     process: SingleProcess,
 ) -> checkpoint.RunState | None:
     """Fill a net with --resume's weights, else with those of the starting files; returns the state to go on with."""

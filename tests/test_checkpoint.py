@@ -494,13 +494,13 @@ def test_weights_of_another_backbone_are_called_so(net, tmp_path):
     message = f"is a mb1-ssd-lite checkpoint, --net is sq-ssd-lite with another backbone; use {others}"
     with pytest.raises(DataError, match=message):
         pretrained.initialise(
-            MODELS["sq-ssd-lite"].build(3), pretrained.StartingFiles(pretrained_ssd=str(tmp_path / "lite.pth"))
+            MODELS["sq-ssd-lite"].build(3), pretrained.WeightsSource(pretrained.DETECTOR, str(tmp_path / "lite.pth"))
         )
     MODELS["mb2-ssd-lite"].build(3, width_mult=0.5).save(str(tmp_path / "half.pth"))
     for name in ("mb2-ssd-lite", "mb2-ssd-fpnlite"):
         with pytest.raises(DataError, match="has width 0.5, --mb2-width-mult is 1; use --mb2-width-mult=0.5"):
             pretrained.initialise(
-                MODELS[name].build(3), pretrained.StartingFiles(pretrained_ssd=str(tmp_path / "half.pth"))
+                MODELS[name].build(3), pretrained.WeightsSource(pretrained.DETECTOR, str(tmp_path / "half.pth"))
             )
     weights = net.state_dict()
     del weights["base_net.0.0.weight"]
@@ -509,7 +509,7 @@ def test_weights_of_another_backbone_are_called_so(net, tmp_path):
         DataError, match=r"damaged.pth: does not fit the net: 1 weights are missing \(first: 0.0.weight"
     ):
         pretrained.initialise(
-            MODELS["mb1-ssd"].build(3), pretrained.StartingFiles(pretrained_ssd=str(tmp_path / "damaged.pth"))
+            MODELS["mb1-ssd"].build(3), pretrained.WeightsSource(pretrained.DETECTOR, str(tmp_path / "damaged.pth"))
         )
 
 
@@ -532,7 +532,7 @@ def test_a_net_of_the_same_backbone_gives_what_fits(trained, wanted, further, tm
     start.save(str(tmp_path / "start.pth"))
     before = {key: value.clone() for key, value in net.state_dict().items()}
     with caplog.at_level("INFO"):
-        pretrained.initialise(net, pretrained.StartingFiles(pretrained_ssd=str(tmp_path / "start.pth")))
+        pretrained.initialise(net, pretrained.WeightsSource(pretrained.DETECTOR, str(tmp_path / "start.pth")))
     for key, value in net.state_dict().items():
         part = key.partition(".")[0]
         same = start.state_dict().get(key)
@@ -558,7 +558,7 @@ def test_classes_of_the_same_names_keep_their_rows_of_the_heads(names, tmp_path,
     start = MODELS["mb1-ssd-lite"].build(3, config=MODELS["mb1-ssd-lite"].config_at(96))
     start.class_names = ("BACKGROUND", "cat", "dog")
     start.save(str(tmp_path / "start.pth"))
-    files = pretrained.StartingFiles(pretrained_ssd=str(tmp_path / "start.pth"))
+    files = pretrained.WeightsSource(pretrained.DETECTOR, str(tmp_path / "start.pth"))
     net = MODELS["mb1-ssd-lite"].build(1 + len(names), config=start.config)
     net.class_names = ("BACKGROUND", *names)
     image = torch.rand(1, 3, 96, 96)
@@ -610,7 +610,7 @@ def test_backbones_of_another_net_are_called_so(net, tmp_path):
     ):
         with pytest.raises(DataError, match=message):
             pretrained.initialise(
-                MODELS["mb1-ssd"].build(3), pretrained.StartingFiles(base_net=str(tmp_path / f"{name}.pth"))
+                MODELS["mb1-ssd"].build(3), pretrained.WeightsSource(pretrained.BACKBONE, str(tmp_path / f"{name}.pth"))
             )
 
 

@@ -51,12 +51,10 @@ PUBLISHED = {
     )
 }
 
-#: What --pretrained-ssd says for random weights.
-SCRATCH = "none"
+#: Kinds of `WeightsSource`. The options say "none" for random weights, and "imagenet" and "coco" for torchvision's.
+SCRATCH, IMAGENET, COCO, BACKBONE, DETECTOR = "none", "imagenet", "coco", "backbone", "detector"
 
 #: torchvision's classifiers and its whole SSDs: the options that name them, and by net their weights.
-IMAGENET = "imagenet"
-COCO = "coco"
 OPTIONS = {IMAGENET: "--base-net", COCO: "--pretrained-ssd"}
 TORCHVISION = {
     IMAGENET: {
@@ -170,63 +168,40 @@ def _download(
         raise DataError(f"{path}: missing, and its download failed ({err}); {WAYS_OUT}") from err
 
 
-class StartingFiles(NamedTuple):
-    """Files that a net takes its weights from; the first that is given counts, none for scratch.
+class WeightsSource(NamedTuple):
+    """What a net takes its weights from.
 
     Attributes:
-        imagenet: one of torchvision's classifiers.
-        coco: one of torchvision's SSDs.
-        base_net: a backbone with our keys.
-        pretrained_ssd: a whole SSD with the same backbone.
+        kind: `IMAGENET` for one of torchvision's classifiers, `COCO` for one of torchvision's SSDs, `BACKBONE` for a
+            backbone with our keys, `DETECTOR` for a whole SSD with the same backbone, `SCRATCH` for random weights.
+        path: of the file; "" for `SCRATCH`.
     """
 
-    imagenet: Path | None = None
-    coco: Path | None = None
-    base_net: str | None = None
-    pretrained_ssd: str | None = None
+    kind: str
+    path: str = ""
+
+    @property
+    def detector(self) -> str | None:
+        """The file, if it is a whole SSD with our keys."""
+        return self.path if self.kind == DETECTOR else None
 
 
-def initialise(net: SSD, files: StartingFiles, *, new_heads: bool = False) -> None:
-    """Fill a new net with its starting weights: of a backbone, of a whole SSD, or from scratch.
+def initialise(net: SSD, source: WeightsSource, *, new_heads: bool = False) -> None:
+    """Fill a new net with its starting weights.
 
     The normalisation that the weights were trained with comes along. Heads come along from the same net with the same
     priors if it has classes of the net's names; these keep their rows.
 
     Args:
         net: to fill, with its class names.
-        files: see `StartingFiles`.
+        source: of the weights.
         new_heads: whether heads start anew whatever they know.
 
     Raises:
-        DataError: a file cannot be read, or is of another net.
+        DataError: the file cannot be read, or is of another net.
     """
-    imagenet, coco, base_net, pretrained_ssd = files
-    if imagenet is not None:
-        take_imagenet(net, read_weights(imagenet), imagenet)
-    elif coco is not None:
-        take_coco(net, read_weights(coco), coco, new_heads=new_heads)
-    elif base_net is not None:
-        weights = read_weights(base_net)
-        try:
-            net.init_from_base_net(base_net, weights)
-        except DataError as err:
-            raise DataError(_of_another_net(base_net, weights, net) or str(err)) from err
-        own = _trained(net.base_net.state_dict())
-        _report(f"base net {base_net}", net, {f"base_net.{key}" for key in own}, _trained(weights).keys() - own.keys())
-    elif pretrained_ssd is not None:
-        weights = read_weights(pretrained_ssd)
-        description = describe_weights(weights, pretrained_ssd, with_heads=False)
-        matched = take_layers(net, weights, description, pretrained_ssd)
-        take_normalisation(net, description)
-        net.trained_on = description.trained_on
-        takes_heads = not new_heads and _has_heads_for(description, net)
-        if takes_heads:
-            kept = take_heads(net, weights, description.config.specs, description.class_names)
-            matched = set(_trained(weights))
-        _report(f"pretrained ssd {pretrained_ssd}", net, matched, _trained(weights).keys() - matched)
-        if takes_heads:
-            _report_classes(net, kept)
-    else:
+    kind, path = source
+    if kind == SCRATCH:
         net.init()
         better = f"--base-net={IMAGENET}" if net.architecture.net in TORCHVISION[IMAGENET] else "--base-net=FILE"
         logger.warning(
@@ -234,6 +209,60 @@ def initialise(net: SSD, files: StartingFiles, *, new_heads: bool = False) -> No
             "that has seen a million images, --pretrained-ssd=FILE from a whole detector",
             better,
         )
+        return
+    weights = read_weights(path)
+    if kind == IMAGENET:
+        load_imagenet(net, weights, path)
+    elif kind == COCO:
+        load_coco(net, weights, path, new_heads=new_heads)
+    elif kind == BACKBONE:
+        load_backbone(net, weights, path)
+    else:
+        load_detector(net, weights, path, new_heads=new_heads)
+
+
+def load_backbone(net: SSD, weights: dict[str, Tensor], source: str) -> None:
+    """Fill a backbone from weights with our keys, and the rest of the net as `init` does.
+
+    Args:
+        net: to fill.
+        weights: of the backbone.
+        source: of them, for messages.
+
+    Raises:
+        DataError: they are of another net.
+    """
+    try:
+        net.init_from_base_net(source, weights)
+    except DataError as err:
+        raise DataError(_of_another_net(source, weights, net) or str(err)) from err
+    own = _trained(net.base_net.state_dict())
+    _report(f"base net {source}", net, {f"base_net.{key}" for key in own}, _trained(weights).keys() - own.keys())
+
+
+def load_detector(net: SSD, weights: dict[str, Tensor], source: str, *, new_heads: bool = False) -> None:
+    """Fill a net from a whole SSD with the same backbone; heads come along if they know classes and priors.
+
+    Args:
+        net: to fill, with its class names.
+        weights: of the SSD.
+        source: of them, for messages.
+        new_heads: whether heads start anew whatever they know.
+
+    Raises:
+        DataError: the backbones differ.
+    """
+    description = describe_weights(weights, source, with_heads=False)
+    matched = take_layers(net, weights, description, source)
+    take_normalisation(net, description)
+    net.trained_on = description.trained_on
+    takes_heads = not new_heads and _has_heads_for(description, net)
+    if takes_heads:
+        kept = take_heads(net, weights, description.config.specs, description.class_names)
+        matched = set(_trained(weights))
+    _report(f"pretrained ssd {source}", net, matched, _trained(weights).keys() - matched)
+    if takes_heads:
+        _report_classes(net, kept)
 
 
 def _has_heads_for(description: Description, net: SSD) -> bool:
@@ -314,7 +343,7 @@ def take_normalisation(net: SSD, description: Description) -> None:
         net.config = replace(net.config, image_mean=trained.image_mean, image_std=trained.image_std)
 
 
-def take_imagenet(net: SSD, weights: dict, source: Path) -> None:
+def load_imagenet(net: SSD, weights: dict, source: str) -> None:
     """Fill a backbone from one of torchvision's classifiers, and the rest of the net as `init` does.
 
     Both list the same layers in the same order under other names, so they are paired by order. The net takes over the
@@ -348,7 +377,7 @@ def take_imagenet(net: SSD, weights: dict, source: Path) -> None:
     _report(f"{source}, with torchvision's normalisation", net, {f"base_net.{key}" for key in pairs}, unused)
 
 
-def take_coco(net: SSD, weights: dict, source: Path, *, new_heads: bool = False) -> None:
+def load_coco(net: SSD, weights: dict, source: str, *, new_heads: bool = False) -> None:
     """Fill a net from torchvision's SSD of the same layers, priors and normalisation.
 
     Of the layers that give each class its score, only the rows of classes of the same names are taken, whether these
@@ -384,12 +413,12 @@ def take_coco(net: SSD, weights: dict, source: Path, *, new_heads: bool = False)
     if new_heads:
         net.init_heads()
     unused = {their_key for key, their_key in zip(own, theirs, strict=True) if key in anew}
-    _report(str(source), net, own.keys() - anew, unused)
+    _report(source, net, own.keys() - anew, unused)
     if not new_heads:
         _report_classes(net, kept)
 
 
-def _paired(own: dict, theirs: dict, net: str, source: Path) -> dict:
+def _paired(own: dict, theirs: dict, net: str, source: str) -> dict:
     """Pair weights of the same layers by their order; returns theirs by our names.
 
     Raises:
