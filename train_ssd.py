@@ -52,10 +52,9 @@ from vision.datasets.loading import Loaders
 from vision.engine import checkpoint, optim, pretrained, resume, shipped
 from vision.engine.batch_norm import check_batch_size, trains_batch_norm
 from vision.engine.compute import AUGMENT_ON, DEVICE, Compute, choose_compute
-from vision.engine.launch import current_process
 from vision.engine.model_folder import describe_previous_run, locked
 from vision.engine.precision import AMP_CHOICES
-from vision.engine.process import SingleProcess
+from vision.engine.process import SingleProcess, current_process
 from vision.engine.start import WORDS, NetOptions, better_for_small_objects, find_starting_files
 from vision.engine.step import to_device
 from vision.engine.trainer import RunOptions, Trainer, build_step_trainer

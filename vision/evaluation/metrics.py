@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 
 from vision.evaluation.report import ClassResult, Report, number_text
 
@@ -31,6 +32,31 @@ class Metric:
     form: str = ""
 
 
+def _at_best(name: str, title: str, curve: str = "", form: str = "") -> Metric:
+    """Metric of the point of highest F1 of each class: one of the fields of `Point`."""
+    get = attrgetter(name)
+    return Metric(
+        f"best_threshold.{'score' if name == 'threshold' else name}",
+        title,
+        lambda result, _: get(result.best),
+        lambda report, _: get(report.mean_at_own_thresholds()),
+        is_printed=True,
+        curve=curve,
+        form=form,
+    )
+
+
+def _at_threshold(name: str, title: str) -> Metric:
+    """Metric of the threshold for all classes: one of the fields of `Point`."""
+    get = attrgetter(name)
+    return Metric(
+        f"threshold.{name}",
+        title,
+        lambda result, threshold: get(result.curve.at(threshold)),
+        lambda report, threshold: get(report.mean_at(threshold)),
+    )
+
+
 METRICS = (
     Metric(
         "ap_2007",
@@ -40,67 +66,18 @@ METRICS = (
         is_printed=True,
         curve="Class Average Precision",
     ),
-    Metric(
-        "ap_area",
-        "AP (area)",
-        lambda result, _: result.ap_area,
-        lambda report, _: report.mean_ap_area,
-        is_printed=True,
-    ),
-    Metric("coco.AP", "AP", lambda result, _: result.coco.ap, lambda report, _: report.coco.ap, is_printed=True),
-    Metric(
-        "coco.AP50", "AP50", lambda result, _: result.coco.ap_50, lambda report, _: report.coco.ap_50, is_printed=True
-    ),
+    Metric("ap_area", "AP (area)", lambda result, _: result.ap_area, lambda report, _: report.mean_ap_area, True),
+    Metric("coco.AP", "AP", lambda result, _: result.coco.ap, lambda report, _: report.coco.ap, True),
+    Metric("coco.AP50", "AP50", lambda result, _: result.coco.ap_50, lambda report, _: report.coco.ap_50, True),
     Metric("coco.AP75", "AP75", lambda result, _: result.coco.ap_75, lambda report, _: report.coco.ap_75),
-    Metric(
-        "best_threshold.score",
-        "best threshold",
-        lambda result, _: result.best.threshold,
-        lambda report, _: report.mean_at_own_thresholds().threshold,
-        is_printed=True,
-        form="g",
-    ),
-    Metric(
-        "best_threshold.precision",
-        "precision at it",
-        lambda result, _: result.best.precision,
-        lambda report, _: report.mean_at_own_thresholds().precision,
-        is_printed=True,
-    ),
-    Metric(
-        "best_threshold.recall",
-        "recall at it",
-        lambda result, _: result.best.recall,
-        lambda report, _: report.mean_at_own_thresholds().recall,
-        is_printed=True,
-    ),
-    Metric(
-        "best_threshold.f1",
-        "F1 at it",
-        lambda result, _: result.best.f1,
-        lambda report, _: report.mean_at_own_thresholds().f1,
-        is_printed=True,
-        curve="Class Best F1",
-    ),
-    Metric("threshold.score", "", lambda result, at: at, lambda report, at: at),
-    Metric(
-        "threshold.precision",
-        "precision at {threshold:g}",
-        lambda result, at: result.curve.at(at).precision,
-        lambda report, at: report.mean_at(at).precision,
-    ),
-    Metric(
-        "threshold.recall",
-        "recall at {threshold:g}",
-        lambda result, at: result.curve.at(at).recall,
-        lambda report, at: report.mean_at(at).recall,
-    ),
-    Metric(
-        "threshold.f1",
-        "F1 at {threshold:g}",
-        lambda result, at: result.curve.at(at).f1,
-        lambda report, at: report.mean_at(at).f1,
-    ),
+    _at_best("threshold", "best threshold", form="g"),
+    _at_best("precision", "precision at it"),
+    _at_best("recall", "recall at it"),
+    _at_best("f1", "F1 at it", curve="Class Best F1"),
+    Metric("threshold.score", "", lambda _, threshold: threshold, lambda _, threshold: threshold),
+    _at_threshold("precision", "precision at {threshold:g}"),
+    _at_threshold("recall", "recall at {threshold:g}"),
+    _at_threshold("f1", "F1 at {threshold:g}"),
 )
 
 #: Those with a column in `per_class.csv` and on the page.
