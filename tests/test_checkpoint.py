@@ -62,7 +62,7 @@ def test_best_by_mean_ap_comes_before_loss(net, tmp_path):
 
 def test_best_pth_comes_first(net, tmp_path):
     put(net, tmp_path, [2.4], mean_aps=[0.9])
-    checkpoint.save(net, [tmp_path / "best.pth"], {})
+    checkpoint.save(net, [tmp_path / "best.pth"], Results(0, 2.4))
     assert checkpoint.best_of_folder(tmp_path).name == "best.pth"
 
 
@@ -87,7 +87,7 @@ def test_files_of_others_are_judged_by_their_names(net, tmp_path):
 
 def test_a_damaged_best_is_refused_and_no_other_file_taken_for_it(net, tmp_path):
     put(net, tmp_path, [2.4], mean_aps=[0.9])
-    checkpoint.save(net, [tmp_path / "best.pth"], {})
+    checkpoint.save(net, [tmp_path / "best.pth"], Results(0, 2.4))
     content = (tmp_path / "best.pth").read_bytes()
     (tmp_path / "best.pth").write_bytes(content[: len(content) // 2])
     with pytest.raises(DataError, match="best.pth: cannot be read .*; no other file is taken for .* restore it, name"):
@@ -99,9 +99,9 @@ def test_files_of_other_runs_do_not_compete(net, tmp_path, caplog):
     """Whenever they were written: a copied folder has new times."""
     put(net, tmp_path, [0.1], mean_aps=[0.9])  # of nobody knows which run
     earlier, later = tmp_path / "mb1-ssd-lite-Epoch-1-Loss-0.2.pth", tmp_path / "mb1-ssd-lite-Epoch-2-Loss-0.3.pth"
-    checkpoint.save(net, [later], {"mean_ap": 0.3}, "2026-01-02 03:04:05 x")
-    checkpoint.save(net, [earlier], {"mean_ap": 0.8}, "2026-01-01 03:04:05 y")
-    checkpoint.save(net, [tmp_path / "previous_best.pth"], {"mean_ap": 1.0}, "2026-01-02 03:04:05 x")
+    checkpoint.save(net, [later], Results(2, 0.3, mean_ap=0.3), "2026-01-02 03:04:05 x")
+    checkpoint.save(net, [earlier], Results(1, 0.2, mean_ap=0.8), "2026-01-01 03:04:05 y")
+    checkpoint.save(net, [tmp_path / "previous_best.pth"], Results(2, 0.3, mean_ap=1.0), "2026-01-02 03:04:05 x")
     assert checkpoint.best_of_folder(tmp_path) == later
     assert f"no best.pth; {later} is the best of the newest run, 2 files are of others" in caplog.text
 
