@@ -242,7 +242,7 @@ class OnnxSession(Session):
                     f"{path}: what it says of its net cannot be read ({type(err).__name__}: {err}), it is of another "
                     "version; use the version that wrote it, or export again"
                 ) from err
-            self.net_name = description.net
+            self.net_name = description.net or None
             normalisation = json.loads(metadata[NORMALISATION_KEY])
             mean, std = normalisation["mean"], normalisation["std"]
             self.width_mult, self.threshold = description.width_mult, description.threshold

@@ -519,19 +519,17 @@ def describe_weights(weights: Mapping[str, Tensor], source: str, *, with_heads: 
     return found
 
 
-def build_described(description: Description, *, config: SSDConfig | None = None, is_test: bool = False) -> SSD:
+def build_described(description: Description, *, config: SSDConfig | None = None) -> SSD:
     """Make the net that a description speaks of, with default weights.
 
     Args:
         description: see `describe_weights`.
         config: in the place of the described one.
-        is_test: see `SSD.forward`.
     """
     architecture = description.architecture
     net = spec_of(architecture.net).build(
         description.num_classes,
         config=description.config if config is None else config,
-        is_test=is_test,
         width_mult=architecture.width_mult,
         use_batch_norm=architecture.use_batch_norm,
         onnx_compatible=architecture.onnx_compatible,
