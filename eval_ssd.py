@@ -30,9 +30,9 @@ from vision.datasets.folder import SPLITS
 from vision.datasets.records import log_defects
 from vision.deploy import detectnet
 from vision.deploy.session import Session, TorchSession
-from vision.evaluation import Evaluation, Report, evaluate, number_text
+from vision.evaluation import Evaluation, evaluate, number_text
 from vision.evaluation.coco import FIGURE_NAMES
-from vision.evaluation.curves import Point
+from vision.evaluation.metrics import PRINTED, class_table
 from vision.report.evaluation_files import write_files, write_voc_files
 from vision.report.evaluation_images import WORST, draw_worst, show_images
 from vision.report.evaluation_page import write_page
@@ -313,7 +313,7 @@ def print_report(evaluation: Evaluation, use_2007_metric: bool) -> None:
         print(f"{of_class.name}: {number_text(of_class.ap_2007 if use_2007_metric else of_class.ap_area, '')}")
     mean = report.mean_ap_2007 if use_2007_metric else report.mean_ap_area
     print(f"\nAverage Precision Across All Classes: {number_text(mean, '')}\n")
-    for row in _aligned(table_of(report)):
+    for row in _aligned(class_table(report, evaluation.threshold, PRINTED, ".4f")):
         print(row)
     print(f"\nEach class is at its own threshold of highest F1, and the row of means, too; {report.means_note}.\n")
     print(", ".join(f"{name} {number_text(value)}" for name, value in zip(FIGURE_NAMES, report.coco, strict=True)))
@@ -325,26 +325,6 @@ def print_report(evaluation: Evaluation, use_2007_metric: bool) -> None:
     best = report.mean_at(report.best_threshold)
     if not math.isnan(best.threshold):
         print(f"The highest mean F1 is {best.f1:.4f}, at --threshold={best.threshold:g}")
-
-
-def table_of(report: Report) -> list[list[str]]:
-    """Lay the figures of the classes out in rows, heads first and means last."""
-    heads = ["class", "objects", "AP (11-point)", "AP (area)", "COCO AP", "AP50", "best F1", "at threshold"]
-    rows = [[*heads, "precision", "recall"]]
-    for result in report.classes:
-        best = result.curve.best()
-        values = [result.ap_2007, result.ap_area, result.coco.ap, result.coco.ap_50, best.f1]
-        points = _points_of(best)
-        rows.append([result.name, str(result.objects), *map(number_text, values), *points])
-    best = report.mean_at_own_thresholds()
-    values = [report.mean_ap_2007, report.mean_ap_area, report.coco.ap, report.coco.ap_50, best.f1]
-    points = _points_of(best)
-    objects = sum(result.objects for result in report.classes)
-    return [*rows, ["mean", str(objects), *map(number_text, values), *points]]
-
-
-def _points_of(best: Point) -> list[str]:
-    return [number_text(best.threshold, "g"), number_text(best.precision), number_text(best.recall)]
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:

@@ -199,7 +199,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     output = output_path(args, net, folder)
     cli.check_writable(output.parent, "--output")
     width, height = net.config.width_height
-    name = net.architecture["net"]
+    name = net.architecture.net
     logger.info("exporting %s (%s, %dx%d, %d classes)", source, name, width, height, net.num_classes)
     warn_of_jetpacks(args)
     for trap in device.label_traps(net.class_names):
@@ -283,8 +283,8 @@ def output_path(args: argparse.Namespace, net: SSD, folder: Path) -> Path:
     Raises:
         DataError: --output names a file of another kind.
     """
-    name = net.architecture["net"]
-    if name == UPSTREAM_NET or net.architecture.get("net_by_default"):
+    name = net.architecture.net
+    if name == UPSTREAM_NET or net.net_by_default:
         name = _TUTORIALS_NAME
     usual = f"{args.net or name}.onnx"
     if args.output is None:

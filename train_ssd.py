@@ -20,7 +20,7 @@ import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -52,10 +52,9 @@ from vision.datasets.loading import Loaders
 from vision.engine import checkpoint, optim, pretrained, resume, shipped
 from vision.engine.batch_norm import check_batch_size, trains_batch_norm
 from vision.engine.compute import AUGMENT_ON, DEVICE, Compute, choose_compute
-from vision.engine.launch import current_process
 from vision.engine.model_folder import describe_previous_run, locked
 from vision.engine.precision import AMP_CHOICES
-from vision.engine.process import SingleProcess
+from vision.engine.process import SingleProcess, current_process
 from vision.engine.start import WORDS, NetOptions, better_for_small_objects, find_starting_files
 from vision.engine.step import to_device
 from vision.engine.trainer import RunOptions, Trainer, build_step_trainer
@@ -210,7 +209,7 @@ def named_net(args: argparse.Namespace) -> tuple[str | None, bool]:
     """
     if args.resume is not None or (args.auto_resume and checkpoint.can_resume(args.model_dir)):
         description = resume.describe_run(args.resume or "", args.model_dir)
-        return description["net"], description.get("net_by_default", False)
+        return description.net, description.net_by_default
     if args.base_net not in (None, pretrained.IMAGENET) and Path(args.base_net).is_file():
         named = identify_base_net(read_weights(args.base_net))
         if named is not None and MODELS[named].shares_backbone(MODELS[DEFAULT_NET]):
@@ -218,7 +217,7 @@ def named_net(args: argparse.Namespace) -> tuple[str | None, bool]:
     elif args.pretrained_ssd is not None and Path(args.pretrained_ssd).as_posix() in pretrained.PUBLISHED:
         named = UPSTREAM_NET
     elif args.pretrained_ssd not in (None, *WORDS) and Path(args.pretrained_ssd).is_file():
-        named = describe_weights(read_weights(args.pretrained_ssd), args.pretrained_ssd, with_heads=False)["net"]
+        named = describe_weights(read_weights(args.pretrained_ssd), args.pretrained_ssd, with_heads=False).net
     else:
         named = UPSTREAM_NET if args.recipe == "upstream" else None
     return named, named is None
@@ -625,7 +624,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             train_set.repeat(repeats)
             frozen = optim.freeze(net, options.optim)
 
-            compute = make_compute(options.run, net, device, state, process)
+            compute = choose_compute(device, options.run.amp, options.run.augment_on, state=state, process=process)
             loaders = make_loaders(options, net, frozen, train_set, val_set, compute, seed, process)
             trainer = make_trainer(options, net, frozen, loaders, repeats, compute, source, state, process)
             if process.is_main_process and options.run.dry_run:
@@ -695,13 +694,13 @@ def open_datasets(options: Options, process: SingleProcess) -> tuple[DetectionDa
     return train_set, val_set
 
 
-def find_files(options: Options, process: SingleProcess) -> pretrained.StartingFiles:
+def find_files(options: Options, process: SingleProcess) -> pretrained.WeightsSource:
     """Find the files that a run which begins takes its weights from; the main process downloads what is missing."""
     with process.main_process_first():
         files = find_starting_files(options.net, downloads=not options.run.dry_run, progress_bar=cli.progress)
-    rate = shipped.base_net_rate_of(files.pretrained_ssd)
+    rate = shipped.base_net_rate_of(files.detector)
     if rate is not None and rate == options.optim.base_net_lr:
-        logger.info("--base-net-lr=%g, as suits %s", rate, files.pretrained_ssd)
+        logger.info("--base-net-lr=%g, as suits %s", rate, files.detector)
     return files
 
 
@@ -710,7 +709,7 @@ def choose_config(
     train_set: DetectionDataset,
     source: Path | None,
     state: checkpoint.RunState | None,
-    files: pretrained.StartingFiles | None,
+    files: pretrained.WeightsSource | None,
 ) -> ChosenConfig:
     """The net's input size, normalisation and priors.
 
@@ -728,14 +727,14 @@ def choose_config(
     if advice := better_for_small_objects(options, general, sides):
         logger.info("%s", advice)
     fitted = options.fitted_config(general, sides, of_classes)
-    known = options.known_config(train_set.class_names, files.pretrained_ssd)
+    known = options.known_config(train_set.class_names, files.detector)
     if known is not None:
         of_known, of_fitted = (
             best_possible_recall(train_set, center_form_to_corner_form(config.priors), BOXES_AT_START)
             for config in (known, fitted)
         )
         if of_known >= of_fitted - RECALL_FOR_HEADS:
-            return ChosenConfig(known, f"of {files.pretrained_ssd}, whose heads know them")
+            return ChosenConfig(known, f"of {files.detector}, whose heads know them")
     return ChosenConfig(fitted, "fitted to the boxes" if fitted != general else None)
 
 
@@ -788,7 +787,7 @@ def choose_repeats(options: Options, images: int, state: checkpoint.RunState | N
     if options.data.repeat is not None:
         return options.data.repeat
     if state is not None:
-        return state.data_order["repeats"]
+        return state.data_order.repeats
     epochs = options.schedule.epochs
     steps = epochs * math.ceil(images / options.run.images_per_step(process.world_size))
     repeats = optim.repeats_for(steps, epochs)
@@ -809,7 +808,7 @@ def load_weights(
     options: Options,
     source: Path | None,
     state: checkpoint.RunState | None,
-    files: pretrained.StartingFiles | None,
+    files: pretrained.WeightsSource | None,
     process: SingleProcess,
 ) -> checkpoint.RunState | None:
     """Fill a net with --resume's weights, else with those of the starting files; returns the state to go on with."""
@@ -819,22 +818,6 @@ def load_weights(
         state = None
     process.check_same("starts from other weights", lambda: digest_of(net.state_dict()))
     return state
-
-
-def make_compute(
-    run: RunOptions, net: SSD, device: torch.device, state: checkpoint.RunState | None, process: SingleProcess
-) -> Compute:
-    """Choose how the run computes; memory formats are measured where nothing has to be repeatable."""
-    measures_memory_format = run.seed is None and not run.dry_run
-    return choose_compute(
-        net,
-        device,
-        run.amp,
-        run.augment_on,
-        state=state,
-        measured_batch=run.batch_size if measures_memory_format else None,
-        process=process,
-    )
 
 
 def make_loaders(
@@ -902,13 +885,13 @@ def make_trainer(
         sync_bn=run.sync_bn,
         process=process,
     )
-    data_order = {
-        "images": fingerprint(loaders.train_set),
-        "seed": loaders.seed,
-        "images a step": images_per_step,
-        "repeats": repeats,
-        "batches an epoch": loaders.train_batches(run.batch_size).batches_of_epoch,
-    }
+    data_order = checkpoint.DataOrder(
+        images=fingerprint(loaders.train_set),
+        seed=loaders.seed,
+        images_per_step=images_per_step,
+        repeats=repeats,
+        batches_per_epoch=loaders.train_batches(run.batch_size).batches_of_epoch,
+    )
     progress = resume.restore(step_trainer, state, data_order, options.schedule.epochs)
     program = f"{process.launcher} {shlex.quote(sys.argv[0])}"
     writes = process.is_main_process
@@ -920,7 +903,7 @@ def make_trainer(
         run,
         checkpointer=checkpoint.Checkpointer(run.model_dir, run.keep_checkpoints, fingerprint(loaders.val_set), state),
         data_order=data_order,
-        compute=compute.as_values(),
+        compute=compute.choice,
         progress=progress,
         process=process,
         recorder=make_recorder(run, loaders, source, progress.epoch) if writes and not run.dry_run else None,
@@ -966,9 +949,9 @@ def write_records(options: Options, trainer: Trainer, loaders: Loaders, source: 
         "seed": loaders.seed,
         "device": str(trainer.step_trainer.device),
         "processes": trainer.process.world_size,
-        "repeats": trainer.data_order["repeats"],
-        **trainer.compute,
-        "fingerprints": {"training": trainer.data_order["images"], "validation": trainer.checkpointer.validation},
+        "repeats": trainer.data_order.repeats,
+        **asdict(trainer.compute),
+        "fingerprints": {"training": trainer.data_order.images, "validation": trainer.checkpointer.validation},
     }
     write_arguments(folder / "args.json", options.argv, options.typed, facts)
     if source is None and not options.run.plots:

@@ -57,19 +57,20 @@ def _peak() -> float:
 
 def write_dataset(root: Path, count: int, kind: str) -> None:
     """Write small images, of a few contents under many names, with a fifth of them for validation."""
+    from tests import dataset_writers
     from vision.datasets import synthetic
 
     writers = {
         "voc": synthetic.write_voc,
-        "coco": synthetic.write_coco,
-        "yolo": synthetic.write_yolo,
-        "cvat": synthetic.write_cvat_images,
-        "labelme": synthetic.write_labelme,
-        "createml": synthetic.write_createml,
-        "csv": synthetic.write_table,
-        "kitti": synthetic.write_kitti,
-        "oidv4": synthetic.write_oidv4,
-        "imglab": synthetic.write_imglab,
+        "coco": dataset_writers.write_coco,
+        "yolo": dataset_writers.write_yolo,
+        "cvat": dataset_writers.write_cvat_images,
+        "labelme": dataset_writers.write_labelme,
+        "createml": dataset_writers.write_createml,
+        "csv": dataset_writers.write_table,
+        "kitti": dataset_writers.write_kitti,
+        "oidv4": dataset_writers.write_oidv4,
+        "imglab": dataset_writers.write_imglab,
     }
     drawings = synthetic.drawings(16, 1, size=(96, 80), objects=(2, 4))
     many = [drawings[number % len(drawings)] for number in range(count)]

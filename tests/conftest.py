@@ -17,6 +17,8 @@ import torch
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+import dataset_writers  # noqa: E402
+
 import onnx_export  # noqa: E402
 import train_ssd  # noqa: E402
 from vision import cli  # noqa: E402
@@ -90,7 +92,7 @@ def own_voc(tmp_path, images) -> Path:
 @pytest.fixture(scope="session")
 def open_images_root(tmp_path_factory, images) -> Path:
     root = tmp_path_factory.mktemp("open_images")
-    synthetic.write_open_images(root, images)
+    dataset_writers.write_open_images(root, images)
     return root
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
+import dataset_writers
 import numpy as np
 import pytest
 import torch
@@ -50,9 +51,9 @@ def templates(tmp_path_factory):
     roots = {}
     for name, write in (
         ("voc", synthetic.write_voc),
-        ("open_images", synthetic.write_open_images),
-        ("yolo", synthetic.write_yolo),
-        ("coco", synthetic.write_coco),
+        ("open_images", dataset_writers.write_open_images),
+        ("yolo", dataset_writers.write_yolo),
+        ("coco", dataset_writers.write_coco),
     ):
         roots[name] = tmp_path_factory.mktemp(name) / "data"
         write(roots[name], splits)

@@ -3,6 +3,7 @@
 import json
 import shutil
 
+import dataset_writers
 import pytest
 import torch
 from conftest import assert_refused, train_argv
@@ -11,7 +12,6 @@ import detect
 import eval_ssd
 import onnx_export
 import train_ssd
-from vision.datasets import synthetic
 from vision.ssd.models import MODELS, NET_NAMES
 from vision.ssd.weights import read_weights
 
@@ -237,7 +237,7 @@ def test_classes_that_the_model_does_not_have(script, sure_model, voc_root):
 
 
 def test_nothing_to_validate_on(script, images, tmp_path):
-    synthetic.write_coco(tmp_path / "data", {"train": images["train"], "val": []})
+    dataset_writers.write_coco(tmp_path / "data", {"train": images["train"], "val": []})
     done = script(train_ssd.main, *train_argv(tmp_path / "data", tmp_path / "m"), "--dataset-type=coco")
     assert_refused(done, "instances_val.json: names no image", "--val-split=0.2")
 

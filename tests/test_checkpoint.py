@@ -14,6 +14,8 @@ import torch
 
 from vision.deploy.session import load_net
 from vision.engine import checkpoint, pretrained
+from vision.engine.loop import TrainProgress
+from vision.ssd.description import Architecture, Results
 from vision.ssd.models import MODELS, NET_NAMES, describe_weights
 from vision.ssd.weights import description_of, read_weights, unwrapped
 from vision.structures import DataError
@@ -44,9 +46,7 @@ def test_other_names_are_none(name):
 
 def put(net, folder, losses, mean_aps=None):
     for epoch, loss in enumerate(losses):
-        results = {"epoch": epoch, "loss": loss}
-        if mean_aps:
-            results["mean_ap"] = mean_aps[epoch]
+        results = Results(epoch, loss, mean_aps[epoch] if mean_aps else None)
         checkpoint.save(net, [folder / checkpoint.file_name("mb1-ssd-lite", epoch, loss)], results)
 
 
@@ -62,7 +62,7 @@ def test_best_by_mean_ap_comes_before_loss(net, tmp_path):
 
 def test_best_pth_comes_first(net, tmp_path):
     put(net, tmp_path, [2.4], mean_aps=[0.9])
-    checkpoint.save(net, [tmp_path / "best.pth"], {})
+    checkpoint.save(net, [tmp_path / "best.pth"], Results(0, 2.4))
     assert checkpoint.best_of_folder(tmp_path).name == "best.pth"
 
 
@@ -87,7 +87,7 @@ def test_files_of_others_are_judged_by_their_names(net, tmp_path):
 
 def test_a_damaged_best_is_refused_and_no_other_file_taken_for_it(net, tmp_path):
     put(net, tmp_path, [2.4], mean_aps=[0.9])
-    checkpoint.save(net, [tmp_path / "best.pth"], {})
+    checkpoint.save(net, [tmp_path / "best.pth"], Results(0, 2.4))
     content = (tmp_path / "best.pth").read_bytes()
     (tmp_path / "best.pth").write_bytes(content[: len(content) // 2])
     with pytest.raises(DataError, match="best.pth: cannot be read .*; no other file is taken for .* restore it, name"):
@@ -99,9 +99,9 @@ def test_files_of_other_runs_do_not_compete(net, tmp_path, caplog):
     """Whenever they were written: a copied folder has new times."""
     put(net, tmp_path, [0.1], mean_aps=[0.9])  # of nobody knows which run
     earlier, later = tmp_path / "mb1-ssd-lite-Epoch-1-Loss-0.2.pth", tmp_path / "mb1-ssd-lite-Epoch-2-Loss-0.3.pth"
-    checkpoint.save(net, [later], {"mean_ap": 0.3}, "2026-01-02 03:04:05 x")
-    checkpoint.save(net, [earlier], {"mean_ap": 0.8}, "2026-01-01 03:04:05 y")
-    checkpoint.save(net, [tmp_path / "previous_best.pth"], {"mean_ap": 1.0}, "2026-01-02 03:04:05 x")
+    checkpoint.save(net, [later], Results(2, 0.3, mean_ap=0.3), "2026-01-02 03:04:05 x")
+    checkpoint.save(net, [earlier], Results(1, 0.2, mean_ap=0.8), "2026-01-01 03:04:05 y")
+    checkpoint.save(net, [tmp_path / "previous_best.pth"], Results(2, 0.3, mean_ap=1.0), "2026-01-02 03:04:05 x")
     assert checkpoint.best_of_folder(tmp_path) == later
     assert f"no best.pth; {later} is the best of the newest run, 2 files are of others" in caplog.text
 
@@ -123,30 +123,30 @@ def test_the_best_of_another_run_is_kept(net, tmp_path, caplog):
     first, second = checkpoint.Checkpointer(tmp_path), checkpoint.Checkpointer(tmp_path)
     assert first.run != second.run
     for epoch in range(2):
-        first.save(net, {"epoch": epoch, "loss": 1.0}, is_best=True)
+        first.save(net, Results(epoch, 1.0), is_best=True)
     assert run_of(best) == first.run and not previous.exists()
-    second.save(net, {"epoch": 0, "loss": 9.0}, is_best=False)
+    second.save(net, Results(0, 9.0), is_best=False)
     assert run_of(best) == first.run
     caplog.set_level("INFO")
     for epoch in range(1, 3):
-        second.save(net, {"epoch": epoch, "loss": 2.0}, is_best=True)
+        second.save(net, Results(epoch, 2.0), is_best=True)
     assert (run_of(best), run_of(previous)) == (second.run, first.run)
     assert caplog.text.count("previous_best.pth from now on") == 1
 
 
 def test_the_best_of_a_run_that_was_killed_before_its_state_is_no_others(net, tmp_path):
     first = checkpoint.Checkpointer(tmp_path)
-    first.save(net, {"epoch": 0, "loss": 1.0}, is_best=True)
-    state = state_of(net, 0)._replace(best={}, run=first.run)
+    first.save(net, Results(0, 1.0), is_best=True)
+    state = replace(state_of(net, 0), best=None, run=first.run)
     again = checkpoint.Checkpointer(tmp_path, state=state)
-    again.save(net, {"epoch": 0, "loss": 1.0}, is_best=True)
+    again.save(net, Results(0, 1.0), is_best=True)
     assert again.run == first.run
     assert not (tmp_path / "previous_best.pth").exists()
 
 
 def test_a_damaged_best_is_kept_as_well(net, tmp_path):
     (tmp_path / "best.pth").write_bytes(b"half")
-    checkpoint.Checkpointer(tmp_path).save(net, {"epoch": 0, "loss": 1.0}, is_best=True)
+    checkpoint.Checkpointer(tmp_path).save(net, Results(0, 1.0), is_best=True)
     assert (tmp_path / "previous_best.pth").read_bytes() == b"half"
 
 
@@ -171,24 +171,61 @@ def state_of(net, epoch: int) -> checkpoint.RunState:
     return checkpoint.RunState(
         description=net.description(),
         training={"weights": net.state_dict(), "average": None},
-        progress={"epoch": epoch},
-        data_order={},
+        progress=TrainProgress(epoch, step=3),
+        data_order=checkpoint.DataOrder("fingerprint", 7, images_per_step=8, repeats=2, batches_per_epoch=5),
         seed=7,
-        best={"loss": 0.5},
+        best=Results(epoch - 1, 0.5, mean_ap=0.25),
         validations_since_best=2,
         random=checkpoint.random_state(CPU),
-        compute={"amp": "off"},
+        compute=checkpoint.ComputeChoice("off", channels_last=True, augment_on="device"),
     )
 
 
 def test_states_survive(net, tmp_path):
-    checkpoint.save_state(tmp_path / "last.state", state_of(net, 4))
+    state = state_of(net, 4)
+    checkpoint.save_state(tmp_path / "last.state", state)
     again = checkpoint.load_state(tmp_path / "last.state")
-    assert (again.progress, again.seed, again.best, again.validations_since_best) == ({"epoch": 4}, 7, {"loss": 0.5}, 2)
+    for name in ("description", "data_order", "seed", "best", "validations_since_best", "compute", "run"):
+        assert getattr(again, name) == getattr(state, name), name
+    assert (again.progress.epoch, again.progress.step) == (4, 3)
     assert all(torch.equal(value, again.training["weights"][key]) for key, value in net.state_dict().items())
     (tmp_path / "cut.state").write_bytes((tmp_path / "last.state").read_bytes()[:1000])
     with pytest.raises(DataError, match="cut.state: cannot be read as the state of a run"):
         checkpoint.load_state(tmp_path / "cut.state")
+
+
+def test_the_keys_of_a_state_file_stay(net, tmp_path):
+    """Files of earlier versions are read, and earlier versions read those of this one."""
+    path = tmp_path / "last.state"
+    checkpoint.save_state(path, state_of(net, 4))
+    plain = torch.load(path, weights_only=True)
+    assert plain["description"] == net.state_dict()._metadata[""]["ssd"]
+    assert plain["data_order"] == {
+        "images": "fingerprint",
+        "seed": 7,
+        "images a step": 8,
+        "repeats": 2,
+        "batches an epoch": 5,
+    }
+    assert plain["compute"] == {"amp": "off", "channels_last": True, "augment_on": "device"}
+    assert plain["best"] == {"epoch": 3, "loss": 0.5, "mean_ap": 0.25}
+    # What earlier versions did not write.
+    for part, key in (("data_order", "repeats"), ("data_order", "batches an epoch"), ("compute", "augment_on")):
+        del plain[part][key]
+    for key in ("run", "validation"):
+        del plain[key]
+    torch.save({**plain, "best": {}}, path)
+    old = checkpoint.load_state(path)
+    assert old.data_order == checkpoint.DataOrder("fingerprint", 7, images_per_step=8, repeats=1)
+    assert (old.compute.augment_on, old.best, old.run, old.validation) == ("cpu", None, "", "")
+
+
+def test_a_description_that_cannot_be_read_is_named(net, tmp_path):
+    weights = net.state_dict()
+    del weights._metadata[""]["ssd"]["num_classes"]
+    torch.save(weights, tmp_path / "odd.pth")
+    with pytest.raises(DataError, match="odd.pth: what it says of its net cannot be read .KeyError: 'num_classes'."):
+        load_net(tmp_path / "odd.pth")
 
 
 def test_random_states_are_restored():
@@ -217,7 +254,7 @@ def test_states_without_the_generator_of_one_gpu_are_taken(monkeypatch, cuda):
 def test_a_state_belongs_to_the_checkpoint_with_its_weights(net, tmp_path, caplog):
     older = MODELS["mb1-ssd-lite"].build(3)
     put(net, tmp_path, [2.0])
-    checkpoint.save(older, [tmp_path / "mb1-ssd-lite-Epoch-0-Loss-9.0.pth"], {"epoch": 0, "loss": 9.0})
+    checkpoint.save(older, [tmp_path / "mb1-ssd-lite-Epoch-0-Loss-9.0.pth"], Results(0, 9.0))
     assert checkpoint.state_beside(tmp_path / "mb1-ssd-lite-Epoch-0-Loss-2.0.pth") is None
     checkpoint.save_state(tmp_path / "last.state", state_of(net, 0))
     assert checkpoint.state_beside(tmp_path / "mb1-ssd-lite-Epoch-0-Loss-2.0.pth") == tmp_path / "last.state"
@@ -457,13 +494,13 @@ def test_weights_of_another_backbone_are_called_so(net, tmp_path):
     message = f"is a mb1-ssd-lite checkpoint, --net is sq-ssd-lite with another backbone; use {others}"
     with pytest.raises(DataError, match=message):
         pretrained.initialise(
-            MODELS["sq-ssd-lite"].build(3), pretrained.StartingFiles(pretrained_ssd=str(tmp_path / "lite.pth"))
+            MODELS["sq-ssd-lite"].build(3), pretrained.WeightsSource(pretrained.DETECTOR, str(tmp_path / "lite.pth"))
         )
     MODELS["mb2-ssd-lite"].build(3, width_mult=0.5).save(str(tmp_path / "half.pth"))
     for name in ("mb2-ssd-lite", "mb2-ssd-fpnlite"):
         with pytest.raises(DataError, match="has width 0.5, --mb2-width-mult is 1; use --mb2-width-mult=0.5"):
             pretrained.initialise(
-                MODELS[name].build(3), pretrained.StartingFiles(pretrained_ssd=str(tmp_path / "half.pth"))
+                MODELS[name].build(3), pretrained.WeightsSource(pretrained.DETECTOR, str(tmp_path / "half.pth"))
             )
     weights = net.state_dict()
     del weights["base_net.0.0.weight"]
@@ -472,7 +509,7 @@ def test_weights_of_another_backbone_are_called_so(net, tmp_path):
         DataError, match=r"damaged.pth: does not fit the net: 1 weights are missing \(first: 0.0.weight"
     ):
         pretrained.initialise(
-            MODELS["mb1-ssd"].build(3), pretrained.StartingFiles(pretrained_ssd=str(tmp_path / "damaged.pth"))
+            MODELS["mb1-ssd"].build(3), pretrained.WeightsSource(pretrained.DETECTOR, str(tmp_path / "damaged.pth"))
         )
 
 
@@ -495,7 +532,7 @@ def test_a_net_of_the_same_backbone_gives_what_fits(trained, wanted, further, tm
     start.save(str(tmp_path / "start.pth"))
     before = {key: value.clone() for key, value in net.state_dict().items()}
     with caplog.at_level("INFO"):
-        pretrained.initialise(net, pretrained.StartingFiles(pretrained_ssd=str(tmp_path / "start.pth")))
+        pretrained.initialise(net, pretrained.WeightsSource(pretrained.DETECTOR, str(tmp_path / "start.pth")))
     for key, value in net.state_dict().items():
         part = key.partition(".")[0]
         same = start.state_dict().get(key)
@@ -521,7 +558,7 @@ def test_classes_of_the_same_names_keep_their_rows_of_the_heads(names, tmp_path,
     start = MODELS["mb1-ssd-lite"].build(3, config=MODELS["mb1-ssd-lite"].config_at(96))
     start.class_names = ("BACKGROUND", "cat", "dog")
     start.save(str(tmp_path / "start.pth"))
-    files = pretrained.StartingFiles(pretrained_ssd=str(tmp_path / "start.pth"))
+    files = pretrained.WeightsSource(pretrained.DETECTOR, str(tmp_path / "start.pth"))
     net = MODELS["mb1-ssd-lite"].build(1 + len(names), config=start.config)
     net.class_names = ("BACKGROUND", *names)
     image = torch.rand(1, 3, 96, 96)
@@ -552,7 +589,9 @@ def test_a_pyramid_goes_to_a_pyramid_and_layers_of_another_shape_start_anew(tmp_
     start, net = MODELS["mb1-ssd-fpnlite"].build(4), MODELS["mb1-ssd-fpnlite"].build(3)
     weights = start.state_dict()
     weights["extras.1.0.weight"] = weights["extras.1.0.weight"][:64]
-    description = start.description() | {"net": "mb1-ssd"}  # of another net with this backbone
+    description = replace(
+        start.description(), architecture=Architecture("mb1-ssd")
+    )  # of another net with this backbone
     matched = pretrained.take_layers(net, weights, description, "start.pth")
     parts = {key.rpartition(".")[0].partition(".")[0] for key in matched}
     assert parts == {"base_net", "pyramid", "extras"}
@@ -571,17 +610,17 @@ def test_backbones_of_another_net_are_called_so(net, tmp_path):
     ):
         with pytest.raises(DataError, match=message):
             pretrained.initialise(
-                MODELS["mb1-ssd"].build(3), pretrained.StartingFiles(base_net=str(tmp_path / f"{name}.pth"))
+                MODELS["mb1-ssd"].build(3), pretrained.WeightsSource(pretrained.BACKBONE, str(tmp_path / f"{name}.pth"))
             )
 
 
 def test_the_threshold_that_suits_travels_with_the_weights(net, tmp_path):
     net.threshold = None
-    assert "threshold" not in net.description(), "nobody measured it"
+    assert "threshold" not in net.description().to_dict(), "nobody measured it"
     path = tmp_path / "best.pth"
     try:
         net.threshold = 0.37
-        checkpoint.save(net, [path], {})
+        checkpoint.save(net, [path], Results(0, 1.0))
     finally:
         net.threshold = None
     assert load_net(path).threshold == load_net(path, resolution=300).threshold == 0.37

@@ -56,7 +56,7 @@ def categories_of(net: str) -> list[str]:
 def started(model: nn.Module, net: str, class_names, size=None):
     built = MODELS[net].build(len(class_names), config=MODELS[net].config_at(size))
     built.class_names = tuple(class_names)
-    pretrained.take_coco(built, model.state_dict(), "coco.pth")
+    pretrained.load_coco(built, model.state_dict(), "coco.pth")
     return built
 
 
@@ -147,11 +147,11 @@ def test_other_priors_take_the_rows_of_the_most_similar_ones():
     fitted = FreePriorLevel(first.feature_map_size, first.shrinkage, first.cell_priors[:4])
     ours = row.build(2, config=replace(config, specs=(fitted, *config.specs[1:])))
     ours.class_names = ("BACKGROUND", "person")
-    pretrained.take_coco(ours, model.state_dict(), "coco.pth")
+    pretrained.load_coco(ours, model.state_dict(), "coco.pth")
     assert torch.equal(ours.extras[3][0].weight, model.backbone.extra[3][0][0].weight)
     last = model.head.regression_head.module_list[0][-1].weight
     assert torch.equal(ours.regression_headers[0][-1].weight, last[: 4 * 4])
-    pretrained.take_coco(ours, model.state_dict(), "coco.pth", new_heads=True)
+    pretrained.load_coco(ours, model.state_dict(), "coco.pth", new_heads=True)
     assert not torch.equal(ours.regression_headers[0][-1].weight, last[: 4 * 4])
 
 
@@ -167,8 +167,8 @@ def test_a_run_starts_from_it_and_its_files_stand_alone(script, voc_root, tmp_pa
     assert done.code == 0, done.err
     assert f"Init from models/{path.name}" in done.out
     description = describe_weights(read_weights(tmp_path / "m/last.pth"), "last.pth")
-    assert description["config"]["image_mean"] == [127.5] * 3
-    assert description["config"]["specs"][0]["box_sizes"] == pytest.approx([0.2 * 96, 0.35 * 96])
+    assert description.config.image_mean == (127.5,) * 3
+    assert description.config.specs[0].box_sizes == pytest.approx([0.2 * 96, 0.35 * 96])
     assert script(train_ssd.main, *argv, "--epochs=2", "--resume").code == 0
 
 
@@ -197,7 +197,7 @@ def test_files_that_do_not_fit():
     with pytest.raises(
         DataError, match=r"backbone.features.2.weight is \(64, 3, 3, 3\), expected \(64, 64, 3, 3\) for"
     ):
-        pretrained.take_coco(net, weights, "coco.pth")
+        pretrained.load_coco(net, weights, "coco.pth")
 
 
 def test_vggs_start_from_coco_is_the_form_that_torchvision_trained():

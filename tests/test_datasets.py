@@ -3,6 +3,7 @@
 import logging
 
 import cv2
+import dataset_writers
 import numpy as np
 import pytest
 import torch
@@ -362,7 +363,7 @@ def test_open_images_balances_when_asked(tmp_path):
 
     many = synthetic.drawings(6, 5, size=(64, 64), class_names=("ball",), objects=(1, 1))
     few = synthetic.drawings(2, 6, size=(64, 64), class_names=("star",), objects=(1, 1))
-    synthetic.write_open_images(tmp_path, {"train": many + few})
+    dataset_writers.write_open_images(tmp_path, {"train": many + few})
     assert len(OpenImagesDataset(tmp_path)) == 8
     assert len(OpenImagesDataset(tmp_path, balance_data=True)) == 4
 

@@ -12,13 +12,13 @@ from vision.datasets import synthetic
 from vision.datasets.image_cache import ImageCache
 from vision.datasets.loading import EpochBatches, end_workers, make_loader
 from vision.datasets.voc_dataset import VOCDataset
+from vision.engine.checkpoint import ComputeChoice
 from vision.engine.compute import choose_compute
 from vision.engine.process import SingleProcess
 from vision.engine.step import to_device
 from vision.ssd import device_augmentation
 from vision.ssd.data_preprocessing import AUGMENTATIONS, TrainAugmentation
 from vision.ssd.device_augmentation import AugmentingNormaliser, DeferredAugmentation, change_colours
-from vision.ssd.models import MODELS
 from vision.structures import Batch, ImageParts
 from vision.transforms.transforms import ColourChange, PhotometricDistort, RandomContrast
 
@@ -175,16 +175,13 @@ def test_samples_do_not_depend_on_workers_or_the_cache(dataset, workers):
 )
 def test_who_augments(monkeypatch, asked, device, kept, expected):
     class State:
-        compute = {"amp": "off", "channels_last": False, **(kept or {})}
+        compute = ComputeChoice(**{"amp": "off", "channels_last": False, **(kept or {})})
 
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (8, 0))
-    net = MODELS["mb1-ssd-lite"].build(2)
     state = None if kept is None else State
-    compute = choose_compute(
-        net, torch.device(device), "off", asked, state=state, measured_batch=None, process=SingleProcess()
-    )
+    compute = choose_compute(torch.device(device), "off", asked, state=state, process=SingleProcess())
     assert compute.augment_on == expected
-    assert compute.as_values()["augment_on"] == expected
+    assert compute.choice.augment_on == expected
 
 
 def test_a_run_that_augments_on_its_device_and_one_that_goes_on(script, voc_root, tmp_path):

@@ -198,7 +198,7 @@ def test_a_signal_to_one_stops_all_at_the_same_step_and_one_process_goes_on(scri
     assert re.search(r"go on with: torchrun --nproc_per_node=2 \S*train_ssd\.py .* --resume\n", out), out
     steps = len(losses_of(out))
     assert 2 <= steps < 6
-    assert checkpoint.load_state(tmp_path / "last.state").progress["step"] == steps
+    assert checkpoint.load_state(tmp_path / "last.state").progress.step == steps
     done = script(train_ssd.main, *argv, "--batch-size=6", "--resume")
     assert done.code == 0, done.err
     assert f"Resume: epoch 0 goes on after step {steps}" in done.out
@@ -218,7 +218,7 @@ def test_a_process_that_is_killed_ends_the_other_which_saves(data, tmp_path):
     assert [line.startswith(message) for line in errors_of(out)] == [True], out
     assert re.search(r"Saved \S+last\.state; go on with: torchrun --nproc_per_node=2 ", out)
     state = checkpoint.load_state(tmp_path / "last.state")
-    assert state.progress["step"] >= 4
+    assert state.progress.step >= 4
     assert all(torch.isfinite(value).all() for value in state.training["weights"].values())
 
 

@@ -28,6 +28,7 @@ from vision.deploy import session
 from vision.deploy.session import GPU_PROVIDERS, open_runtime, open_session
 from vision.engine.loop import EpochResult, MeanLosses
 from vision.evaluation import Evaluation
+from vision.evaluation.metrics import COLUMNS, CURVES, METRICS, PRINTED, class_table
 from vision.report.evaluation_files import write_files, write_voc_files
 from vision.report.evaluation_page import write_page
 from vision.report.evaluation_plots import draw_thresholds
@@ -200,7 +201,7 @@ def test_the_table_shows_names_as_they_are_and_dashes_for_what_is_not_defined(vo
     truth = [replace(annotations_of(voc_root)[1][0])]
     found = [exactly(truth[0])]
     names = ("BACKGROUND", "banana", *(f"nan {label}" for label in range(2, 6)))
-    rows = eval_ssd.table_of(Evaluation.of(["a"], found, truth, names).report)
+    rows = class_table(Evaluation.of(["a"], found, truth, names).report, 0.5, PRINTED, ".4f")
     assert [row[0] for row in rows] == ["class", *names[1:], "mean"]
     absent = rows[5]
     assert absent[1:] == ["0", *["-"] * 8]
@@ -226,10 +227,11 @@ def test_means_are_over_the_classes_with_objects_wherever_they_stand(uneven, tmp
     assert "nan" not in out
     assert "\nnever found: 0.0\nabsent: -\nnot there: -\n" in out
     assert "\nAverage Precision Across All Classes: 0.5\n" in out
-    rows = eval_ssd.table_of(uneven.report)
+    rows = class_table(uneven.report, uneven.threshold, PRINTED, ".4f")
     columns = list(zip(*rows[1:], strict=True))
-    assert columns[7] == ("0.4", "0.3", "-", "-", "-", "-")
-    for column in (*columns[2:7], *columns[8:]):
+    assert rows[0][6] == "best threshold"
+    assert columns[6] == ("0.4", "0.3", "-", "-", "-", "-")
+    for column in (*columns[2:6], *columns[7:]):
         *of_classes, mean = column
         assert of_classes[3:] == ["-", "-"]
         assert float(mean) == pytest.approx(np.mean([float(value) for value in of_classes[:3]]), abs=1e-4)
@@ -270,6 +272,35 @@ def test_means_are_over_the_classes_with_objects_wherever_they_stand(uneven, tmp
     for (thresholds, means), name in zip(drawn.values(), ("precision", "recall", "f1"), strict=True):
         for place in (0, 150, 375, 450, 500):
             assert means[place] == pytest.approx(getattr(uneven.report.mean_at(thresholds[place]), name)), name
+
+
+def test_every_metric_has_its_place_in_all_tables_and_files(uneven, tmp_path, capsys):
+    write_files(tmp_path, uneven, {})
+    of_class = json.loads((tmp_path / "metrics.json").read_text())["classes"][1]
+    for metric in METRICS:
+        value = of_class
+        for key in metric.key.split("."):
+            value = value[key]
+        assert value == pytest.approx(metric.of_class(uneven.report.classes[1], uneven.threshold)), metric.key
+    titles = [metric.title.format(threshold=uneven.threshold) for metric in COLUMNS]
+    with open(tmp_path / "per_class.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == ["class", "objects", *titles]
+    assert titles == [
+        *("AP (11-point)", "AP (area)", "AP", "AP50", "AP75", "best threshold"),
+        *("precision at it", "recall at it", "F1 at it", "precision at 0.3", "recall at 0.3", "F1 at 0.3"),
+    ]
+    write_page(tmp_path / "report.html", "Evaluation", {}, uneven, {})
+    page = (tmp_path / "report.html").read_text()
+    assert all(f">{title}<" in page for title in titles)
+    eval_ssd.print_report(uneven, True)
+    heads = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("class "))
+    assert heads.split("  ")[-1] == "F1 at it"
+    assert [title in heads for title in titles] == [metric in PRINTED for metric in COLUMNS[:-3]] + [False] * 3
+    losses = MeanLosses(1.0, 2.0)
+    row = row_of(EpochResult(1, losses, losses, uneven.report), 1.0)
+    for metric in CURVES:
+        assert row[f"{metric.curve}/half"] == metric.of_class(uneven.report.classes[1], 0.5)
 
 
 def test_the_log_of_a_run_has_dashes_for_classes_without_objects(uneven, tmp_path, caplog):

@@ -2,6 +2,7 @@
 
 import json
 
+import dataset_writers
 import numpy as np
 import pytest
 from conftest import CLASSES
@@ -13,20 +14,20 @@ from vision.structures import DataError
 
 WRITERS = {
     "camera-capture": ("voc", synthetic.write_voc),
-    "labelimg": ("voc", synthetic.write_labelimg),
-    "cvat": ("voc", synthetic.write_cvat),
-    "roboflow": ("voc", synthetic.write_roboflow),
-    "kaggle": ("voc", synthetic.write_kaggle),
-    "open_images": ("open_images", synthetic.write_open_images),
-    "coco": ("coco", synthetic.write_coco),
-    "yolo": ("yolo", synthetic.write_yolo),
-    "cvat images": ("cvat", synthetic.write_cvat_images),
-    "labelme": ("labelme", synthetic.write_labelme),
-    "createml": ("createml", synthetic.write_createml),
-    "table": ("csv", synthetic.write_table),
-    "kitti": ("kitti", synthetic.write_kitti),
-    "oidv4": ("oidv4", synthetic.write_oidv4),
-    "imglab": ("imglab", synthetic.write_imglab),
+    "labelimg": ("voc", dataset_writers.write_labelimg),
+    "cvat": ("voc", dataset_writers.write_cvat),
+    "roboflow": ("voc", dataset_writers.write_roboflow),
+    "kaggle": ("voc", dataset_writers.write_kaggle),
+    "open_images": ("open_images", dataset_writers.write_open_images),
+    "coco": ("coco", dataset_writers.write_coco),
+    "yolo": ("yolo", dataset_writers.write_yolo),
+    "cvat images": ("cvat", dataset_writers.write_cvat_images),
+    "labelme": ("labelme", dataset_writers.write_labelme),
+    "createml": ("createml", dataset_writers.write_createml),
+    "table": ("csv", dataset_writers.write_table),
+    "kitti": ("kitti", dataset_writers.write_kitti),
+    "oidv4": ("oidv4", dataset_writers.write_oidv4),
+    "imglab": ("imglab", dataset_writers.write_imglab),
 }
 #: YOLO's six decimals are the coarsest: a hundredth of a pixel.
 TOLERANCE = 0.01

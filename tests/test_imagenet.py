@@ -15,7 +15,6 @@ from test_backbones import torchvision_model
 import eval_ssd
 import train_ssd
 from vision.engine import pretrained
-from vision.ssd.config import SSDConfig
 from vision.ssd.data_preprocessing import Normaliser, normalise
 from vision.ssd.models import MODELS, describe_weights
 from vision.ssd.weights import read_weights
@@ -81,7 +80,7 @@ def test_a_net_sees_what_torchvisions_sees_borders_included(written_models, name
     """Each with its own normalisation of the same pixels; sides as in test_backbones."""
     folder, models = written_models
     net = MODELS[name].build(2)
-    pretrained.initialise(net, pretrained.StartingFiles(imagenet=imagenet_path(name, folder)))
+    pretrained.initialise(net, pretrained.WeightsSource(pretrained.IMAGENET, str(imagenet_path(name, folder))))
     images = torch.randint(0, 256, (1, 3, side, side), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
     normalised = torchvision.transforms.functional.normalize(images / 255, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
     with torch.inference_mode():
@@ -105,7 +104,7 @@ def test_what_matched_and_what_did_not_is_said_in_three_lines(written_models, ca
     folder, _ = written_models
     path = imagenet_path(name, folder)
     with caplog.at_level("INFO"):
-        pretrained.initialise(net, pretrained.StartingFiles(imagenet=path))
+        pretrained.initialise(net, pretrained.WeightsSource(pretrained.IMAGENET, str(path)))
     counts = Counter(key.partition(".")[0] for key in net.state_dict() if not key.endswith("tracked"))
     matched = counts.pop("base_net") - left
     counts |= {"base_net": left} if left else {}
@@ -125,7 +124,7 @@ def test_the_normalisation_stays_with_the_run(script, models_folder, voc_root, t
     mean = tuple(255 * value for value in (0.485, 0.456, 0.406))
 
     def config_of(path):
-        return SSDConfig.from_dict(describe_weights(read_weights(path), str(path))["config"])
+        return describe_weights(read_weights(path), str(path)).config
 
     assert config_of(tmp_path / "m/last.pth").image_mean == mean
     assert len(config_of(tmp_path / "m/last.pth").image_std) == 3
@@ -153,9 +152,9 @@ def test_files_that_do_not_fit(written_models):
     _, models = written_models
     net = MODELS["sq-ssd-lite"].build(2, config=MODELS["sq-ssd-lite"].config_at(300))
     with pytest.raises(DataError, match="is it another net's file"):
-        pretrained.take_imagenet(net, state_of(models["vgg16-ssd"]), "vgg.pth")
+        pretrained.load_imagenet(net, state_of(models["vgg16-ssd"]), "vgg.pth")
     with pytest.raises(DataError, match="has 0 weights below `features`"):
-        pretrained.take_imagenet(net, {"classifier.weight": torch.zeros(1)}, "x.pth")
+        pretrained.load_imagenet(net, {"classifier.weight": torch.zeros(1)}, "x.pth")
 
 
 def test_nets_that_torchvision_lacks(script, voc_root, tmp_path):

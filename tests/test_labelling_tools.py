@@ -4,6 +4,7 @@ import json
 import shutil
 from pathlib import Path
 
+import dataset_writers
 import numpy as np
 import pytest
 from conftest import SHARED
@@ -371,7 +372,7 @@ def test_classes_of_whole_images_are_no_boxes(tmp_path):
 
 @pytest.mark.parametrize("name", ["yolo", "coco", "voc"])
 def test_folders_of_archives_are_gone_through(tmp_path, name):
-    write = {"yolo": synthetic.write_yolo, "coco": synthetic.write_coco, "voc": synthetic.write_voc}[name]
+    write = {"yolo": dataset_writers.write_yolo, "coco": dataset_writers.write_coco, "voc": synthetic.write_voc}[name]
     write(tmp_path / "Cells v3" / "cells", {"train": synthetic.drawings(3, 0, size=(64, 64))})
     put_text(tmp_path / "__MACOSX" / "x", "")
     folder = open_folder("auto", tmp_path)
@@ -550,14 +551,14 @@ def test_darknet_with_a_list_of_classes_in_each_split(tmp_path):
 
 
 def test_a_few_stray_files_decide_nothing(tmp_path):
-    synthetic.write_kitti(tmp_path, {"train": synthetic.drawings(5, 0, size=(64, 64))})
+    dataset_writers.write_kitti(tmp_path, {"train": synthetic.drawings(5, 0, size=(64, 64))})
     synthetic.write_voc(tmp_path / "old", {"train": synthetic.drawings(2, 1, size=(64, 64))})
     put_text(tmp_path / "notes.json", '{"categories": []}')
     assert open_folder("auto", tmp_path).name == "kitti"
 
 
 def test_another_format_beside_it_is_mentioned(tmp_path, caplog):
-    synthetic.write_kitti(tmp_path, {"train": synthetic.drawings(5, 0, size=(64, 64))})
+    dataset_writers.write_kitti(tmp_path, {"train": synthetic.drawings(5, 0, size=(64, 64))})
     put_text(tmp_path / "old.csv", f"{HEADS}\ntrain_00000.jpg,cat,1,2,30,40\n")
     with caplog.at_level("INFO"):
         open_folder("auto", tmp_path)

@@ -254,7 +254,7 @@ def test_a_signal_saves_though_the_reading_is_blocked(script, data, tmp_path, mo
     assert done.code == 128 + number, done.err
     assert f"{number.name}: saving; once more" in done.out or f"{number.name}: finishing the step" in done.out
     assert "go on with: " in done.out
-    assert checkpoint.load_state(tmp_path / "last.state").progress["epoch"] == 0
+    assert checkpoint.load_state(tmp_path / "last.state").progress.epoch == 0
     assert not multiprocessing.active_children()
     assert script(train_ssd.main, *argv, "--resume").code == 0
 

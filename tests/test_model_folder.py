@@ -8,7 +8,6 @@ import subprocess
 import sys
 
 import pytest
-import torch
 from conftest import ROOT, assert_refused, train_argv
 
 import train_ssd
@@ -155,40 +154,6 @@ def test_what_cannot_be_read_of_another_run_is_left_out(tmp_path):
     ]
     (tmp_path / "previous_best.pth").touch()
     assert describe_previous_run(tmp_path)[0].endswith("will replace its previous_best.pth")
-
-
-def test_states_of_version_0_1_0_are_read(script, voc_root, tmp_path):
-    """Its names of things; the weights are those that a run of today had."""
-    argv = train_argv(voc_root, tmp_path, "--epochs=2", "--batch-size=3", "--no-validation-mean-ap")
-    assert script(train_ssd.main, *argv).code == 0
-    expected = checkpoint.load_state(tmp_path / "last.state")
-    values = expected._asdict()
-    progress = dict(values.pop("progress"), step=1, epoch=1)
-    order = dict(values.pop("data_order"))
-    former = {
-        "learner": values.pop("training"),
-        "position": {**progress, "of_epoch": progress.pop("epoch_losses"), "since_last": progress.pop("logged_losses")},
-        "course": {**order, "pictures": order.pop("images"), "pictures a step": order.pop("images a step")},
-        "waited": values.pop("validations_since_best"),
-        "choices": values.pop("compute"),
-        **values,
-    }
-    for part, key in (
-        ("position", "epoch_losses"),
-        ("position", "logged_losses"),
-        ("course", "images"),
-        ("course", "images a step"),
-    ):
-        former[part].pop(key, None)
-    torch.save(former, tmp_path / "last.state")
-    found = checkpoint.load_state(tmp_path / "last.state")
-    assert found._replace(progress=expected.progress, training=None, random=None) == expected._replace(
-        training=None, random=None
-    )
-    done = script(train_ssd.main, *argv, "--resume")
-    assert done.code == 0, done.err
-    assert "Resume: epoch 1 goes on after step 1" in done.out
-    assert "begins anew" not in done.out
 
 
 def test_a_model_folder_that_is_the_data_folder_is_named_and_so_is_the_list_that_a_run_left_there(

@@ -174,7 +174,7 @@ def test_files_that_do_not_say_their_width_are_recognised_by_their_shapes(width,
     net = MODELS["mb2-ssd-lite"].build(5, width_mult=width, use_batch_norm=use_batch_norm)
     weights = {key: value for key, value in net.state_dict().items()}
     description = describe_weights(weights, "file.pth")
-    assert (description["num_classes"], description["use_batch_norm"]) == (5, use_batch_norm)
+    assert (description.num_classes, description.architecture.use_batch_norm) == (5, use_batch_norm)
     assert build_described(description).load_state_dict(weights).missing_keys == []
 
 
@@ -204,7 +204,7 @@ def test_identify_recognises_files_without_description(name):
     weights = {key: value for key, value in MODELS[name].build(7).state_dict().items()}
     assert description_of(weights) is None
     found = identify(weights)
-    assert (found["net"], found["num_classes"]) == (name, 7)
+    assert (found.net, found.num_classes) == (name, 7)
     assert identify({"fc.weight": torch.zeros(1)}) is None
 
 

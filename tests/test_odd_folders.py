@@ -9,6 +9,7 @@ import zlib
 from pathlib import Path
 
 import cv2
+import dataset_writers
 import numpy as np
 import pytest
 from conftest import SMALL, assert_refused
@@ -37,13 +38,13 @@ def voc(tmp_path):
 
 @pytest.fixture
 def yolo(tmp_path):
-    synthetic.write_yolo(tmp_path / "yolo", five_and_two())
+    dataset_writers.write_yolo(tmp_path / "yolo", five_and_two())
     return tmp_path / "yolo"
 
 
 @pytest.fixture
 def coco(tmp_path):
-    synthetic.write_coco(tmp_path / "coco", five_and_two())
+    dataset_writers.write_coco(tmp_path / "coco", five_and_two())
     return tmp_path / "coco"
 
 
@@ -223,9 +224,9 @@ def test_a_flat_folder_beside_datasets_does_not_make_one_of_them(voc, tmp_path, 
 
 WITH_A_BEGINNING = {
     "voc": synthetic.write_voc,
-    "yolo": synthetic.write_yolo,
-    "coco": synthetic.write_coco,
-    "open_images": synthetic.write_open_images,
+    "yolo": dataset_writers.write_yolo,
+    "coco": dataset_writers.write_coco,
+    "open_images": dataset_writers.write_open_images,
 }
 
 
@@ -279,7 +280,7 @@ def test_annotations_in_capitals(voc):
 
 def test_a_name_with_a_folder_is_never_another_folders_image(tmp_path):
     root = tmp_path / "cvat"
-    synthetic.write_cvat(root, five_and_two())
+    dataset_writers.write_cvat(root, five_and_two())
     (root / "JPEGImages/train/frame_000001.jpg").unlink()
     train_set, validation = open_splits("voc", [root])
     assert len(train_set) == 4
@@ -410,7 +411,7 @@ def test_images_without_annotation_are_counted(voc):
 
 
 def test_images_beside_a_table_are_counted(tmp_path):
-    synthetic.write_open_images(tmp_path, five_and_two())
+    dataset_writers.write_open_images(tmp_path, five_and_two())
     shutil.copy(tmp_path / "train/train00000.jpg", tmp_path / "train/other.jpg")
     train_set, _ = open_splits("open_images", [tmp_path])
     assert kinds(train_set) == {"image-unannotated"}

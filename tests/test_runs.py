@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,7 @@ from vision.engine.process import SingleProcess
 from vision.engine.step import StepTrainer
 from vision.nn.multibox_loss import MultiboxLoss
 from vision.ssd.data_preprocessing import TestTransform
+from vision.ssd.description import Results
 from vision.ssd.models import MODELS, describe_weights
 from vision.ssd.weights import read_weights
 from vision.structures import Batch
@@ -317,7 +319,7 @@ def test_a_full_disk_leaves_the_state_before(data, tmp_path):
         assert process.returncode == 2, out
         assert "no space left on the disk; what was there before is whole" in out.strip().splitlines()[-1]
         state = checkpoint.load_state(disk / "last.state")
-        assert state.progress["epoch"] >= 0
+        assert state.progress.epoch >= 0
     finally:
         subprocess.run(["umount", disk], check=True)
 
@@ -499,15 +501,30 @@ def test_precision_choices(monkeypatch):
 def test_amp_reaches_the_loop_and_a_resumed_run_keeps_it(script, data, tmp_path):
     argv = train_argv(data, tmp_path, "--resolution=48")
     assert script(train_ssd.main, *argv, "--epochs=1", "--amp=bf16").code == 0
-    assert checkpoint.load_state(tmp_path / "last.state").compute["amp"] == "bf16"
+    assert checkpoint.load_state(tmp_path / "last.state").compute.amp == "bf16"
     done = script(train_ssd.main, *argv, "--epochs=2", "--amp=auto", "--resume")
     assert "precision: bf16 mixed with float32" in done.out
 
 
-def test_the_memory_format_is_measured_unless_a_seed_fixes_it(script, data, tmp_path):
-    argv = [word for word in train_argv(data, tmp_path, "--epochs=1") if not word.startswith("--seed")]
-    assert re.search("memory format: (channels last|contiguous), measured", script(train_ssd.main, *argv).out)
-    assert "memory format" not in script(train_ssd.main, *argv, "--seed=1").out
+@pytest.mark.parametrize(
+    ("device", "amp", "kept", "expected"),
+    [
+        ("cpu", "off", None, True),
+        ("cpu", "bf16", None, True),
+        ("cuda", "off", None, False),
+        ("cuda", "fp16", None, True),
+        ("cpu", "off", False, False),  # a run of before there was a rule, in which a stopwatch had chosen
+        ("cuda", "off", True, True),
+    ],
+)
+def test_the_memory_format_follows_from_device_and_precision(monkeypatch, device, amp, kept, expected):
+    class State:
+        compute = checkpoint.ComputeChoice(amp, kept)
+
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (8, 0))
+    state = None if kept is None else State
+    chosen = compute.choose_compute(torch.device(device), amp, state=state, process=SingleProcess())
+    assert chosen.channels_last == chosen.choice.channels_last == expected
 
 
 # The course of a run.
@@ -689,7 +706,7 @@ def test_a_lost_terminal_saves_however_often_it_is_told(script, data, tmp_path, 
         done = script(train_ssd.main, *argv)
     assert (done.code, len(taken)) == (129, 2)
     assert done.out.count("finishing the step and saving") == 1
-    assert checkpoint.load_state(tmp_path / "last.state").progress["step"] == 2
+    assert checkpoint.load_state(tmp_path / "last.state").progress.step == 2
 
 
 def test_a_lost_terminal_is_ignored_under_nohup():
@@ -724,36 +741,16 @@ def test_interrupting_twice_ends_at_once(data, tmp_path):
     assert process.returncode in (130, 1), "500 epochs were not waited for"
 
 
-def test_memory_formats_are_measured_with_what_there_is_memory_for(data, monkeypatch):
-    asked = []
-
-    def faster(net, device, precision, batch_size):
-        asked.append(batch_size)
-        if batch_size > 2:
-            raise torch.cuda.OutOfMemoryError("CUDA out of memory")
-        return True
-
-    monkeypatch.setattr(compute, "channels_last_is_faster", faster)
-    assert compute.measure_memory_format(None, torch.device("cpu"), None, 8)
-    assert asked == [8, 4, 2]
-    monkeypatch.setattr(compute, "channels_last_is_faster", lambda *args: (_ for _ in ()).throw(MemoryError))
-    with pytest.raises(MemoryError):
-        compute.measure_memory_format(None, torch.device("cpu"), None, 2)
-
-
 def test_a_precision_that_the_device_lacks_is_chosen_anew(caplog):
     class State:
-        compute = {"amp": "fp16", "channels_last": False}
+        compute = checkpoint.ComputeChoice("fp16", channels_last=False)
 
-    arguments = (MODELS["mb1-ssd-lite"].build(2), torch.device("cpu"))
     with caplog.at_level("WARNING"):
-        chosen = compute.choose_compute(
-            *arguments, "auto", "auto", state=State, measured_batch=None, process=SingleProcess()
-        )
+        chosen = compute.choose_compute(torch.device("cpu"), "auto", state=State, process=SingleProcess())
     assert chosen.precision.name in ("off", "bf16")
     assert "the run was in fp16" in caplog.text
     with pytest.raises(ValueError, match="--amp=fp16 needs a CUDA device"):
-        compute.choose_compute(*arguments, "fp16", "auto", state=State, measured_batch=None, process=SingleProcess())
+        compute.choose_compute(torch.device("cpu"), "fp16", state=State, process=SingleProcess())
 
 
 def test_a_run_whose_patience_is_over_does_not_go_on(script, data, tmp_path):
@@ -793,12 +790,12 @@ def test_the_best_of_a_run_that_moves_is_looked_for_anew(script, data, tmp_path)
     assert script(train_ssd.main, *train_argv(data, tmp_path / "a", "--epochs=1")).code == 0
     state = checkpoint.load_state(tmp_path / "a" / "last.state")
 
-    def best(folder: str, validation: str) -> dict:
+    def best(folder: str, validation: str) -> Results | None:
         return checkpoint.Checkpointer(tmp_path / folder, None, validation, state).best
 
-    assert best("a", state.validation)["epoch"] == 0
-    assert (best("a", "others"), best("b", state.validation)) == ({}, {})
-    assert checkpoint.Checkpointer(tmp_path / "a", None, "x", state._replace(validation="")).best["epoch"] == 0
+    assert best("a", state.validation).epoch == 0
+    assert (best("a", "others"), best("b", state.validation)) == (None, None)
+    assert checkpoint.Checkpointer(tmp_path / "a", None, "x", replace(state, validation="")).best.epoch == 0
     argv = train_argv(data, tmp_path / "b", "--epochs=2", f"--resume={tmp_path / 'a' / 'last.state'}")
     assert script(train_ssd.main, *argv, "--lr=0", "--base-net-lr=0").code == 0
     assert (tmp_path / "b" / "best.pth").is_file()
@@ -820,17 +817,17 @@ def test_a_run_that_another_took_the_folder_of_goes_on_without_the_others_result
     assert state.best == best
     done = script(train_ssd.main, *argv, f"--resume={tmp_path / 'previous.state'}", "--epochs=3")
     assert (done.code, done.err) == (0, "")
-    assert f"{tmp_path / 'best.pth'}: is not this run's, whose best epoch was {best['epoch']}" in done.out
-    assert describe_weights(read_weights(tmp_path / "best.pth"), "best.pth")["results"]["epoch"] == 2
+    assert f"{tmp_path / 'best.pth'}: is not this run's, whose best epoch was {best.epoch}" in done.out
+    assert describe_weights(read_weights(tmp_path / "best.pth"), "best.pth").results.epoch == 2
     assert epochs_of(tmp_path) == ["2"]
     # A kill after an epoch's files and before its state leaves a best.pth of this run, one epoch ahead.
     folder = tmp_path / "killed"
     folder.mkdir()
-    results = {**best, "epoch": 2, "ap_50_95": best["ap_50_95"] + 0.1}
+    results = replace(best, epoch=2, ap_50_95=best.ap_50_95 + 0.1)
     checkpoint.save(MODELS["sq-ssd-lite"].build(2), [folder / "best.pth"], results)
     assert checkpoint.Checkpointer(folder, None, state.validation, state).best == best
-    checkpoint.save(MODELS["sq-ssd-lite"].build(2), [folder / "best.pth"], {**results, "ap_50_95": -1.0})
-    assert checkpoint.Checkpointer(folder, None, state.validation, state).best == {}
+    checkpoint.save(MODELS["sq-ssd-lite"].build(2), [folder / "best.pth"], replace(results, ap_50_95=-1.0))
+    assert checkpoint.Checkpointer(folder, None, state.validation, state).best is None
 
 
 def test_repeats_of_a_run_that_starts_anew_go_by_its_own_images(script, data, tmp_path):

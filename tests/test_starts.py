@@ -53,9 +53,9 @@ def test_a_start_is_in_16_bits_and_says_what_it_is(net):
     assert path.stat().st_size <= (8_000_000 if net in DETECTORS else 12_000_000)
     weights = read_weights(path)
     description = describe_weights(weights, str(path), with_heads=False)
-    assert description["net"] == net
-    assert "results" not in description, "a model folder beside it must not take it for a run's best"
-    names = description["class_names"]
+    assert description.net == net
+    assert description.results is None, "a model folder beside it must not take it for a run's best"
+    names = description.class_names
     assert len(names) == 21 if net in DETECTORS else names is None
     like = MODELS[net].build(3)
     assert weights.keys() == {key for key in like.state_dict() if net in DETECTORS or not key.startswith(HEADS)}
@@ -71,7 +71,7 @@ def test_the_start_fills_all_but_the_heads(net):
     ssd = MODELS[net].build(2)
     ssd.class_names = ("BACKGROUND", "dog")
     path = shipped.find(net)
-    pretrained.initialise(ssd, pretrained.StartingFiles(pretrained_ssd=str(path)))
+    pretrained.initialise(ssd, pretrained.WeightsSource(pretrained.DETECTOR, str(path)))
     theirs = read_weights(path)
     for key, value in ssd.state_dict().items():
         if not key.startswith(HEADS):
@@ -86,9 +86,9 @@ def test_without_the_published_file_and_the_network_the_start_of_the_net_or_of_i
 ):
     caplog.set_level("INFO")
     files = find_starting_files(NetOptions(net), downloads=downloads)
-    assert files.pretrained_ssd == str(shipped.FOLDER / f"{start}-voc.pth")
+    assert files.detector == str(shipped.FOLDER / f"{start}-voc.pth")
     said = caplog.messages[-1]
-    assert f"starting from {files.pretrained_ssd}, which comes with this program (--pretrained-ssd=voc)" in said
+    assert f"starting from {files.path}, which comes with this program (--pretrained-ssd=voc)" in said
     assert (PUBLISHED in said) == (net == "mb1-ssd")
     tried = [message for message in caplog.messages if "its download failed" in message]
     assert len(tried) == (downloads and net == "mb1-ssd")
@@ -97,14 +97,15 @@ def test_without_the_published_file_and_the_network_the_start_of_the_net_or_of_i
 def test_the_published_file_counts_before_the_starts_but_not_for_a_net_with_one_of_its_own(no_network, tmp_path):
     (tmp_path / "models").mkdir()
     (tmp_path / PUBLISHED).touch()
-    found = {name: find_starting_files(NetOptions(name), downloads=True).pretrained_ssd for name in MODELS}
+    found = {name: find_starting_files(NetOptions(name), downloads=True).detector for name in MODELS}
     assert found["mb1-ssd"] == found["mb1-ssd-lite"] == PUBLISHED
     assert found["mb1-ssd-fpnlite"] == str(shipped.FOLDER / "mb1-ssd-fpnlite-voc.pth")
     assert found["sq-ssd-lite"] is found["vgg16-ssd"] is None
 
 
 def test_a_start_is_of_one_width():
-    assert find_starting_files(NetOptions("mb2-ssd-fpnlite", width_mult=0.5), downloads=False).pretrained_ssd is None
+    source = find_starting_files(NetOptions("mb2-ssd-fpnlite", width_mult=0.5), downloads=False)
+    assert source.kind == pretrained.SCRATCH
 
 
 def test_the_tutorials_command_trains_and_its_dry_run_names_the_start(script, voc_root, tmp_path, no_network):
@@ -168,7 +169,7 @@ def test_a_start_with_heads_keeps_its_rows_for_classes_of_the_same_names(net, ca
     caplog.set_level("INFO")
     ssd = MODELS[net].build(3)
     ssd.class_names = ("BACKGROUND", "dog", "gadget")
-    pretrained.initialise(ssd, pretrained.StartingFiles(pretrained_ssd=str(shipped.find(net))))
+    pretrained.initialise(ssd, pretrained.WeightsSource(pretrained.DETECTOR, str(shipped.find(net))))
     assert caplog.messages[-1] == (
         "classes that the file knows: dog; new classes, which start from its mean over classes: gadget"
     )
@@ -225,8 +226,8 @@ def test_the_program_that_makes_starts_goes_on_and_makes_the_same_again(heads, v
     assert any(key.startswith(HEADS) for key in weights) == heads
     assert ("a whole detector" in text) == heads
     description = describe_weights(weights, "a.pth", with_heads=heads)
-    assert description["class_names"] == (["BACKGROUND", "ball", "board", "cone", "star"] if heads else None)
-    assert "results" not in description
+    assert description.class_names == (("BACKGROUND", "ball", "board", "cone", "star") if heads else None)
+    assert description.results is None
     last = read_weights(tmp_path / "a" / "2-48" / "last.pth")
     assert all(torch.equal(value, last[key].to(value.dtype)) for key, value in weights.items())
 

@@ -228,7 +228,7 @@ def test_use_cuda_is_on_by_default(argv):
 
 def test_resolution_and_width_reach_the_net(reached):
     net = reached("--net=mb2-ssd-lite", "--mb2-width-mult=0.5", "--resolution=128x96").net
-    assert net.architecture["net"] == "mb2-ssd-lite"
+    assert net.architecture.net == "mb2-ssd-lite"
     assert net.base_net[0][0].weight.shape[0] == 16
     assert net.config.width_height == (128, 96)
     batch = next(iter(reached("--resolution=128x96").train_loader))

@@ -37,8 +37,6 @@ def test_images_are_known_by_what_is_in_their_files():
     assert both.has(digests(1, 5)) == both.has(digests(1, 5005)) == [True]
     assert both.has(digests(1, 3000)) == [False]
     assert json.loads(json.dumps(both._asdict())) == both._asdict()
-    assert TrainedImages.of_description({"trained_on": both._asdict()}) == both
-    assert TrainedImages.of_description({}) is None
 
 
 def test_of_very_many_images_a_fair_sample_is_kept_and_it_says_of_which_it_does_not_know(monkeypatch):
@@ -167,7 +165,7 @@ def test_an_export_is_measured_on_new_images_and_knows_them(script, data, run_fo
 
 def test_a_net_made_by_hand_says_nothing(tmp_path):
     net = MODELS["mb1-ssd-lite"].build(3)
-    assert not {"trained_on", "threshold"} & net.description().keys()
+    assert not {"trained_on", "threshold"} & net.description().to_dict().keys()
     net.save(str(tmp_path / "x.pth"))
     assert load_net(tmp_path / "x.pth").trained_on is None
     assert "base_net.0.0.weight" in read_weights(tmp_path / "x.pth")

@@ -171,8 +171,8 @@ def write(net: SSD, path: Path, options: ExportOptions = DEFAULT_OPTIONS) -> Non
     model = onnx.load(str(path))
     model.producer_name, model.producer_version = "ssd-retrain", __version__
     facts = {
-        ONNX_METADATA_KEY: json.dumps(net.description()),
-        "net": net.architecture.get("net", ""),
+        ONNX_METADATA_KEY: json.dumps(net.description().to_dict()),
+        "net": net.architecture.net,
         "classes": json.dumps(net.class_names),
         "size": "x".join(map(str, net.config.width_height)),
         NORMALISATION_KEY: json.dumps({"channels": "RGB", "pixels": [0, 255], **norm._asdict()}),

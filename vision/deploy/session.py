@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ from vision.boxes.priors import Size, as_width_height
 from vision.deploy import detectnet
 from vision.ssd.config import SSDConfig
 from vision.ssd.data_preprocessing import PredictionTransform, Renormaliser
+from vision.ssd.description import Description
 from vision.ssd.models import MODELS, build_described, describe_weights, spec_of
 from vision.ssd.predictor import detections_in_pixels
 from vision.ssd.ssd import SSD, evaluating, load_strictly, place
@@ -120,7 +121,7 @@ class TorchSession(Session):
     def __init__(self, net: SSD, device: torch.device | str = "cpu") -> None:
         config = net.config
         super().__init__(net.num_classes, net.class_names, config.image_size, config.image_mean, config.image_std)
-        self.net_name, self.trained_on, self.threshold = net.architecture.get("net"), net.trained_on, net.threshold
+        self.net_name, self.trained_on, self.threshold = net.architecture.net or None, net.trained_on, net.threshold
         self._renormaliser = Renormaliser(detectnet.MEAN, detectnet.STD, config.image_mean, config.image_std)
         self.net = place(net, device)
         self.device = device
@@ -223,8 +224,8 @@ class OnnxSession(Session):
         batch, _, height, width = shape
         self.batch_size = batch if isinstance(batch, int) else None
         metadata = self.session.get_modelmeta().custom_metadata_map
-        description = json.loads(metadata.get(ONNX_METADATA_KEY, "null"))
-        if description is None:
+        facts = json.loads(metadata.get(ONNX_METADATA_KEY, "null"))
+        if facts is None:
             config = MODELS["mb1-ssd"].config_at()
             logger.warning(
                 "%s: does not say its normalisation; taken: mean %s, std %s",
@@ -234,12 +235,18 @@ class OnnxSession(Session):
             )
             mean, std, names, self.net_name, self.width_mult = config.image_mean, config.image_std, None, None, None
         else:
-            self.net_name = description["net"]
+            try:
+                description = Description.from_dict(facts)
+            except (KeyError, TypeError, ValueError) as err:
+                raise DataError(
+                    f"{path}: what it says of its net cannot be read ({type(err).__name__}: {err}), it is of another "
+                    "version; use the version that wrote it, or export again"
+                ) from err
+            self.net_name = description.net or None
             normalisation = json.loads(metadata[NORMALISATION_KEY])
             mean, std = normalisation["mean"], normalisation["std"]
-            self.width_mult, self.threshold = description["width_mult"], description.get("threshold")
-            self.trained_on = TrainedImages.of_description(description)
-            names = None if description["class_names"] is None else tuple(description["class_names"])
+            self.width_mult, self.threshold = description.width_mult, description.threshold
+            self.trained_on, names = description.trained_on, description.class_names
         super().__init__(outputs["scores"][2], names, (width, height), mean, std)
 
     def run(self, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -277,11 +284,11 @@ def load_net(
     """
     weights = read_weights(path)
     description = describe_weights(weights, str(path))
-    if net is not None and spec_of(net).name != description["net"]:
-        raise DataError(f"{path}: is a {description['net']} checkpoint, --net is {net}; use --net={description['net']}")
-    if width_mult is not None and width_mult != description["width_mult"]:
+    if net is not None and spec_of(net).name != description.net:
+        raise DataError(f"{path}: is a {description.net} checkpoint, --net is {net}; use --net={description.net}")
+    if width_mult is not None and width_mult != description.width_mult:
         raise DataError(
-            f"{path}: has width {description['width_mult']:g}, --mb2-width-mult is {width_mult:g}; leave it out"
+            f"{path}: has width {description.width_mult:g}, --mb2-width-mult is {width_mult:g}; leave it out"
         )
     config = None
     if resolution is not None:
@@ -291,11 +298,10 @@ def load_net(
     return built
 
 
-def _config_for(description: Mapping[str, Any], resolution: Size, path: str | Path) -> SSDConfig:
-    spec = spec_of(description["net"])
-    if description["config"] is None:
+def _config_for(description: Description, resolution: Size, path: str | Path) -> SSDConfig:
+    spec, trained = spec_of(description.net), description.config
+    if trained is None:
         return spec.config_at(resolution)
-    trained = SSDConfig.from_dict(description["config"])
     config = spec.config_like(trained, resolution)
     if config.width_height != trained.width_height:
         logger.warning(

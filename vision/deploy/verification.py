@@ -112,7 +112,7 @@ def check_contract(path: Path, net: SSD, options: ExportOptions = DEFAULT_OPTION
         "inputs": {INPUT: [batch, 3, height, width]},
         "outputs": {"scores": [batch, priors, net.num_classes], "boxes": [batch, priors, 4]},
         "number types": [onnx.TensorProto.FLOAT],
-        "description": _as_json(net.description()),
+        "description": _as_json(net.description().to_dict()),
         "normalisation": _as_json(options.input_norm_of(net)._asdict()),
     }
     for what, value in expected.items():

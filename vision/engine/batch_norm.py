@@ -43,6 +43,6 @@ def check_batch_size(net: SSD, smallest: int, frozen: Sequence[nn.Module]) -> No
         trial(torch.empty(smallest, 3, height, width, device="meta"))
     except ValueError as err:
         raise DataError(
-            f"--batch-size: batches of one image are too small for the batch norm of {net.architecture['net']} at "
+            f"--batch-size: batches of one image are too small for the batch norm of {net.architecture.net} at "
             f"{width}x{height}; use --batch-size=2 or more, and at least two images"
         ) from err

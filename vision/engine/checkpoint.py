@@ -14,6 +14,7 @@ import random
 import re
 import secrets
 from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,6 +22,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from vision.engine.loop import TrainProgress
+from vision.ssd.description import Description, Results
 from vision.ssd.models import describe_weights
 from vision.ssd.ssd import SSD
 from vision.ssd.weights import METADATA_KEY, read_weights, write_weights
@@ -60,17 +63,17 @@ def parse_name(name: str) -> NamedCheckpoint | None:
         return None
 
 
-def save(net: SSD, paths: list[Path], results: dict[str, float | int], run: str = "") -> None:
+def save(net: SSD, paths: list[Path], results: Results, run: str = "") -> None:
     """Write the weights to each path, with the net's description, and what is known of the run.
 
     Args:
         net: with the weights.
         paths: to write to.
-        results: that were reached, see `Checkpointer.save`.
+        results: that were reached.
         run: see `new_run`.
     """
     weights = net.state_dict()
-    weights._metadata[""][METADATA_KEY] |= {"results": results, "run": run}
+    weights._metadata[""][METADATA_KEY] = replace(net.description(), results=results, run=run).to_dict()
     for path in paths:
         write_weights(weights, path)
 
@@ -90,7 +93,7 @@ class _Candidate(NamedTuple):
         path: of the file.
     """
 
-    run: tuple[str, str]
+    run: tuple[str, Description | None]
     written: int
     score: tuple[bool, float]
     path: Path
@@ -128,12 +131,11 @@ def best_of_folder(folder: Path, net: str | None = None, num_classes: int | None
                 ) from err
             refused.append(str(err))
             continue
-        results = description.get("results", {})
-        mean_ap = results.get("mean_ap")
-        if net is not None and description["net"] != net:
-            refused.append(f"{path.name}: is a {description['net']} checkpoint, not {net}")
-        elif num_classes is not None and description["num_classes"] != num_classes:
-            refused.append(f"{path.name}: has {description['num_classes']} classes, not {num_classes}")
+        mean_ap = None if description.results is None else description.results.mean_ap
+        if net is not None and description.net != net:
+            refused.append(f"{path.name}: is a {description.net} checkpoint, not {net}")
+        elif num_classes is not None and description.num_classes != num_classes:
+            refused.append(f"{path.name}: has {description.num_classes} classes, not {num_classes}")
         elif path.name == BEST:
             return path
         elif mean_ap is not None and math.isfinite(mean_ap):
@@ -156,10 +158,11 @@ def best_of_folder(folder: Path, net: str | None = None, num_classes: int | None
     return best
 
 
-def _run_of(description: Mapping[str, Any]) -> tuple[str, str]:
-    if run := description.get("run"):
-        return run, ""
-    return "", str([description["net"], description["num_classes"], description["class_names"], description["config"]])
+def _run_of(description: Description) -> tuple[str, Description | None]:
+    if description.run:
+        return description.run, None
+    known = Description(description.architecture, description.num_classes, description.class_names, description.config)
+    return "", known
 
 
 def find(path: str | Path, net: str | None = None, num_classes: int | None = None) -> Path:
@@ -168,32 +171,90 @@ def find(path: str | Path, net: str | None = None, num_classes: int | None = Non
     return best_of_folder(path, net, num_classes) if path.is_dir() else path
 
 
-class RunState(NamedTuple):
+@dataclass(frozen=True)
+class DataOrder:
+    """What decides the order of images within an epoch; only with the same may a run go on within one.
+
+    Attributes:
+        images: fingerprint of the training images.
+        seed: of order and augmentation.
+        images_per_step: that all processes learn from together.
+        repeats: how many times an epoch goes through the images.
+        batches_per_epoch: None in states of versions that did not write it.
+    """
+
+    images: str
+    seed: int
+    images_per_step: int
+    repeats: int = 1
+    batches_per_epoch: int | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for a state file."""
+        return {key: getattr(self, name) for name, key in _KEYS_OF_DATA_ORDER.items()}
+
+    @classmethod
+    def from_dict(cls, plain: Mapping[str, Any]) -> DataOrder:
+        """Read what `to_dict` gave, now or in an earlier version."""
+        return cls(**{name: plain[key] for name, key in _KEYS_OF_DATA_ORDER.items() if key in plain})
+
+    def differences(self, other: DataOrder) -> list[str]:
+        """Name, in words, what differs in another order."""
+        return [key for name, key in _KEYS_OF_DATA_ORDER.items() if getattr(self, name) != getattr(other, name)]
+
+
+#: Fields of `DataOrder` -> their keys in a state file.
+_KEYS_OF_DATA_ORDER = {
+    "images": "images",
+    "seed": "seed",
+    "images_per_step": "images a step",
+    "repeats": "repeats",
+    "batches_per_epoch": "batches an epoch",
+}
+
+
+@dataclass(frozen=True)
+class ComputeChoice:
+    """What was chosen at the start of a run and stays when it goes on.
+
+    Attributes:
+        amp: name of the precision.
+        channels_last: memory format of net and images.
+        augment_on: where images are augmented, see `vision.engine.compute`; "cpu" in states that do not say it.
+    """
+
+    amp: str
+    channels_last: bool
+    augment_on: str = "cpu"
+
+
+@dataclass(frozen=True)
+class RunState:
     """All that a resumed run needs.
 
     Attributes:
         description: of the net.
         training: weights, optimizer, scaler and moving average, see `StepTrainer.state_dict`.
-        progress: epoch and step, see `TrainProgress.as_values`.
-        data_order: what decides the order of images within an epoch; only with the same may a run go on within one.
+        progress: epoch and step.
+        data_order: what decides the order of images within an epoch.
         seed: of order and augmentation.
-        best: results of the best epoch so far.
+        best: results of the best epoch so far; None before the first validation.
         validations_since_best: how many were no better.
         random: see `random_state`.
-        compute: what was chosen at the start and must stay: memory format, precision.
+        compute: what was chosen at the start and stays.
         validation: fingerprint of the images that `best` was found on; "" where nobody knows.
         run: see `new_run`; "" of versions before 0.13.0.
     """
 
-    description: dict[str, Any]
+    description: Description
     training: dict[str, Any]
-    progress: dict[str, Any]
-    data_order: dict[str, Any]
+    progress: TrainProgress
+    data_order: DataOrder
     seed: int
-    best: dict[str, Any]
+    best: Results | None
     validations_since_best: int
     random: dict[str, Any]
-    compute: dict[str, Any]
+    compute: ComputeChoice
     validation: str = ""
     run: str = ""
 
@@ -203,23 +264,33 @@ class RunState(NamedTuple):
         average = self.training["average"]
         return self.training["weights"] if average is None else average["weights"]
 
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values and tensors, for a state file."""
+        return {
+            **vars(self),
+            "description": self.description.to_dict(),
+            "progress": self.progress.as_values(),
+            "data_order": self.data_order.to_dict(),
+            "best": {} if self.best is None else self.best.to_dict(),
+            "compute": asdict(self.compute),
+        }
 
-#: Keys of states as version 0.1.0 wrote them -> as they are now; none stands for two things.
-_FORMER_KEYS = {
-    "learner": "training",
-    "position": "progress",
-    "of_epoch": "epoch_losses",
-    "since_last": "logged_losses",
-    "course": "data_order",
-    "pictures": "images",
-    "pictures a step": "images a step",
-    "waited": "validations_since_best",
-    "choices": "compute",
-}
+    @classmethod
+    def from_dict(cls, plain: Mapping[str, Any]) -> RunState:
+        """Read what `to_dict` gave, now or in a version from 0.2.0 on.
 
-
-def _with_present_keys(values: dict[str, Any]) -> dict[str, Any]:
-    return {_FORMER_KEYS.get(key, key): value for key, value in values.items()}
+        Raises:
+            KeyError, TypeError, ValueError: the values are no such state.
+        """
+        values = {
+            **plain,
+            "description": Description.from_dict(plain["description"]),
+            "progress": TrainProgress.from_values(plain["progress"]),
+            "data_order": DataOrder.from_dict(plain["data_order"]),
+            "best": Results.from_dict(plain["best"]),
+            "compute": ComputeChoice(**plain["compute"]),
+        }
+        return cls(**values)
 
 
 def random_state(device: torch.device) -> dict[str, Any]:
@@ -252,7 +323,7 @@ def restore_random_state(state: dict[str, Any], device: torch.device) -> None:
 def save_state(path: Path, state: RunState) -> None:
     """Write the state of a run, under a temporary name until it is complete."""
     with replacing(path) as temporary:
-        torch.save(state._asdict(), temporary)
+        torch.save(state.to_dict(), temporary)
 
 
 def load_state(path: Path) -> RunState:
@@ -262,11 +333,7 @@ def load_state(path: Path) -> RunState:
         DataError: the file is none.
     """
     try:
-        values = _with_present_keys(torch.load(path, map_location="cpu", weights_only=True))
-        for part in ("progress", "data_order"):
-            values[part] = _with_present_keys(values[part])
-        values["data_order"].setdefault("repeats", 1)  # unknown before version 0.5.0
-        return RunState(**values)
+        return RunState.from_dict(torch.load(path, map_location="cpu", weights_only=True))
     except Exception as err:  # the unpickler of a file that is none may stumble over anything
         raise DataError(
             f"{path}: cannot be read as the state of a run, it is cut off or of another version; resume from "
@@ -334,7 +401,7 @@ def set_state_aside(folder: Path) -> None:
         return
     try:
         progress = load_state(path).progress
-        has_learnt = (progress["epoch"], progress["step"]) != (0, 0)
+        has_learnt = (progress.epoch, progress.step) != (0, 0)
     except DataError:  # of another version, or damaged: somebody may make something of it
         has_learnt = True
     if has_learnt:
@@ -347,15 +414,17 @@ def can_resume(folder: Path) -> bool:
     return folder.is_dir() and ((folder / STATE).is_file() or any(parse_name(p.name) for p in folder.glob("*.pth")))
 
 
-def is_better(results: dict[str, float], best: dict[str, float]) -> bool:
+def is_better(results: Results, best: Results | None) -> bool:
     """Compare by AP over COCO's overlaps where both have it, else by mean AP, else by loss.
 
     At an overlap of 0.5 alone AP stops rising long before boxes stop getting better, and chance decides.
     """
-    for key in ("ap_50_95", "mean_ap"):
-        if key in results and key in best:
-            return results[key] >= best[key]
-    return results["loss"] <= best.get("loss", math.inf)
+    if best is None:
+        return results.loss <= math.inf
+    for ap, best_ap in ((results.ap_50_95, best.ap_50_95), (results.mean_ap, best.mean_ap)):
+        if ap is not None and best_ap is not None:
+            return ap >= best_ap
+    return results.loss <= best.loss
 
 
 def drop_old(folder: Path, net: str, keep: int) -> None:
@@ -369,12 +438,14 @@ def drop_old(folder: Path, net: str, keep: int) -> None:
 def _is_best_of(path: Path, state: RunState) -> bool:
     """Whether a file holds a run's best epoch, or the one after it that a kill left without a state."""
     try:
-        found = describe_weights(read_weights(path), str(path)).get("results", {})
+        found = describe_weights(read_weights(path), str(path)).results
     except DataError:
+        return False
+    if found is None:
         return False
     if str(found) == str(state.best):  # as texts, since nan is not equal to itself
         return True
-    return found.get("epoch") == state.progress["epoch"] and is_better(found, state.best)
+    return found.epoch == state.progress.epoch and is_better(found, state.best)
 
 
 class Checkpointer:
@@ -387,7 +458,7 @@ class Checkpointer:
         state: of the run that goes on. Its best epoch counts where its file is, and was found on the same images.
 
     Attributes:
-        best: results of the best epoch so far.
+        best: results of the best epoch so far; None before the first validation.
         validations_since_best: how many were no better.
         run: that it belongs to, see `new_run`.
     """
@@ -396,11 +467,11 @@ class Checkpointer:
         self, folder: Path, keep: int | None = None, validation: str = "", state: RunState | None = None
     ) -> None:
         self.folder, self.keep, self.validation = folder, keep, validation
-        self.best: dict[str, Any] = {}
+        self.best: Results | None = None
         self.validations_since_best = 0
         self.run = new_run() if state is None else state.run
         self._best_is_own = False
-        if state is None or not state.best:
+        if state is None or state.best is None:
             return
         if state.validation not in ("", validation):
             logger.warning("other images to validate on than before: the best epoch so far is forgotten")
@@ -413,14 +484,14 @@ class Checkpointer:
                     "%s: is not this run's, whose best epoch was %d: the next that is validated will take its place, "
                     "and it will be %s",
                     folder / BEST,
-                    state.best["epoch"],
+                    state.best.epoch,
                     PREVIOUS_BEST,
                 )
 
-    def compare(self, results: dict[str, float | int]) -> bool:
+    def compare(self, results: Results) -> bool:
         """Take in the results of a validated epoch; True if it is the best so far."""
         better = is_better(results, self.best)
-        if better and not (self.best and is_better(self.best, results)):
+        if better and not (self.best is not None and is_better(self.best, results)):
             self.validations_since_best = 0
         else:  # a later epoch that is as good becomes the best, but is no progress
             self.validations_since_best += 1
@@ -428,21 +499,21 @@ class Checkpointer:
             self.best = results
         return better
 
-    def save(self, net: SSD, results: dict[str, float | int], is_best: bool) -> Path:
+    def save(self, net: SSD, results: Results, is_best: bool) -> Path:
         """Write the epoch's checkpoint, `last.pth`, and `best.pth` if it is the best so far.
 
         The `best.pth` of another run becomes `previous_best.pth`.
 
         Args:
             net: to write.
-            results: epoch, loss and, where they were computed, mean_ap and ap_50_95.
+            results: of the epoch.
             is_best: see `compare`.
 
         Returns:
             the epoch's checkpoint.
         """
-        name = net.architecture["net"]
-        path = self.folder / file_name(name, results["epoch"], results["loss"])
+        name = net.architecture.net
+        path = self.folder / file_name(name, results.epoch, results.loss)
         save(net, [path, self.folder / LAST], results, self.run)
         if is_best:
             self._set_best_of_others_aside()
@@ -459,7 +530,7 @@ class Checkpointer:
         if not path.is_file():
             return
         with contextlib.suppress(DataError):  # one that is damaged may still be worth something to somebody
-            run = describe_weights(read_weights(path), BEST).get("run")
+            run = describe_weights(read_weights(path), BEST).run
             if run and run == self.run:  # of an epoch after which the run was killed before it saved its state
                 return
         path.replace(self.folder / PREVIOUS_BEST)

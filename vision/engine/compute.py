@@ -2,27 +2,19 @@
 
 from __future__ import annotations
 
-import copy
 import logging
-import time
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 
-from vision.engine.checkpoint import RunState
-from vision.engine.faults import is_out_of_memory
+from vision.engine.checkpoint import ComputeChoice, RunState
 from vision.engine.precision import Precision, choose_precision
 from vision.engine.process import SingleProcess
-from vision.ssd.ssd import SSD, place
 
 logger = logging.getLogger(__name__)
 
 #: What --augment-on may say.
 AUGMENT_ON = AUTO, CPU, DEVICE = ("auto", "cpu", "device")
-
-#: Passes that are timed, after some that are not: the first are slower than all others.
-_WARM_UP, _TIMED = 2, 2
 
 
 @dataclass(frozen=True)
@@ -41,38 +33,34 @@ class Compute:
     channels_last: bool
     augment_on: str = CPU
 
-    def as_values(self) -> dict[str, Any]:
-        """Plain values of what a resumed run keeps."""
-        return {"amp": self.precision.name, "channels_last": self.channels_last, "augment_on": self.augment_on}
+    @property
+    def choice(self) -> ComputeChoice:
+        """What a resumed run keeps."""
+        return ComputeChoice(self.precision.name, self.channels_last, self.augment_on)
 
 
 def choose_compute(
-    net: SSD,
     device: torch.device,
     amp: str,
     augment_on: str = AUTO,
     *,
     state: RunState | None,
-    measured_batch: int | None,
     process: SingleProcess,
 ) -> Compute:
     """Choose precision, memory format and where to augment; the same in all processes.
 
     Args:
-        net: to be trained; stays as it is.
         device: to be used.
         amp: one of `vision.engine.precision.AMP_CHOICES`.
         augment_on: one of `AUGMENT_ON`.
         state: of a run that goes on, which keeps what it had; None for a new one.
-        measured_batch: images per batch with which to measure memory formats; None for the usual one of the device,
-            so that nothing depends on timing.
         process: this one.
 
     Raises:
         ValueError: the device cannot compute so.
     """
     if state and amp == "auto":
-        amp = state.compute["amp"]
+        amp = state.compute.amp
         if amp == "fp16" and device.type != "cuda":
             logger.warning("the run was in fp16, which %s does not compute in: its precision is chosen anew", device)
             amp = "auto"
@@ -80,17 +68,9 @@ def choose_compute(
     logger.info(why)
     if (name := process.broadcast_from_main(lambda: precision.name)) != precision.name:
         precision, _ = choose_precision(name, device)
-    if state:
-        channels_last = state.compute["channels_last"]
-    elif measured_batch:
-        channels_last = process.broadcast_from_main(
-            lambda: measure_memory_format(net, device, precision, measured_batch)
-        )
-        logger.info("memory format: %s, measured", "channels last" if channels_last else "contiguous")
-    else:
-        channels_last = device.type == "cpu"
+    channels_last = state.compute.channels_last if state else channels_last_is_faster(device, precision)
     if augment_on == AUTO and state:
-        augment_on = state.compute.get("augment_on", CPU)
+        augment_on = state.compute.augment_on
     if augment_on == AUTO:
         augment_on = DEVICE if device.type == "cuda" else CPU
     if augment_on == DEVICE:
@@ -98,45 +78,12 @@ def choose_compute(
     return Compute(device, precision, channels_last, augment_on)
 
 
+def channels_last_is_faster(device: torch.device, precision: Precision) -> bool:
+    """Whether convolutions run faster with the channels last: on CPUs, and in 16 bits on GPUs (docs/performance.md)."""
+    return device.type == "cpu" or (device.type == "cuda" and precision.dtype is not None)
+
+
 def wait_for(device: torch.device) -> None:
     """Wait until a device has done all that it was told to; for timing."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-
-
-def measure_memory_format(net: SSD, device: torch.device, precision: Precision, batch_size: int) -> bool:
-    """Do as `channels_last_is_faster`, with as many images of a batch as there is memory for."""
-    while True:
-        try:
-            return channels_last_is_faster(net, device, precision, batch_size)
-        except (RuntimeError, MemoryError, OSError) as err:
-            if batch_size == 1 or not is_out_of_memory(err):
-                raise
-            batch_size //= 2
-
-
-def channels_last_is_faster(net: SSD, device: torch.device, precision: Precision, batch_size: int) -> bool:
-    """Time forward and backward passes of a copy of a net in both memory formats.
-
-    Args:
-        net: stays as it is.
-        device: to be used.
-        precision: likewise.
-        batch_size: of the run.
-    """
-    width, height = net.config.width_height
-    seconds = {}
-    for channels_last in (True, False):
-        trial = place(copy.deepcopy(net), device, channels_last).train()
-        images = torch.zeros(max(batch_size, 2), 3, height, width, device=device)
-        times = []
-        for _ in range(_WARM_UP + _TIMED):
-            wait_for(device)
-            before = time.perf_counter()
-            with precision.autocast():
-                confidences, locations = trial(images)
-            (confidences.float().sum() + locations.float().sum()).backward()
-            wait_for(device)
-            times.append(time.perf_counter() - before)
-        seconds[channels_last] = min(times[_WARM_UP:])
-    return seconds[True] <= seconds[False]

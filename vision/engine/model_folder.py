@@ -140,6 +140,9 @@ def _results_of(path: Path) -> str:
         description = describe_weights(read_weights(path), str(path))
     except DataError:
         return ""
-    results = {key: value for key, value in description.get("results", {}).items() if key in ("epoch", "mean_ap")}
-    parts = [description["net"], *(f"{key.replace('_', ' ')} {value:.4g}" for key, value in results.items())]
+    parts, results = [description.net], description.results
+    if results is not None:
+        parts.append(f"epoch {results.epoch}")
+        if results.mean_ap is not None:
+            parts.append(f"mean ap {results.mean_ap:.4g}")
     return f" ({', '.join(parts)})"

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
@@ -18,9 +18,9 @@ from torch import Tensor
 from vision.boxes.priors import Level, Size
 from vision.engine.heads import take_heads
 from vision.ssd.config import SSDConfig
+from vision.ssd.description import Description
 from vision.ssd.models import NET_NAMES, PUBLISHED_MB1, describe_weights, identify, identify_base_net, spec_of
 from vision.ssd.ssd import HEADS, SSD
-from vision.ssd.trained_images import TrainedImages
 from vision.ssd.weights import read_weights
 from vision.structures import DataError
 from vision.utils.download import DownloadError, Fetcher
@@ -51,12 +51,10 @@ PUBLISHED = {
     )
 }
 
-#: What --pretrained-ssd says for random weights.
-SCRATCH = "none"
+#: Kinds of `WeightsSource`. The options say "none" for random weights, and "imagenet" and "coco" for torchvision's.
+SCRATCH, IMAGENET, COCO, BACKBONE, DETECTOR = "none", "imagenet", "coco", "backbone", "detector"
 
 #: torchvision's classifiers and its whole SSDs: the options that name them, and by net their weights.
-IMAGENET = "imagenet"
-COCO = "coco"
 OPTIONS = {IMAGENET: "--base-net", COCO: "--pretrained-ssd"}
 TORCHVISION = {
     IMAGENET: {
@@ -170,81 +168,111 @@ def _download(
         raise DataError(f"{path}: missing, and its download failed ({err}); {WAYS_OUT}") from err
 
 
-class StartingFiles(NamedTuple):
-    """Files that a net takes its weights from; the first that is given counts, none for scratch.
+class WeightsSource(NamedTuple):
+    """What a net takes its weights from.
 
     Attributes:
-        imagenet: one of torchvision's classifiers.
-        coco: one of torchvision's SSDs.
-        base_net: a backbone with our keys.
-        pretrained_ssd: a whole SSD with the same backbone.
+        kind: `IMAGENET` for one of torchvision's classifiers, `COCO` for one of torchvision's SSDs, `BACKBONE` for a
+            backbone with our keys, `DETECTOR` for a whole SSD with the same backbone, `SCRATCH` for random weights.
+        path: of the file; "" for `SCRATCH`.
     """
 
-    imagenet: Path | None = None
-    coco: Path | None = None
-    base_net: str | None = None
-    pretrained_ssd: str | None = None
+    kind: str
+    path: str = ""
+
+    @property
+    def detector(self) -> str | None:
+        """The file, if it is a whole SSD with our keys."""
+        return self.path if self.kind == DETECTOR else None
 
 
-def initialise(net: SSD, files: StartingFiles, *, new_heads: bool = False) -> None:
-    """Fill a new net with its starting weights: of a backbone, of a whole SSD, or from scratch.
+def initialise(net: SSD, source: WeightsSource, *, new_heads: bool = False) -> None:
+    """Fill a new net with its starting weights.
 
     The normalisation that the weights were trained with comes along. Heads come along from the same net with the same
     priors if it has classes of the net's names; these keep their rows.
 
     Args:
         net: to fill, with its class names.
-        files: see `StartingFiles`.
+        source: of the weights.
         new_heads: whether heads start anew whatever they know.
 
     Raises:
-        DataError: a file cannot be read, or is of another net.
+        DataError: the file cannot be read, or is of another net.
     """
-    imagenet, coco, base_net, pretrained_ssd = files
-    if imagenet is not None:
-        take_imagenet(net, read_weights(imagenet), imagenet)
-    elif coco is not None:
-        take_coco(net, read_weights(coco), coco, new_heads=new_heads)
-    elif base_net is not None:
-        weights = read_weights(base_net)
-        try:
-            net.init_from_base_net(base_net, weights)
-        except DataError as err:
-            raise DataError(_of_another_net(base_net, weights, net) or str(err)) from err
-        own = _trained(net.base_net.state_dict())
-        _report(f"base net {base_net}", net, {f"base_net.{key}" for key in own}, _trained(weights).keys() - own.keys())
-    elif pretrained_ssd is not None:
-        weights = read_weights(pretrained_ssd)
-        description = describe_weights(weights, pretrained_ssd, with_heads=False)
-        matched = take_layers(net, weights, description, pretrained_ssd)
-        take_normalisation(net, description)
-        take_trained_images(net, description)
-        takes_heads = not new_heads and _has_heads_for(description, net)
-        if takes_heads:
-            specs = SSDConfig.from_dict(description["config"]).specs
-            kept = take_heads(net, weights, specs, description["class_names"])
-            matched = set(_trained(weights))
-        _report(f"pretrained ssd {pretrained_ssd}", net, matched, _trained(weights).keys() - matched)
-        if takes_heads:
-            _report_classes(net, kept)
-    else:
+    kind, path = source
+    if kind == SCRATCH:
         net.init()
-        better = f"--base-net={IMAGENET}" if net.architecture.get("net") in TORCHVISION[IMAGENET] else "--base-net=FILE"
+        better = f"--base-net={IMAGENET}" if net.architecture.net in TORCHVISION[IMAGENET] else "--base-net=FILE"
         logger.warning(
             "STARTING FROM RANDOM WEIGHTS: that takes thousands of images and many epochs; %s starts from a backbone "
             "that has seen a million images, --pretrained-ssd=FILE from a whole detector",
             better,
         )
+        return
+    weights = read_weights(path)
+    if kind == IMAGENET:
+        load_imagenet(net, weights, path)
+    elif kind == COCO:
+        load_coco(net, weights, path, new_heads=new_heads)
+    elif kind == BACKBONE:
+        load_backbone(net, weights, path)
+    else:
+        load_detector(net, weights, path, new_heads=new_heads)
 
 
-def _has_heads_for(description: Mapping[str, Any], net: SSD) -> bool:
+def load_backbone(net: SSD, weights: dict[str, Tensor], source: str) -> None:
+    """Fill a backbone from weights with our keys, and the rest of the net as `init` does.
+
+    Args:
+        net: to fill.
+        weights: of the backbone.
+        source: of them, for messages.
+
+    Raises:
+        DataError: they are of another net.
+    """
+    try:
+        net.init_from_base_net(source, weights)
+    except DataError as err:
+        raise DataError(_of_another_net(source, weights, net) or str(err)) from err
+    own = _trained(net.base_net.state_dict())
+    _report(f"base net {source}", net, {f"base_net.{key}" for key in own}, _trained(weights).keys() - own.keys())
+
+
+def load_detector(net: SSD, weights: dict[str, Tensor], source: str, *, new_heads: bool = False) -> None:
+    """Fill a net from a whole SSD with the same backbone; heads come along if they know classes and priors.
+
+    Args:
+        net: to fill, with its class names.
+        weights: of the SSD.
+        source: of them, for messages.
+        new_heads: whether heads start anew whatever they know.
+
+    Raises:
+        DataError: the backbones differ.
+    """
+    description = describe_weights(weights, source, with_heads=False)
+    matched = take_layers(net, weights, description, source)
+    take_normalisation(net, description)
+    net.trained_on = description.trained_on
+    takes_heads = not new_heads and _has_heads_for(description, net)
+    if takes_heads:
+        kept = take_heads(net, weights, description.config.specs, description.class_names)
+        matched = set(_trained(weights))
+    _report(f"pretrained ssd {source}", net, matched, _trained(weights).keys() - matched)
+    if takes_heads:
+        _report_classes(net, kept)
+
+
+def _has_heads_for(description: Description, net: SSD) -> bool:
     """Whether weights have heads, of the same net, that say what their classes and priors are."""
-    says_all = description["class_names"] is not None and description["config"] is not None
-    return says_all and description["net"] == net.architecture["net"]
+    says_all = description.class_names is not None and description.config is not None
+    return says_all and description.net == net.architecture.net
 
 
 def config_of_known_heads(
-    description: Mapping[str, Any], net: str, class_names: Sequence[str], size: Size
+    description: Description, net: str, class_names: Sequence[str], size: Size
 ) -> SSDConfig | None:
     """Make the config, for an input size, of weights whose heads know classes of a run.
 
@@ -257,13 +285,13 @@ def config_of_known_heads(
     Returns:
         the config, with the priors of these heads; None for weights of another net, or of other or unnamed classes.
     """
-    known = set(description["class_names"] or ()) & set(class_names[1:])
-    if description["net"] != net or description["config"] is None or not known:
+    known = set(description.class_names or ()) & set(class_names[1:])
+    if description.net != net or description.config is None or not known:
         return None
-    return spec_of(net).config_like(SSDConfig.from_dict(description["config"]), size)
+    return spec_of(net).config_like(description.config, size)
 
 
-def take_layers(net: SSD, weights: dict[str, Tensor], description: Mapping[str, Any], source: str) -> set[str]:
+def take_layers(net: SSD, weights: dict[str, Tensor], description: Description, source: str) -> set[str]:
     """Take all but the heads from the same net; from another with this backbone, that and what else fits.
 
     A layer is one module of the pyramid, of the extras or of the taps' add-ons. It fits where the other net has one in
@@ -282,7 +310,7 @@ def take_layers(net: SSD, weights: dict[str, Tensor], description: Mapping[str, 
         DataError: the backbones differ, or the weights are not what the description says.
     """
     expect_backbone(description, net, source)
-    if description["net"] == net.architecture["net"]:
+    if description.net == net.architecture.net:
         net.init_from_pretrained_ssd(source, weights)
         return {key for key in _trained(weights) if not key.startswith(HEADS)}
     prefix = "base_net."
@@ -308,19 +336,14 @@ def _layers(weights: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
     return layers
 
 
-def take_normalisation(net: SSD, description: dict) -> None:
+def take_normalisation(net: SSD, description: Description) -> None:
     """Set the normalisation of a net's input to that which a file of weights was trained with, if it says so."""
-    if description["config"] is not None:
-        trained = SSDConfig.from_dict(description["config"])
+    trained = description.config
+    if trained is not None:
         net.config = replace(net.config, image_mean=trained.image_mean, image_std=trained.image_std)
 
 
-def take_trained_images(net: SSD, description: Mapping[str, Any]) -> None:
-    """Note the images that the weights which a net starts from were trained on, if their file says so."""
-    net.trained_on = TrainedImages.of_description(description)
-
-
-def take_imagenet(net: SSD, weights: dict, source: Path) -> None:
+def load_imagenet(net: SSD, weights: dict, source: str) -> None:
     """Fill a backbone from one of torchvision's classifiers, and the rest of the net as `init` does.
 
     Both list the same layers in the same order under other names, so they are paired by order. The net takes over the
@@ -335,7 +358,7 @@ def take_imagenet(net: SSD, weights: dict, source: Path) -> None:
         DataError: the layers differ.
     """
     net.init()
-    name = net.architecture["net"]
+    name = net.architecture.net
     own = _trained(net.base_net.state_dict())
     theirs = _trained({key: value for key, value in weights.items() if key.startswith("features.")})
     most = len(own)
@@ -354,7 +377,7 @@ def take_imagenet(net: SSD, weights: dict, source: Path) -> None:
     _report(f"{source}, with torchvision's normalisation", net, {f"base_net.{key}" for key in pairs}, unused)
 
 
-def take_coco(net: SSD, weights: dict, source: Path, *, new_heads: bool = False) -> None:
+def load_coco(net: SSD, weights: dict, source: str, *, new_heads: bool = False) -> None:
     """Fill a net from torchvision's SSD of the same layers, priors and normalisation.
 
     Of the layers that give each class its score, only the rows of classes of the same names are taken, whether these
@@ -369,7 +392,7 @@ def take_coco(net: SSD, weights: dict, source: Path, *, new_heads: bool = False)
     Raises:
         DataError: the layers differ.
     """
-    name = net.architecture["net"]
+    name = net.architecture.net
     # Numbers that COCO left without a class are N/A there.
     categories = ["" if word == "N/A" else word for word in torchvision_weights(COCO, name).meta["categories"]]
     published = spec_of(name).config_at(net.config.image_size)
@@ -390,12 +413,12 @@ def take_coco(net: SSD, weights: dict, source: Path, *, new_heads: bool = False)
     if new_heads:
         net.init_heads()
     unused = {their_key for key, their_key in zip(own, theirs, strict=True) if key in anew}
-    _report(str(source), net, own.keys() - anew, unused)
+    _report(source, net, own.keys() - anew, unused)
     if not new_heads:
         _report_classes(net, kept)
 
 
-def _paired(own: dict, theirs: dict, net: str, source: Path) -> dict:
+def _paired(own: dict, theirs: dict, net: str, source: str) -> dict:
     """Pair weights of the same layers by their order; returns theirs by our names.
 
     Raises:
@@ -439,42 +462,42 @@ def _by_part(names: set[str]) -> str:
 
 def _of_another_net(path: str, weights: dict, net: SSD) -> str | None:
     """Say what a file is that was given as a backbone and does not fit; None if nobody knows."""
-    wanted = net.architecture["net"]
+    wanted = net.architecture.net
     if (backbone := identify_base_net(weights)) is not None:
         return f"{path}: is the backbone of {backbone}, --net is {wanted}; use --net={backbone} or another file"
     if (found := identify(weights)) is not None:
-        return f"{path}: is a whole {found['net']} checkpoint, not a backbone; it goes to --pretrained-ssd"
+        return f"{path}: is a whole {found.net} checkpoint, not a backbone; it goes to --pretrained-ssd"
     return None
 
 
-def expect_net(description: Mapping[str, Any], net: SSD, source: str | Path) -> None:
+def expect_net(description: Description, net: SSD, source: str | Path) -> None:
     """Raise DataError if a file of weights is of another net than this one, naming both."""
-    wanted = net.architecture["net"]
-    if description["net"] != wanted:
+    wanted = net.architecture.net
+    if description.net != wanted:
         raise DataError(
-            f"{source}: is a {description['net']} checkpoint, --net is {wanted}; use --net={description['net']} or "
+            f"{source}: is a {description.net} checkpoint, --net is {wanted}; use --net={description.net} or "
             "another file"
         )
     _expect_width(description, net, source)
 
 
-def expect_backbone(description: Mapping[str, Any], net: SSD, source: str | Path) -> None:
+def expect_backbone(description: Description, net: SSD, source: str | Path) -> None:
     """Raise DataError if a file of weights is of a net with another backbone than this one, naming both."""
-    wanted, spec = net.architecture["net"], spec_of(description["net"])
+    wanted, spec = net.architecture.net, spec_of(description.net)
     if not spec.shares_backbone(spec_of(wanted)):
         fitting = [name for name in NET_NAMES if spec_of(name).shares_backbone(spec)]
         raise DataError(
-            f"{source}: is a {description['net']} checkpoint, --net is {wanted} with another backbone; use --net="
+            f"{source}: is a {description.net} checkpoint, --net is {wanted} with another backbone; use --net="
             f"{' or '.join(fitting)}, or another file"
         )
     _expect_width(description, net, source)
 
 
-def _expect_width(description: Mapping[str, Any], net: SSD, source: str | Path) -> None:
-    if description["width_mult"] != net.architecture["width_mult"]:
+def _expect_width(description: Description, net: SSD, source: str | Path) -> None:
+    if description.width_mult != net.architecture.width_mult:
         raise DataError(
-            f"{source}: has width {description['width_mult']:g}, --mb2-width-mult is "
-            f"{net.architecture['width_mult']:g}; use --mb2-width-mult={description['width_mult']:g} or another file"
+            f"{source}: has width {description.width_mult:g}, --mb2-width-mult is "
+            f"{net.architecture.width_mult:g}; use --mb2-width-mult={description.width_mult:g} or another file"
         )
 
 

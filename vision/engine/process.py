@@ -1,10 +1,11 @@
 """What a process knows of the others that train with it. Here: a single process, for which every answer is plain.
 
-`vision.engine.distributed` answers for one of several, `vision.engine.launch` chooses.
+`vision.engine.distributed` answers for one of several, `current_process` chooses.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -103,3 +104,13 @@ class SingleProcess:
     def shard_batches(self, batches: Batches) -> Batches:
         """Sampler of this rank's batches."""
         return batches
+
+
+def current_process() -> SingleProcess:
+    """`DistributedProcess` where torchrun started several processes, else `SingleProcess`."""
+    if "TORCHELASTIC_RUN_ID" not in os.environ or os.environ.get("WORLD_SIZE") == "1":
+        return SingleProcess()
+    # Loaded here only: one process has nothing of it.
+    from vision.engine.distributed import DistributedProcess
+
+    return DistributedProcess()

@@ -6,12 +6,12 @@ import logging
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from vision.engine import checkpoint, pretrained
 from vision.engine.loop import TrainProgress
 from vision.engine.step import StepTrainer
 from vision.ssd.config import SSDConfig
+from vision.ssd.description import Description
 from vision.ssd.models import describe_weights, spec_of
 from vision.ssd.ssd import SSD, load_strictly
 from vision.ssd.weights import read_weights
@@ -37,7 +37,7 @@ def find_run(resume: str | None, model_dir: Path) -> tuple[Path | None, checkpoi
     return source, checkpoint.load_state(state_path) if state_path else None
 
 
-def describe_run(resume: str, model_dir: Path) -> dict[str, Any]:
+def describe_run(resume: str, model_dir: Path) -> Description:
     """Describe the net of the run that --resume names, see `describe_weights`.
 
     Args:
@@ -68,9 +68,9 @@ def config_of_run(
         DataError: the file cannot be read, or is not of a net known here.
     """
     description = state.description if state else describe_weights(read_weights(source), str(source))
-    if description["net"] != spec_of(net).name or description["config"] is None:
+    config = description.config
+    if description.net != spec_of(net).name or config is None:
         return None
-    config = SSDConfig.from_dict(description["config"])
     return config if config.width_height == width_height else None
 
 
@@ -91,18 +91,18 @@ def load_weights(net: SSD, source: Path, state: checkpoint.RunState | None) -> b
     weights = state.training["weights"] if state else read_weights(source)
     description = state.description if state else describe_weights(weights, str(source))
     pretrained.expect_net(description, net, source)
-    pretrained.take_trained_images(net, description)
-    names = description["class_names"]
-    if names is None and description["num_classes"] != net.num_classes:
+    net.trained_on = description.trained_on
+    names = description.class_names
+    if names is None and description.num_classes != net.num_classes:
         raise DataError(
-            f"{source}: was trained on {description['num_classes']} classes whose names it does not know, the data "
+            f"{source}: was trained on {description.num_classes} classes whose names it does not know, the data "
             f"have {list(net.class_names)}; resume with the same classes, or start anew from it with --pretrained-ssd"
         )
-    if description["config"] is not None:
-        width, height = SSDConfig.from_dict(description["config"]).width_height
+    if description.config is not None:
+        width, height = description.config.width_height
         if (width, height) != net.config.width_height:
             raise DataError(f"{source}: was trained at {width}x{height}; add --resolution={width}x{height}")
-    if names is not None and tuple(names) != net.class_names:
+    if names not in (None, net.class_names):
         kept = pretrained.take_classes(net, weights, names)
         pretrained.take_normalisation(net, description)
         new = [name for name in net.class_names[1:] if name not in kept]
@@ -127,14 +127,14 @@ def load_weights(net: SSD, source: Path, state: checkpoint.RunState | None) -> b
 
 
 def restore(
-    step_trainer: StepTrainer, state: checkpoint.RunState | None, data_order: dict[str, Any], epochs: int
+    step_trainer: StepTrainer, state: checkpoint.RunState | None, data_order: checkpoint.DataOrder, epochs: int
 ) -> TrainProgress:
     """Put a step trainer where a state left it; returns the progress to go on from.
 
     Args:
         step_trainer: of the run.
         state: None for a run that begins.
-        data_order: of the run, see `checkpoint.RunState`.
+        data_order: of the run.
         epochs: asked for.
 
     Raises:
@@ -144,9 +144,9 @@ def restore(
         return TrainProgress()
     step_trainer.load_state_dict(state.training)
     checkpoint.restore_random_state(state.random, step_trainer.device)
-    progress = TrainProgress.from_values(state.progress)
+    progress = state.progress
     if progress.step and data_order != state.data_order:
-        changed = ", ".join(key for key in data_order if data_order[key] != state.data_order.get(key))
+        changed = ", ".join(data_order.differences(state.data_order))
         logger.warning(
             "Resume: stopped in the middle of epoch %d, with other %s: that epoch begins anew", progress.epoch, changed
         )

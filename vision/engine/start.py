@@ -110,7 +110,7 @@ class NetOptions:
         net = MODELS[self.name].build(len(class_names), config=config, width_mult=self.width_mult or 1.0)
         net.class_names = tuple(class_names)
         if self.by_default:
-            net.architecture["net_by_default"] = True
+            net.net_by_default = True
         return net
 
 
@@ -142,8 +142,8 @@ def better_for_small_objects(options: NetOptions, config: SSDConfig, sides: np.n
 
 def find_starting_files(
     options: NetOptions, *, downloads: bool, progress_bar: ProgressBar = no_progress
-) -> pretrained.StartingFiles:
-    """Decide on the files to start from, and fetch those that are published and missing.
+) -> pretrained.WeightsSource:
+    """Decide on the weights to start from, and fetch those that are published and missing.
 
     Args:
         options: see `NetOptions`.
@@ -154,25 +154,26 @@ def find_starting_files(
         DataError: a file is missing and cannot be had.
     """
     if options.base_net == pretrained.IMAGENET:
-        path = _find_torchvision(pretrained.IMAGENET, options, downloads, progress_bar)
-        return pretrained.StartingFiles(imagenet=path)
+        return _find_torchvision(pretrained.IMAGENET, options, downloads, progress_bar)
     if options.base_net is not None:
-        return pretrained.StartingFiles(base_net=options.base_net)
+        return pretrained.WeightsSource(pretrained.BACKBONE, options.base_net)
     if options.pretrained_ssd == pretrained.COCO:
-        path = _find_torchvision(pretrained.COCO, options, downloads, progress_bar)
-        return pretrained.StartingFiles(coco=path)
-    return pretrained.StartingFiles(pretrained_ssd=_find_pretrained_ssd(options, downloads, progress_bar))
+        return _find_torchvision(pretrained.COCO, options, downloads, progress_bar)
+    path = _find_pretrained_ssd(options, downloads, progress_bar)
+    return pretrained.WeightsSource(pretrained.SCRATCH if path is None else pretrained.DETECTOR, path or "")
 
 
-def _find_torchvision(start: str, options: NetOptions, downloads: bool, progress_bar: ProgressBar) -> Path:
+def _find_torchvision(
+    kind: str, options: NetOptions, downloads: bool, progress_bar: ProgressBar
+) -> pretrained.WeightsSource:
     name, folder = MODELS[options.name].name, Path("models")
-    path = pretrained.torchvision_path(start, name, folder)
+    path = pretrained.torchvision_path(kind, name, folder)
     if not downloads and not path.is_file():
         raise DataError(
-            f"{path}: missing, training would download it; a dry run needs the file, or {pretrained.OPTIONS[start]} "
+            f"{path}: missing, training would download it; a dry run needs the file, or {pretrained.OPTIONS[kind]} "
             "left out"
         )
-    return pretrained.fetch_torchvision(start, name, folder, progress_bar)
+    return pretrained.WeightsSource(kind, str(pretrained.fetch_torchvision(kind, name, folder, progress_bar)))
 
 
 def _find_pretrained_ssd(options: NetOptions, downloads: bool, progress_bar: ProgressBar) -> str | None:

@@ -6,9 +6,9 @@ import logging
 import math
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from torch import nn
@@ -29,6 +29,7 @@ from vision.engine.loop import EpochResult, LoopOptions, StepResult, TrainProgre
 from vision.engine.process import SingleProcess
 from vision.engine.step import NetWithLoss, StepTrainer
 from vision.nn.multibox_loss import MultiboxLoss
+from vision.ssd.description import Results
 from vision.ssd.device_augmentation import AugmentingNormaliser
 from vision.ssd.ssd import SSD, place
 from vision.structures import Annotation
@@ -118,8 +119,8 @@ class Trainer:
         train_ids: names of the training images, for messages.
         options: see `RunOptions`.
         checkpointer: writes the checkpoints.
-        data_order: see `checkpoint.RunState`.
-        compute: what a resumed run keeps, see `Compute.as_values`.
+        data_order: what decides the order of images within an epoch.
+        compute: what a resumed run keeps.
         progress: where to begin; is kept up to date.
         process: this one; the main process alone writes.
         recorder: of results; None where another process has it.
@@ -136,8 +137,8 @@ class Trainer:
         options: RunOptions,
         *,
         checkpointer: checkpoint.Checkpointer,
-        data_order: dict[str, Any],
-        compute: dict[str, Any],
+        data_order: checkpoint.DataOrder,
+        compute: checkpoint.ComputeChoice,
         progress: TrainProgress,
         process: SingleProcess,
         recorder: Recorder | None,
@@ -259,9 +260,9 @@ class Trainer:
             return
         net, threshold = self.step_trainer.eval_net, math.nan if result.report is None else result.report.best_threshold
         net.threshold = None if math.isnan(threshold) else threshold
-        results = {"epoch": result.epoch, "loss": result.validation.total}
+        results = Results(result.epoch, result.validation.total)
         if result.report is not None and np.isfinite(result.report.mean_ap_2007):
-            results |= {"mean_ap": result.report.mean_ap_2007, "ap_50_95": result.report.coco.ap}
+            results = replace(results, mean_ap=result.report.mean_ap_2007, ap_50_95=result.report.coco.ap)
         is_best = self.checkpointer.compare(results)
         if self.process.is_main_process:
             path = self.checkpointer.save(net, results, is_best)
@@ -274,9 +275,9 @@ class Trainer:
         state = checkpoint.RunState(
             description=self.step_trainer.net.description(),
             training=self.step_trainer.state_dict(),
-            progress=self.progress.as_values(),
+            progress=self.progress,
             data_order=self.data_order,
-            seed=self.data_order["seed"],
+            seed=self.data_order.seed,
             best=self.checkpointer.best,
             validations_since_best=self.checkpointer.validations_since_best,
             validation=self.checkpointer.validation,

@@ -10,9 +10,6 @@ import numpy as np
 
 from vision.structures import Annotation, Detections
 
-#: The detections of an image and class that count, those of highest score.
-MOST_DETECTIONS = 100
-
 #: Boxes of nets that are hardly trained may reach to infinity; pixels, beyond which they are cut off.
 FAR_AWAY = 1e7
 

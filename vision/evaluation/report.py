@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -37,6 +38,11 @@ class ClassResult:
     ap_area: float
     coco: ClassFigures
     curve: Curve
+
+    @cached_property
+    def best(self) -> Point:
+        """The point of highest F1."""
+        return self.curve.best()
 
 
 @dataclass(frozen=True)
@@ -80,7 +86,7 @@ class Report:
 
     def mean_at_own_thresholds(self) -> Point:
         """Means over the classes that have objects, each at the threshold of its own highest F1; nan if none has."""
-        return self._mean(math.nan, [result.curve.best() for result in self.with_objects])
+        return self._mean(math.nan, [result.best for result in self.with_objects])
 
     @staticmethod
     def _mean(threshold: float, points: Sequence[Point]) -> Point:

@@ -13,11 +13,17 @@ from typing import Any
 from vision.evaluation import ClassResult, Evaluation
 from vision.evaluation.coco import FIGURE_NAMES, ground_truth, result_rows
 from vision.evaluation.curves import Point
+from vision.evaluation.metrics import COLUMNS, METRICS, titles
 from vision.structures import Detections
 from vision.utils.files import fit_for_name, write_text
 
 #: Names of the files in --eval-dir.
-METRICS, PER_CLASS, DETECTIONS, GROUND_TRUTH = "metrics.json", "per_class.csv", "detections.json", "ground_truth.json"
+METRICS_FILE, PER_CLASS, DETECTIONS, GROUND_TRUTH = (
+    "metrics.json",
+    "per_class.csv",
+    "detections.json",
+    "ground_truth.json",
+)
 
 
 def write_files(folder: Path, evaluation: Evaluation, asked: Mapping[str, Any]) -> None:
@@ -28,7 +34,7 @@ def write_files(folder: Path, evaluation: Evaluation, asked: Mapping[str, Any]) 
         evaluation: its figures, images and detections.
         asked: what `metrics.json` says of how it came about.
     """
-    write_text(folder / METRICS, json.dumps({**asked, **metrics(evaluation)}, indent=2) + "\n")
+    write_text(folder / METRICS_FILE, json.dumps({**asked, **metrics(evaluation)}, indent=2) + "\n")
     write_text(folder / PER_CLASS, per_class_table(evaluation))
     write_text(folder / DETECTIONS, _json_rows(coco_results(evaluation.detections)))
     write_text(folder / GROUND_TRUTH, json.dumps(coco_ground_truth(evaluation)) + "\n")
@@ -58,15 +64,12 @@ def metrics(evaluation: Evaluation) -> dict[str, Any]:
 
 
 def _of_class(result: ClassResult, threshold: float) -> dict[str, Any]:
-    return {
-        "name": result.name,
-        "objects": result.objects,
-        "ap_2007": _plain(result.ap_2007),
-        "ap_area": _plain(result.ap_area),
-        "coco": dict(zip(FIGURE_NAMES[:3], map(_plain, result.coco), strict=True)),
-        "best_threshold": _point(result.curve.best()),
-        "threshold": _point(result.curve.at(threshold)),
-    }
+    values: dict[str, Any] = {"name": result.name, "objects": result.objects}
+    for metric in METRICS:
+        group, _, name = metric.key.rpartition(".")
+        place = values.setdefault(group, {}) if group else values
+        place[name] = _plain(metric.of_class(result, threshold))
+    return values
 
 
 def _point(point: Point) -> dict[str, float | None]:
@@ -80,16 +83,12 @@ def _plain(value: float) -> float | None:
 
 def per_class_table(evaluation: Evaluation) -> str:
     """Write a row a class as CSV; empty where a figure is not defined."""
-    point = ("precision", "recall", "F1")
-    columns = ["class", "objects", "AP (11-point)", "AP (area)", *FIGURE_NAMES[:3]]
-    columns += ["best threshold", *(f"{name} at it" for name in point)]
-    columns += [f"{name} at {evaluation.threshold:g}" for name in point]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(columns)
+    threshold = evaluation.threshold
+    writer.writerow(titles(COLUMNS, threshold))
     for result in evaluation.report.classes:
-        values = [result.ap_2007, result.ap_area, *result.coco, *result.curve.best()]
-        values += result.curve.at(evaluation.threshold)[1:]
+        values = [metric.of_class(result, threshold) for metric in COLUMNS]
         writer.writerow([result.name, result.objects, *("" if math.isnan(value) else value for value in values)])
     return text.getvalue()
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from html import escape
 from pathlib import Path
 
 from vision.evaluation import Evaluation, number_text
 from vision.evaluation.coco import FIGURE_NAMES
-from vision.evaluation.curves import Point
+from vision.evaluation.metrics import COLUMNS, class_table
 from vision.report.drawing import FALSE, HIT, IGNORED, MISSED, Color
 from vision.report.page import facts_list, figure_boxes, picture, table, write_html
 
@@ -30,9 +30,9 @@ def write_page(
         facts_list(facts),
         _headline(evaluation),
         "<h2>Classes</h2>",
-        _class_table(evaluation),
-        "<p>P, R and F1 are precision, recall and F1: first at each class's best threshold, where its F1 is highest, "
-        f"then at the one threshold {threshold:g} for all. The last row has the means of the rows above, and how many "
+        table(class_table(report, threshold, COLUMNS, ".3f"), total=True),
+        "<p>Precision, recall and F1 are first at each class's best threshold, where its F1 is highest, then at the "
+        f"one threshold {threshold:g} for all. The last row has the means of the rows above, and how many "
         f"objects there are: {report.means_note}.</p>",
         "<h2>COCO's figures</h2>",
         table([FIGURE_NAMES, [_number(value) for value in report.coco]]),
@@ -55,27 +55,6 @@ def _headline(evaluation: Evaluation) -> str:
         "recall": point.recall,
     }
     return figure_boxes({name: _number(value) for name, value in figures.items()})
-
-
-def _class_table(evaluation: Evaluation) -> str:
-    report, threshold = evaluation.report, evaluation.threshold
-    heads = ["class", "objects", "AP 11-point", "AP area", *FIGURE_NAMES[:3], "best threshold", "P", "R", "F1"]
-    rows: list[Sequence[str]] = [[*heads, *(f"{name} at {threshold:g}" for name in ("P", "R", "F1"))]]
-    for result in report.classes:
-        values = [result.ap_2007, result.ap_area, *result.coco]
-        rows.append(
-            [result.name, str(result.objects), *map(_number, values)]
-            + _points(result.curve.best(), result.curve.at(threshold))
-        )
-    coco = report.coco
-    values = [report.mean_ap_2007, report.mean_ap_area, coco.ap, coco.ap_50, coco.ap_75]
-    objects = sum(result.objects for result in report.classes)
-    points = _points(report.mean_at_own_thresholds(), report.mean_at(threshold))
-    return table([*rows, ["mean", str(objects), *map(_number, values), *points]], total=True)
-
-
-def _points(best: Point, at: Point) -> list[str]:
-    return [number_text(best.threshold, "g"), *map(_number, best[1:]), *map(_number, at[1:])]
 
 
 def _number(value: float) -> str:

@@ -10,6 +10,7 @@ from vision.engine.dry_run import DryRunResult
 from vision.engine.loop import EpochResult, StepResult
 from vision.evaluation import number_text
 from vision.evaluation.coco import FIGURE_NAMES
+from vision.evaluation.metrics import CURVES
 
 logger = logging.getLogger(__name__)
 
@@ -70,8 +71,8 @@ def scalars_of(result: EpochResult) -> dict[str, float]:
         values["Mean Average Precision/val"] = result.report.mean_ap_2007
         values |= {f"COCO {name}/val": value for name, value in zip(FIGURE_NAMES, result.report.coco, strict=True)}
         values["Best Threshold/val"] = result.report.best_threshold
-        values |= {f"Class Average Precision/{of_class.name}": of_class.ap_2007 for of_class in result.report.classes}
-        values |= {f"Class Best F1/{of_class.name}": of_class.curve.best().f1 for of_class in result.report.classes}
+        for metric in CURVES:
+            values |= {f"{metric.curve}/{c.name}": metric.of_class(c, math.nan) for c in result.report.classes}
     return values
 
 

@@ -45,9 +45,6 @@ class ResultsTable:
         if earlier is not None and earlier.is_file():
             with open(earlier, newline="", encoding="utf-8") as file:
                 rows = list(csv.DictReader(file))
-            for row in rows:  # as version 0.1.0 called it
-                if "unreadable pictures" in row:
-                    row["unreadable images"] = row.pop("unreadable pictures")
             self.rows = [
                 row for row in rows if (row.get("epoch") or "").isdecimal() and int(row["epoch"]) < first_epoch
             ]

@@ -30,9 +30,9 @@ from vision.nn.pyramid import FeaturePyramid
 from vision.nn.squeezenet import SqueezeNet
 from vision.nn.vgg import vgg16_reduced
 from vision.ssd.config import FPNLITE, MOBILENETV1, SQUEEZENET, SSD300, SSDLITE320, VGG, ConfigFamily, SSDConfig
+from vision.ssd.description import Architecture, Description
 from vision.ssd.predictor import Predictor
 from vision.ssd.ssd import HEADS, SSD, GraphPath
-from vision.ssd.trained_images import TrainedImages
 from vision.ssd.weights import description_of
 from vision.structures import DataError
 
@@ -69,32 +69,24 @@ def _pyramid_extra(in_channels: int, hidden: int, out_channels: int, stride: int
     return separable_conv_norm(in_channels, out_channels, stride)
 
 
-def _mobilenet_v1(width_mult: float, **options: bool) -> nn.Sequential:
+def _mobilenet_v1() -> nn.Sequential:
     return MobileNetV1().model
 
 
-def _mobilenet_v2(width_mult: float, **options: bool) -> nn.Sequential:
-    return MobileNetV2(width_mult=width_mult, **options).features
+def _mobilenet_v2(**options: Any) -> nn.Sequential:
+    return MobileNetV2(**options).features
 
 
-def _mobilenet_v3(width_mult: float, **options: bool) -> nn.Sequential:
-    return mobilenet_v3_large()
-
-
-def _mobilenet_v3_large(width_mult: float, **options: bool) -> nn.Sequential:
+def _mobilenet_v3_large() -> nn.Sequential:
     return MobileNetV3_Large().features
 
 
-def _mobilenet_v3_small(width_mult: float, **options: bool) -> nn.Sequential:
+def _mobilenet_v3_small() -> nn.Sequential:
     return MobileNetV3_Small().features
 
 
-def _squeezenet(width_mult: float, **options: bool) -> nn.Sequential:
+def _squeezenet() -> nn.Sequential:
     return SqueezeNet().features
-
-
-def _vgg(width_mult: float, **options: bool) -> nn.Sequential:
-    return vgg16_reduced()
 
 
 @dataclass(frozen=True)
@@ -103,16 +95,16 @@ class ModelSpec:
 
     Attributes:
         name: canonical, as in file names and options.
-        aliases: other spellings that are accepted.
         family: input size, normalisation and priors.
-        backbone: makes `base_net` for a width, and for MobileNetV2 its options.
-        taps: makes the taps (norm modules belong to one net, so they are made anew each time).
-        tap_channels: channels of the tapped maps for a width.
-        last_channels: channels at the backbone's end for a width.
+        backbone: makes `base_net`; where the width can be chosen, from the width and MobileNetV2's options.
+        taps: where maps leave the backbone, see `SSD`, the last at its end; with a function in the place of a norm
+            module, as each net needs one of its own.
+        tap_channels: channels of the tapped maps; where the width can be chosen, a function of the width.
         extra: makes one extra layer from (in, hidden, out, stride, padding).
         extras: hidden, out, stride and padding of each.
         head: makes a head from (in, out).
-        last_head: the same for the last map.
+        last_head: makes the head of the last map; None for one like the others.
+        aliases: other names that are accepted.
         pyramid_channels: of the feature pyramid between backbone and heads; None for none.
         has_width: whether the width can be chosen.
         published_weights: where a public checkpoint of the whole net is looked for, if there is one.
@@ -120,16 +112,15 @@ class ModelSpec:
     """
 
     name: str
-    aliases: tuple[str, ...]
     family: ConfigFamily
     backbone: Callable[..., nn.Sequential]
-    taps: Callable[[], tuple]
-    tap_channels: Callable[[float], tuple[int, ...]]
-    last_channels: Callable[[float], int]
+    taps: tuple[int | GraphPath | tuple[int, Callable[[], nn.Module]], ...]
+    tap_channels: tuple[int, ...] | Callable[[float], tuple[int, ...]]
     extra: Callable[[int, int, int, int, int], nn.Module]
     extras: tuple[tuple[int, int, int, int], ...]
     head: Callable[[int, int], nn.Module]
-    last_head: Callable[[int, int], nn.Module]
+    last_head: Callable[[int, int], nn.Module] | None = None
+    aliases: tuple[str, ...] = ()
     pyramid_channels: int | None = None
     has_width: bool = False
     published_weights: str | None = None
@@ -210,11 +201,12 @@ class ModelSpec:
         if not WIDTH_RANGE[0] <= width_mult <= WIDTH_RANGE[1]:
             raise ValueError(f"width multiplier {width_mult} is outside {WIDTH_RANGE[0]} ... {WIDTH_RANGE[1]}")
         config = self.config_at() if config is None else config
-        channels, in_channels = list(self.tap_channels(width_mult)), self.last_channels(width_mult)
+        channels = list(self.tap_channels(width_mult) if callable(self.tap_channels) else self.tap_channels)
         pyramid = None
         if self.pyramid_channels is not None:
             pyramid = FeaturePyramid(channels, self.pyramid_channels)
-            channels, in_channels = [self.pyramid_channels] * len(channels), self.pyramid_channels
+            channels = [self.pyramid_channels] * len(channels)
+        in_channels = channels[-1]
         extras = []
         for hidden, out_channels, stride, padding in self.extras:
             extras.append(self.extra(in_channels, hidden, out_channels, stride, padding))
@@ -222,20 +214,20 @@ class ModelSpec:
             in_channels = out_channels
         heads = {name: nn.ModuleList() for name in HEADS}
         for index, (width, level) in enumerate(zip(channels, config.specs, strict=True)):
-            make = self.last_head if index == len(channels) - 1 else self.head
+            make = (self.last_head or self.head) if index == len(channels) - 1 else self.head
             for name, numbers in zip(HEADS, (num_classes, 4), strict=True):
                 heads[name].append(make(width, level.boxes_per_location * numbers))
         net = SSD(
             num_classes,
-            self.backbone(width_mult, **options),
-            self.taps(),
+            self.backbone(width_mult=width_mult, **options) if self.has_width else self.backbone(),
+            [tap if isinstance(tap, (int, GraphPath)) else (tap[0], tap[1]()) for tap in self.taps],
             nn.ModuleList(extras),
             **heads,
             is_test=is_test,
             config=config,
             pyramid=pyramid,
         )
-        net.architecture = {"net": self.name, "width_mult": float(width_mult), **options}
+        net.architecture = Architecture(self.name, float(width_mult), **options)
         return net
 
     def predictor(self, net: SSD, **kwargs: Any) -> Predictor:
@@ -267,13 +259,11 @@ _ROWS = (
         aliases=("ssd-mobilenet",),
         family=MOBILENETV1,
         backbone=_mobilenet_v1,
-        taps=lambda: (12, 14),
-        tap_channels=lambda width: (512, 1024),
-        last_channels=lambda width: 1024,
+        taps=(12, 14),
+        tap_channels=(512, 1024),
         extra=full_extra,
         extras=_MOBILE_EXTRAS,
         head=_conv3_head,
-        last_head=_conv3_head,
         published_weights=PUBLISHED_MB1,
     ),
     ModelSpec(
@@ -281,9 +271,8 @@ _ROWS = (
         aliases=("mb1-lite-ssd",),
         family=MOBILENETV1,
         backbone=_mobilenet_v1,
-        taps=lambda: (12, 14),
-        tap_channels=lambda width: (512, 1024),
-        last_channels=lambda width: 1024,
+        taps=(12, 14),
+        tap_channels=(512, 1024),
         extra=lite_extra,
         extras=_MOBILE_EXTRAS,
         head=separable_conv,
@@ -291,12 +280,10 @@ _ROWS = (
     ),
     ModelSpec(
         name="mb2-ssd-lite",
-        aliases=(),
         family=MOBILENETV1,
         backbone=_mobilenet_v2,
-        taps=lambda: (GraphPath(14, "conv", 3), 19),
+        taps=(GraphPath(14, "conv", 3), 19),
         tap_channels=lambda width: (6 * int(96 * width), last_channels(width)),
-        last_channels=last_channels,
         extra=_inverted_residual_extra,
         extras=_NARROWING_EXTRAS,
         head=_separable_norm_head,
@@ -305,25 +292,20 @@ _ROWS = (
     ),
     ModelSpec(
         name="mb3-ssd-lite",
-        aliases=(),
         family=SSDLITE320,
-        backbone=_mobilenet_v3,
-        taps=lambda: (GraphPath(13, "conv", 3), 17),
-        tap_channels=lambda width: (672, 480),
-        last_channels=lambda width: 480,
+        backbone=mobilenet_v3_large,
+        taps=(GraphPath(13, "conv", 3), 17),
+        tap_channels=(672, 480),
         extra=norm_extra,
         extras=((256, 512, 2, 1), (128, 256, 2, 1), (128, 256, 2, 1), (64, 128, 2, 1)),
         head=norm_head,
-        last_head=norm_head,
     ),
     ModelSpec(
         name="mb3-large-ssd-lite",
-        aliases=(),
         family=MOBILENETV1,
         backbone=_mobilenet_v3_large,
-        taps=lambda: (15, 21),
-        tap_channels=lambda width: (112, 960),
-        last_channels=lambda width: 960,
+        taps=(15, 21),
+        tap_channels=(112, 960),
         extra=_v3_extra,
         extras=_NARROWING_EXTRAS,
         head=_separable_norm_head,
@@ -331,12 +313,10 @@ _ROWS = (
     ),
     ModelSpec(
         name="mb3-small-ssd-lite",
-        aliases=(),
         family=MOBILENETV1,
         backbone=_mobilenet_v3_small,
-        taps=lambda: (11, 17),
-        tap_channels=lambda width: (48, 576),
-        last_channels=lambda width: 576,
+        taps=(11, 17),
+        tap_channels=(48, 576),
         extra=_v3_extra,
         extras=_NARROWING_EXTRAS,
         head=_separable_norm_head,
@@ -344,12 +324,10 @@ _ROWS = (
     ),
     ModelSpec(
         name="sq-ssd-lite",
-        aliases=(),
         family=SQUEEZENET,
         backbone=_squeezenet,
-        taps=lambda: (12,),
-        tap_channels=lambda width: (512,),
-        last_channels=lambda width: 512,
+        taps=(12,),
+        tap_channels=(512,),
         extra=partial(lite_extra, gain=_SQUEEZENET_GAIN),
         extras=((256, 512, 2, 2), (256, 512, 2, 1), (128, 256, 2, 1), (128, 256, 2, 1), (128, 256, 2, 1)),
         head=partial(separable_conv, gain=_SQUEEZENET_GAIN),
@@ -358,58 +336,46 @@ _ROWS = (
     ),
     ModelSpec(
         name="vgg16-ssd",
-        aliases=(),
         family=VGG,
-        backbone=_vgg,
-        taps=lambda: ((23, nn.BatchNorm2d(512)), 35),
-        tap_channels=lambda width: (512, 1024),
-        last_channels=lambda width: 1024,
+        backbone=vgg16_reduced,
+        taps=((23, partial(nn.BatchNorm2d, 512)), 35),
+        tap_channels=(512, 1024),
         extra=full_extra,
         extras=_VGG_EXTRAS,
         head=_conv3_head,
-        last_head=_conv3_head,
     ),
     ModelSpec(
         name="vgg16-ssd-l2",
-        aliases=(),
         family=SSD300,
-        backbone=_vgg,
-        taps=lambda: ((23, L2Norm(512)), 35),
-        tap_channels=lambda width: (512, 1024),
-        last_channels=lambda width: 1024,
+        backbone=vgg16_reduced,
+        taps=((23, partial(L2Norm, 512)), 35),
+        tap_channels=(512, 1024),
         extra=full_extra,
         extras=_VGG_EXTRAS,
         head=_conv3_head,
-        last_head=_conv3_head,
     ),
     # After ssd_mobilenet_v1_fpn and ssd_mobilenet_v2_fpnlite of TensorFlow's model zoo: the same taps and channels,
     # one separable layer a head where those have four that levels share.
     ModelSpec(
         name="mb1-ssd-fpnlite",
-        aliases=(),
         family=FPNLITE,
         backbone=_mobilenet_v1,
-        taps=lambda: (6, 12, 14),
-        tap_channels=lambda width: (256, 512, 1024),
-        last_channels=lambda width: 1024,
+        taps=(6, 12, 14),
+        tap_channels=(256, 512, 1024),
         extra=_pyramid_extra,
         extras=_PYRAMID_EXTRAS,
         head=_separable_norm_head,
-        last_head=_separable_norm_head,
         pyramid_channels=128,
     ),
     ModelSpec(
         name="mb2-ssd-fpnlite",
-        aliases=(),
         family=FPNLITE,
         backbone=_mobilenet_v2,
-        taps=lambda: (7, 14, 19),
+        taps=(7, 14, 19),
         tap_channels=lambda width: (int(32 * width), int(96 * width), last_channels(width)),
-        last_channels=last_channels,
         extra=_pyramid_extra,
         extras=_PYRAMID_EXTRAS,
         head=_separable_norm_head,
-        last_head=_separable_norm_head,
         pyramid_channels=128,
         has_width=True,
     ),
@@ -444,19 +410,17 @@ def _layout(weights: Mapping[str, Tensor], parts: tuple[str, ...] = ()) -> dict[
     }
 
 
-def identify(weights: Mapping[str, Tensor]) -> dict[str, Any] | None:
+def identify(weights: Mapping[str, Tensor]) -> Description | None:
     """Recognise an SSD's state_dict by its keys and shapes.
 
     Returns:
-        `net`, `width_mult`, `num_classes` and the options of `ModelSpec.build`; None for something else.
+        its architecture and number of classes; None for something else.
     """
     layout = _layout(weights)
     for net in _candidates(weights):
         if set(weights) == set(net.state_dict()) and layout == _layout(net.state_dict()):
-            return {
-                **net.architecture,
-                "num_classes": _head_channels(weights, HEADS[0])[0] // _priors_per_cell(weights)[0],
-            }
+            num_classes = _head_channels(weights, HEADS[0])[0] // _priors_per_cell(weights)[0]
+            return Description(net.architecture, num_classes)
     return None
 
 
@@ -507,11 +471,11 @@ def identify_base_net(weights: Mapping[str, Tensor]) -> str | None:
     layout = {f"base_net.{key}": shape for key, shape in _layout(weights).items()}
     for net in _candidates({f"base_net.{key}": value for key, value in weights.items()}):
         if layout == _layout(net.state_dict(), ("base_net.",)):
-            return net.architecture["net"]
+            return net.architecture.net
     return None
 
 
-def describe_weights(weights: Mapping[str, Tensor], source: str, *, with_heads: bool = True) -> dict[str, Any]:
+def describe_weights(weights: Mapping[str, Tensor], source: str, *, with_heads: bool = True) -> Description:
     """Say what net a state_dict is of: by its own description, else by its keys.
 
     Args:
@@ -520,17 +484,24 @@ def describe_weights(weights: Mapping[str, Tensor], source: str, *, with_heads: 
         with_heads: whether the heads are wanted, too, which are of no use without the priors that belong to them.
 
     Returns:
-        the fields of `SSD.description`; `class_names` and `config` are None where the file does not say, and other
-        things that only a run knows are left out.
+        what the file says; of a file that does not describe itself, architecture and number of classes alone.
 
     Raises:
-        DataError: it is not an SSD of the table, or has other priors than published and does not say which.
+        DataError: it is not an SSD of the table, has other priors than published and does not say which, or what it
+            says of itself cannot be read.
     """
-    description = description_of(weights)
-    if description and description.get("net") in MODELS:
+    facts = description_of(weights)
+    if facts and facts.get("net") in MODELS:
+        try:
+            description = Description.from_dict(facts)
+        except (KeyError, TypeError, ValueError) as err:
+            raise DataError(
+                f"{source}: what it says of its net cannot be read ({type(err).__name__}: {err}), it is damaged or of "
+                "a later version; use the version that wrote it, or another file"
+            ) from err
         if with_heads and not any(key.startswith(HEADS) for key in weights):
             raise DataError(
-                f"{source}: a {description['net']} without heads, which detects nothing; it is for train_ssd.py "
+                f"{source}: a {description.net} without heads, which detects nothing; it is for train_ssd.py "
                 "--pretrained-ssd"
             )
         return description
@@ -539,36 +510,33 @@ def describe_weights(weights: Mapping[str, Tensor], source: str, *, with_heads: 
         base = identify_base_net(weights)
         hint = f"; it holds the weights of {base}'s backbone, which go to --base-net" if base else ""
         raise DataError(f"{source}: not a checkpoint of a net known here ({', '.join(NET_NAMES)}){hint}")
-    published = [level.boxes_per_location for level in spec_of(found["net"]).config_at().specs]
+    published = [level.boxes_per_location for level in spec_of(found.net).config_at().specs]
     if with_heads and _priors_per_cell(weights) != published:
         raise DataError(
-            f"{source}: a {found['net']} with priors of its own, and no description that says which; use the file "
+            f"{source}: a {found.net} with priors of its own, and no description that says which; use the file "
             "as train_ssd.py wrote it, not a copy of its weights"
         )
-    return {**found, "class_names": None, "config": None}
+    return found
 
 
-def build_described(description: Mapping[str, Any], *, config: SSDConfig | None = None, is_test: bool = False) -> SSD:
+def build_described(description: Description, *, config: SSDConfig | None = None) -> SSD:
     """Make the net that a description speaks of, with default weights.
 
     Args:
         description: see `describe_weights`.
         config: in the place of the described one.
-        is_test: see `SSD.forward`.
     """
-    spec = spec_of(description["net"])
-    described = None if description["config"] is None else SSDConfig.from_dict(description["config"])
-    net = spec.build(
-        description["num_classes"],
-        config=described if config is None else config,
-        is_test=is_test,
-        **{key: description[key] for key in ("width_mult", "use_batch_norm", "onnx_compatible")},
+    architecture = description.architecture
+    net = spec_of(architecture.net).build(
+        description.num_classes,
+        config=description.config if config is None else config,
+        width_mult=architecture.width_mult,
+        use_batch_norm=architecture.use_batch_norm,
+        onnx_compatible=architecture.onnx_compatible,
     )
-    names = description["class_names"]
-    net.class_names = None if names is None else tuple(names)
-    if description.get("net_by_default"):
-        net.architecture["net_by_default"] = True
-    net.trained_on = TrainedImages.of_description(description)
-    if config in (None, described):  # at another size scores are others
-        net.threshold = description.get("threshold")
+    net.class_names = description.class_names
+    net.net_by_default = description.net_by_default
+    net.trained_on = description.trained_on
+    if config in (None, description.config):  # at another size scores are others
+        net.threshold = description.threshold
     return net

@@ -49,7 +49,7 @@ def with_fitted_priors(spec: ModelSpec, config: SSDConfig, sides: np.ndarray, la
         sides: (N, 2) of the boxes in pixels at the network's size.
         labels: (N,).
     """
-    return replace(config, specs=fit_priors(sides, labels, config.specs, trained_levels=len(spec.taps())))
+    return replace(config, specs=fit_priors(sides, labels, config.specs, trained_levels=len(spec.taps)))
 
 
 def write_priors(path: Path, config: SSDConfig) -> None:

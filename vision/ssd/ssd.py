@@ -15,6 +15,7 @@ from vision.boxes.forms import center_form_to_corner_form, corner_form_to_center
 from vision.boxes.matching import assign_priors
 from vision.nn.layers import initialise
 from vision.ssd.config import SSDConfig
+from vision.ssd.description import Architecture, Description
 from vision.ssd.trained_images import TrainedImages
 from vision.ssd.weights import METADATA_KEY, read_weights, write_weights
 from vision.structures import DataError
@@ -66,7 +67,8 @@ class SSD(nn.Module):
         pyramid: mixes the tapped maps before heads and extras see them; None where these see them as they are.
 
     Attributes:
-        architecture: how the table of nets builds this net, empty for one composed by hand.
+        architecture: how the table of nets builds this net, without a name for one composed by hand.
+        net_by_default: whether the run took this net without being told to.
         class_names: of the classes, BACKGROUND first, once known.
         trained_on: the images that its weights were trained on, as far as known; None where nothing is.
         threshold: score at which the mean F1 was highest in the last validation of its run, None where nobody knows.
@@ -99,7 +101,8 @@ class SSD(nn.Module):
         self.is_test = is_test
         # A frozen copy of a config module: what that shows can change later. Others are taken as they are.
         self.config = config = SSDConfig.frozen(config) or config
-        self.architecture: dict[str, Any] = {}
+        self.architecture = Architecture()
+        self.net_by_default = False
         self.class_names: tuple[str, ...] | None = None
         self.trained_on: TrainedImages | None = None
         self.threshold: float | None = None
@@ -169,23 +172,23 @@ class SSD(nn.Module):
         )
         return confidences.softmax(dim=2), center_form_to_corner_form(center_form_boxes)
 
-    def description(self) -> dict[str, Any]:
-        """Say in plain values what this net is; `vision.ssd.models.build_described` makes one like it."""
-        images = None if self.trained_on is None else self.trained_on._asdict()
-        known = {"trained_on": images, "threshold": self.threshold}
-        return {
-            **self.architecture,
-            "num_classes": self.num_classes,
-            "class_names": None if self.class_names is None else list(self.class_names),
-            "config": self.config.to_dict() if isinstance(self.config, SSDConfig) else None,
-            **{name: value for name, value in known.items() if value is not None},
-        }
+    def description(self) -> Description:
+        """Say what this net is; `vision.ssd.models.build_described` makes one like it."""
+        return Description(
+            self.architecture,
+            self.num_classes,
+            None if self.class_names is None else tuple(self.class_names),
+            self.config if isinstance(self.config, SSDConfig) else None,
+            self.net_by_default,
+            self.trained_on,
+            self.threshold,
+        )
 
     def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
         super()._save_to_state_dict(destination, prefix, keep_vars)
         metadata = getattr(destination, "_metadata", None)
         if metadata is not None:
-            metadata[prefix[:-1]][METADATA_KEY] = self.description()
+            metadata[prefix[:-1]][METADATA_KEY] = self.description().to_dict()
 
     def init(self) -> None:
         """Start from scratch, see `vision.nn.layers.initialise`."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -37,12 +37,6 @@ class TrainedImages(NamedTuple):
         numbers = np.unique(numbers)
         kept = numbers[:MOST_IMAGES].astype(_NUMBERS)
         return cls(base64.b64encode(kept.tobytes()).decode(), complete and len(kept) == len(numbers))
-
-    @classmethod
-    def of_description(cls, description: Mapping[str, Any]) -> TrainedImages | None:
-        """Read what the description of a net says, see `SSD.description`; None where it says nothing."""
-        values = description.get("trained_on")
-        return None if values is None else cls(**values)
 
     @property
     def _numbers(self) -> np.ndarray:

@@ -185,7 +185,7 @@ def write_weights(weights: dict[str, Tensor], path: str | Path) -> None:
 
 
 def description_of(weights: dict[str, Tensor]) -> dict[str, Any] | None:
-    """Return what the file says of its net (see `SSD.description`), or None where it was written by others."""
+    """Return what the file says of its net (see `vision.ssd.description`), or None where it was written by others."""
     for facts in getattr(weights, "_metadata", {}).values():
         if METADATA_KEY in facts:
             return facts[METADATA_KEY]
