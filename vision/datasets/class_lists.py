@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 
-from vision.datasets.labels import read_text, written_names
+from vision.datasets.labels import read_text, with_background, written_names
 from vision.datasets.records import EXAMPLES
 from vision.datasets.tree import KIND_FOLDERS, Tree, try_to
 from vision.structures import DataError
@@ -58,10 +58,10 @@ def find_class_list(tree: Tree, folders: Collection[str], is_annotation: Callabl
     near = [[path for path in paths if path.rpartition("/")[0] in folders] for paths in (usual, others)]
     for paths in (*near, usual, others):
         found = _lists_of(tree, paths, is_annotation)
-        if len(set(found.values())) > 1:
+        if len({with_background(names) for names in found.values()}) > 1:
             raise _differing(tree.root, list(found))
-        if found:
-            return tree.root / min(found, key=lambda path: (path.count("/"), path))
+        if found:  # a list that begins with the background was made for a net
+            return tree.root / min(found, key=lambda path: (len(found[path]), path.count("/"), path))
     return None
 
 
@@ -73,7 +73,8 @@ def names_in(path: Path) -> tuple[str, ...] | None:
 def other_lists(tree: Tree, folders: Collection[str], names: Collection[str]) -> list[Path]:
     """Lists of classes of a usual name in these folders that hold other names, or the same in another order."""
     paths = [tree.root / path for path in tree.paths if is_usual_name(path) and path.rpartition("/")[0] in folders]
-    return [path for path in paths if names_in(path) not in (None, tuple(names))]
+    found = [(path, names_in(path)) for path in paths]
+    return [path for path, other in found if other and with_background(other) != with_background(names)]
 
 
 def _lists_of(

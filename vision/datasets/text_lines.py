@@ -144,9 +144,9 @@ class Oidv4Folder(TextLinesFolder):
 
 
 def _in_pixels(corners: Sequence[float]) -> tuple[float, float, float, float] | None:
-    """The corners of a box; None if it ends within the first pixel, as YOLO's fractions of an image do."""
+    """The corners of a box; None if three of them lie within the first pixel, as YOLO's fractions of an image do."""
     x1, y1, x2, y2 = corners
-    return None if x2 <= 1 and y2 <= 1 else (x1, y1, x2, y2)
+    return None if sum(value <= 1 for value in corners) > 2 else (x1, y1, x2, y2)
 
 
 def parse_line(line: str) -> Line:

@@ -9,6 +9,15 @@ from vision.datasets.folder import may_be_of, splits_of
 from vision.datasets.tree import KIND_FOLDERS, Tree
 from vision.structures import IMAGE_SUFFIXES
 
+#: Names of folders, in lower case, that say no more of the files in them than what kind they are.
+_KIND_FOLDERS = frozenset(
+    (
+        *KIND_FOLDERS,
+        *("data", "frames", "pics", "pictures", "photos", "raw"),
+        *("yolo", "txt", "txts", "text", "texts", "ann", "anns", "bbox", "bboxes", "boxes", "gt"),
+    )
+)
+
 #: Folders that are compared with each other where their paths are the same but for one folder; more are too many.
 _MAX_ALIKE = 200
 
@@ -106,23 +115,25 @@ def _alike(
         if are_annotations(list(stems.values())):
             for rank, key in _keys_of(folder):
                 by_key.setdefault(key, []).append((rank, folder))
+    options = []
     for folder, stems in images.items():
         ranks: dict[str, int] = {}
         for rank, key in _keys_of(folder):
             for other_rank, other in by_key.get(key, [])[:_MAX_ALIKE]:
                 ranks[other] = min(rank + other_rank, ranks.get(other, 2))
-        shared = {other: stems.keys() & texts[other].keys() for other in ranks}
-        free = dict(stems)
-        for other in sorted(ranks, key=lambda name: (ranks[name], -len(shared[name]), name)):
-            for stem in sorted(shared[other] & free.keys()):
-                image, text = free[stem], texts[other][stem]
-                if may_be_of(splits_of(text, by_name=False), image):
-                    yield image, text
-                    del free[stem]
+        shared = {other: len(stems.keys() & texts[other].keys()) for other in ranks}
+        options += [(ranks[other], -count, folder, other) for other, count in shared.items() if count]
+    taken: set[str] = set()
+    for _, _, folder, other in sorted(options):
+        for stem in sorted(images[folder].keys() & texts[other].keys()):
+            image, text = images[folder][stem], texts[other][stem]
+            if taken.isdisjoint((image, text)) and may_be_of(splits_of(text, by_name=False), image):
+                yield image, text
+                taken.update((image, text))
 
 
 def _keys_of(folder: str) -> Iterator[tuple[int, tuple[str, ...]]]:
     """The parts of a path that do not name a kind of file: all of them, then without each one."""
-    parts = tuple(part for part in folder.lower().split("/") if part and part not in KIND_FOLDERS)
+    parts = tuple(part for part in folder.lower().split("/") if part and part not in _KIND_FOLDERS)
     yield 0, parts
     yield from ((1, (*parts[:place], *parts[place + 1 :])) for place in range(len(parts)))

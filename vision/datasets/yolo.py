@@ -43,6 +43,8 @@ _MAX_SETTINGS = 50
 #: A line of an object: the number of its class, then at least four numbers.
 _LINE = re.compile(r"\s*\d+(\s+-?[\d.]+([eE][-+]?\d+)?){4,}\s*$")
 _USUAL_FOLDERS = ("images/train", "train/labels")
+#: Images below this folder have predictions as texts, as Ultralytics' programs write them.
+_PREDICTED = re.compile(r"(.*/)?runs/")
 #: Texts that are no annotations, by the beginnings of their names in lower case.
 _OTHER_TEXTS = ("readme", "license", "requirements")
 
@@ -112,7 +114,7 @@ class YoloFolder(Folder):
             if self._chosen("test") is None:
                 defects += self._lost_paths("test", "a share of the training images")
             listed = {member.image for other in self._parts.values() for member in other.members}
-            defects += [*self._not_used(listed), *self._repeated_texts()]
+            defects += [*self._not_used(listed, "are of no split"), *self._repeated_texts()]
         return listing._replace(defects=defects)
 
     def everything(self) -> Listing:
@@ -122,13 +124,15 @@ class YoloFolder(Folder):
         below = self.root / "images"
         usual = [path for path in images if path.startswith("images/")]
         chosen = usual if any(path in self.pairs.text_of for path in usual) or not with_texts else []
-        chosen = chosen or [path for path in images if images[path] in with_texts or not with_texts]
+        if not chosen:
+            chosen = [path for path in images if images[path] in with_texts or not with_texts]
+            chosen = [path for path in chosen if not _PREDICTED.match(path)] or chosen
         place = below if chosen == usual and below.is_dir() else self.root
         listing = self._read(_Part(str(place), place, [self._member(path, place) for path in chosen]))
         defects = self._lost_paths("train", "all annotated images")
         if self._chosen("test") is None:
             defects += self._lost_paths("test", "a share of all images")
-        unused = self._not_used({self.root / path for path in chosen})
+        unused = self._not_used({self.root / path for path in chosen}, f"lie elsewhere than those of {place}")
         return listing._replace(defects=[*defects, *listing.defects, *unused, *self._repeated_texts()])
 
     def written_labels(self) -> LabelList:
@@ -262,7 +266,8 @@ class YoloFolder(Folder):
         """The images that a folder or list of a usual name says to be of a split."""
         for place in (f"images/{name}", f"{name}/images", f"{name}.txt", f"obj_{name}_data", name):
             path = self.root / place
-            if path.is_file() or (path.is_dir() and ("/" in place or self._below(path))):
+            is_asked_for = "/" in place and name == "train"  # one for validation may be empty, as in a repository
+            if path.is_file() or (path.is_dir() and (is_asked_for or self._below(path))):
                 return self._part_of(path)
         deeper = [path for path in self.tree.ending(f"/{name}.txt") if path not in set(self.pairs.text_of.values())]
         for path in sorted(deeper, key=lambda path: (path.count("/"), path)):
@@ -463,7 +468,7 @@ class YoloFolder(Folder):
             places, lost = self._places_of_settings.get(name, ([], []))
             for item in lost:
                 message = f"says that images for {name} are in {item}, which is not there"
-                message += "; its other paths are taken" if places else f"; {instead} is taken instead"
+                message += "; its other paths are taken" if places else f"; taken instead: {instead}"
                 defects.append(Defect("path-missing", self.config_path, message))
         return defects
 
@@ -478,14 +483,14 @@ class YoloFolder(Folder):
                 defects.append(Defect("image-unannotated", other.source, message))
         return defects
 
-    def _not_used(self, used: set[Path | None]) -> list[Defect]:
-        """Images of the dataset's folder that are not among those used."""
+    def _not_used(self, used: set[Path | None], why: str) -> list[Defect]:
+        """Images of the dataset's folder that are not among those used; `why` is of those with a text."""
         rest = [path for path in self._images if self.root / path not in used]
         annotated = [path for path in rest if path in self.pairs.text_of]
         others = [path for path in rest if path not in self.pairs.text_of]
         defects = []
         if annotated:
-            message = f"{len(annotated)} annotated images are of no split, and not used: {some(annotated)}"
+            message = f"{len(annotated)} annotated images {why}, and are not used: {some(annotated)}"
             defects.append(Defect("image-unlisted", self.root, message))
         if others:
             message = f"{len(others)} images have no annotation and are not used: {some(others)}"
