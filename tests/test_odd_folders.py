@@ -442,7 +442,8 @@ def test_val_split_never_trains_on_a_test_list(voc):
     (voc / "ImageSets/Main/train.txt").unlink()
     train_set, validation = open_splits("voc", [voc], ReadingOptions(val_split=0.2))
     assert (len(train_set), len(validation)) == (4, 1)
-    assert all(name.startswith("train") for name in [*train_set.ids, *validation.ids])
+    (defect,) = train_set.defects
+    assert "2 annotated images are of no split, and are not used: obj_train_data/test_00000.jpg" in defect.message
 
 
 @pytest.mark.parametrize(
@@ -767,7 +768,8 @@ def test_cvats_export_for_yolo(yolo, tmp_path):
     assert open_folder("auto", root).name == "yolo"
     train_set, validation = open_splits("auto", [root])
     assert (len(train_set), len(validation)) == (4, 1)
-    assert train_set.defects == []
+    (defect,) = train_set.defects
+    assert "2 annotated images are of no split, and are not used: obj_train_data/test_00000.jpg" in defect.message
 
 
 def test_a_flat_set_below_a_folder_called_images(yolo, tmp_path):

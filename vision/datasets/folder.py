@@ -307,7 +307,8 @@ class Folder:
         if not records:
             raise DataError(f"{listing.title}: {_why_nothing(images, defects)}")
         on_disk = sum(len(raw.objects) for raw in images) + sum(defect.objects for defect in named)
-        return Contents(listing.title, listing.source, records, defects, len(images), on_disk)
+        listed = len(images) + sum(defect.images for defect in named)
+        return Contents(listing.title, listing.source, records, defects, listed, on_disk)
 
     def _image_info(self, path: Path | None) -> ImageInfo | None:
         if path is None:

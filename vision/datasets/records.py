@@ -91,6 +91,7 @@ KINDS: Mapping[str, Kind] = {
     "list-repeats": Kind(MENDED, "names that a list repeats, each taken once"),
     "label-background": Kind(NOTED, "backgrounds in a list of classes, which has its own"),
     "label-repeats": Kind(MENDED, "classes that a list repeats, each taken once"),
+    "label-lists": Kind(SUSPECT, "lists of classes that differ from the one that is taken"),
     "label-alike": Kind(SUSPECT, "classes whose names differ by case or spaces only"),
     "overlap": Kind(SUSPECT, "images both trained and validated on"),
     "class-empty": Kind(SUSPECT, "classes without an object in a split"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -97,10 +97,7 @@ class KittiFolder(TextLinesFolder):
     @staticmethod
     def box_of(line: Line) -> tuple[float, float, float, float] | None:
         """See `TextLinesFolder.box_of`."""
-        if not line.name or len(line.numbers) not in (7, 14, 15):
-            return None
-        x1, y1, x2, y2 = line.numbers[3:7]
-        return x1, y1, x2, y2
+        return _in_pixels(line.numbers[3:7]) if line.name and len(line.numbers) in (7, 14, 15) else None
 
     @staticmethod
     def may_be(path: str) -> bool:
@@ -121,10 +118,7 @@ class Oidv4Folder(TextLinesFolder):
     @staticmethod
     def box_of(line: Line) -> tuple[float, float, float, float] | None:
         """See `TextLinesFolder.box_of`."""
-        if not line.name or len(line.numbers) != 4:
-            return None
-        x1, y1, x2, y2 = line.numbers
-        return x1, y1, x2, y2
+        return _in_pixels(line.numbers) if line.name and len(line.numbers) == 4 else None
 
     @staticmethod
     def may_be(path: str) -> bool:
@@ -147,6 +141,12 @@ class Oidv4Folder(TextLinesFolder):
             )
             first[key] = Annotated(image, item.splits)
         yield from first.values()
+
+
+def _in_pixels(corners: Sequence[float]) -> tuple[float, float, float, float] | None:
+    """The corners of a box; None if three of them lie within the first pixel, as YOLO's fractions of an image do."""
+    x1, y1, x2, y2 = corners
+    return None if sum(value <= 1 for value in corners) > 2 else (x1, y1, x2, y2)
 
 
 def parse_line(line: str) -> Line:
