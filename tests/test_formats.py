@@ -27,6 +27,8 @@ WRITERS = {
     "kitti": ("kitti", synthetic.write_kitti),
     "oidv4": ("oidv4", synthetic.write_oidv4),
     "imglab": ("imglab", synthetic.write_imglab),
+    "via": ("via", synthetic.write_via),
+    "label studio": ("label_studio", synthetic.write_label_studio),
 }
 #: YOLO's six decimals are the coarsest: a hundredth of a pixel.
 TOLERANCE = 0.01

@@ -24,6 +24,7 @@ from vision.datasets.folder import (
     splits_of,
 )
 from vision.datasets.imglab import ImglabFolder
+from vision.datasets.label_studio import LabelStudioFolder
 from vision.datasets.labelme import LabelmeFolder
 from vision.datasets.labels import merge
 from vision.datasets.open_images import OpenImagesFolder
@@ -32,6 +33,7 @@ from vision.datasets.tables import TableFolder
 from vision.datasets.text_lines import KittiFolder, Oidv4Folder
 from vision.datasets.tree import KIND_FOLDERS, Tree
 from vision.datasets.unread import tool_of, what_is_there
+from vision.datasets.via import ViaFolder
 from vision.datasets.voc_dataset import VocFolder
 from vision.datasets.yolo import YoloFolder
 from vision.structures import DataError
@@ -43,6 +45,7 @@ DATASETS: Mapping[str, type[Folder]] = {
     for folder in (
         *(VocFolder, OpenImagesFolder, CocoFolder, YoloFolder),
         *(CvatFolder, LabelmeFolder, CreatemlFolder, TableFolder, KittiFolder, Oidv4Folder, ImglabFolder),
+        *(ViaFolder, LabelStudioFolder),
     )
 }
 AUTO = "auto"

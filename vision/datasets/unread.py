@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+from vision.datasets.images import LFS_PULL, is_pointer
 from vision.datasets.labels import read_text
 from vision.datasets.records import shorten, some
 from vision.datasets.tree import ARCHIVES, Tree, load_json, try_to
@@ -45,10 +46,14 @@ def what_is_there(tree: Tree, tool: str | None) -> str:
         for suffix in (*_TEXTS, *_RECORDS)
         if counts[suffix]
     ]
+    if pointer := _pointer_in(tree):
+        return f"{pointer} is a Git LFS pointer in the place of a file; {LFS_PULL}"
     if archives:
         return f"holds {some(archives)}: unpack the archive, and name the folder that comes out"
     if not tree.paths:
         return "is empty; --data names the folder of a dataset"
+    if not images and (pulled := tree.ending(".dvc")):
+        return f"holds {some(pulled)} in the place of data; run `dvc pull` in the repository that they come from"
     if not images and not texts:
         return f"holds neither images nor annotations ({some(tree.paths)}); --data names the folder of a dataset"
     if images and not texts:
@@ -76,6 +81,17 @@ def tool_of(tree: Tree) -> str | None:
             if tool:
                 return tool
     return next((what for suffix, what in _RECORDS.items() if tree.ending(suffix)), None)
+
+
+def _pointer_in(tree: Tree) -> str | None:
+    """Find a Git LFS pointer among the first files of each kind."""
+    looked_into: Counter[str] = Counter()
+    for path in tree.paths:
+        suffix = Path(path).suffix.lower()
+        looked_into[suffix] += 1
+        if looked_into[suffix] <= _LOOKED_INTO and try_to(is_pointer, tree.root / path):
+            return path
+    return None
 
 
 def _first_line(path: Path) -> str:

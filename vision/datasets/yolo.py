@@ -161,7 +161,7 @@ class YoloFolder(Folder):
         without = [raw.image_id for raw in images if raw.image_path and not raw.source.is_file()]
         if without:
             message = f"{len(without)} images have no text file, taken as without objects: {some(without)}"
-            defects.append(Defect("annotation-absent", place, message))
+            defects.append(Defect("annotation-absent", place, message, things=len(without)))
         return Listing(str(place), place, images, defects)
 
     def _texts_of_nothing(self, place: Path, paths: list[Path]) -> list[Defect]:
