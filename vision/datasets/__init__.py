@@ -32,7 +32,7 @@ from vision.datasets.records import EXAMPLES, some
 from vision.datasets.tables import TableFolder
 from vision.datasets.text_lines import KittiFolder, Oidv4Folder
 from vision.datasets.tree import KIND_FOLDERS, Tree
-from vision.datasets.unread import tool_of, what_is_there
+from vision.datasets.unread import pointer_in, tool_of, what_is_there
 from vision.datasets.via import ViaFolder
 from vision.datasets.voc_dataset import VocFolder
 from vision.datasets.yolo import YoloFolder
@@ -134,8 +134,9 @@ def open_folder(dataset_type: str, root: str | Path, options: ReadingOptions | N
     if dataset_type == AUTO:
         tree = Tree(root)
         candidates = _formats_of(tree)
-        tool = None if any(candidates.values()) else tool_of(tree)
-        if tool or not candidates:
+        is_read = any(candidates.values())
+        tool = None if is_read else tool_of(tree)
+        if tool or not candidates or (not is_read and pointer_in(tree)):
             raise DataError(f"{root}: {what_is_there(tree, tool)}; formats that are read: {', '.join(DATASETS)}")
         dataset_type, *others = candidates
         logger.info("%s: looks like %s", root, dataset_type)

@@ -369,7 +369,7 @@ def contradictions(dataset: DetectionDataset) -> list[Defect]:
     message = (
         f"{files} of {len({record.image_path for record in dataset.records})} training images are copies of "
         f"{len(found)} pictures with different objects in each, which contradict each other; keep the right one; "
-        f"first: {some(record.image_path for record in found[0])}"
+        f"first: {some(found[0])}"
     )
     return [Defect("annotation-contradicts", dataset.source, message, things=files)]
 

@@ -289,7 +289,9 @@ class Folder:
         share = VAL_SPLIT if share is None else share
         kept, held_out = hold_out(train.images, share)
         if not held_out:
-            raise DataError(f"{train.title}: its {len(kept)} images are too few to hold some out for validation")
+            defects = [*train.defects, *(defect for raw in kept for defect in raw.defects)]
+            first = f"; {defects[0]}" if defects else ""
+            raise DataError(f"{train.title}: its {len(kept)} images are too few to hold some out for validation{first}")
         return (
             train._replace(title=f"{train.title}, less what is held out", images=kept),
             train._replace(

@@ -121,7 +121,7 @@ def try_to(read: Callable[[Path], T], path: Path) -> T | None:
     """Read a file that may be of any kind; None if it is not of the kind, or cannot be read."""
     try:
         return read(path)
-    except (DataError, OSError, ValueError, LookupError, TypeError, AttributeError):
+    except (DataError, OSError, ValueError, LookupError, TypeError, AttributeError, ElementTree.ParseError):
         return None
 
 

@@ -8,12 +8,11 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
-from xml.etree import ElementTree
 
 from vision.datasets.images import LFS_PULL, is_pointer
 from vision.datasets.labels import read_text
 from vision.datasets.records import shorten, some
-from vision.datasets.tree import ARCHIVES, Tree, load_json, try_to
+from vision.datasets.tree import ARCHIVES, Tree, load_json, parse_xml, try_to
 from vision.structures import IMAGE_SUFFIXES
 
 #: What may hold annotations; other files say nothing.
@@ -46,7 +45,7 @@ def what_is_there(tree: Tree, tool: str | None) -> str:
         for suffix in (*_TEXTS, *_RECORDS)
         if counts[suffix]
     ]
-    if pointer := _pointer_in(tree):
+    if pointer := pointer_in(tree):
         return f"{pointer} is a Git LFS pointer in the place of a file; {LFS_PULL}"
     if archives:
         return f"holds {some(archives)}: unpack the archive, and name the folder that comes out"
@@ -83,7 +82,7 @@ def tool_of(tree: Tree) -> str | None:
     return next((what for suffix, what in _RECORDS.items() if tree.ending(suffix)), None)
 
 
-def _pointer_in(tree: Tree) -> str | None:
+def pointer_in(tree: Tree) -> str | None:
     """Find a Git LFS pointer among the first files of each kind."""
     looked_into: Counter[str] = Counter()
     for path in tree.paths:
@@ -99,7 +98,7 @@ def _first_line(path: Path) -> str:
 
 
 def _root_of_xml(path: Path) -> str:
-    return f"<{ElementTree.fromstring(path.read_bytes()).tag}>"
+    return f"<{parse_xml(path).tag}>"
 
 
 def _first_object(path: Path) -> Any:

@@ -282,6 +282,8 @@ class VocFolder(Folder):
             found = self._find(self._all_images, name, annotation.file_name, fits)
         if found is None:
             defect = self._without_image(name, list_path or path, len(annotation.objects))
+            if annotation.error is not None:
+                defect = Defect("annotation-unreadable", path, f"left out: {annotation.error}", images=1)
             return RawImage(path.stem, None, path, self._objects(annotation), defects=[defect])
         image_path = found.path
         image_id = self._id_of(image_path)
