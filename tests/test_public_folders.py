@@ -355,6 +355,20 @@ def test_pointers_in_the_place_of_annotations_are_named(tmp_path, kind, file):
     assert "\n" not in str(refused.value)
 
 
+def test_a_pointer_beside_files_of_coco_is_not_passed_over(tmp_path):
+    put_coco(tmp_path / "annotations" / "instances_train.json", [0] * 6)
+    put_text(tmp_path / "annotations" / "instances_val.json", POINTER)
+    with pytest.raises(DataError, match=r"instances_val.json: is a Git LFS pointer .*; run `git lfs pull`"):
+        splits_of(tmp_path)
+
+
+def test_the_folder_in_which_a_dataset_begins_is_named(tmp_path):
+    put_coco(tmp_path / "data" / "annotations" / "instances_train.json", [0] * 6)
+    put_text(tmp_path / "README.md", "ducks")
+    with pytest.raises(DataError, match=f"is no dataset, but {tmp_path / 'data'} in it is one of coco; name that"):
+        splits_of(tmp_path)
+
+
 def test_broken_xml_alone_is_named(tmp_path):
     for name in "ab":
         put_image(tmp_path / f"{name}.jpg")

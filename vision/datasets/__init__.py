@@ -53,6 +53,9 @@ AUTO = "auto"
 #: Folders around a dataset that are gone through.
 _DEEPEST = 3
 
+#: Folders of a level that are looked into where a folder is none.
+_MOST_LOOKED_INTO = 20
+
 logger = logging.getLogger(__name__)
 
 __all__ = [
@@ -137,6 +140,8 @@ def open_folder(dataset_type: str, root: str | Path, options: ReadingOptions | N
         is_read = any(candidates.values())
         tool = None if is_read else tool_of(tree)
         if tool or not candidates or (not is_read and pointer_in(tree)):
+            if (inside := _dataset_inside(root)) is not None:
+                raise DataError(f"{root}: is no dataset, but {inside[0]} in it is one of {inside[1]}; name that")
             raise DataError(f"{root}: {what_is_there(tree, tool)}; formats that are read: {', '.join(DATASETS)}")
         dataset_type, *others = candidates
         logger.info("%s: looks like %s", root, dataset_type)
@@ -164,6 +169,18 @@ def _unwrapped(root: Path) -> Path:
             break
         root = inside[0]
     return root
+
+
+def _dataset_inside(root: Path) -> tuple[Path, str] | None:
+    """Find the outermost folder below the root of which a format reads something, and that format."""
+    level = [root]
+    for _ in range(_DEEPEST):
+        level = [path for folder in level for path in sorted(folder.iterdir()) if path.is_dir() and path.name[0] != "."]
+        for folder in level[:_MOST_LOOKED_INTO]:
+            found = [name for name, images in _formats_of(Tree(folder)).items() if images]
+            if found:
+                return folder, found[0]
+    return None
 
 
 def _datasets_in(root: Path) -> list[Path]:

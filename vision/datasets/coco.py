@@ -12,7 +12,7 @@ from typing import Any
 
 from vision.datasets.file_cache import FileCache
 from vision.datasets.folder import SPLIT_NAMES, SPLITS, Folder, Listing, ReadingOptions, may_be_of, splits_of
-from vision.datasets.images import FileIndex
+from vision.datasets.images import LFS_POINTER, FileIndex
 from vision.datasets.labels import LabelList, check_labels, read_text
 from vision.datasets.records import Defect, Form, RawImage, RawObject, shorten, some
 from vision.datasets.tree import Tree, as_written, hull
@@ -270,6 +270,8 @@ def _looks_like_coco(path: Path) -> bool:
             text = head + file.read(_PEEK)
     except OSError:
         return False
+    if text.startswith(LFS_POINTER):  # of a file that is to be read
+        return True
     is_object = text.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{")
     return is_object and any(f'"{key}"'.encode() in text for key in _KEYS)
 
