@@ -283,7 +283,9 @@ class Folder:
                         "take some out, or write a list for training"
                     )
         else:
-            train = self._with_unlisted(train)
+            unlisted = self.unlisted()
+            train = train._replace(defects=[*train.defects, *unlisted])
+            test = None if test is None else test._replace(defects=[*test.defects, *unlisted])
         if test is not None and share is None:
             return train, test
         share = VAL_SPLIT if share is None else share
