@@ -209,3 +209,38 @@ def write_imglab(root: Path, splits: dict[str, list[Drawing]]) -> None:
         content = f"<dataset><name>shapes</name><images>{''.join(parts)}</images></dataset>"
         name = {"train": "training", "test": "testing"}.get(split, split)
         write_text(root / f"{name}.xml", f"<?xml version='1.0' encoding='UTF-8'?>{content}")
+
+
+def write_via(root: Path, splits: dict[str, list[Drawing]]) -> None:
+    """Write drawings as VIA does: a JSON a split, with rectangles."""
+    contents: dict[Path, dict[str, dict]] = {}
+    for path, drawing in _in_folders(root, splits):
+        regions = [
+            {
+                "shape_attributes": {"name": "rect", "x": x1, "y": y1, "width": x2 - x1, "height": y2 - y1},
+                "region_attributes": {"class": name},
+            }
+            for name, (x1, y1, x2, y2) in _objects_of(drawing)
+        ]
+        size = path.stat().st_size
+        image = {"filename": path.name, "size": size, "regions": regions, "file_attributes": {}}
+        contents.setdefault(path.parent, {})[f"{path.name}{size}"] = image
+    for folder, content in contents.items():
+        write_text(folder / "via_region_data.json", json.dumps(content))
+
+
+def write_label_studio(root: Path, splits: dict[str, list[Drawing]]) -> None:
+    """Write drawings as Label Studio exports them: a JSON a split, in hundredths of the image."""
+    contents: dict[Path, list[dict]] = {}
+    for path, drawing in _in_folders(root, splits):
+        height, width = drawing.image.shape[:2]
+        sides = {"original_width": width, "original_height": height, "type": "rectanglelabels"}
+        result = []
+        for name, (x1, y1, x2, y2) in _objects_of(drawing):
+            box = {"x": x1 / width, "y": y1 / height, "width": (x2 - x1) / width, "height": (y2 - y1) / height}
+            hundredths = {key: 100 * value for key, value in box.items()}
+            result.append({**sides, "value": {**hundredths, "rotation": 0, "rectanglelabels": [name]}})
+        task = {"data": {"image": f"/data/upload/1/0123abcd-{path.name}"}, "annotations": [{"result": result}]}
+        contents.setdefault(path.parent, []).append(task)
+    for folder, content in contents.items():
+        write_text(folder / "project-1.json", json.dumps(content))

@@ -354,6 +354,14 @@ ELSEWHERE = {"group", "depiction", "row-unreadable", "annotation-absent", "path-
 ODD = {"image-unannotated", "image-unlisted", "image-ambiguous", "annotation-repeats"}
 #: Kinds that labelling tools bring about, see test_labelling_tools.py.
 OF_TOOLS = {"box-relative", "name-differs", "shape-no-box"}
+#: Kinds that folders bring about as they lie in public, see test_public_folders.py.
+PUBLIC = {
+    "image-pointer",
+    "image-mostly-unannotated",
+    "annotation-mostly-absent",
+    "annotation-contradicts",
+    "crowd-usual",
+}
 #: What is said of many defects together.
 OF_MANY = {"negative-mark"}
 
@@ -369,7 +377,7 @@ COMPANIONS = {
 
 
 def test_every_kind_has_a_case():
-    assert set(CASES) | ELSEWHERE | ODD | OF_TOOLS | OF_MANY == set(KINDS)
+    assert set(CASES) | ELSEWHERE | ODD | OF_TOOLS | PUBLIC | OF_MANY == set(KINDS)
 
 
 def flaws(run: Run, known: Run) -> set[str]:

@@ -28,6 +28,8 @@ WRITERS = {
     "kitti": ("kitti", dataset_writers.write_kitti),
     "oidv4": ("oidv4", dataset_writers.write_oidv4),
     "imglab": ("imglab", dataset_writers.write_imglab),
+    "via": ("via", dataset_writers.write_via),
+    "label studio": ("label_studio", dataset_writers.write_label_studio),
 }
 #: YOLO's six decimals are the coarsest: a hundredth of a pixel.
 TOLERANCE = 0.01

@@ -566,13 +566,12 @@ def test_another_format_beside_it_is_mentioned(tmp_path, caplog):
     assert "annotations that look like csv, of about 1 images; --dataset-type=csv reads these" in caplog.text
 
 
-VIA = {"a.jpg123": {"filename": "a.jpg", "regions": []}}
 UNREAD = {
     "supervisely": (
         {"ann/a.json": json.dumps({"tags": [], "objects": [], "size": {}})},
         "that look like Supervisely's",
     ),
-    "via": ({"via.json": json.dumps({"_via_img_metadata": VIA})}, "that look like VIA's"),
+    "via": ({"via.json": json.dumps({"_via_img_metadata": {"1": {"filename": "b.jpg", "regions": []}}})}, "VIA's"),
     "via table": ({"via.csv": "filename,region_shape_attributes\na.jpg,{}\n"}, "that look like VIA's"),
     "label studio": (
         {"x.json": json.dumps([{"annotations": [], "data": {"image": "a"}}])},

@@ -293,7 +293,7 @@ def test_names_with_dots_are_not_cut(voc):
     (voc / "ImageSets/Main/train.txt").write_text(f"{FIRST}\n{FIRST}.1\n{FIRST}.2\n")
     train_set, _ = open_splits("voc", [voc])
     assert train_set.ids == [FIRST]
-    assert [defect.kind for defect in train_set.defects] == ["image-missing", "image-missing"]
+    assert [defect.kind for defect in train_set.defects] == ["image-unlisted", "image-missing", "image-missing"]
 
 
 @pytest.mark.parametrize(

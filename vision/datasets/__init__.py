@@ -24,6 +24,7 @@ from vision.datasets.folder import (
     splits_of,
 )
 from vision.datasets.imglab import ImglabFolder
+from vision.datasets.label_studio import LabelStudioFolder
 from vision.datasets.labelme import LabelmeFolder
 from vision.datasets.labels import merge
 from vision.datasets.open_images import OpenImagesFolder
@@ -31,7 +32,8 @@ from vision.datasets.records import EXAMPLES, some
 from vision.datasets.tables import TableFolder
 from vision.datasets.text_lines import KittiFolder, Oidv4Folder
 from vision.datasets.tree import KIND_FOLDERS, Tree
-from vision.datasets.unread import tool_of, what_is_there
+from vision.datasets.unread import pointer_in, tool_of, what_is_there
+from vision.datasets.via import ViaFolder
 from vision.datasets.voc_dataset import VocFolder
 from vision.datasets.yolo import YoloFolder
 from vision.structures import DataError
@@ -43,12 +45,16 @@ DATASETS: Mapping[str, type[Folder]] = {
     for folder in (
         *(VocFolder, OpenImagesFolder, CocoFolder, YoloFolder),
         *(CvatFolder, LabelmeFolder, CreatemlFolder, TableFolder, KittiFolder, Oidv4Folder, ImglabFolder),
+        *(ViaFolder, LabelStudioFolder),
     )
 }
 AUTO = "auto"
 
 #: Folders around a dataset that are gone through.
 _DEEPEST = 3
+
+#: Folders of a level that are looked into where a folder is none.
+_MOST_LOOKED_INTO = 20
 
 logger = logging.getLogger(__name__)
 
@@ -131,8 +137,11 @@ def open_folder(dataset_type: str, root: str | Path, options: ReadingOptions | N
     if dataset_type == AUTO:
         tree = Tree(root)
         candidates = _formats_of(tree)
-        tool = None if any(candidates.values()) else tool_of(tree)
-        if tool or not candidates:
+        is_read = any(candidates.values())
+        tool = None if is_read else tool_of(tree)
+        if tool or not candidates or (not is_read and pointer_in(tree)):
+            if (inside := _dataset_inside(root)) is not None:
+                raise DataError(f"{root}: is no dataset, but {inside[0]} in it is one of {inside[1]}; name that")
             raise DataError(f"{root}: {what_is_there(tree, tool)}; formats that are read: {', '.join(DATASETS)}")
         dataset_type, *others = candidates
         logger.info("%s: looks like %s", root, dataset_type)
@@ -160,6 +169,18 @@ def _unwrapped(root: Path) -> Path:
             break
         root = inside[0]
     return root
+
+
+def _dataset_inside(root: Path) -> tuple[Path, str] | None:
+    """Find the outermost folder below the root of which a format reads something, and that format."""
+    level = [root]
+    for _ in range(_DEEPEST):
+        level = [path for folder in level for path in sorted(folder.iterdir()) if path.is_dir() and path.name[0] != "."]
+        for folder in level[:_MOST_LOOKED_INTO]:
+            found = [name for name, images in _formats_of(Tree(folder)).items() if images]
+            if found:
+                return folder, found[0]
+    return None
 
 
 def _datasets_in(root: Path) -> list[Path]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import posixpath
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -20,6 +20,7 @@ from vision.datasets.records import (
     RawObject,
     ambiguous_image,
     differing_name,
+    has_box,
     shorten,
     some,
     unannotated,
@@ -74,8 +75,7 @@ class AnnotatedFolder(Folder):
             if mine:
                 folder = self.root / wanted if (self.root / wanted).is_dir() else mine[0].source
                 title = f"{self.root} ({wanted})"
-                strays = [image.source for image, splits in images if not splits]
-                return Listing(title, folder, mine, [*defects, *self._unannotated(wanted), *self._unlisted(strays)])
+                return Listing(title, folder, mine, [*defects, *self._unannotated(len(mine), wanted)])
         return None
 
     def everything(self) -> Listing:
@@ -85,7 +85,7 @@ class AnnotatedFolder(Folder):
             first = f"; {defects[0]}" if defects else ""
             raise DataError(f"{self.root}: no annotation of {self.name}{first}; expected {self.looks_like}")
         mine = [image for image, _ in images]
-        return Listing(str(self.root), self.root, mine, [*defects, *self._unannotated()])
+        return Listing(str(self.root), self.root, mine, [*defects, *self._unannotated(len(mine))])
 
     def written_labels(self) -> LabelList | None:
         """Read a list of classes at the root, if there is one."""
@@ -93,23 +93,30 @@ class AnnotatedFolder(Folder):
         return None if path is None else read_label_list(path)
 
     def all_names(self) -> Iterator[str]:
-        """Return the names of all objects."""
-        yield from (item.name for image, _ in self._annotated[0] for item in image.objects if item.name)
+        """Return the names of all objects that have a box: those of points and lines are no classes."""
+        yield from (
+            item.name for image, _ in self._annotated[0] for item in image.objects if item.name and has_box(item)
+        )
 
-    def _unlisted(self, sources: Sequence[Path]) -> list[Defect]:
-        if not sources:
+    def unlisted(self) -> list[Defect]:
+        """See `Folder.unlisted`."""
+        images, _ = self._annotated
+        of_splits = {image.image_path for image, splits in images if splits}
+        strays = {image.image_path: image.source for image, _ in images if image.image_path not in of_splits}
+        strays.pop(None, None)
+        if not strays or not of_splits:
             return []
-        folders = some(sorted({str(path.parent.relative_to(self.root)) for path in sources}))
-        message = f"{len(sources)} annotated images are of no split, and not used; annotations in {folders}"
-        return [Defect("image-unlisted", self.root, message)]
+        folders = some(sorted({str(path.parent.relative_to(self.root)) for path in strays.values()}))
+        message = f"{len(strays)} annotated images are of no split, and not used; annotations in {folders}"
+        return [Defect("image-unlisted", self.root, message, things=len(strays))]
 
-    def _unannotated(self, split: str | None = None) -> list[Defect]:
+    def _unannotated(self, annotated: int, split: str | None = None) -> list[Defect]:
         free = [
             path
             for path in self.tree.images.paths
             if self.root / path not in self._found and (split is None or split in splits_of(path, by_name=False))
         ]
-        return unannotated(free, self.root)
+        return unannotated(free, self.root, annotated)
 
     def image(
         self,

@@ -7,6 +7,7 @@ import logging
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,8 +24,10 @@ from vision.datasets.records import (
     SUSPECT,
     Defect,
     Record,
+    count_things,
     log_defects,
     some,
+    way_out_of,
 )
 from vision.structures import DataError
 
@@ -98,8 +101,24 @@ class Audit:
     boxes: BoxSummary
 
     def count(self, *effects: str) -> int:
-        """Count the defects of these effects."""
-        return sum(defect.effect in effects for defect in self.defects)
+        """Count what has defects of these effects: one may stand for many images or objects."""
+        return count_things(defect for defect in self.defects if defect.effect in effects)
+
+    def _left_out(self) -> str:
+        """Say how many objects and images are left out, and how many files or lines with nobody knows what."""
+        lost = [defect for defect in self.defects if defect.effect == LEFT_OUT]
+        counts = {
+            "objects": sum(defect.objects for defect in lost),
+            "images": sum(defect.images for defect in lost),
+            "files or lines": count_things(defect for defect in lost if not defect.objects and not defect.images),
+        }
+        return " and ".join(f"{count} {what}" for what, count in counts.items() if count) or "nothing"
+
+    def _counts_of_kinds(self) -> Counter[str]:
+        counts: Counter[str] = Counter()
+        for defect in self.defects:
+            counts[defect.kind] += defect.things
+        return counts
 
     def log(self, all_in: str = "") -> None:
         """Log defects and totals; see `log_defects`."""
@@ -134,8 +153,9 @@ class Audit:
             ", ".join(f"{name} {recall:.3f}" for name, recall in boxes.recall_per_class.items()),
         )
         logger.info(
-            "audit: %d left out, %d mended, %d suspect, %d noted",
-            *(self.count(effect) for effect in (LEFT_OUT, MENDED, SUSPECT, NOTED)),
+            "audit: %s left out, %d mended, %d suspect, %d noted",
+            self._left_out(),
+            *(self.count(effect) for effect in (MENDED, SUSPECT, NOTED)),
         )
 
     def require_flawless(self) -> None:
@@ -167,7 +187,7 @@ class Audit:
                 **{effect: self.count(effect) for effect in (LEFT_OUT, MENDED, SUSPECT, NOTED)},
                 **{
                     kind: {"count": count, "effect": KINDS[kind].effect, "what": KINDS[kind].title}
-                    for kind, count in Counter(defect.kind for defect in self.defects).items()
+                    for kind, count in self._counts_of_kinds().items()
                 },
             },
             "defects": [
@@ -178,6 +198,7 @@ class Audit:
                     "message": defect.message,
                     "objects": defect.objects,
                     "images": defect.images,
+                    "things": defect.things,
                 }
                 for defect in self.defects
             ],
@@ -203,7 +224,7 @@ def make_audit(
     of_split = [[*dataset.defects, *dataset.class_defects()] for dataset in (train, validation)]
     defects = [*of_split[0], *of_split[1]]
     boxes, seen_by_network = _look_at_boxes(train, network_size, corner_form_priors, most_boxes)
-    defects += [*overlap(train, validation), *seen_by_network]
+    defects += [*overlap(train, validation), *contradictions(train), *seen_by_network]
     unique = tuple(dict.fromkeys(defects))  # both splits may come from one list
     return Audit(_summary(train, of_split[0]), _summary(validation, of_split[1]), unique, boxes)
 
@@ -320,30 +341,78 @@ def overlap(train: DetectionDataset, validation: DetectionDataset) -> list[Defec
             "results will say little about new images; mend the lists, or hold some out with --val-split=0.2; "
             f"first: {some(record.image_id for record in same_file)}"
         )
-        defects.append(Defect("overlap", validation.source, message))
+        defects.append(Defect("overlap", validation.source, message, things=len(same_file)))
     if copies:
         message = (
             f"{len(copies)} of {len(validation)} validation images ({len(copies) / len(validation):.0%}) ARE COPIES "
-            f"of training images under other names; first: {some(copies)}"
+            f"of training images in other files; first: {some(copies)}"
         )
-        defects.append(Defect("overlap", validation.source, message))
+        defects.append(Defect("overlap", validation.source, message, things=len(copies)))
     return defects
+
+
+def contradictions(dataset: DetectionDataset) -> list[Defect]:
+    """Defects: pictures that are several times in a dataset, in files of their own, with different objects."""
+    counts = Counter(record.digest for record in dataset.records if record.digest)
+    by_digest: dict[str, dict[Path, Record]] = {}
+    for record in dataset.records:
+        if counts[record.digest] > 1:
+            by_digest.setdefault(record.digest, {})[record.image_path] = record
+    found = []
+    for copies in by_digest.values():
+        first, *others = copies.values()
+        if any(not _have_the_same_objects(first, other) for other in others):
+            found.append(list(copies))
+    if not found:
+        return []
+    files = sum(map(len, found))
+    message = (
+        f"{files} of {len({record.image_path for record in dataset.records})} training images are copies of "
+        f"{len(found)} pictures with different objects in each, which contradict each other; keep the right one; "
+        f"first: {some(found[0])}"
+    )
+    return [Defect("annotation-contradicts", dataset.source, message, things=files)]
+
+
+def _have_the_same_objects(one: Record, other: Record) -> bool:
+    """Whether two records have objects of the same classes, at about the same places."""
+    if sorted(one.names) != sorted(other.names) or one.size != other.size:
+        return False
+    if not one.names:
+        return True
+    ious = iou_of(torch.from_numpy(one.boxes)[:, None], torch.from_numpy(other.boxes)).numpy()
+    same_name = np.array(one.names)[:, None] == np.array(other.names)
+    near = same_name & (ious >= MATCHING_THRESHOLD)
+    return bool(near.any(axis=0).all() and near.any(axis=1).all())
 
 
 def require_objects(train_set: DetectionDataset, folders: Sequence[str]) -> None:
     """Raise DataError if there is nothing to learn: no object of a known class that is not difficult."""
     if not any(train_set.has_objects(index) for index in range(len(train_set))):
-        found = [
-            defect.message.partition(" is not in the list")[0]
-            for defect in train_set.defects
-            if defect.kind == "class-unknown"
-        ]
-        otherwise = "all are difficult" if any(record.names for record in train_set.records) else "there is none"
+        why, way_out = _why_no_object(train_set)
         raise DataError(
             f"no object in {', '.join(folders)} can be trained on, classes are {list(train_set.class_names[1:])}; "
-            f"{'; '.join(found) or otherwise}; mend the list of classes, or take the names found with "
-            "--labels-from-data"
+            f"{why}; {way_out}"
         )
+
+
+def _why_no_object(dataset: DetectionDataset) -> tuple[str, str]:
+    """Say what became of a dataset's objects, what most came to first, and the way out of that."""
+    lost: Counter[str] = Counter()
+    for defect in dataset.defects:
+        lost[defect.kind] += defect.objects
+    unknown = [d.message.partition(" is not in the list")[0] for d in dataset.defects if d.kind == "class-unknown"]
+    reasons = {kind: f"{count} {KINDS[kind].title}" for kind, count in lost.most_common() if count}
+    if unknown:
+        reasons["class-unknown"] = "; ".join(unknown)
+    difficult = sum(len(record.names) for record in dataset.records)
+    if difficult and difficult >= max(lost.values(), default=0):
+        rest = "all are difficult" if not reasons else f"{difficult} are difficult"
+        return "; ".join([rest, *reasons.values()]), (
+            "take the mark from those that are to be found, or lower --min-object"
+        )
+    way_out = way_out_of(dataset.defects) or "label some objects, and export again"
+    return "; ".join(reasons.values()) or "there is none", way_out
 
 
 def fingerprint(dataset: DetectionDataset) -> str:

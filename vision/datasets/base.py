@@ -107,7 +107,7 @@ class DetectionDataset:
                 f"{counts[name]} {objects} left out: class {name!r} is not in the list {list(known)}{of_file}"
                 f"{did_you_mean(name, known)}; first: {', '.join(places[:EXAMPLES])}{more}"
             )
-            defects.append(Defect("class-unknown", record.source, message, objects=counts[name]))
+            defects.append(Defect("class-unknown", record.source, message, objects=counts[name], things=counts[name]))
         return defects
 
     def class_defects(self) -> list[Defect]:
@@ -282,7 +282,7 @@ def join(datasets: Sequence[DetectionDataset]) -> DetectionDataset:
         if repeated:
             objects = sum(len(record.names) for record in repeated)
             message = f"{len(repeated)} images left out, another folder of --data has them: {repeated[0].image_path}"
-            defects.append(Defect("annotation-repeats", dataset.source, message, objects, len(repeated)))
+            defects.append(Defect("annotation-repeats", dataset.source, message, objects, len(repeated), len(repeated)))
     return DetectionDataset(
         records,
         merge(dataset.class_names for dataset in datasets),

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from vision.datasets.file_cache import FileCache
 from vision.datasets.folder import SPLIT_NAMES, SPLITS, Folder, Listing, ReadingOptions, may_be_of, splits_of
-from vision.datasets.images import FileIndex
+from vision.datasets.images import LFS_POINTER, FileIndex
 from vision.datasets.labels import LabelList, check_labels, read_text
 from vision.datasets.records import Defect, Form, RawImage, RawObject, shorten, some
 from vision.datasets.tree import Tree, as_written, hull
@@ -25,6 +26,16 @@ _OTHER_KINDS = ("captions_", "image_info_", "panoptic_", "stuff_")
 #: An image's name in a file that is not parsed.
 _FILE_NAME = re.compile(rb'"file_name"\s*:\s*"([^"]*)"')
 
+#: Beginnings of the names of COCO's files with the boxes of its instances once more.
+_REPEATED_KINDS = ("person_keypoints_", "keypoints_")
+
+#: A share of crowds above this is a way of exporting: CVAT marks all brush masks so. COCO's own is 0.01, and below 0.1
+#: in each of its classes. Where a single class has more crowds than other objects, it holds for that class.
+MAX_CROWD_SHARE = 0.1
+
+#: Fewer crowds than this are none of a way of exporting, whatever their share.
+_MIN_CROWDS = 2
+
 #: Bytes at either end of a file in which COCO's keys are looked for.
 _PEEK = 1 << 16
 
@@ -33,7 +44,7 @@ class CocoFolder(Folder):
     """A dataset in COCO layout: `annotations/instances_train2017.json`, `train/_annotations.coco.json` and the like.
 
     All splits share one class list: the categories of all files by their ids, without those that only group others.
-    Crowds count as difficult.
+    Crowds count as difficult, unless so many objects are marked so that these are none, see `MAX_CROWD_SHARE`.
     """
 
     name = "coco"
@@ -96,7 +107,43 @@ class CocoFolder(Folder):
         for path in self._files.values():
             content = self._content(path)
             names = _categories(content)
-            yield from (_name(names, annotation) for annotation in content["annotations"])
+            yield from (_name(names, annotation) for annotation in content["annotations"] if _box(annotation))
+
+    def unlisted(self) -> list[Defect]:
+        """See `Folder.unlisted`; they are in files that no split is called after, or that are a split's second."""
+        used = set(self._files.values())
+        places = ("annotations/*.json", "*.json", *(f"{split}/*.coco.json" for split in SPLIT_NAMES))
+        others = [path for place in places for path in sorted(self.root.glob(place)) if path not in used]
+        others = [path for path in others if not path.name.startswith((*_OTHER_KINDS, *_REPEATED_KINDS))]
+        others = [path for path in others if _looks_like_coco(path)]
+        if not others:
+            return []
+        known = {str(image.get("file_name")) for path in used for image in self._content(path)["images"]}
+        images, defects = FileIndex(self.root), []
+        for path in others:
+            content = path.read_bytes()
+            names = {match.decode(errors="replace") for match in _FILE_NAME.findall(content)} - known
+            names = {name for name in names if images.find(name)} if b'"annotations"' in content else set()
+            if names:
+                message = f"its {len(names)} annotated images are of no split, and not used: {some(sorted(names))}"
+                defects.append(Defect("image-unlisted", path, message, things=len(names)))
+        return defects
+
+    @functools.cached_property
+    def _crowd_classes(self) -> frozenset[str]:
+        """The classes whose crowds are single objects, as their share says that this is a way of exporting."""
+        crowds: Counter[str] = Counter()
+        objects: Counter[str] = Counter()
+        for path in self._files.values():
+            content = self._content(path)
+            names = _categories(content)
+            for annotation in content["annotations"]:
+                name = _name(names, annotation)
+                objects[name] += 1
+                crowds[name] += _is_crowd(annotation)
+        if crowds.total() >= _MIN_CROWDS and crowds.total() > MAX_CROWD_SHARE * objects.total():
+            return frozenset(objects)
+        return frozenset(name for name, count in crowds.items() if count >= _MIN_CROWDS and 2 * count > objects[name])
 
     def _content(self, path: Path) -> dict[str, Any]:
         if path not in self._contents:
@@ -107,12 +154,16 @@ class CocoFolder(Folder):
         content = self._content(path)
         names = _categories(content)
         objects: dict[str, list[RawObject]] = {}
+        taken = 0
         for number, annotation in enumerate(content["annotations"], start=1):
-            crowd = str(annotation.get("iscrowd")).lower() in ("1", "true")
+            name, crowd = _name(names, annotation), _is_crowd(annotation)
+            if crowd and name in self._crowd_classes:
+                crowd = False
+                taken += 1
             objects.setdefault(_key(annotation.get("image_id")), []).append(
                 RawObject(
                     f"annotation {number}",
-                    _name(names, annotation),
+                    name,
                     _box(annotation),
                     crowd,
                     str(annotation.get("bbox", "missing")),
@@ -122,6 +173,12 @@ class CocoFolder(Folder):
         folders = [FileIndex(folder) for folder in _image_folders(self.root, path) if folder.is_dir()]
         splits = splits_of(path.relative_to(self.root).as_posix(), by_name=True)
         images, defects = [], []
+        if taken:
+            message = (
+                f"{taken} of {len(content['annotations'])} objects have `iscrowd` 1, far more than are crowds, as CVAT "
+                "marks all brush masks; each is taken as a single object"
+            )
+            defects.append(Defect("crowd-usual", path, message, things=taken))
         met: set[str] = set()
         for image in content["images"]:
             name = str(image.get("file_name", "")).replace("\\", "/")
@@ -134,7 +191,7 @@ class CocoFolder(Folder):
                 continue
             met.add(key)
             found = objects.pop(key, [])
-            fits = partial(may_be_of, splits | splits_of(name, by_name=False))
+            fits = functools.partial(may_be_of, splits | splits_of(name, by_name=False))
             match = next(filter(None, (folder.find(name, fits=fits) for folder in folders)), None) if name else None
             own = []
             if match is None:
@@ -146,7 +203,7 @@ class CocoFolder(Folder):
         strays = [item.where for items in objects.values() for item in items]
         if strays:
             message = f"{len(strays)} annotations left out, their image_id is of no image; first: {strays[0]}"
-            defects.append(Defect("row-unreadable", path, message, len(strays)))
+            defects.append(Defect("row-unreadable", path, message, len(strays), things=len(strays)))
         return Listing(str(path), path, images, defects)
 
 
@@ -162,6 +219,10 @@ def _box(annotation: dict[str, Any]) -> tuple[float, float, float, float] | None
     except (TypeError, ValueError, OverflowError):
         return None
     return x, y, x + width, y + height
+
+
+def _is_crowd(annotation: dict[str, Any]) -> bool:
+    return str(annotation.get("iscrowd")).lower() in ("1", "true")
 
 
 def _side(value: Any) -> int | None:
@@ -209,6 +270,8 @@ def _looks_like_coco(path: Path) -> bool:
             text = head + file.read(_PEEK)
     except OSError:
         return False
+    if text.startswith(LFS_POINTER):  # of a file that is to be read
+        return True
     is_object = text.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{")
     return is_object and any(f'"{key}"'.encode() in text for key in _KEYS)
 

@@ -12,12 +12,15 @@ from vision.datasets.file_cache import FileCache
 from vision.datasets.folder import ReadingOptions
 from vision.datasets.labels import LabelList, check_labels
 from vision.datasets.records import Defect, Form, RawImage, RawObject
-from vision.datasets.tree import Tree, hull, try_to
+from vision.datasets.tree import Tree, hull, parse_xml, try_to
 from vision.structures import DataError
 
 #: Shapes that have an area, and all others.
 _AREAS = ("box", "polygon", "ellipse", "mask", "cuboid")
 _OTHERS = ("polyline", "points", "skeleton")
+
+#: Types of labels that CVAT allows for shapes without an area alone.
+_TYPES_WITHOUT_AREA = (*_OTHERS, "tag")
 
 #: So many XML files are all looked into; of more, those called annotations.xml.
 _FEW = 20
@@ -38,7 +41,7 @@ class CvatFolder(AnnotatedFolder):
 
     def __init__(self, root: Path, cache: FileCache | None = None, options: ReadingOptions | None = None) -> None:
         super().__init__(root, cache, options)
-        self._task_labels: LabelList | None = None
+        self._task_labels: dict[str, Path] = {}  # the file that lists each
 
     @classmethod
     def annotated_images(cls, tree: Tree) -> int:
@@ -63,9 +66,8 @@ class CvatFolder(AnnotatedFolder):
                 if _is_called_so(path):
                     yield not_used(file, err)
                 continue
-            names = [(label.findtext("name") or "").strip() for label in root.iterfind("meta//labels/label")]
-            if self._task_labels is None and any(names):
-                self._task_labels = check_labels(list(filter(None, names)), file)
+            for name in _labels_of(root):
+                self._task_labels.setdefault(name, file)
             for image in root.iter("image"):
                 subset = str(image.get("subset") or "").lower()
                 yield Annotated(_image(self, image, file), self.splits_of(f"{subset}/{path}"))
@@ -78,7 +80,28 @@ class CvatFolder(AnnotatedFolder):
         if written is not None:
             return written
         _ = self._annotated  # reads the files, and what they list with them
-        return self._task_labels
+        names = self._task_labels
+        return check_labels(list(names), next(iter(names.values()))) if names else None
+
+
+def _labels_of(root: ET.Element) -> list[str]:
+    """The names of a task's labels, without those that are meant, or only used, for shapes without an area."""
+    areas, others = (_labels_with(root, tags) for tags in (_AREAS, _OTHERS))
+    return [
+        name
+        for label in root.iterfind("meta//labels/label")
+        if (name := (label.findtext("name") or "").strip())
+        and (name in areas or (name not in others and label.findtext("type") not in _TYPES_WITHOUT_AREA))
+        and (name in areas or not label.findtext("parent"))
+    ]
+
+
+def _labels_with(root: ET.Element, tags: Iterable[str]) -> set[str]:
+    """The names of the labels that shapes with these tags have."""
+    tags = tuple(tags)
+    shapes = [shape.get("label", "") for tag in tags for shape in root.iter(tag)]
+    tracks = [track.get("label", "") for track in root.iter("track") if any(shape.tag in tags for shape in track)]
+    return {name.strip() for name in (*shapes, *tracks)}
 
 
 def _is_called_so(path: str) -> bool:
@@ -92,7 +115,7 @@ def _files(tree: Tree) -> list[str]:
 
 def _root(path: Path) -> ET.Element:
     try:
-        root = ET.fromstring(path.read_bytes())
+        root = parse_xml(path)
     except (ET.ParseError, ValueError, LookupError, OSError) as err:
         raise DataError(f"{path}: not readable as XML ({err})") from err
     if root.tag != "annotations":

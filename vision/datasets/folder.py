@@ -24,7 +24,18 @@ import cv2
 from vision.datasets.file_cache import FileCache
 from vision.datasets.images import ImageInfo, read_image_info, try_decoding
 from vision.datasets.labels import LabelList, read_text, with_background
-from vision.datasets.records import Defect, Form, RawImage, RawObject, Record, make_record, some
+from vision.datasets.records import (
+    Defect,
+    Form,
+    RawImage,
+    RawObject,
+    Record,
+    joined,
+    make_record,
+    some,
+    way_out_of,
+    weighed,
+)
 from vision.datasets.tree import ARCHIVES, Tree
 from vision.structures import DataError
 from vision.utils.progress import ProgressBar, no_progress
@@ -209,20 +220,28 @@ class Folder:
         raise NotImplementedError
 
     def all_names(self) -> Iterable[str]:
-        """Return the class names of all objects in all splits, in any order, some or all repeated."""
+        """Return the class names of all boxes in all splits, in any order, some or all repeated."""
         raise NotImplementedError
+
+    def unlisted(self) -> list[Defect]:
+        """Name annotated images that are of no split, where others are."""
+        return []
 
     # What all formats share.
 
     def split(self, name: str) -> Listing:
         """Read the images of a split, a key of `SPLITS`; see `splits`."""
         if name != "train" and self.options.val_split is None and (listing := self.listing(name)) is not None:
-            return listing
+            return self._with_unlisted(listing)
         return self.splits()[name != "train"]
 
     def listed_or_all(self, name: str) -> Listing:
         """Read the images of a split, a key of `SPLITS`, or all annotated ones where nothing says which these are."""
-        return self.listing(name) or self.everything()
+        listing = self.listing(name)
+        return self.everything() if listing is None else self._with_unlisted(listing)
+
+    def _with_unlisted(self, listing: Listing) -> Listing:
+        return listing._replace(defects=[*listing.defects, *self.unlisted()])
 
     def listed_in(self, path: Path, names: Collection[str]) -> tuple[Listing, set[str]]:
         """Read the images of these names, which are their ids or file names, whatever split they are in.
@@ -255,20 +274,26 @@ class Folder:
             if test is None:
                 train = whole._replace(title=f"no list of images, all annotated ones in {whole.title}")
             else:
-                known = {raw.image_path for raw in test.images}
-                rest = [raw for raw in whole.images if raw.image_path not in known]
+                known = {_key(raw) for raw in test.images}
+                rest = [raw for raw in whole.images if _key(raw) not in known]
                 train = whole._replace(title=f"all annotated images but those of {test.title}", images=rest)
                 if not rest:
                     raise DataError(
                         f"{test.source}: names all annotated images for validation, none is left to train on; "
                         "take some out, or write a list for training"
                     )
+        else:
+            unlisted = self.unlisted()
+            train = train._replace(defects=[*train.defects, *unlisted])
+            test = None if test is None else test._replace(defects=[*test.defects, *unlisted])
         if test is not None and share is None:
             return train, test
         share = VAL_SPLIT if share is None else share
         kept, held_out = hold_out(train.images, share)
         if not held_out:
-            raise DataError(f"{train.title}: its {len(kept)} images are too few to hold some out for validation")
+            defects = [*train.defects, *(defect for raw in kept for defect in raw.defects)]
+            first = f"; {defects[0]}" if defects else ""
+            raise DataError(f"{train.title}: its {len(kept)} images are too few to hold some out for validation{first}")
         return (
             train._replace(title=f"{train.title}, less what is held out", images=kept),
             train._replace(
@@ -294,7 +319,7 @@ class Folder:
         """
         records: list[Record] = []
         images, repeated = self._once(listing)
-        named = [*listing.defects, *repeated]
+        named = [weighed(defect, len(images)) for defect in (*listing.defects, *repeated)]
         defects = list(named)
         class_names = frozenset(self.class_names())
         paths = [raw.image_path for raw in images if raw.image_path is not None]
@@ -304,6 +329,7 @@ class Folder:
             defects += found
             if record is not None:
                 records.append(record)
+        defects = joined(defects)
         if not records:
             raise DataError(f"{listing.title}: {_why_nothing(images, defects)}")
         on_disk = sum(len(raw.objects) for raw in images) + sum(defect.objects for defect in named)
@@ -353,13 +379,13 @@ class Folder:
     def _once(self, listing: Listing) -> tuple[list[RawImage], list[Defect]]:
         """Images of a listing, each once, and what is there again: names in a list, or annotations of one image."""
         by_path: dict[Path, RawImage] = {}
-        joined: dict[Path, list[RawObject]] = {}
+        all_objects: dict[Path, list[RawObject]] = {}
         by_source: dict[Path, RawImage] = {}
         images: list[RawImage] = []
         repeated: list[str] = []
         defects: list[Defect] = []
         for raw in listing.images:
-            path = raw.image_path or Path(raw.image_id)
+            path = _key(raw)
             first = by_path.setdefault(path, raw)
             if first is raw:
                 owner = (
@@ -375,19 +401,17 @@ class Folder:
             elif first.source == raw.source or first.objects == raw.objects:
                 repeated.append(raw.image_id)
                 if first.objects != raw.objects:
-                    known = joined.setdefault(path, list(first.objects))
+                    known = all_objects.setdefault(path, list(first.objects))
                     known += [found for found in raw.objects if not any(_is_same(found, other) for other in known)]
             else:
                 count = len(raw.objects)
                 message = f"its {count} objects left out: image {raw.image_id} has its annotation in {first.source}"
                 defects.append(Defect("annotation-repeats", raw.source, message, count))
-        if joined:
-            images = [
-                raw._replace(objects=joined.get(raw.image_path or Path(raw.image_id), raw.objects)) for raw in images
-            ]
+        if all_objects:
+            images = [raw._replace(objects=all_objects.get(_key(raw), raw.objects)) for raw in images]
         if repeated:
             message = f"{len(repeated)} names are listed again, each counts once: {some(repeated)}"
-            defects.append(Defect("list-repeats", listing.source, message))
+            defects.append(Defect("list-repeats", listing.source, message, things=len(repeated)))
         return images, defects
 
 
@@ -408,6 +432,11 @@ def _given(fact: Any, _: Path) -> Any:
     return fact
 
 
+def _key(raw: RawImage) -> Path:
+    """What an image is told by: its file; one that is not there by what names it."""
+    return raw.image_path or raw.source / raw.image_id
+
+
 def _is_same(one: RawObject, other: RawObject) -> bool:
     """Whether two objects differ at most in where they stand in their file."""
     return one._replace(where="") == other._replace(where="")
@@ -417,7 +446,10 @@ def _why_nothing(images: Sequence[RawImage], defects: Sequence[Defect]) -> str:
     if not images:
         return "names no image; write an image's name a line, or hold some out with --val-split=0.2"
     first_of_kind = {defect.kind: str(defect) for defect in reversed(defects) if defect.images}
-    return f"none of its {len(images)} images can be used; first: {'; '.join(reversed(first_of_kind.values()))}"
+    why = "; ".join(reversed(first_of_kind.values()))
+    way_out = way_out_of(defect for defect in defects if defect.images)
+    more = f"; {way_out}" if way_out and way_out not in why else ""
+    return f"none of its {len(images)} images can be used; first: {why}{more}"
 
 
 def check_folder(root: Path) -> None:

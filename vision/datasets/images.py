@@ -76,6 +76,11 @@ _LOST_PIXELS = ("bad Huffman code", "bad arithmetic code", "instead of RST")
 #: How Pillow names pixels of unsigned 16 bits, whose range is known; wider, narrower and signed ones have other names.
 _UNSIGNED_16_BITS = ("I;16", "I;16B", "I;16L", "I;16N", "I;16R")
 
+#: How Git LFS begins what it leaves in the place of a file, what is said of an image that is one, and the way out.
+LFS_POINTER = b"version https://git-lfs.github.com/"
+POINTER_ERROR = "is a Git LFS pointer in the place of an image"
+LFS_PULL = "run `git lfs pull` in the repository that it comes from"
+
 #: How the two usual formats end; a file that ends so was written to its end.
 _ENDINGS = {"JPEG": b"\xff\xd9", "MPO": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}
 
@@ -184,6 +189,16 @@ def _digest(path: Path) -> str:
     return digest.hexdigest()
 
 
+def is_pointer(path: Path) -> bool:
+    """Whether Git LFS has left a pointer in the place of a file.
+
+    Raises:
+        OSError: the system could not read the file.
+    """
+    with open(path, "rb") as file:
+        return file.read(len(LFS_POINTER)) == LFS_POINTER
+
+
 def _ends_with(path: Path, ending: bytes) -> bool:
     with open(path, "rb") as file:
         file.seek(-min(64, os.path.getsize(path)), os.SEEK_END)
@@ -206,6 +221,8 @@ def _what_is_wrong(path: Path, err: Exception) -> str:
     if "truncated" in str(err):
         return f"truncated after {size} bytes"
     if isinstance(err, Image.UnidentifiedImageError):
+        if is_pointer(path):
+            return POINTER_ERROR
         return f"not an image of any known format ({size} bytes)"
     return f"cannot be decoded ({' '.join(str(err).split())})"
 

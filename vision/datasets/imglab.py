@@ -8,7 +8,7 @@ from pathlib import Path
 
 from vision.datasets.annotated_folder import Annotated, AnnotatedFolder, not_used
 from vision.datasets.records import Defect, Form, RawObject
-from vision.datasets.tree import Tree, try_to
+from vision.datasets.tree import Tree, parse_xml, try_to
 from vision.structures import DataError
 
 #: What objects are called in a file that has no label: dlib's detectors of one class need none.
@@ -61,7 +61,7 @@ def _files(tree: Tree) -> list[str]:
 
 def _images(path: Path) -> list[ET.Element]:
     try:
-        root = ET.fromstring(path.read_bytes())
+        root = parse_xml(path)
     except (ET.ParseError, ValueError, LookupError, OSError) as err:
         raise DataError(f"{path}: not readable as XML ({err})") from err
     images = root.findall("images/image")

@@ -34,7 +34,7 @@ class LabelmeFolder(AnnotatedFolder):
 
         def fits(path: str) -> bool:
             content = try_to(_parse, tree.root / path)
-            return content is not None and (tree.holds(without_suffix(path)) or tree.holds(content["name"]))
+            return content is not None and (tree.holds_named(without_suffix(path)) or tree.holds_named(content["name"]))
 
         return tree.count_by_sample(tree.ending(".json"), fits)
 
@@ -45,7 +45,7 @@ class LabelmeFolder(AnnotatedFolder):
             content, error = self.cache.get("labelme", file, _parse_or_say)
             splits = self.splits_of(path)
             if content is None:
-                if self.tree.holds(without_suffix(path)):
+                if self.tree.holds_named(without_suffix(path)):
                     defect = Defect("annotation-unreadable", file, f"image {file.stem} left out: {error}", images=1)
                     yield Annotated(self.image(file.stem, file, defects=[defect]), splits)
                 continue

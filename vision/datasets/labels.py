@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from vision.datasets.images import LFS_POINTER, LFS_PULL
 from vision.datasets.records import MENDED, Defect
 from vision.structures import DataError
 from vision.utils.files import write_text
@@ -112,6 +113,8 @@ def read_text(path: Path, expected: str) -> str:
     """
     try:
         content = path.read_bytes()
+        if content.startswith(LFS_POINTER):
+            raise DataError(f"{path}: is a Git LFS pointer in the place of {expected or 'a text'}; {LFS_PULL}")
         has_utf16_mark = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
         return content.decode("utf-16" if has_utf16_mark else "utf-8-sig")
     except FileNotFoundError as err:

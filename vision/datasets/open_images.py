@@ -15,7 +15,7 @@ from vision.datasets.file_cache import FileCache
 from vision.datasets.folder import Folder, Listing, ReadingOptions
 from vision.datasets.images import FileIndex
 from vision.datasets.labels import LabelList
-from vision.datasets.records import Defect, Form, RawImage, RawObject, log_defects, some
+from vision.datasets.records import Defect, Form, RawImage, RawObject, log_defects, unannotated
 from vision.datasets.tree import Tree
 from vision.structures import DataError
 
@@ -129,9 +129,7 @@ class OpenImagesFolder(Folder):
             images.append(RawImage(image_id, image_path, table, found, defects=own))
         used = {raw.image_path for raw in images}
         free = [path for path in files.paths if files.folder / path not in used]
-        if free:
-            message = f"{len(free)} images have no annotation and are not used: {some(free)}"
-            defects.append(Defect("image-unannotated", files.folder, message))
+        defects += unannotated(free, files.folder, len(files) - len(free))
         return Listing(str(table), table, images, defects)
 
     def written_labels(self) -> LabelList | None:

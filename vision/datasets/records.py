@@ -6,13 +6,14 @@ import difflib
 import logging
 import math
 import sys
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from vision.datasets.images import Found, ImageInfo, read_image, reductions_of, turn_boxes
+from vision.datasets.images import LFS_PULL, POINTER_ERROR, Found, ImageInfo, read_image, reductions_of, turn_boxes
 
 logger = logging.getLogger(__name__)
 
@@ -33,20 +34,35 @@ _SHOWN_PER_KIND, _MOST_SHOWN = 3, 30
 
 
 class Kind(NamedTuple):
-    """A kind of defect."""
+    """A kind of defect.
+
+    Attributes:
+        effect: what it does to the data.
+        title: what such defects are, in the plural.
+        way_out: what to do where hardly anything else is found; "" where the title says enough.
+    """
 
     effect: str
     title: str
+    way_out: str = ""
 
 
 #: Everything that is looked for, by the name it has in audit.json.
 KINDS: Mapping[str, Kind] = {
-    "image-missing": Kind(LEFT_OUT, "images that are not there"),
+    "image-missing": Kind(
+        LEFT_OUT,
+        "images that are not there",
+        "put the images into the folder, under the names that the annotations give them",
+    ),
+    "image-pointer": Kind(LEFT_OUT, "images that are Git LFS pointers", LFS_PULL),
     "image-undecodable": Kind(LEFT_OUT, "images that cannot be decoded"),
     "image-truncated": Kind(LEFT_OUT, "images that are cut off"),
     "image-doubtful": Kind(SUSPECT, "images of which their decoder warned, used all the same"),
     "image-ambiguous": Kind(SUSPECT, "images of which there are several of one name"),
     "image-unannotated": Kind(NOTED, "images without any annotation, which are not used"),
+    "image-mostly-unannotated": Kind(
+        SUSPECT, "images without any annotation, more than are annotated, which are not used"
+    ),
     "image-unlisted": Kind(SUSPECT, "annotated images that are of no split, which are not used"),
     "image-suffix": Kind(NOTED, "images of another format than their suffix"),
     "image-rotated": Kind(NOTED, "images turned upright, as their EXIF says"),
@@ -55,22 +71,52 @@ KINDS: Mapping[str, Kind] = {
     "image-palette": Kind(NOTED, "images with a palette, taken as RGB"),
     "image-cmyk": Kind(NOTED, "CMYK images, taken as RGB"),
     "image-16-bit": Kind(NOTED, "images of 16 bits, taken as 8"),
-    "annotation-missing": Kind(LEFT_OUT, "images without an annotation file"),
+    "annotation-missing": Kind(
+        LEFT_OUT,
+        "images without an annotation file",
+        "put the annotation files where the message says, or list other images",
+    ),
     "annotation-repeats": Kind(LEFT_OUT, "annotations of what is annotated already"),
-    "annotation-absent": Kind(NOTED, "images without a text file, taken as without objects"),
-    "annotation-unreadable": Kind(LEFT_OUT, "annotation files that cannot be read"),
+    "annotation-absent": Kind(
+        NOTED,
+        "images without a text file, taken as without objects",
+        "put the text files beside the images, or into the folder of labels",
+    ),
+    "annotation-mostly-absent": Kind(
+        SUSPECT,
+        "images without a text file, more than have one, taken as without objects",
+        "put the text files beside the images, or into the folder of labels",
+    ),
+    "annotation-unreadable": Kind(
+        LEFT_OUT, "annotation files that cannot be read", "export the annotations again, or repair the files"
+    ),
+    "annotation-contradicts": Kind(SUSPECT, "copies of a picture within the training images, annotated in another way"),
     "size-missing": Kind(NOTED, "annotations that do not say the image's size"),
     "size-zero": Kind(NOTED, "annotations that say the image has size 0"),
     "size-differs": Kind(SUSPECT, "annotations made for an image of another size"),
     "name-differs": Kind(
         NOTED, "images that are called otherwise in spaces, case or Unicode form than where they are named"
     ),
-    "name-missing": Kind(LEFT_OUT, "objects without a name"),
-    "class-unknown": Kind(LEFT_OUT, "objects of classes that are not in the list"),
-    "shape-no-box": Kind(LEFT_OUT, "points and lines, which have no box"),
-    "box-missing": Kind(LEFT_OUT, "objects without a box of four numbers"),
-    "box-not-finite": Kind(LEFT_OUT, "boxes with numbers that are not finite"),
-    "box-no-area": Kind(LEFT_OUT, "boxes without area"),
+    "name-missing": Kind(LEFT_OUT, "objects without a name", "give each object a class"),
+    "class-unknown": Kind(
+        LEFT_OUT,
+        "objects of classes that are not in the list",
+        "mend the list of classes, or take the names found with --labels-from-data",
+    ),
+    "shape-no-box": Kind(
+        LEFT_OUT,
+        "points and lines, which have no box",
+        "label the objects with boxes or polygons; points and lines are no boxes",
+    ),
+    "box-missing": Kind(LEFT_OUT, "objects without a box of four numbers", "label the objects with boxes or polygons"),
+    "box-not-finite": Kind(
+        LEFT_OUT, "boxes with numbers that are not finite", "export the annotations again, with boxes in numbers"
+    ),
+    "box-no-area": Kind(
+        LEFT_OUT,
+        "boxes without area",
+        "look whether the boxes were made for other images, or are counted in other units than the format's",
+    ),
     "box-reversed": Kind(MENDED, "boxes with swapped corners"),
     "box-one-over": Kind(
         NOTED, "boxes that end one pixel beyond the image, cut to it: a way of counting, if there are many"
@@ -84,6 +130,7 @@ KINDS: Mapping[str, Kind] = {
         NOTED, "objects without numbers, alone on their images: a way to mark images without objects"
     ),
     "difficult-missing": Kind(NOTED, "objects that do not say whether they are difficult, taken as not"),
+    "crowd-usual": Kind(NOTED, "objects with `iscrowd` 1 where most are, taken as single objects"),
     "group": Kind(NOTED, "boxes around groups, neither trained on nor counted"),
     "depiction": Kind(NOTED, "boxes around depictions, neither trained on nor counted"),
     "row-unreadable": Kind(LEFT_OUT, "rows that cannot be read"),
@@ -109,6 +156,7 @@ class Defect(NamedTuple):
         message: what it is and what became of it, in one line; names the object.
         objects: how many objects were left out because of it.
         images: likewise.
+        things: how many things of its kind it stands for.
     """
 
     kind: str
@@ -116,6 +164,7 @@ class Defect(NamedTuple):
     message: str
     objects: int = 0
     images: int = 0
+    things: int = 1
 
     @property
     def effect(self) -> str:
@@ -254,6 +303,8 @@ def make_record(
         return None, defects
     if info.error is not None:
         kind = "image-truncated" if info.error.startswith("truncated") else "image-undecodable"
+        if info.error == POINTER_ERROR:
+            kind = "image-pointer"
         message = f"image left out: {info.error}; replace the file or take it out of the dataset"
         defects.append(Defect(kind, raw.image_path, message, lost, 1))
         return None, defects
@@ -420,12 +471,57 @@ def ambiguous_image(found: Found, source: Path) -> list[Defect]:
     return [Defect("image-ambiguous", source, message)]
 
 
-def unannotated(paths: Sequence[str], folder: Path) -> list[Defect]:
-    """Note images of a folder that no annotation is about."""
+def unannotated(paths: Sequence[str], folder: Path, annotated: int) -> list[Defect]:
+    """Note images of a folder that no annotation is about; more than there are annotated ones are suspect.
+
+    Args:
+        paths: of these images.
+        folder: that they lie in.
+        annotated: how many others there are.
+    """
     if not paths:
         return []
+    if len(paths) > annotated:
+        message = f"{len(paths)} of {len(paths) + annotated} images have no annotation and are not used: {some(paths)}"
+        return [Defect("image-mostly-unannotated", folder, message, things=len(paths))]
     message = f"{len(paths)} images have no annotation and are not used: {some(paths)}"
-    return [Defect("image-unannotated", folder, message)]
+    return [Defect("image-unannotated", folder, message, things=len(paths))]
+
+
+def joined(defects: Sequence[Defect]) -> list[Defect]:
+    """Put what one command puts right, Git LFS pointers in the place of images, into one defect."""
+    pointers = [defect for defect in defects if defect.kind == "image-pointer"]
+    if not pointers:
+        return list(defects)
+    message = f"{len(pointers)} images left out: they are Git LFS pointers in the place of images; {LFS_PULL}"
+    objects, images = (sum(getattr(defect, field) for defect in pointers) for field in ("objects", "images"))
+    one = Defect("image-pointer", pointers[0].source.parent, message, objects, images, len(pointers))
+    return [*(defect for defect in defects if defect.kind != "image-pointer"), one]
+
+
+def weighed(defect: Defect, images: int) -> Defect:
+    """Make a defect suspect that is harmless where it is about a few of the images, and is about most.
+
+    Args:
+        defect: of any kind.
+        images: how many are listed.
+    """
+    most = 2 * defect.things > images > 1
+    return defect._replace(kind="annotation-mostly-absent") if defect.kind == "annotation-absent" and most else defect
+
+
+def way_out_of(defects: Iterable[Defect]) -> str:
+    """Say what to do about the kind of defect that costs most things; "" where none is known."""
+    counts: Counter[str] = Counter()
+    for defect in defects:
+        if KINDS[defect.kind].way_out:
+            counts[defect.kind] += max(defect.things, defect.objects, defect.images)
+    return KINDS[counts.most_common(1)[0][0]].way_out if counts else ""
+
+
+def count_things(defects: Iterable[Defect]) -> int:
+    """Count what defects are about: one may stand for many images or objects."""
+    return sum(defect.things for defect in defects)
 
 
 def differing_name(found: Found, name: str, source: Path) -> list[Defect]:
@@ -436,6 +532,11 @@ def differing_name(found: Found, name: str, source: Path) -> list[Defect]:
         f"names {shorten(name)!r}; {found.path.name!r} is taken, the one image called so but for spaces or the like"
     )
     return [Defect("name-differs", source, message)]
+
+
+def has_box(item: RawObject) -> bool:
+    """Whether an object is written with an area: not a point or line, nor without numbers."""
+    return not item.line and item.box is not None and all(map(math.isfinite, item.box))
 
 
 def are_fractions(objects: Sequence[RawObject]) -> bool:
@@ -459,17 +560,17 @@ def log_defects(defects: Sequence[Defect], all_in: str = "") -> None:
         by_kind.setdefault(defect.kind, []).append(defect)
     wanted = sum(min(len(found), _SHOWN_PER_KIND) for kind, found in by_kind.items() if KINDS[kind].effect != NOTED)
     most = _SHOWN_PER_KIND if wanted <= _MOST_SHOWN else 1
-    for kind, (effect, title) in KINDS.items():
+    for kind, (effect, title, _) in KINDS.items():
         found = by_kind.get(kind, [])
         if effect == NOTED:
             if found:
-                logger.info("%s: %d; first: %s", title, len(found), found[0])
+                logger.info("%s: %d; first: %s", title, count_things(found), found[0])
             continue
         for defect in found[:most]:
             logger.warning("%s", defect)
         if len(found) > most:
             rest = f" ({all_in} has all)" if all_in else ""
-            logger.warning("... and %d more %s%s", len(found) - most, title, rest)
+            logger.warning("... and %d more %s%s", count_things(found[most:]), title, rest)
 
 
 def did_you_mean(name: str, known: Sequence[str]) -> str:

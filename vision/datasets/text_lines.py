@@ -49,7 +49,7 @@ class TextLinesFolder(AnnotatedFolder):
             if text is not None and not lines:
                 return None
             good = sum(cls.box_of(parse_line(line)) is not None for line in lines)
-            return 2 * good > len(lines) and tree.holds(without_suffix(path))
+            return 2 * good > len(lines) and tree.holds_named(without_suffix(path))
 
         return tree.count_by_sample(cls._texts(tree), fits)
 

@@ -7,8 +7,9 @@ import json
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
+from xml.etree import ElementTree
 
-from vision.datasets.images import FileIndex, files_below
+from vision.datasets.images import LFS_POINTER, LFS_PULL, FileIndex, files_below
 from vision.datasets.labels import read_text
 from vision.structures import IMAGE_SUFFIXES, DataError
 
@@ -57,6 +58,10 @@ class Tree:
         """Whether there is an image of that name."""
         return self.images.find(name) is not None
 
+    def holds_named(self, name: str) -> bool:
+        """Whether there is an image of that name, in whatever folder: what `AnnotatedFolder.image` finds."""
+        return self.holds(name) or self.holds(name.replace("\\", "/").rpartition("/")[2])
+
     def count_by_sample(self, paths: Sequence[str], fits: Callable[[str], bool | None]) -> int:
         """Estimate how many files fit, by a look into a few.
 
@@ -78,7 +83,7 @@ class Tree:
         """
         step = max(1, len(paths) // _MOST_TABLES)
         chosen = paths[::step]
-        return step * sum(self.holds(name) for path in chosen for name in set(images_of(path)) - {""})
+        return step * sum(self.holds_named(name) for path in chosen for name in set(images_of(path)) - {""})
 
 
 def load_json(path: Path) -> Any:
@@ -94,6 +99,19 @@ def load_json(path: Path) -> Any:
         raise DataError(f"{path}: cannot be read as JSON ({err})") from err
 
 
+def parse_xml(path: Path) -> ElementTree.Element:
+    """Parse an XML file.
+
+    Raises:
+        ValueError: it is a Git LFS pointer.
+        ElementTree.ParseError: it is no XML.
+    """
+    content = path.read_bytes()
+    if content.startswith(LFS_POINTER):
+        raise ValueError(f"a Git LFS pointer; {LFS_PULL}")
+    return ElementTree.fromstring(content)
+
+
 def as_written(value: Any) -> str:
     """The text of a value in JSON, as it stands there: `true`, not `True`; nothing where it is missing or null."""
     return "" if value is None else (value if isinstance(value, str) else json.dumps(value)).strip()
@@ -103,7 +121,7 @@ def try_to(read: Callable[[Path], T], path: Path) -> T | None:
     """Read a file that may be of any kind; None if it is not of the kind, or cannot be read."""
     try:
         return read(path)
-    except (DataError, OSError, ValueError, LookupError, TypeError, AttributeError):
+    except (DataError, OSError, ValueError, LookupError, TypeError, AttributeError, ElementTree.ParseError):
         return None
 
 

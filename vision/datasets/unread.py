@@ -8,11 +8,11 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
-from xml.etree import ElementTree
 
+from vision.datasets.images import LFS_PULL, is_pointer
 from vision.datasets.labels import read_text
 from vision.datasets.records import shorten, some
-from vision.datasets.tree import ARCHIVES, Tree, load_json, try_to
+from vision.datasets.tree import ARCHIVES, Tree, load_json, parse_xml, try_to
 from vision.structures import IMAGE_SUFFIXES
 
 #: What may hold annotations; other files say nothing.
@@ -45,10 +45,14 @@ def what_is_there(tree: Tree, tool: str | None) -> str:
         for suffix in (*_TEXTS, *_RECORDS)
         if counts[suffix]
     ]
+    if pointer := pointer_in(tree):
+        return f"{pointer} is a Git LFS pointer in the place of a file; {LFS_PULL}"
     if archives:
         return f"holds {some(archives)}: unpack the archive, and name the folder that comes out"
     if not tree.paths:
         return "is empty; --data names the folder of a dataset"
+    if not images and (pulled := tree.ending(".dvc")):
+        return f"holds {some(pulled)} in the place of data; run `dvc pull` in the repository that they come from"
     if not images and not texts:
         return f"holds neither images nor annotations ({some(tree.paths)}); --data names the folder of a dataset"
     if images and not texts:
@@ -78,12 +82,23 @@ def tool_of(tree: Tree) -> str | None:
     return next((what for suffix, what in _RECORDS.items() if tree.ending(suffix)), None)
 
 
+def pointer_in(tree: Tree) -> str | None:
+    """Find a Git LFS pointer among the first files of each kind."""
+    looked_into: Counter[str] = Counter()
+    for path in tree.paths:
+        suffix = Path(path).suffix.lower()
+        looked_into[suffix] += 1
+        if looked_into[suffix] <= _LOOKED_INTO and try_to(is_pointer, tree.root / path):
+            return path
+    return None
+
+
 def _first_line(path: Path) -> str:
     return next((line for line in read_text(path, "").splitlines() if line.strip()), "")
 
 
 def _root_of_xml(path: Path) -> str:
-    return f"<{ElementTree.fromstring(path.read_bytes()).tag}>"
+    return f"<{parse_xml(path).tag}>"
 
 
 def _first_object(path: Path) -> Any:

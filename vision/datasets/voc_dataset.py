@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import math
 import os
 import re
 import xml.etree.ElementTree as ET
@@ -14,7 +15,7 @@ from typing import Any, NamedTuple
 from vision.datasets.base import DetectionDataset
 from vision.datasets.file_cache import FileCache
 from vision.datasets.folder import SPLIT_NAMES, SPLITS, Folder, Listing, ReadingOptions, may_be_of, splits_of
-from vision.datasets.images import FileIndex, Found, files_below, other_suffixes
+from vision.datasets.images import LFS_POINTER, LFS_PULL, FileIndex, Found, files_below, other_suffixes
 from vision.datasets.labels import LabelList, read_label_list, read_labels, read_text
 from vision.datasets.records import (
     EXAMPLES,
@@ -27,6 +28,7 @@ from vision.datasets.records import (
     differing_name,
     log_defects,
     shorten,
+    some,
     unannotated,
 )
 from vision.datasets.tree import Tree, try_to
@@ -95,6 +97,8 @@ class VocFolder(Folder):
         say_the_kind = (*_ANNOTATION_FOLDERS, *_IMAGE_FOLDERS)
         self.annotations = FileIndex(self.annotation_folder, (".xml",), say_the_kind)
         self.images = FileIndex(self.image_folder, transparent=say_the_kind, left_out=_MASK_FOLDERS)
+        self._listed_annotations: set[Path] = set()
+        self._lists_read: set[Path] = set()
 
     @staticmethod
     def recognises(root: Path) -> bool:
@@ -170,7 +174,7 @@ class VocFolder(Folder):
             for path in self.images.paths
             if self.image_folder / path not in used and (split is None or split in path.lower().split("/")[:-1])
         ]
-        return images, unannotated(free, self.image_folder)
+        return images, unannotated(free, self.image_folder, len(used - {None}))
 
     def written_labels(self) -> LabelList | None:
         """Read `labels.txt` or CVAT's `labelmap.txt`."""
@@ -184,11 +188,49 @@ class VocFolder(Folder):
             annotation = self._read(self.annotation_folder / path)
             if annotation.error is not None:
                 logger.warning("%s: not read for class names, %s", self.annotation_folder / path, annotation.error)
-            yield from (name for name, _, _ in annotation.objects if name)
+            yield from (name for name, corners, _ in annotation.objects if name and _may_be_box(corners))
+
+    def unlisted(self) -> list[Defect]:
+        """See `Folder.unlisted`."""
+        lists = self._all_lists()
+        if lists:
+            rest = self._paths_but(self._listed_annotations)
+            for path in lists if rest else ():
+                if path not in self._lists_read:
+                    found = map(self.annotations.find, self._names(path, set()))
+                    self._listed_annotations |= {annotation.path for annotation in found if annotation is not None}
+            rest = self._paths_but(self._listed_annotations)
+        else:
+            rest = [path for path in self.annotations.paths if not set(SPLIT_NAMES) & set(path.lower().split("/")[:-1])]
+        names = [path for path in rest if self.images.find(path) or self._annotated(path).image_path]
+        if not names:
+            return []
+        source = lists[0].parent if lists else self.base
+        message = f"{len(names)} annotated images are of no {'list' if lists else 'split'}, and not used: {some(names)}"
+        return [Defect("image-unlisted", source, message, things=len(names))]
+
+    def _all_lists(self) -> list[Path]:
+        """List all files of image names, of whatever split, in the folder that `_lists` reads."""
+        found = [path for split in LISTS for path in self._lists(split)]
+        wanted = {name for names in LISTS.values() for name in names}
+        folders = dict.fromkeys(path.parent for path in found)
+        return [
+            path
+            for folder in folders
+            for path in sorted(folder.glob("*.txt"))
+            if path in found or path.stem.lower().rpartition("_")[2] in wanted
+        ]
+
+    def _paths_but(self, known: set[Path]) -> list[str]:
+        """List the annotation files but these."""
+        names = {str(path) for path in known}
+        folder = f"{self.annotation_folder}/"
+        return [path for path in self.annotations.paths if folder + path not in names]
 
     def _listing_of(self, paths: list[Path]) -> Listing:
         """Read lists of names; several are per-class lists, which together name the images."""
         names: list[str] = []
+        self._lists_read.update(paths)
         for path in paths:
             names += self._names(path, known=set(names) if len(paths) > 1 else set())
         title = str(paths[0]) if len(paths) == 1 else f"{paths[0]} and {len(paths) - 1} more lists of classes"
@@ -216,6 +258,7 @@ class VocFolder(Folder):
         """Find image and annotation of a name in a list, which may be a path, and with or without a suffix."""
         annotation = self.annotations.find(name)
         if annotation is not None:
+            self._listed_annotations.add(annotation.path)
             return self._image(annotation.path, name, list_path)
         image = self.images.find(name)
         if image is None:
@@ -233,14 +276,15 @@ class VocFolder(Folder):
         """Put an annotation and its image together, which is sought by its name and the one that the XML gives it."""
         annotation = self._read(path)
         splits = splits_of(path.relative_to(self.annotation_folder).as_posix(), by_name=False)
-        find = functools.partial(self.images.find, fits=functools.partial(may_be_of, splits))
-        found = find(name, annotation.file_name)
-        if found is None and annotation.file_name:
-            found = find(annotation.file_name)
+        fits = functools.partial(may_be_of, splits)
+        found = self._find(self.images, name, annotation.file_name, fits)
+        if found is None and self._all_images is not None:
+            found = self._find(self._all_images, name, annotation.file_name, fits)
         if found is None:
-            source = list_path or path
-            defect = self._without_image(name, source, len(annotation.objects))
-            return RawImage(name, None, source, self._objects(annotation), defects=[defect])
+            defect = self._without_image(name, list_path or path, len(annotation.objects))
+            if annotation.error is not None:
+                defect = Defect("annotation-unreadable", path, f"left out: {annotation.error}", images=1)
+            return RawImage(path.stem, None, path, self._objects(annotation), defects=[defect])
         image_path = found.path
         image_id = self._id_of(image_path)
         if annotation.error is not None:
@@ -271,13 +315,25 @@ class VocFolder(Folder):
             message += f", which holds {self._other_files}"
         return Defect("image-missing", source, message, objects, 1)
 
+    @staticmethod
+    def _find(index: FileIndex, name: str, file_name: str, fits: Callable[[str], bool]) -> Found | None:
+        return index.find(name, file_name, fits) or (index.find(file_name, fits=fits) if file_name else None)
+
+    @functools.cached_property
+    def _all_images(self) -> FileIndex | None:
+        """The images of the whole dataset, for those that are not where they usually are; None if that is where."""
+        if self.image_folder == self.root:
+            return None
+        return FileIndex(self.root, transparent=(*_ANNOTATION_FOLDERS, *_IMAGE_FOLDERS), left_out=_MASK_FOLDERS)
+
     @functools.cached_property
     def _other_files(self) -> str:
         others = other_suffixes(self.image_folder)
         return f"{', '.join(others)} files" if others else "none"
 
     def _id_of(self, image_path: Path) -> str:
-        return image_path.relative_to(self.image_folder).as_posix().rpartition(".")[0]
+        folder = self.image_folder if image_path.is_relative_to(self.image_folder) else self.root
+        return image_path.relative_to(folder).as_posix().rpartition(".")[0]
 
     @staticmethod
     def _objects(annotation: _Annotation) -> list[RawObject]:
@@ -430,6 +486,8 @@ def _subfolder(folder: Path, *names: Iterable[str]) -> Path | None:
 def _parse(path: Path) -> _Annotation:
     """Read an XML file; what cannot be read becomes its error."""
     content = path.read_bytes()
+    if content.startswith(LFS_POINTER):
+        return _Annotation("", None, [], f"is a Git LFS pointer; {LFS_PULL}")
     try:
         root = _root_of(content)
     except (ET.ParseError, ValueError, LookupError) as err:
@@ -463,6 +521,14 @@ def _root_of(content: bytes) -> ET.Element:
             raise
         text = content[declared.end() :].decode(declared[1].decode("ascii"))
         return ET.fromstring(text[text.index("<") :] if "<" in text else text)
+
+
+def _may_be_box(corners: Sequence[str] | None) -> bool:
+    """Whether four texts are finite numbers; an object of another kind is none of a class."""
+    try:
+        return corners is not None and all(math.isfinite(float(corner)) for corner in corners)
+    except ValueError:
+        return False
 
 
 def _text(element: ET.Element, tag: str) -> str | None:

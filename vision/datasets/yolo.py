@@ -383,7 +383,7 @@ class YoloFolder(Folder):
         without = [member.image_id for member in part.members if member.image is not None and not member.has_text]
         if without:
             message = f"{len(without)} images have no text file, taken as without objects: {some(without)}"
-            defects.append(Defect("annotation-absent", part.source, message))
+            defects.append(Defect("annotation-absent", part.source, message, things=len(without)))
         return Listing(part.title, part.source, images, [*defects, *unknown])
 
     def _image(self, member: _Member) -> RawImage:

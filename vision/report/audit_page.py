@@ -15,7 +15,7 @@ from torch import Tensor
 
 from vision.datasets import DetectionDataset
 from vision.datasets.audit import Audit, box_sides
-from vision.datasets.records import KINDS, LEFT_OUT, MENDED, NOTED, SUSPECT, Defect
+from vision.datasets.records import KINDS, LEFT_OUT, MENDED, NOTED, SUSPECT, Defect, count_things
 from vision.report.drawing import color_of, draw_annotation
 from vision.report.figures import figure_file, plain_text
 from vision.report.page import facts_list, figure_boxes, picture, picture_of, table, write_html
@@ -100,11 +100,11 @@ def write_defects(path: Path, train_set: DetectionDataset, audit: Audit, drawing
 
 
 def _section(kind: str, found: Sequence[Defect], train_set: DetectionDataset) -> list[str]:
-    effect, title = KINDS[kind]
+    effect, title, _ = KINDS[kind]
     items = "".join(f"<li>{escape(str(defect))}</li>" for defect in found[:_MOST_LISTED])
     if len(found) > _MOST_LISTED:
         items += f"<li>... and {len(found) - _MOST_LISTED} more, in audit.json</li>"
-    head = f"<h2>{escape(title)}: {len(found)} ({effect})</h2>"
+    head = f"<h2>{escape(title)}: {count_things(found)} ({effect})</h2>"
     parts = [head, f"<details><summary>which</summary><ul>{items}</ul></details>"]
     shown = [] if effect == NOTED else _images_of(found, train_set)
     if shown:
