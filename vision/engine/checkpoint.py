@@ -173,8 +173,8 @@ class RunState(NamedTuple):
 
     Attributes:
         description: of the net.
-        training: weights, optimizer, scaler and moving average, see `StepTrainer.state_dict`.
-        progress: epoch and step, see `TrainProgress.as_values`.
+        training: weights, optimizer, scaler and moving average, see `TrainStep.state_dict`.
+        progress: epoch and step, see `TrainState.as_values`.
         data_order: what decides the order of images within an epoch; only with the same may a run go on within one.
         seed: of order and augmentation.
         best: results of the best epoch so far.
@@ -417,7 +417,7 @@ class Checkpointer:
                     PREVIOUS_BEST,
                 )
 
-    def compare(self, results: dict[str, float | int]) -> bool:
+    def update_best(self, results: dict[str, float | int]) -> bool:
         """Take in the results of a validated epoch; True if it is the best so far."""
         better = is_better(results, self.best)
         if better and not (self.best and is_better(self.best, results)):
@@ -436,7 +436,7 @@ class Checkpointer:
         Args:
             net: to write.
             results: epoch, loss and, where they were computed, mean_ap and ap_50_95.
-            is_best: see `compare`.
+            is_best: see `update_best`.
 
         Returns:
             the epoch's checkpoint.

@@ -6,71 +6,58 @@ import copy
 import logging
 import time
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
-from vision.engine.checkpoint import RunState
 from vision.engine.faults import is_out_of_memory
 from vision.engine.precision import Precision, choose_precision
-from vision.engine.process import SingleProcess
+from vision.options.training import AUGMENT_AUTO, AUGMENT_ON_CPU, AUGMENT_ON_DEVICE
 from vision.ssd.ssd import SSD, place
 
-logger = logging.getLogger(__name__)
+if TYPE_CHECKING:
+    from vision.engine.run import Run
 
-#: What --augment-on may say.
-AUGMENT_ON = AUTO, CPU, DEVICE = ("auto", "cpu", "device")
+logger = logging.getLogger(__name__)
 
 #: Passes that are timed, after some that are not: the first are slower than all others.
 _WARM_UP, _TIMED = 2, 2
 
 
 @dataclass(frozen=True)
-class Compute:
+class ExecutionConfig:
     """How a run computes.
 
     Attributes:
         device: of the net.
         precision: of the forward pass.
         channels_last: memory format of net and images.
-        augment_on: `CPU` where loaders render their samples, `DEVICE` where the net's device does.
+        augment_on: `AUGMENT_ON_CPU` where loaders render their samples, `AUGMENT_ON_DEVICE` where the device does.
     """
 
     device: torch.device
     precision: Precision
     channels_last: bool
-    augment_on: str = CPU
+    augment_on: str = AUGMENT_ON_CPU
 
     def as_values(self) -> dict[str, Any]:
         """Plain values of what a resumed run keeps."""
         return {"amp": self.precision.name, "channels_last": self.channels_last, "augment_on": self.augment_on}
 
 
-def choose_compute(
-    net: SSD,
-    device: torch.device,
-    amp: str,
-    augment_on: str = AUTO,
-    *,
-    state: RunState | None,
-    measured_batch: int | None,
-    process: SingleProcess,
-) -> Compute:
+def choose_execution(run: Run) -> ExecutionConfig:
     """Choose precision, memory format and where to augment; the same in all processes.
 
+    A run that goes on keeps what it had. Memory formats are measured where nothing has to be repeatable.
+
     Args:
-        net: to be trained; stays as it is.
-        device: to be used.
-        amp: one of `vision.engine.precision.AMP_CHOICES`.
-        augment_on: one of `AUGMENT_ON`.
-        state: of a run that goes on, which keeps what it had; None for a new one.
-        measured_batch: images per batch with which to measure memory formats; None for the usual one of the device,
-            so that nothing depends on timing.
-        process: this one.
+        run: with device, net and state; the net stays as it is.
 
     Raises:
         ValueError: the device cannot compute so.
     """
+    options, device, state = run.options, run.device, run.state
+    amp, augment_on = options.amp, options.augment_on
     if state and amp == "auto":
         amp = state.compute["amp"]
         if amp == "fp16" and device.type != "cuda":
@@ -78,24 +65,24 @@ def choose_compute(
             amp = "auto"
     precision, why = choose_precision(amp, device)
     logger.info(why)
-    if (name := process.broadcast_from_main(lambda: precision.name)) != precision.name:
+    if (name := run.process.broadcast_from_main(lambda: precision.name)) != precision.name:
         precision, _ = choose_precision(name, device)
     if state:
         channels_last = state.compute["channels_last"]
-    elif measured_batch:
-        channels_last = process.broadcast_from_main(
-            lambda: measure_memory_format(net, device, precision, measured_batch)
+    elif options.seed is None and not options.dry_run:
+        channels_last = run.process.broadcast_from_main(
+            lambda: measure_memory_format(run.net, device, precision, options.batch_size)
         )
         logger.info("memory format: %s, measured", "channels last" if channels_last else "contiguous")
     else:
         channels_last = device.type == "cpu"
-    if augment_on == AUTO and state:
-        augment_on = state.compute.get("augment_on", CPU)
-    if augment_on == AUTO:
-        augment_on = DEVICE if device.type == "cuda" else CPU
-    if augment_on == DEVICE:
+    if augment_on == AUGMENT_AUTO and state:
+        augment_on = state.compute.get("augment_on", AUGMENT_ON_CPU)
+    if augment_on == AUGMENT_AUTO:
+        augment_on = AUGMENT_ON_DEVICE if device.type == "cuda" else AUGMENT_ON_CPU
+    if augment_on == AUGMENT_ON_DEVICE:
         logger.info("images: augmented on %s (--augment-on)", device)
-    return Compute(device, precision, channels_last, augment_on)
+    return ExecutionConfig(device, precision, channels_last, augment_on)
 
 
 def wait_for(device: torch.device) -> None:
