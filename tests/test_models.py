@@ -8,7 +8,8 @@ import pytest
 import torch
 from conftest import GOLDEN, ROOT, golden_json, golden_net
 
-from vision.engine.start import NetOptions
+from vision.engine.start import build_net, fitted_config, general_config
+from vision.options.training import Options
 from vision.ssd.models import (
     MODELS,
     NET_NAMES,
@@ -44,15 +45,15 @@ def test_the_readme_says_which_checkpoints_upstreams_code_loads():
     (paragraph,) = (part for part in text.split("\n\n") if "Upstream's code loads" in part)
     assert set(re.findall(r"`((?:mb|sq|vgg)[-\w]+)`", paragraph)) == set(STATE_DICTS)
     assert all(option in paragraph for option in (f"--priors={UPSTREAM}", "--recipe=upstream"))
-    assert NetOptions().prior_choice != UPSTREAM, "the default"
+    assert Options().prior_choice != UPSTREAM, "the default"
     sides, labels = np.tile(np.float32([[20, 20], [90, 40]]), (50, 1)), np.tile([1, 2], 50)
     for name in STATE_DICTS:
         expected = {key: tuple(shape) for key, shape in STATE_DICTS[name]["state_dict"].items()}
         for priors in (None, UPSTREAM):
-            options = NetOptions(name, priors=priors)
-            config = options.fitted_config(options.config(), sides, labels)
+            options = Options(net=name, priors=priors)
+            config = fitted_config(options, general_config(options), sides, labels)
             with torch.device("meta"):
-                net = options.build(("BACKGROUND", "a", "b", "c"), config)
+                net = build_net(options, ("BACKGROUND", "a", "b", "c"), config)
             found = {key: tuple(value.shape) for key, value in net.state_dict().items()}
             assert (found == expected) == (priors == UPSTREAM), (name, priors)
 

@@ -35,7 +35,7 @@ def default_text(value: Any) -> str:
     """Write a default as it would be typed: a list of folders with spaces, a list of numbers with commas."""
     if isinstance(value, (list, tuple)):
         return (" " if all(isinstance(part, str) for part in value) else ",").join(map(str, value))
-    return str(value)
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 class _HelpFormatter(argparse.RawDescriptionHelpFormatter):

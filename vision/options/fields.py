@@ -104,9 +104,10 @@ def table_rows(values: type) -> Iterator[tuple[str, str, str]]:
             default = "off" if is_switch(declared) or not field.default else "on"
         else:
             default = "" if field.default in (None, ()) else f"`{default_text(field.default)}`"
-        yield f"{first} ({', '.join(others)})" if others else first, _quoted(default), _quoted(help)
+            default = {"`True`": "on", "`False`": "off"}.get(default, default)
+        yield f"{first} ({', '.join(others)})" if others else first, quote_options(default), quote_options(help)
 
 
-def _quoted(text: str) -> str:
-    """Put names of options into Markdown's quotes."""
+def quote_options(text: str) -> str:
+    """Put names of options into the quotes that Markdown has for code."""
     return re.sub(r"(?<![\w`-])--[a-z][a-z0-9-]*(=[\w.]+)?", lambda match: f"`{match[0]}`", text)

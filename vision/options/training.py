@@ -236,10 +236,6 @@ class NetOptions:
         "all sizes; or a priors.json (default: those of the run that is resumed, or of heads that know the classes, "
         "else auto)",
     )
-    freeze_base_net: bool = option(
-        "--freeze-base-net", default=False, help="freeze the backbone, with the statistics of its batch norm"
-    )
-    freeze_net: bool = option("--freeze-net", default=False, help="freeze all but the prediction heads")
     net_by_default: bool = False
 
 
@@ -284,7 +280,7 @@ class StartOptions:
 
 @dataclasses.dataclass(frozen=True)
 class OptimOptions:
-    """Optimizer, rates and box loss."""
+    """Optimizer, rates, frozen parts and box loss."""
 
     group: ClassVar[str] = "optimization"
 
@@ -326,6 +322,10 @@ class OptimOptions:
         kind=_RATE,
         help="rate of add-ons, pyramid and extra layers (default: --lr)",
     )
+    freeze_base_net: bool = option(
+        "--freeze-base-net", default=False, help="freeze the backbone, with the statistics of its batch norm"
+    )
+    freeze_net: bool = option("--freeze-net", default=False, help="freeze all but the prediction heads")
     auto_lr: int | None = option(
         "--auto-lr",
         default=None,
