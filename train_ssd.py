@@ -470,7 +470,6 @@ def make_train_step(run: Run) -> TrainStep:
         optim.make_optimizer(net, optim.scale_rates(options, run.images_per_step)),
         options,
         frozen=run.frozen,
-        clip_grad=options.clip_grad,
         average=average,
         process=run.process,
     )

@@ -37,7 +37,7 @@ from vision.options.training import (  # noqa: E402
     AUGMENT_ON_CPU,
     AUGMENT_ON_DEVICE,
     OptimOptions,
-    ScheduleOptions,
+    Options,
 )
 from vision.ssd.data_preprocessing import TrainAugmentation  # noqa: E402
 from vision.ssd.device_augmentation import AugmentingNormaliser, DeferredAugmentation  # noqa: E402
@@ -80,7 +80,7 @@ def make_train_step(
     normaliser = AugmentingNormaliser(config.image_size, config.image_mean, config.image_std)
     model = TrainingModel(net, normaliser, MultiboxLoss(), PRECISIONS[amp])
     optimizer = optim.make_optimizer(net, OptimOptions(lr=1e-4, base_net_lr=1e-4))
-    train_step = TrainStep(model, optimizer, ScheduleOptions(epochs=1000), clip_grad=10.0)
+    train_step = TrainStep(model, optimizer, Options(epochs=1000))
     train_step.train()
     return train_step
 

@@ -16,7 +16,7 @@ from vision.engine.optim import (
     restore,
     set_learning_rates,
 )
-from vision.options.training import OptimOptions, ScheduleOptions
+from vision.options.training import OptimOptions, Options, ScheduleOptions
 from vision.report.lines import log_result
 from vision.ssd.models import MODELS
 from vision.structures import DataError
@@ -160,7 +160,7 @@ def test_frozen_batch_norm_stands_still(voc_root):
         frozen = freeze(net, options)
         loader = make_loader(dataset, TestTransform(96), EpochBatches(len(dataset), 3), 0)
         model = TrainingModel(net, Normaliser(127, 128.0), MultiboxLoss())
-        train_step = TrainStep(model, make_optimizer(net, options), ScheduleOptions(epochs=1), frozen=frozen)
+        train_step = TrainStep(model, make_optimizer(net, options), Options(epochs=1, clip_grad=None), frozen=frozen)
         list(train_epochs(run_of(train_step, epochs=1), loader))
         after = net.state_dict()
         still = ("base_net", "extras") if options.freeze_net else ("base_net",)
@@ -174,7 +174,7 @@ def test_a_run_says_that_it_waits_for_images(voc_root, monkeypatch, caplog, seco
     """By a clock that a batch and a step move on: nothing here depends on real time."""
     clock = [0.0]
     monkeypatch.setattr(loop, "perf_counter", lambda: clock[0])
-    train_step, batches = train_step_on(voc_root, schedule=ScheduleOptions(epochs=1))
+    train_step, batches = train_step_on(voc_root, epochs=1)
 
     class SlowLoader:
         batch_sampler = EpochBatches(sum(len(batch.images) for batch in batches), 3, shuffle=False)

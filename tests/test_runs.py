@@ -30,7 +30,7 @@ from vision.engine.process import SingleProcess
 from vision.engine.run import Run
 from vision.engine.step import TrainingModel, TrainStep
 from vision.nn.multibox_loss import MultiboxLoss
-from vision.options.training import OptimOptions, Options, ScheduleOptions
+from vision.options.training import Options, ScheduleOptions
 from vision.ssd.data_preprocessing import TestTransform
 from vision.ssd.models import MODELS, describe_weights
 from vision.ssd.weights import read_weights
@@ -375,7 +375,7 @@ def test_an_average_that_begins_on_resume_begins_with_the_weights(data, caplog):
     train_step.step(batches, 5, 3)
     state = train_step.state_dict()
     other, _ = train_step_on(data)
-    other = TrainStep(other.model, other.optimizer, other.schedule, average=optim.ModelEma(other.net))
+    other = TrainStep(other.model, other.optimizer, other.options, average=optim.ModelEma(other.net))
     other.average.updates = 7
     with caplog.at_level("WARNING"):
         other.load_state_dict(state)
@@ -422,7 +422,7 @@ def test_gradients_are_clipped(data):
 
 @pytest.mark.parametrize(("name", "kind"), [("sgd", "SGD"), ("adam", "Adam"), ("adamw", "AdamW")])
 def test_optimizers(data, name, kind):
-    train_step, batches = train_step_on(data, optim=OptimOptions(optimizer=name, lr=1e-3))
+    train_step, batches = train_step_on(data, optimizer=name, lr=1e-3)
     assert type(train_step.optimizer).__name__ == kind
     train_step.train()
     first = train_step.step(batches, 5, 3).total.item()
@@ -437,7 +437,7 @@ def test_optimizers(data, name, kind):
 
 
 def test_biases_and_norms_may_be_kept_from_decaying(data):
-    train_step, _ = train_step_on(data, optim=OptimOptions(bias_decay=False, weight_decay=0.1))
+    train_step, _ = train_step_on(data, bias_decay=False, weight_decay=0.1)
     decays = {id(p): group["weight_decay"] for group in train_step.optimizer.param_groups for p in group["params"]}
     for name, parameter in train_step.net.named_parameters():
         assert decays[id(parameter)] == (0.1 if parameter.ndim > 1 else 0.0), name

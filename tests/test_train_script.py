@@ -164,7 +164,7 @@ def test_freezing_reaches_the_loop(reached, word, trained):
 
 def test_schedule_options_reach_the_loop(reached):
     seen = reached("--scheduler=multi-step", "--milestones=3,5", "--gamma=0.5", "--t-max=7.5", "--num-epochs=9")
-    schedule = seen.run.train_step.schedule
+    schedule = seen.run.train_step.options
     assert (schedule.scheduler, schedule.epochs, schedule.milestones, schedule.gamma, schedule.t_max) == (
         "multi-step",
         9,
@@ -172,7 +172,7 @@ def test_schedule_options_reach_the_loop(reached):
         0.5,
         7.5,
     )
-    defaults = reached().run.train_step.schedule
+    defaults = reached().run.train_step.options
     assert (defaults.scheduler, defaults.epochs, defaults.milestones, defaults.gamma, defaults.t_max) == (
         "cosine",
         30,

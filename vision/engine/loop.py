@@ -271,7 +271,7 @@ def train_epochs(
             if annotations is not None:
                 found = [whole.detections[index] for index in range(len(annotations))]
                 report = evaluate(found, annotations, train_step.net.class_names)
-        factor = lr_factor((state.epoch + 1) * steps - 1, steps, train_step.schedule)
+        factor = lr_factor((state.epoch + 1) * steps - 1, steps, options)
         rates = {group["name"]: group["initial_lr"] * factor for group in train_step.optimizer.param_groups}
         losses = state.epoch_losses.read()
         counts = (state.unreadable, state.skipped)

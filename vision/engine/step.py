@@ -17,7 +17,7 @@ from vision.engine.optim import ModelEma, lr_factor, restore, set_learning_rates
 from vision.engine.precision import Precision
 from vision.engine.process import SingleProcess
 from vision.nn.multibox_loss import Losses
-from vision.options.training import ScheduleOptions
+from vision.options.training import Options
 from vision.ssd.ssd import SSD
 from vision.structures import CROWD, IGNORED, Batch, ImageParts
 
@@ -126,9 +126,8 @@ class TrainStep:
     Args:
         model: on its device.
         optimizer: with `initial_lr` in each group.
-        schedule: of the rates.
+        options: schedule of the rates, and limit of the gradients.
         frozen: modules that stay in eval mode.
-        clip_grad: the largest norm of all gradients together, None for no limit.
         average: exponential moving average of the net's weights; None for none.
         process: this one; None for a single one.
     """
@@ -137,15 +136,14 @@ class TrainStep:
         self,
         model: TrainingModel,
         optimizer: torch.optim.Optimizer,
-        schedule: ScheduleOptions,
+        options: Options,
         *,
         frozen: Sequence[nn.Module] = (),
-        clip_grad: float | None = None,
         average: ModelEma | None = None,
         process: SingleProcess | None = None,
     ) -> None:
-        self.model, self.optimizer, self.schedule = model, optimizer, schedule
-        self.frozen, self.clip_grad, self.average = frozen, clip_grad, average
+        self.model, self.optimizer, self.options = model, optimizer, options
+        self.frozen, self.average = frozen, average
         self.process = SingleProcess() if process is None else process
         half = model.precision is not None and model.precision.dtype is torch.float16
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=half)
@@ -188,7 +186,7 @@ class TrainStep:
         Raises:
             PeerProcessLost: another process has ended; nothing has changed.
         """
-        set_learning_rates(self.optimizer, lr_factor(iteration, steps_per_epoch, self.schedule))
+        set_learning_rates(self.optimizer, lr_factor(iteration, steps_per_epoch, self.options))
         self._buffers.keep()  # the forward pass updates the running statistics of batch norm already
         self.optimizer.zero_grad(set_to_none=True)
         is_good = False
@@ -207,7 +205,7 @@ class TrainStep:
                 self.process.average_batch_norm(self.net)
                 total = Losses(*self.process.sum_over_ranks(torch.stack(parts).sum(dim=0)))
             self.scaler.unscale_(self.optimizer)
-            norm = nn.utils.clip_grad_norm_(self._parameters, self.clip_grad or math.inf)
+            norm = nn.utils.clip_grad_norm_(self._parameters, self.options.clip_grad or math.inf)
             # With a scaler gradients may well overflow; it leaves out such a step itself, and scales less from then on.
             is_good = (total.total.isfinite() & (norm.isfinite() | self.scaler.is_enabled())).item()
         finally:
