@@ -17,6 +17,7 @@ from vision.options.kinds import device_name, epochs_list, net_name, norm_limit,
 from vision.ssd.choices import (
     ADAMW_RATES,
     AUGMENTATIONS,
+    BASE_SIZE,
     BUNDLED_BASE_NET_RATES,
     CANONICAL_NAMES,
     COCO,
@@ -218,9 +219,9 @@ class NetOptions:
     )
     resolution: int | tuple[int, int] = option(
         "--resolution",
-        default=300,
+        default=BASE_SIZE,
         kind=resolution,
-        help="the network's input in pixels, N or WxH (default: 300; 320 for mb3-ssd-lite)",
+        help=f"the network's input in pixels, N or WxH (default: {BASE_SIZE}; 320 for mb3-ssd-lite)",
     )
     mb2_width_mult: float | None = option(
         "--mb2-width-mult",

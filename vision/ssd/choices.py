@@ -32,6 +32,9 @@ CANONICAL_NAMES: Mapping[str, str] = {
     accepted: name for name, aliases in NET_ALIASES.items() for accepted in (name, *aliases)
 }
 
+#: The size that published checkpoints were trained at, and their priors drawn for.
+BASE_SIZE = 300
+
 #: Width multipliers of MobileNetV2.
 WIDTH_RANGE = (0.35, 1.4)
 
