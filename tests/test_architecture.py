@@ -37,7 +37,7 @@ ALLOWED = {
     "boxes": set(),
     "nn": {"boxes"},
     "transforms": {"boxes"},
-    "options": {"console", "ssd"},
+    "options": {"console", "ssd", "utils"},
     "datasets": {"options", "boxes", "structures", "utils"},
     "ssd": {"nn", "transforms", "boxes", "structures", "utils"},
     "evaluation": {"boxes", "structures", "utils"},
