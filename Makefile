@@ -1,6 +1,7 @@
 # make demo   a detector from nothing: data, training, evaluation, export, images with boxes
 # make test   every check there is
 # make test-oldest PYTHON=python3.11   the tests with the oldest versions allowed, which install on Python 3.10 and 3.11
+# make readme-options   writes the table of options in README.md
 # Each makes its virtual environment when it is missing or its requirements changed.
 
 PYTHON ?= python3
@@ -13,7 +14,7 @@ DEMO := demo
 # Chosen for a few minutes on two cores, from scratch; with images and hours of your own, leave these at their defaults.
 DEMO_TRAINING := --pretrained-ssd=none --base-net-lr=0.05 --augmentation=none --epochs=2 --seed=1
 
-.PHONY: demo test test-oldest clean
+.PHONY: demo test test-oldest readme-options clean
 
 $(VENV)/installed: requirements.txt requirements-dev.txt
 	$(PYTHON) -m venv $(VENV)
@@ -50,6 +51,9 @@ test: $(VENV)/installed
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 	OMP_NUM_THREADS=1 $(RUN) $(PYTEST)
+
+readme-options: $(VENV)/installed
+	$(RUN) -m vision.options.readme
 
 test-oldest: $(OLDEST)/installed
 	OMP_NUM_THREADS=1 $(OLDEST)/bin/python $(PYTEST)

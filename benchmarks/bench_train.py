@@ -30,10 +30,15 @@ from vision.datasets import AUTO, open_dataset  # noqa: E402
 from vision.datasets.image_cache import ImageCache  # noqa: E402
 from vision.datasets.loading import EpochBatches, end_workers, make_loader  # noqa: E402
 from vision.engine import optim  # noqa: E402
-from vision.engine.compute import CPU, DEVICE  # noqa: E402
 from vision.engine.precision import Precision  # noqa: E402
-from vision.engine.step import NetWithLoss, StepTrainer  # noqa: E402
+from vision.engine.step import TrainingModel, TrainStep  # noqa: E402
 from vision.nn.multibox_loss import MultiboxLoss  # noqa: E402
+from vision.options.training import (  # noqa: E402
+    AUGMENT_ON_CPU,
+    AUGMENT_ON_DEVICE,
+    OptimOptions,
+    Options,
+)
 from vision.ssd.data_preprocessing import TrainAugmentation  # noqa: E402
 from vision.ssd.device_augmentation import AugmentingNormaliser, DeferredAugmentation  # noqa: E402
 from vision.ssd.models import DEFAULT_NET, MODELS  # noqa: E402
@@ -61,31 +66,31 @@ def draw_batch(images: int, resolution: int, objects: int = 1) -> Batch:
     )
 
 
-def make_step_trainer(
+def make_train_step(
     net_name: str,
     resolution: int,
     amp: str = "off",
     memory_format: torch.memory_format = torch.channels_last,
     num_classes: int = 4,
-) -> StepTrainer:
+) -> TrainStep:
     """Make what takes the steps of a run, with random weights and rates that keep them."""
     spec = MODELS[net_name]
     net = spec.build(num_classes, config=spec.config_at(resolution)).to(memory_format=memory_format)
     config = net.config
     normaliser = AugmentingNormaliser(config.image_size, config.image_mean, config.image_std)
-    net_with_loss = NetWithLoss(net, normaliser, MultiboxLoss(), PRECISIONS[amp])
-    optimizer = optim.make_optimizer(net, optim.OptimOptions(lr=1e-4, base_net_lr=1e-4))
-    step_trainer = StepTrainer(net_with_loss, optimizer, optim.ScheduleOptions(epochs=1000), clip_grad=10.0)
-    step_trainer.train()
-    return step_trainer
+    model = TrainingModel(net, normaliser, MultiboxLoss(), PRECISIONS[amp])
+    optimizer = optim.make_optimizer(net, OptimOptions(lr=1e-4, base_net_lr=1e-4))
+    train_step = TrainStep(model, optimizer, Options(epochs=1000))
+    train_step.train()
+    return train_step
 
 
-def step_of(step_trainer: StepTrainer, batches: Iterator[Batch], count: int = 1) -> Callable[[], None]:
+def step_of(train_step: TrainStep, batches: Iterator[Batch], count: int = 1) -> Callable[[], None]:
     """Give a function that takes steps on the next batches."""
 
     def step() -> None:
         for batch in itertools.islice(batches, count):
-            step_trainer.step([batch], 0, 1000)
+            train_step.step([batch], 0, 1000)
 
     return step
 
@@ -95,7 +100,7 @@ def compare_layouts(net_name: str, resolution: int, batch_size: int, count: int)
     batch = draw_batch(batch_size, resolution)
     layouts = {"contiguous": torch.contiguous_format, "channels last": torch.channels_last}
     steps = {
-        name: step_of(make_step_trainer(net_name, resolution, memory_format=layout), itertools.repeat(batch))
+        name: step_of(make_train_step(net_name, resolution, memory_format=layout), itertools.repeat(batch))
         for name, layout in layouts.items()
     }
     return {"batch": batch_size, "images/s": {k: batch_size / v for k, v in rounds.in_turns(steps, count).items()}}
@@ -105,7 +110,7 @@ def compare_layouts(net_name: str, resolution: int, batch_size: int, count: int)
 def step_of_process(net_name: str, resolution: int, amp: str, batch_size: int) -> Callable[[], None]:
     """Make a step on a batch in memory, which stays with its process."""
     batch = draw_batch(batch_size, resolution)
-    return step_of(make_step_trainer(net_name, resolution, amp), itertools.repeat(batch))
+    return step_of(make_train_step(net_name, resolution, amp), itertools.repeat(batch))
 
 
 def take_step(*of: Any) -> None:
@@ -138,41 +143,41 @@ def compare_with_resident(args: argparse.Namespace, amp: str, batch_size: int) -
             for reduction in record.reductions:
                 cache.read(record, reduction)
     dataset.repeat(1 + 2 * batch_size * STEPS * (args.rounds + 2) // len(dataset))  # one epoch lasts for all rounds
-    step_trainer = make_step_trainer(args.net, args.resolution, amp, num_classes=len(dataset.class_names))
-    config = step_trainer.net.config
+    train_step = make_train_step(args.net, args.resolution, amp, num_classes=len(dataset.class_names))
+    config = train_step.net.config
     transform = TrainAugmentation(config.image_size, config.image_mean, config.image_std, args.augmentation)
-    if args.augment_on == DEVICE:
+    if args.augment_on == AUGMENT_ON_DEVICE:
         transform = DeferredAugmentation(transform)
     order = EpochBatches(len(dataset), batch_size)
     loader = make_loader(dataset, transform, order, args.workers, cache=cache)
     batches = iter(loader)
     first = next(batches)
-    resident = first._replace(images=step_trainer.net_with_loss.normaliser.render(first.images))
+    resident = first._replace(images=train_step.model.normaliser.render(first.images))
     steps = {
-        "resident": step_of(step_trainer, itertools.repeat(resident), STEPS),
-        "end to end": step_of(step_trainer, batches, STEPS),
+        "resident": step_of(train_step, itertools.repeat(resident), STEPS),
+        "end to end": step_of(train_step, batches, STEPS),
     }
     seconds = rounds.in_turns(steps, args.rounds)
     end_workers(loader)
     speeds = {name: STEPS * batch_size / value for name, value in seconds.items()}
-    where = CPU if isinstance(first.images, torch.Tensor) else DEVICE
+    where = AUGMENT_ON_CPU if isinstance(first.images, torch.Tensor) else AUGMENT_ON_DEVICE
     return {"batch": batch_size, "amp": amp, "augment on": where, "images/s": speeds}
 
 
 def share_of_loss(net_name: str, resolution: int, amp: str, count: int) -> dict[str, float]:
     """Time a step on a large batch, and its matching, mining and loss with their gradient alone."""
-    step_trainer = make_step_trainer(net_name, resolution, amp)
+    train_step = make_train_step(net_name, resolution, amp)
     batch = draw_batch(LOSS_BATCH, resolution, LOSS_OBJECTS)
-    net_with_loss = step_trainer.net_with_loss
+    model = train_step.model
     with torch.no_grad():
-        confidences, locations = step_trainer.net(net_with_loss.normaliser(batch.images))
+        confidences, locations = train_step.net(model.normaliser(batch.images))
 
     def loss() -> None:
         answers = confidences.detach().requires_grad_(), locations.detach().requires_grad_()
-        targets, labels = net_with_loss.targets(batch)
-        net_with_loss.criterion(*answers, labels, targets).total.backward()
+        targets, labels = model.targets(batch)
+        model.criterion(*answers, labels, targets).total.backward()
 
-    return rounds.in_turns({"step": step_of(step_trainer, itertools.repeat(batch)), "loss": loss}, count)
+    return rounds.in_turns({"step": step_of(train_step, itertools.repeat(batch)), "loss": loss}, count)
 
 
 def peak_of_training(args: argparse.Namespace, amp: str, batch_size: int) -> int:
@@ -193,7 +198,10 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--workers", type=cli.number(int, 0), default=2, help="loader processes")
     parser.add_argument("--augmentation", default="light", help="as of train_ssd.py")
     parser.add_argument(
-        "--augment-on", type=cli.one_of("place", (CPU, DEVICE)), default=CPU, help="where the new code augments"
+        "--augment-on",
+        type=cli.one_of("place", (AUGMENT_ON_CPU, AUGMENT_ON_DEVICE)),
+        default=AUGMENT_ON_CPU,
+        help="where the new code augments",
     )
     parser.add_argument("--no-cache", action="store_true", help="decode images each time, as a first epoch does")
     rounds.add_options(parser)

@@ -80,9 +80,7 @@ def steps(args: argparse.Namespace) -> Lines:
     lines: Lines = {name: {} for name in NETS}
     for resolution in RESOLUTIONS:
         batches = itertools.repeat(bench_train.draw_batch(BATCH, resolution, 5))
-        functions = {
-            name: bench_train.step_of(bench_train.make_step_trainer(name, resolution), batches) for name in NETS
-        }
+        functions = {name: bench_train.step_of(bench_train.make_train_step(name, resolution), batches) for name in NETS}
         for name, seconds in rounds.in_turns(functions, args.rounds).items():
             lines[name][resolution] = seconds
     return lines

@@ -27,12 +27,11 @@ def main() -> None:
     figure = Figure(figsize=(8, 4), layout="constrained")
     axes = figure.subplots()
     for argv, label in (([], "default"), (["--t-max=100"], "--t-max=100, upstream's default")):
-        options = train_ssd.parse_options(argv)
-        schedule, lr = options.schedule, options.optim.lr
-        iterations = range(schedule.epochs * STEPS)
-        rates = [lr * lr_factor(iteration, STEPS, schedule) for iteration in iterations]
+        options = train_ssd.parse_args(argv)
+        iterations = range(options.epochs * STEPS)
+        rates = [options.lr * lr_factor(iteration, STEPS, options) for iteration in iterations]
         axes.plot([iteration / STEPS for iteration in iterations], rates, label=label)
-        print(f"{label}: ends at {rates[-1]:.2e}, {rates[-1] / lr:.1%} of --lr")
+        print(f"{label}: ends at {rates[-1]:.2e}, {rates[-1] / options.lr:.1%} of --lr")
     axes.set_xlabel("epoch")
     axes.set_ylabel("rate of the heads")
     axes.grid(alpha=0.3)

@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from benchmarks import rounds  # noqa: E402
-from benchmarks.bench_train import draw_batch, make_step_trainer, step_of  # noqa: E402
+from benchmarks.bench_train import draw_batch, make_train_step, step_of  # noqa: E402
 from vision import cli  # noqa: E402
 from vision.deploy import export  # noqa: E402
 from vision.deploy.session import INPUT  # noqa: E402
@@ -63,7 +63,7 @@ def measure(names: list[str], resolution: int, threads: list[int], count: int) -
             path = Path(folder) / f"{name}.onnx"
             export.write(net, path)
             facts[name] = (complexity_of(net), path.stat().st_size)
-            runs[name, 0] = step_of(make_step_trainer(name, resolution), itertools.repeat(batch))
+            runs[name, 0] = step_of(make_train_step(name, resolution), itertools.repeat(batch))
             runs |= {(name, number): onnx_run(path, number) for number in threads}
         seconds = rounds.in_turns(runs, count)
     return {

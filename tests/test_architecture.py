@@ -37,15 +37,20 @@ ALLOWED = {
     "boxes": set(),
     "nn": {"boxes"},
     "transforms": {"boxes"},
-    "datasets": {"boxes", "structures", "utils"},
+    "options": {"console", "ssd", "utils"},
+    "datasets": {"options", "boxes", "structures", "utils"},
     "ssd": {"nn", "transforms", "boxes", "structures", "utils"},
     "evaluation": {"boxes", "structures", "utils"},
-    "engine": {"ssd", "nn", "evaluation", "boxes", "structures", "utils"},
+    "engine": {"options", "ssd", "nn", "evaluation", "boxes", "structures", "utils"},
     "deploy": {"ssd", "evaluation", "boxes", "structures", "utils", "vision"},
     "report": {"datasets", "engine", "evaluation", "structures", "utils", "vision"},
     "console": {"utils"},
-    "cli": {"console", "datasets", "engine", "deploy", "ssd", "boxes", "structures", "utils"},
+    "cli": {"console", "options", "datasets", "engine", "deploy", "ssd", "boxes", "structures", "utils"},
 }
+
+
+#: Room -> rooms of which it may also know types, without loading them.
+ALLOWED_TYPES = {"engine": {"datasets"}}
 
 
 def name_of(path: Path) -> str:
@@ -58,10 +63,20 @@ def room_of(module: str) -> str:
     return parts[1] if len(parts) > 1 else parts[0]
 
 
-def imports_of(path: Path) -> set[str]:
-    """Modules of ours that a file imports; names imported from a package count as the package or its module."""
+def imports_of(path: Path, *, for_types: bool = False) -> set[str]:
+    """Modules of ours that a file imports; names imported from a package count as the package or its module.
+
+    Args:
+        path: of the file.
+        for_types: those that are imported for annotations alone, instead of the others.
+    """
     found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    tree = ast.parse(path.read_text())
+    blocks = [node for node in tree.body if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"]
+    of_types = {node for block in blocks for node in ast.walk(block)}
+    for node in ast.walk(tree):
+        if (node in of_types) != for_types:
+            continue
         if isinstance(node, ast.Import):
             found.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -85,8 +100,19 @@ def test_imports_go_one_way(module):
     if module in PORCH:
         return
     assert not imported & PORCH, "nobody inside uses the doors"
-    rooms = {room_of(other) for other in imported}
-    assert rooms - {room_of(module)} <= ALLOWED[room_of(module)]
+    own = room_of(module)
+    assert {room_of(other) for other in imported} - {own} <= ALLOWED[own]
+    of_types = {room_of(other) for other in imports_of(MODULES[module], for_types=True)}
+    assert of_types - {own} <= ALLOWED[own] | ALLOWED_TYPES.get(own, set())
+
+
+def test_options_load_neither_torch_nor_what_reads_images():
+    code = (
+        "import sys, vision.options.readme, vision.options.training\n"
+        "print([name for name in ('torch', 'numpy', 'cv2') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("[]\n", "")
 
 
 def test_every_door_is_only_a_door():

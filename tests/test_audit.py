@@ -30,7 +30,7 @@ from vision.datasets.folder import hold_out
 from vision.datasets.records import KINDS, LEFT_OUT, NOTED, RawImage
 from vision.datasets.voc_dataset import VocFolder
 from vision.engine import trainer
-from vision.engine.step import StepTrainer
+from vision.engine.step import TrainStep
 from vision.ssd.config import MOBILENETV1
 from vision.ssd.models import MODELS
 
@@ -82,13 +82,13 @@ def train(script, tmp_path, monkeypatch):
 
     def run(root: Path, *argv: str) -> Run:
         seen = []
-        step = StepTrainer.step
+        step = TrainStep.step
 
-        def counting(step_trainer, batches, *rest):
+        def counting(train_step, batches, *rest):
             seen.extend(int((batch.labels > 0).sum()) for batch in batches)
-            return step(step_trainer, batches, *rest)
+            return step(train_step, batches, *rest)
 
-        monkeypatch.setattr(StepTrainer, "step", counting)
+        monkeypatch.setattr(TrainStep, "step", counting)
         folder = tmp_path / "model"
         done = script(
             train_ssd.main,
@@ -746,15 +746,15 @@ def test_negatives_are_kept_unless_refused(voc, train):
 
 
 def test_an_image_that_goes_bad_while_training_is_named_and_stood_in_for(voc, train, monkeypatch):
-    real = trainer.fit
+    real = trainer.train_epochs
 
-    def spoil_then_fit(*args, **options):
+    def spoil_then_train(*args, **options):
         # Behind the audit's back, before the first epoch.
         image_path(voc).write_bytes(b"not an image")
         (voc / "JPEGImages/test_00001.jpg").unlink()
         return real(*args, **options)
 
-    monkeypatch.setattr(trainer, "fit", spoil_then_fit)
+    monkeypatch.setattr(trainer, "train_epochs", spoil_then_train)
     run = train(voc)
     assert f"{FIRST}.jpg: not an image of any known format (12 bytes)" in run.out
     assert "train_00001 stands for it" in run.out
@@ -766,14 +766,14 @@ def test_an_image_that_goes_bad_while_training_is_named_and_stood_in_for(voc, tr
 def test_a_run_whose_data_go_away_ends(tmp_path, script, monkeypatch):
     root = tmp_path / "many"
     synthetic.write_voc(root, {name: synthetic.drawings(14, 3, size=(64, 64)) for name in ("train", "test")})
-    real = trainer.fit
+    real = trainer.train_epochs
 
-    def spoil_then_fit(*args, **options):
+    def spoil_then_train(*args, **options):
         for path in sorted((root / "JPEGImages").glob("train*"))[1:]:
             path.unlink()
         return real(*args, **options)
 
-    monkeypatch.setattr(trainer, "fit", spoil_then_fit)
+    monkeypatch.setattr(trainer, "train_epochs", spoil_then_train)
     done = script(train_ssd.main, "--dataset-type=voc", f"--data={root}", f"--model-dir={tmp_path / 'm'}", *SMALL)
     assert_refused(done, "11 images could not be read in one epoch", "no such image")
 

@@ -14,7 +14,7 @@ import torch
 
 from vision.deploy.session import load_net
 from vision.engine import checkpoint, pretrained
-from vision.engine.loop import TrainProgress
+from vision.engine.loop import TrainState
 from vision.ssd.description import Architecture, Results
 from vision.ssd.models import MODELS, NET_NAMES, describe_weights
 from vision.ssd.weights import description_of, read_weights, unwrapped
@@ -171,7 +171,7 @@ def state_of(net, epoch: int) -> checkpoint.RunState:
     return checkpoint.RunState(
         description=net.description(),
         training={"weights": net.state_dict(), "average": None},
-        progress=TrainProgress(epoch, step=3),
+        progress=TrainState(epoch, step=3),
         data_order=checkpoint.DataOrder("fingerprint", 7, images_per_step=8, repeats=2, batches_per_epoch=5),
         seed=7,
         best=Results(epoch - 1, 0.5, mean_ap=0.25),

@@ -159,7 +159,7 @@ def test_a_run_starts_from_it_and_its_files_stand_alone(script, voc_root, tmp_pa
     monkeypatch.chdir(tmp_path)
     (tmp_path / "models").mkdir()
     path = pretrained.torchvision_path(pretrained.COCO, "mb3-ssd-lite", tmp_path / "models")
-    assert path.name == "ssdlite320_mobilenet_v3_large_coco-a79551df.pth"
+    assert path.net == "ssdlite320_mobilenet_v3_large_coco-a79551df.pth"
     torch.save(random_ssd("mb3-ssd-lite").state_dict(), path)
     small = [word for word in train_argv(voc_root, tmp_path / "m") if not word.startswith(("--net", "--pretrained"))]
     argv = [*small, "--net=mb3-ssd-lite", "--batch-size=3"]
@@ -202,6 +202,6 @@ def test_files_that_do_not_fit():
 
 def test_vggs_start_from_coco_is_the_form_that_torchvision_trained():
     argv = ["--net=vgg16-ssd", "--pretrained-ssd=coco"]
-    assert train_ssd.parse_options(argv).net.name == "vgg16-ssd-l2"
-    assert train_ssd.parse_options([*argv, "--resume"]).net.name == "vgg16-ssd-l2"
-    assert train_ssd.parse_options(argv[:1]).net.name == "vgg16-ssd"
+    assert train_ssd.parse_args(argv).net == "vgg16-ssd-l2"
+    assert train_ssd.parse_args([*argv, "--resume"]).net == "vgg16-ssd-l2"
+    assert train_ssd.parse_args(argv[:1]).net == "vgg16-ssd"

@@ -13,9 +13,10 @@ from vision.datasets.image_cache import ImageCache
 from vision.datasets.loading import EpochBatches, end_workers, make_loader
 from vision.datasets.voc_dataset import VOCDataset
 from vision.engine.checkpoint import ComputeChoice
-from vision.engine.compute import choose_compute
-from vision.engine.process import SingleProcess
+from vision.engine.compute import choose_execution
+from vision.engine.run import Run
 from vision.engine.step import to_device
+from vision.options.training import Options
 from vision.ssd import device_augmentation
 from vision.ssd.data_preprocessing import AUGMENTATIONS, TrainAugmentation
 from vision.ssd.device_augmentation import AugmentingNormaliser, DeferredAugmentation, change_colours
@@ -179,9 +180,11 @@ def test_who_augments(monkeypatch, asked, device, kept, expected):
 
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (8, 0))
     state = None if kept is None else State
-    compute = choose_compute(torch.device(device), "off", asked, state=state, process=SingleProcess())
-    assert compute.augment_on == expected
-    assert compute.choice.augment_on == expected
+    run = Run(Options(amp="off", augment_on=asked, seed=1), ())
+    run.device, run.state = torch.device(device), state
+    execution = choose_execution(run)
+    assert execution.augment_on == expected
+    assert execution.choice.augment_on == expected
 
 
 def test_a_run_that_augments_on_its_device_and_one_that_goes_on(script, voc_root, tmp_path):

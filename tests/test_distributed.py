@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import ROOT, assert_refused, train_argv, write_small_voc
-from step_trainers import PRECISIONS, freeze_norms, join_batches, step_trainer_on
+from train_steps import PRECISIONS, freeze_norms, join_batches, train_step_on
 
 import train_ssd
 from vision.datasets import synthetic
@@ -240,13 +240,13 @@ def test_what_processes_tell_each_other(found):
 
 @pytest.mark.parametrize(("case", "batches"), [("one each", 2), ("two each", 4)])
 def test_a_step_together_is_a_step_on_all_batches(data, found, amp, case, batches):
-    step_trainer, all_batches = step_trainer_on(data, 2, clip_grad=1.0, precision=PRECISIONS[amp])
-    step_trainer.train()
-    freeze_norms(step_trainer)
-    losses = step_trainer.step([join_batches(all_batches[:batches])], 5, 3)
+    train_step, all_batches = train_step_on(data, 2, clip_grad=1.0, precision=PRECISIONS[amp])
+    train_step.train()
+    freeze_norms(train_step)
+    losses = train_step.step([join_batches(all_batches[:batches])], 5, 3)
     for of_process in found[case]:
         assert of_process["losses"] == pytest.approx([part.item() for part in losses], rel=NEARNESS[amp][0] / 10)
-        for key, value in step_trainer.net.state_dict().items():
+        for key, value in train_step.net.state_dict().items():
             torch.testing.assert_close(
                 of_process["weights"][key], value, rtol=NEARNESS[amp][1] / 10, atol=1e-6 if amp == "off" else 1e-4
             )
@@ -259,10 +259,10 @@ def test_a_loss_that_is_not_finite_in_one_process_leaves_the_step_out_in_all(fou
 def test_batch_norms_statistics_are_averaged(data, found, amp):
     states = []
     for place in range(2):
-        step_trainer, batches = step_trainer_on(data, 2, precision=PRECISIONS[amp])
-        step_trainer.train()
-        step_trainer.step([batches[place]], 5, 3)
-        states.append(step_trainer.net.state_dict())
+        train_step, batches = train_step_on(data, 2, precision=PRECISIONS[amp])
+        train_step.train()
+        train_step.step([batches[place]], 5, 3)
+        states.append(train_step.net.state_dict())
     one, other = (of_process["weights"] for of_process in found["norms"])
     assert all(torch.equal(value, other[key]) for key, value in one.items()), "both nets stay the same"
     keys = [key for key in one if key.endswith(("running_mean", "running_var"))]

@@ -16,7 +16,7 @@ from vision.boxes.forms import center_form_to_corner_form
 from vision.boxes.matching import find_ignored_priors, hard_negative_mining
 from vision.datasets import open_dataset
 from vision.datasets.loading import pad
-from vision.engine.step import NetWithLoss
+from vision.engine.step import TrainingModel
 from vision.nn.multibox_loss import MultiboxLoss
 from vision.ssd.config import MOBILENETV1
 from vision.ssd.data_preprocessing import Normaliser, TestTransform, TrainAugmentation
@@ -97,9 +97,9 @@ def test_a_batch_keeps_ignored_objects_apart():
 def test_targets_of_a_net():
     spec = MODELS["mb1-ssd-lite"]
     net = spec.build(3, config=spec.config_at(96))
-    net_with_loss = NetWithLoss(net, Normaliser(127, 128), MultiboxLoss())
-    _, with_crowd = net_with_loss.targets(batch_of(1, CROWD))
-    _, without = net_with_loss.targets(batch_of(1))
+    model = TrainingModel(net, Normaliser(127, 128), MultiboxLoss())
+    _, with_crowd = model.targets(batch_of(1, CROWD))
+    _, without = model.targets(batch_of(1))
     assert torch.equal(with_crowd > 0, without > 0), "an object inside a crowd stays one"
     assert set(with_crowd[0].tolist()) == {IGNORED, 1}
     assert torch.equal(with_crowd[1], without[1])
@@ -203,14 +203,14 @@ def make_difficult(root):
 def test_difficult_objects_of_voc_in_a_run(own_voc, tmp_path, script, monkeypatch):
     count = make_difficult(own_voc)
     seen = {}
-    targets = NetWithLoss.targets
+    targets = TrainingModel.targets
 
     def watch(self, batch):
         found = targets(self, batch)
         seen.setdefault(treatment, []).append(int((found[1] == IGNORED).sum()))
         return found
 
-    monkeypatch.setattr(NetWithLoss, "targets", watch)
+    monkeypatch.setattr(TrainingModel, "targets", watch)
     for treatment in ("ignore", "background"):
         done = script(
             train_ssd.main, *train_argv(own_voc, tmp_path / treatment, "--epochs=1", f"--difficult={treatment}")
@@ -219,7 +219,7 @@ def test_difficult_objects_of_voc_in_a_run(own_voc, tmp_path, script, monkeypatc
         assert f"({count} difficult)" in done.out
     assert sum(seen["ignore"]) > 0
     assert sum(seen["background"]) == 0
-    assert train_ssd.parse_options(["--recipe=upstream"]).data.difficult == "background"
+    assert train_ssd.parse_args(["--recipe=upstream"]).difficult == "background"
 
 
 def test_an_image_with_difficult_objects_alone_counts_as_one_without(own_voc, tmp_path):

@@ -8,7 +8,9 @@ import pytest
 import torch
 from conftest import GOLDEN, ROOT, golden_json, golden_net
 
-from vision.engine.start import NetOptions
+from vision.engine.start import build_net, fitted_config, general_config
+from vision.options.training import Options
+from vision.ssd.choices import UPSTREAM_PRIORS
 from vision.ssd.models import (
     MODELS,
     NET_NAMES,
@@ -18,7 +20,6 @@ from vision.ssd.models import (
     identify_base_net,
     spec_of,
 )
-from vision.ssd.prior_choice import UPSTREAM
 from vision.ssd.ssd import SSD, evaluating
 from vision.ssd.weights import description_of, read_weights
 from vision.structures import DataError
@@ -43,18 +44,18 @@ def test_the_readme_says_which_checkpoints_upstreams_code_loads():
     text = (ROOT / "README.md").read_text()
     (paragraph,) = (part for part in text.split("\n\n") if "Upstream's code loads" in part)
     assert set(re.findall(r"`((?:mb|sq|vgg)[-\w]+)`", paragraph)) == set(STATE_DICTS)
-    assert all(option in paragraph for option in (f"--priors={UPSTREAM}", "--recipe=upstream"))
-    assert NetOptions().prior_choice != UPSTREAM, "the default"
+    assert all(option in paragraph for option in (f"--priors={UPSTREAM_PRIORS}", "--recipe=upstream"))
+    assert Options().prior_choice != UPSTREAM_PRIORS, "the default"
     sides, labels = np.tile(np.float32([[20, 20], [90, 40]]), (50, 1)), np.tile([1, 2], 50)
     for name in STATE_DICTS:
         expected = {key: tuple(shape) for key, shape in STATE_DICTS[name]["state_dict"].items()}
-        for priors in (None, UPSTREAM):
-            options = NetOptions(name, priors=priors)
-            config = options.fitted_config(options.config(), sides, labels)
+        for priors in (None, UPSTREAM_PRIORS):
+            options = Options(net=name, priors=priors)
+            config = fitted_config(options, general_config(options), sides, labels)
             with torch.device("meta"):
-                net = options.build(("BACKGROUND", "a", "b", "c"), config)
+                net = build_net(options, ("BACKGROUND", "a", "b", "c"), config)
             found = {key: tuple(value.shape) for key, value in net.state_dict().items()}
-            assert (found == expected) == (priors == UPSTREAM), (name, priors)
+            assert (found == expected) == (priors == UPSTREAM_PRIORS), (name, priors)
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-5), (torch.float32, 2e-3)])

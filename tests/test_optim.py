@@ -2,14 +2,13 @@
 
 import pytest
 import torch
-from step_trainers import step_trainer_on
+from runs_in_parts import run_of
+from train_steps import train_step_on
 
 from vision.datasets.loading import EpochBatches
 from vision.engine import loop
 from vision.engine.batch_norm import trains_batch_norm
 from vision.engine.optim import (
-    OptimOptions,
-    ScheduleOptions,
     freeze,
     lr_factor,
     make_optimizer,
@@ -17,6 +16,7 @@ from vision.engine.optim import (
     restore,
     set_learning_rates,
 )
+from vision.options.training import OptimOptions, Options, ScheduleOptions
 from vision.report.lines import log_result
 from vision.ssd.models import MODELS
 from vision.structures import DataError
@@ -144,8 +144,8 @@ def test_frozen_batch_norm_stands_still(voc_root):
     """Through the loop itself: neither weights nor statistics of a frozen backbone move, those of the rest do."""
     from vision.datasets.loading import make_loader
     from vision.datasets.voc_dataset import VOCDataset
-    from vision.engine.loop import LoopOptions, fit
-    from vision.engine.step import NetWithLoss, StepTrainer
+    from vision.engine.loop import train_epochs
+    from vision.engine.step import TrainingModel, TrainStep
     from vision.nn.multibox_loss import MultiboxLoss
     from vision.ssd.data_preprocessing import Normaliser, TestTransform
 
@@ -159,11 +159,9 @@ def test_frozen_batch_norm_stands_still(voc_root):
         before = {key: value.clone() for key, value in net.state_dict().items()}
         frozen = freeze(net, options)
         loader = make_loader(dataset, TestTransform(96), EpochBatches(len(dataset), 3), 0)
-        net_with_loss = NetWithLoss(net, Normaliser(127, 128.0), MultiboxLoss())
-        step_trainer = StepTrainer(
-            net_with_loss, make_optimizer(net, options), ScheduleOptions(epochs=1), frozen=frozen
-        )
-        list(fit(step_trainer, loader, None, [], [], LoopOptions()))
+        model = TrainingModel(net, Normaliser(127, 128.0), MultiboxLoss())
+        train_step = TrainStep(model, make_optimizer(net, options), Options(epochs=1, clip_grad=None), frozen=frozen)
+        list(train_epochs(run_of(train_step, epochs=1), loader))
         after = net.state_dict()
         still = ("base_net", "extras") if options.freeze_net else ("base_net",)
         assert all(torch.equal(before[key], after[key]) for key in before if key.startswith(still))
@@ -176,7 +174,7 @@ def test_a_run_says_that_it_waits_for_images(voc_root, monkeypatch, caplog, seco
     """By a clock that a batch and a step move on: nothing here depends on real time."""
     clock = [0.0]
     monkeypatch.setattr(loop, "perf_counter", lambda: clock[0])
-    step_trainer, batches = step_trainer_on(voc_root, schedule=ScheduleOptions(epochs=1))
+    train_step, batches = train_step_on(voc_root, epochs=1)
 
     class SlowLoader:
         batch_sampler = EpochBatches(sum(len(batch.images) for batch in batches), 3, shuffle=False)
@@ -190,7 +188,7 @@ def test_a_run_says_that_it_waits_for_images(voc_root, monkeypatch, caplog, seco
                 yield batch
 
     caplog.set_level("INFO")
-    for result in loop.fit(step_trainer, SlowLoader(), None, [], [], loop.LoopOptions()):
+    for result in loop.train_epochs(run_of(train_step, epochs=1), SlowLoader()):
         clock[0] += 1.0
         log_result(result)
     lines = [record.getMessage() for record in caplog.records if "waited" in record.getMessage()]

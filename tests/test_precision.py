@@ -5,10 +5,10 @@ from contextlib import nullcontext
 
 import pytest
 import torch
-from step_trainers import PRECISIONS
 from torch import nn
 from torch.overrides import _get_current_function_mode_stack
 from torch.utils._python_dispatch import TorchDispatchMode
+from train_steps import PRECISIONS
 
 from vision.engine.precision import Precision, is_depthwise, is_slow_in_16_bits, kernel_exceeds_map
 from vision.ssd.models import MODELS, NET_NAMES

@@ -9,9 +9,10 @@ import torch
 from vision.boxes.forms import center_form_to_corner_form, iou_of
 from vision.boxes.prior_fitting import MOST_CLUSTERS, cluster_sides, fair_weights, fit_priors, fit_sides
 from vision.boxes.priors import CellPrior, FreePriorLevel, generate_ssd_priors
+from vision.ssd.choices import COCO_PRIORS, FITTED_PRIORS, UPSTREAM_PRIORS
 from vision.ssd.config import MOBILENETV1
 from vision.ssd.models import MODELS, NET_NAMES
-from vision.ssd.prior_choice import AUTO, COCO, UPSTREAM, config_with_priors, with_fitted_priors
+from vision.ssd.prior_choice import config_with_priors, with_fitted_priors
 
 
 def sides_like(*groups: tuple[int, float, float], seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -101,7 +102,7 @@ def test_a_general_prior_does_not_stay_beside_a_fitted_one_that_is_like_it():
 @pytest.mark.parametrize("name", NET_NAMES)
 def test_every_net_finds_more_of_small_and_odd_objects(name, size):
     spec = MODELS[name]
-    general = config_with_priors(spec, size, AUTO)
+    general = config_with_priors(spec, size, FITTED_PRIORS)
     width, height = general.width_height
     sides, labels = sides_like((200, width / 15, height / 13), (100, width / 1.5, height / 9))
     config = with_fitted_priors(spec, general, sides, labels)
@@ -122,8 +123,8 @@ def test_every_net_finds_more_of_small_and_odd_objects(name, size):
 
 def test_upstreams_priors_are_the_published_ones_and_cocos_begin_smaller():
     spec = MODELS["mb1-ssd"]
-    assert config_with_priors(spec, 300, UPSTREAM) == spec.config_at(300)
-    coco = config_with_priors(spec, 300, COCO)
+    assert config_with_priors(spec, 300, UPSTREAM_PRIORS) == spec.config_at(300)
+    coco = config_with_priors(spec, 300, COCO_PRIORS)
     assert len(coco.priors) == len(spec.config_at(300).priors)
     assert float(coco.priors[:, 2].min()) * 300 == pytest.approx(21 / np.sqrt(3), abs=0.01)
 

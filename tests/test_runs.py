@@ -17,7 +17,8 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import CLASSES, ROOT, assert_refused, train_argv, write_small_voc
-from step_trainers import SIZE, freeze_norms, join_batches, step_trainer_on
+from runs_in_parts import run_of
+from train_steps import SIZE, freeze_norms, join_batches, train_step_on
 
 import train_ssd
 from vision.datasets.loading import EpochBatches, make_loader
@@ -27,8 +28,10 @@ from vision.engine.dry_run import dry_run
 from vision.engine.faults import LoaderSettings, StopSignal, reduced_settings
 from vision.engine.precision import Precision, choose_precision
 from vision.engine.process import SingleProcess
-from vision.engine.step import StepTrainer
+from vision.engine.run import Run
+from vision.engine.step import TrainingModel, TrainStep
 from vision.nn.multibox_loss import MultiboxLoss
+from vision.options.training import Options, ScheduleOptions
 from vision.ssd.data_preprocessing import TestTransform
 from vision.ssd.description import Results
 from vision.ssd.models import MODELS, describe_weights
@@ -76,7 +79,7 @@ def after_step(at: int, act):
     """Call something when so many steps have been taken; gives the list of steps taken."""
     taken = []
     with pytest.MonkeyPatch.context() as patch:
-        step = StepTrainer.step
+        step = TrainStep.step
 
         def watched(*args):
             losses = step(*args)
@@ -85,7 +88,7 @@ def after_step(at: int, act):
                 act()
             return losses
 
-        patch.setattr(StepTrainer, "step", watched)
+        patch.setattr(TrainStep, "step", watched)
         yield taken
 
 
@@ -178,7 +181,7 @@ def test_resume_within_an_epoch_of_other_images_begins_it_anew(script, data, tmp
     ],
 )
 def test_the_command_that_goes_on_is_one_that_can_be_given(argv, expected):
-    auto_resume = train_ssd.parse_options(argv).run.auto_resume
+    auto_resume = train_ssd.parse_args(argv).auto_resume
     command = shlex.split(resume.resume_command("python3 train_ssd.py", argv, auto_resume=auto_resume))
     assert command[:2] == ["python3", "train_ssd.py"]
     assert command[2:] == expected
@@ -231,14 +234,14 @@ def test_a_loader_process_that_dies_is_done_without(script, data, amp, whole, tm
 
 
 def test_out_of_memory_is_answered_by_smaller_batches(script, data, tmp_path, monkeypatch):
-    real = StepTrainer._gradients
+    real = TrainingModel.forward
 
-    def hungry(step_trainer, batches):
-        if len(batches[0].images) > 2:
+    def hungry(model, batch, *rest):
+        if model.training and len(batch.images) > 2:
             raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
-        return real(step_trainer, batches)
+        return real(model, batch, *rest)
 
-    monkeypatch.setattr(StepTrainer, "_gradients", hungry)
+    monkeypatch.setattr(TrainingModel, "forward", hungry)
     argv = train_argv(data, tmp_path, "--epochs=1", "--batch-size=4", "--debug-steps=1")
     done = script(train_ssd.main, *argv)
     assert done.code == 0, done.err
@@ -295,15 +298,15 @@ def test_losses_that_are_not_finite_leave_the_step_out_and_name_the_images(scrip
 
 
 def test_a_step_that_is_left_out_changes_nothing(data):
-    step_trainer, batches = step_trainer_on(data)
-    step_trainer.train()
-    before = {key: value.clone() for key, value in step_trainer.net.state_dict().items()}
+    train_step, batches = train_step_on(data)
+    train_step.train()
+    before = {key: value.clone() for key, value in train_step.net.state_dict().items()}
     images = batches[0].images
     bad = batches[0]._replace(boxes=torch.full_like(batches[0].boxes, float("nan")))
-    assert step_trainer.step([bad], 0, 3) is None
-    after = step_trainer.net.state_dict()
+    assert train_step.step([bad], 0, 3) is None
+    after = train_step.net.state_dict()
     assert all(torch.equal(before[key], after[key]) for key in before)
-    assert step_trainer.step([batches[0]._replace(images=images)], 0, 3) is not None
+    assert train_step.step([batches[0]._replace(images=images)], 0, 3) is not None
     assert not all(torch.equal(before[key], after[key]) for key in before)
 
 
@@ -340,11 +343,11 @@ def test_a_state_that_is_cut_off_is_named_and_the_way_out(script, data, tmp_path
 
 
 def test_validation_is_of_the_set_whatever_the_batches_and_parts(data):
-    step_trainer, batches = step_trainer_on(data)
+    train_step, batches = train_step_on(data)
     annotations = [VOCDataset(data, is_test=False).annotation(index) for index in range(9)]
-    whole = loop.validate(step_trainer.net_with_loss, [join_batches(batches)], annotations)
-    in_three = loop.validate(step_trainer.net_with_loss, batches, annotations)
-    parts = [loop.validate(step_trainer.net_with_loss, batches[place::2], annotations) for place in (0, 1)]
+    whole = loop.validate(train_step.model, [join_batches(batches)], annotations)
+    in_three = loop.validate(train_step.model, batches, annotations)
+    parts = [loop.validate(train_step.model, batches[place::2], annotations) for place in (0, 1)]
     assert math.isfinite(whole.losses.total)
     for other in (in_three, loop.ValidationSums.merge(parts[::-1])):
         assert other.losses == pytest.approx(whole.losses, rel=1e-5)
@@ -357,11 +360,11 @@ def test_validation_is_of_the_set_whatever_the_batches_and_parts(data):
 def test_accumulated_batches_are_one_large_batch(data):
     results = []
     for together in (False, True):
-        step_trainer, batches = step_trainer_on(data)
-        step_trainer.train()
-        freeze_norms(step_trainer)
-        losses = step_trainer.step([join_batches(batches)] if together else batches, 5, 3)
-        results.append((losses, step_trainer.net.state_dict()))
+        train_step, batches = train_step_on(data)
+        train_step.train()
+        freeze_norms(train_step)
+        losses = train_step.step([join_batches(batches)] if together else batches, 5, 3)
+        results.append((losses, train_step.net.state_dict()))
     (one, one_net), (other, other_net) = results
     torch.testing.assert_close(one.total, other.total, rtol=1e-5, atol=1e-6)
     for key in one_net:
@@ -369,12 +372,12 @@ def test_accumulated_batches_are_one_large_batch(data):
 
 
 def test_an_average_that_begins_on_resume_begins_with_the_weights(data, caplog):
-    step_trainer, batches = step_trainer_on(data)
-    step_trainer.train()
-    step_trainer.step(batches, 5, 3)
-    state = step_trainer.state_dict()
-    other, _ = step_trainer_on(data)
-    other = StepTrainer(other.net_with_loss, other.optimizer, other.schedule, average=optim.WeightAverage(other.net))
+    train_step, batches = train_step_on(data)
+    train_step.train()
+    train_step.step(batches, 5, 3)
+    state = train_step.state_dict()
+    other, _ = train_step_on(data)
+    other = TrainStep(other.model, other.optimizer, other.options, average=optim.ModelEma(other.net))
     other.average.updates = 7
     with caplog.at_level("WARNING"):
         other.load_state_dict(state)
@@ -386,16 +389,17 @@ def test_an_average_that_begins_on_resume_begins_with_the_weights(data, caplog):
 @pytest.mark.parametrize(("seconds_of_the_other", "steps"), [(0.0, 3), (1e9, 1)])
 def test_a_dry_run_ends_by_the_clocks_of_all(data, seconds_of_the_other, steps):
     """All processes must take as many steps; else they would wait for each other for ever."""
-    step_trainer, batches = step_trainer_on(data)
+    train_step, batches = train_step_on(data)
     loader = make_loader(VOCDataset(data), TestTransform(SIZE), EpochBatches(9, 3), 0)
     annotations = [VOCDataset(data, is_test=True).annotation(index) for index in range(2)]
     validation = make_loader(VOCDataset(data, is_test=True), TestTransform(SIZE), EpochBatches(2, 2, shuffle=False), 0)
 
-    def all_gather(value):
-        return [value, seconds_of_the_other] if isinstance(value, float) else [value]
+    class WithAnother(SingleProcess):
+        def all_gather(self, value):
+            return [value, seconds_of_the_other] if isinstance(value, float) else [value]
 
     with after_step(0, None) as taken:
-        found = dry_run(step_trainer, loader, validation, annotations, 1, all_gather)
+        found = dry_run(run_of(train_step, annotations, WithAnother()), loader, validation)
     assert len(taken) == steps
     assert math.isfinite(found.validation.total)
 
@@ -409,10 +413,10 @@ def test_accumulation_counts_steps(script, data, tmp_path):
 def test_gradients_are_clipped(data):
     norms = []
     for limit in (None, 0.5):
-        step_trainer, batches = step_trainer_on(data, clip_grad=limit)
-        step_trainer.train()
-        step_trainer.step(batches[:1], 5, 3)
-        gradients = [p.grad.norm() for p in step_trainer.net.parameters() if p.grad is not None]
+        train_step, batches = train_step_on(data, clip_grad=limit)
+        train_step.train()
+        train_step.step(batches[:1], 5, 3)
+        gradients = [p.grad.norm() for p in train_step.net.parameters() if p.grad is not None]
         norms.append(torch.stack(gradients).norm().item())
     assert norms[0] > 1
     assert norms[1] == pytest.approx(0.5, rel=1e-3)
@@ -420,26 +424,26 @@ def test_gradients_are_clipped(data):
 
 @pytest.mark.parametrize(("name", "kind"), [("sgd", "SGD"), ("adam", "Adam"), ("adamw", "AdamW")])
 def test_optimizers(data, name, kind):
-    step_trainer, batches = step_trainer_on(data, optim=optim.OptimOptions(optimizer=name, lr=1e-3))
-    assert type(step_trainer.optimizer).__name__ == kind
-    step_trainer.train()
-    first = step_trainer.step(batches, 5, 3).total.item()
+    train_step, batches = train_step_on(data, optimizer=name, lr=1e-3)
+    assert type(train_step.optimizer).__name__ == kind
+    train_step.train()
+    first = train_step.step(batches, 5, 3).total.item()
     for _ in range(8):
-        last = step_trainer.step(batches, 5, 3).total.item()
+        last = train_step.step(batches, 5, 3).total.item()
     assert last < first
-    state = step_trainer.state_dict()
+    state = train_step.state_dict()
     if name != "sgd":
-        other, _ = step_trainer_on(data)
+        other, _ = train_step_on(data)
         with pytest.raises(ValueError, match="had another --optimizer"):
             other.load_state_dict(state)
 
 
 def test_biases_and_norms_may_be_kept_from_decaying(data):
-    step_trainer, _ = step_trainer_on(data, optim=optim.OptimOptions(bias_decay=False, weight_decay=0.1))
-    decays = {id(p): group["weight_decay"] for group in step_trainer.optimizer.param_groups for p in group["params"]}
-    for name, parameter in step_trainer.net.named_parameters():
+    train_step, _ = train_step_on(data, bias_decay=False, weight_decay=0.1)
+    decays = {id(p): group["weight_decay"] for group in train_step.optimizer.param_groups for p in group["params"]}
+    for name, parameter in train_step.net.named_parameters():
         assert decays[id(parameter)] == (0.1 if parameter.ndim > 1 else 0.0), name
-    assert len(decays) == len(list(step_trainer.net.parameters()))
+    assert len(decays) == len(list(train_step.net.parameters()))
 
 
 # Averages and precision.
@@ -461,7 +465,7 @@ def test_the_average_is_validated_saved_and_resumed(script, data, tmp_path):
 
 def test_the_average_follows_the_formula():
     net = MODELS["mb1-ssd-lite"].build(2)
-    average = optim.WeightAverage(net)
+    average = optim.ModelEma(net)
     key = "extras.0.0.bias"
     expected = net.state_dict()[key].clone().double()
     for step in range(1, 4):
@@ -476,10 +480,10 @@ def test_the_average_follows_the_formula():
 def test_mixed_precision_is_near_and_keeps_weights_in_float32(data):
     losses = []
     for precision in (None, Precision("cpu", torch.bfloat16)):
-        step_trainer, batches = step_trainer_on(data, precision=precision)
-        step_trainer.train()
-        losses.append(step_trainer.step(batches, 5, 3).total.item())
-        assert all(p.dtype == torch.float32 for p in step_trainer.net.parameters())
+        train_step, batches = train_step_on(data, precision=precision)
+        train_step.train()
+        losses.append(train_step.step(batches, 5, 3).total.item())
+        assert all(p.dtype == torch.float32 for p in train_step.net.parameters())
     assert losses[0] != losses[1]
     assert losses[0] == pytest.approx(losses[1], rel=0.05)
 
@@ -523,7 +527,9 @@ def test_the_memory_format_follows_from_device_and_precision(monkeypatch, device
 
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (8, 0))
     state = None if kept is None else State
-    chosen = compute.choose_compute(torch.device(device), amp, state=state, process=SingleProcess())
+    run = Run(Options(amp=amp), ())
+    run.device, run.state = torch.device(device), state
+    chosen = compute.choose_execution(run)
     assert chosen.channels_last == chosen.choice.channels_last == expected
 
 
@@ -535,12 +541,12 @@ def rates(out: Path) -> list[float]:
         return [float(row["rate heads"]) for row in csv.DictReader(file)]
 
 
-def factors(options: optim.ScheduleOptions, steps: int) -> list[float]:
+def factors(options: ScheduleOptions, steps: int) -> list[float]:
     return [optim.lr_factor(iteration, steps, options) for iteration in range(options.epochs * steps)]
 
 
 def test_the_presets_of_detectron():
-    once = train_ssd.parse_options(["--schedule=1x"]).schedule
+    once = train_ssd.parse_args(["--schedule=1x"])
     assert (once.epochs, once.milestones, once.gamma) == (12, (8, 11), 0.1)
     of_run = factors(once, 100)
     assert of_run[0] == pytest.approx(1 / 3)
@@ -548,7 +554,7 @@ def test_the_presets_of_detectron():
     assert of_run[500] == of_run[799] == 1
     assert of_run[800] == pytest.approx(0.1)
     assert of_run[1100] == of_run[1199] == pytest.approx(0.01)
-    twice = train_ssd.parse_options(["--schedule=2x", "--epochs=30"]).schedule
+    twice = train_ssd.parse_args(["--schedule=2x", "--epochs=30"])
     assert (twice.epochs, twice.milestones, twice.warmup_iters) == (30, (16, 22), 1000)
 
 
@@ -562,18 +568,18 @@ def test_the_presets_of_detectron():
     ],
 )
 def test_warm_up(argv, expected):
-    options = train_ssd.parse_options([*argv, "--scheduler=multi-step"]).schedule
+    options = train_ssd.parse_args([*argv, "--scheduler=multi-step"])
     assert factors(options, 10)[:5] == pytest.approx(expected)
 
 
 def test_cosine_ends_at_zero_with_the_run():
-    of_run = factors(optim.ScheduleOptions(epochs=30), 100)
+    of_run = factors(ScheduleOptions(epochs=30), 100)
     assert of_run[-1] < 1e-6
     assert max(of_run) > 0.95
 
 
 def test_gradients_are_limited_unless_that_is_switched_off():
-    limits = [train_ssd.parse_options(argv).optim.clip_grad for argv in ([], ["--clip-grad=2.5"], ["--clip-grad=none"])]
+    limits = [train_ssd.parse_args(argv).clip_grad for argv in ([], ["--clip-grad=2.5"], ["--clip-grad=none"])]
     assert limits == [10.0, 2.5, None]
 
 
@@ -591,7 +597,7 @@ def test_auto_lr_scales_by_the_whole_batch(data, tmp_path, script):
     argv = train_argv(data, tmp_path, "--epochs=1", "--batch-size=2", "--accumulate=4", "--warmup-iters=0")
     done = script(train_ssd.main, *argv, "--auto-lr", "--lr=0.01")
     assert "--auto-lr: rates times 2 = 8 images per step (batch 2 x 4 accumulated x 1 processes) / 4" in done.out
-    options = train_ssd.parse_options(["--auto-lr=32", "--lr=0.01", "--base-net-lr=0.001"]).optim.scaled_to(16)
+    options = optim.scale_rates(train_ssd.parse_args(["--auto-lr=32", "--lr=0.01", "--base-net-lr=0.001"]), 16)
     assert (options.lr, options.base_net_lr) == (0.005, 0.0005)
 
 
@@ -745,12 +751,17 @@ def test_a_precision_that_the_device_lacks_is_chosen_anew(caplog):
     class State:
         compute = checkpoint.ComputeChoice("fp16", channels_last=False)
 
+    def run_with(amp: str) -> Run:
+        run = Run(Options(amp=amp), ())
+        run.device, run.state = torch.device("cpu"), State
+        return run
+
     with caplog.at_level("WARNING"):
-        chosen = compute.choose_compute(torch.device("cpu"), "auto", state=State, process=SingleProcess())
+        chosen = compute.choose_execution(run_with("auto"))
     assert chosen.precision.name in ("off", "bf16")
     assert "the run was in fp16" in caplog.text
     with pytest.raises(ValueError, match="--amp=fp16 needs a CUDA device"):
-        compute.choose_compute(torch.device("cpu"), "fp16", state=State, process=SingleProcess())
+        compute.choose_execution(run_with("fp16"))
 
 
 def test_a_run_whose_patience_is_over_does_not_go_on(script, data, tmp_path):
@@ -775,7 +786,7 @@ def test_a_run_that_is_killed_before_its_first_epoch_ends_is_the_one_to_go_on(sc
     def killed(*args, **options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(trainer, "fit", killed)
+    monkeypatch.setattr(trainer, "train_epochs", killed)
     for _ in range(2):  # the second has nothing to keep of the first
         script(train_ssd.main, *argv, "--seed=2")
     monkeypatch.undo()

@@ -12,8 +12,9 @@ import eval_ssd
 import onnx_export
 import train_ssd
 from benchmarks import pretrain
-from vision.engine import checkpoint, optim, pretrained, shipped, trainer
-from vision.engine.start import NetOptions, find_starting_files
+from vision.engine import checkpoint, pretrained, shipped, trainer
+from vision.engine.start import find_starting_files
+from vision.options.training import DEFAULT_RATES, Options
 from vision.ssd.models import MODELS, describe_weights
 from vision.ssd.ssd import HEADS
 from vision.ssd.weights import read_weights
@@ -85,7 +86,7 @@ def test_without_the_published_file_and_the_network_the_start_of_the_net_or_of_i
     net, start, downloads, no_network, caplog
 ):
     caplog.set_level("INFO")
-    files = find_starting_files(NetOptions(net), downloads=downloads)
+    files = find_starting_files(Options(net=net), downloads=downloads)
     assert files.detector == str(shipped.FOLDER / f"{start}-voc.pth")
     said = caplog.messages[-1]
     assert f"starting from {files.path}, which comes with this program (--pretrained-ssd=voc)" in said
@@ -97,14 +98,14 @@ def test_without_the_published_file_and_the_network_the_start_of_the_net_or_of_i
 def test_the_published_file_counts_before_the_starts_but_not_for_a_net_with_one_of_its_own(no_network, tmp_path):
     (tmp_path / "models").mkdir()
     (tmp_path / PUBLISHED).touch()
-    found = {name: find_starting_files(NetOptions(name), downloads=True).detector for name in MODELS}
+    found = {name: find_starting_files(Options(net=name), downloads=True).detector for name in MODELS}
     assert found["mb1-ssd"] == found["mb1-ssd-lite"] == PUBLISHED
     assert found["mb1-ssd-fpnlite"] == str(shipped.FOLDER / "mb1-ssd-fpnlite-voc.pth")
     assert found["sq-ssd-lite"] is found["vgg16-ssd"] is None
 
 
 def test_a_start_is_of_one_width():
-    source = find_starting_files(NetOptions("mb2-ssd-fpnlite", width_mult=0.5), downloads=False)
+    source = find_starting_files(Options(net="mb2-ssd-fpnlite", mb2_width_mult=0.5), downloads=False)
     assert source.kind == pretrained.SCRATCH
 
 
@@ -126,7 +127,7 @@ def test_a_start_beside_the_program_is_named_as_one_types_it(monkeypatch):
 
 @pytest.mark.parametrize("word", ["voc", "VOC"])
 def test_voc_names_it_and_nets_without_one_are_refused(word, script, voc_root, tmp_path, monkeypatch):
-    monkeypatch.setattr(trainer, "fit", lambda *args, **rest: iter(()))
+    monkeypatch.setattr(trainer, "train_epochs", lambda *args, **rest: iter(()))
     argv = without_start(train_argv(voc_root, tmp_path))
     done = script(train_ssd.main, *argv, f"--pretrained-ssd={word}")
     assert done.code == 0
@@ -179,7 +180,7 @@ def test_a_start_with_heads_keeps_its_rows_for_classes_of_the_same_names(net, ca
 def test_rates_follow_the_start_unless_they_are_typed(net):
     rate = shipped.BASE_NET_RATES[net]
     assert shipped.base_net_rate_of(f"models/{net}-voc.pth") == rate
-    usual = optim.DEFAULT_RATES["sgd"][1]
+    usual = DEFAULT_RATES["sgd"][1]
     expected = {
         (): rate,
         ("--pretrained-ssd=voc",): rate,
@@ -187,10 +188,10 @@ def test_rates_follow_the_start_unless_they_are_typed(net):
         ("--mb2-width-mult=0.5",): usual,
         ("--base-net-lr=0.02",): 0.02,
         ("--recipe=upstream",): 0.001,
-        ("--optimizer=adamw",): optim.DEFAULT_RATES["adamw"][1],
+        ("--optimizer=adamw",): DEFAULT_RATES["adamw"][1],
     }
     for argv, wanted in expected.items():
-        assert train_ssd.parse_options([f"--net={net}", *argv]).optim.base_net_lr == wanted, argv
+        assert train_ssd.parse_args([f"--net={net}", *argv]).base_net_lr == wanted, argv
 
 
 def test_a_folder_of_starts_is_no_run(own_starts):

@@ -17,13 +17,11 @@ import onnx_export
 import train_ssd
 from vision import cli
 from vision.boxes.priors import CellPrior, FreePriorLevel
-from vision.datasets import DataOptions, synthetic
+from vision.datasets import synthetic
 from vision.deploy.session import load_net
 from vision.engine import checkpoint, pretrained, trainer
-from vision.engine.optim import OptimOptions, ScheduleOptions
-from vision.engine.start import NetOptions
-from vision.engine.trainer import RunOptions
 from vision.evaluation.coco import FIGURE_NAMES
+from vision.options.training import Options
 from vision.ssd.models import MODELS
 from vision.ssd.weights import read_weights
 
@@ -121,27 +119,24 @@ def test_without_tensorboard_training_goes_on(script, voc_root, tmp_path, monkey
 
 @pytest.fixture
 def reached(monkeypatch, voc_root, tmp_path):
-    """Run train_ssd.py up to its loop, and give what the loop was given."""
+    """Run train_ssd.py up to its epochs, and give the run, with the loaders that the epochs were given."""
 
     def run(*argv, data=None):
         seen = SimpleNamespace()
 
-        def fit(step_trainer, train_loader, val_loader, annotations, class_names, run, **rest):
-            seen.__dict__.update(locals())
+        def train_no_epoch(run, train_loader, val_loader, **_):
+            vars(seen).update(run=run, train_loader=train_loader, val_loader=val_loader)
             return iter(())
 
-        monkeypatch.setattr(trainer, "fit", fit)
+        monkeypatch.setattr(trainer, "train_epochs", train_no_epoch)
         monkeypatch.setattr(pretrained, "fetch", lambda *args: pytest.fail("no test downloads"))
         argv = list(map(str, argv))
         usual = train_argv(data or voc_root, tmp_path / "model")
         if any(re.match("--base.net(=|$)", word) for word in argv):  # which contradicts the usual start from scratch
             usual = [word for word in usual if not word.startswith("--pretrained-ssd")]
         train_ssd.main([*usual, *argv])
-        seen.net, seen.optimizer, seen.schedule = (
-            seen.step_trainer.net,
-            seen.step_trainer.optimizer,
-            seen.step_trainer.schedule,
-        )
+        seen.net, seen.class_names = seen.run.net, seen.run.net.class_names
+        seen.optimizer = seen.run.train_step.optimizer
         seen.rates = {group["name"]: group["lr"] for group in seen.optimizer.param_groups}
         return seen
 
@@ -163,23 +158,21 @@ def test_rates_reach_their_parts(reached):
 def test_freezing_reaches_the_loop(reached, word, trained):
     seen = reached(word)
     assert set(seen.rates) == trained
-    assert seen.net.base_net in seen.step_trainer.frozen
-    assert (seen.net.extras in seen.step_trainer.frozen) == ("extra_layers" not in trained)
+    assert seen.net.base_net in seen.run.train_step.frozen
+    assert (seen.net.extras in seen.run.train_step.frozen) == ("extra_layers" not in trained)
 
 
 def test_schedule_options_reach_the_loop(reached):
     seen = reached("--scheduler=multi-step", "--milestones=3,5", "--gamma=0.5", "--t-max=7.5", "--num-epochs=9")
-    assert vars(seen.schedule) == {
-        "scheduler": "multi-step",
-        "epochs": 9,
-        "milestones": (3, 5),
-        "gamma": 0.5,
-        "t_max": 7.5,
-        "warmup_epochs": None,
-        "warmup_iters": None,
-        "warmup_factor": None,
-    }
-    defaults = reached().schedule
+    schedule = seen.run.train_step.options
+    assert (schedule.scheduler, schedule.epochs, schedule.milestones, schedule.gamma, schedule.t_max) == (
+        "multi-step",
+        9,
+        (3, 5),
+        0.5,
+        7.5,
+    )
+    defaults = reached().run.train_step.options
     assert (defaults.scheduler, defaults.epochs, defaults.milestones, defaults.gamma, defaults.t_max) == (
         "cosine",
         30,
@@ -197,10 +190,14 @@ def test_run_options_reach_the_loop(reached):
         "--batch-size=2",
         "--num-workers=1",
     )
-    assert vars(seen.run) == {"validation_epochs": 3, "debug_steps": 7, "mean_ap": False, "accumulate": 1}
+    options = seen.run.options
+    assert (options.validation_epochs, options.debug_steps, options.validation_mean_ap) == (3, 7, False)
+    assert seen.run.settings[:3] == (2, 1, 1)
     assert (seen.train_loader.batch_sampler.batch_size, seen.train_loader.num_workers) == (2, 1)
     defaults = reached()
-    assert vars(defaults.run) == {"validation_epochs": 1, "debug_steps": 10, "mean_ap": True, "accumulate": 1}
+    options = defaults.run.options
+    assert (options.validation_epochs, options.debug_steps, options.validation_mean_ap) == (1, 10, True)
+    assert defaults.run.settings[:3] == (4, 1, 0)
     assert defaults.train_loader.batch_sampler.batch_size == 4
 
 
@@ -304,9 +301,9 @@ def test_several_folders_are_merged(reached, voc_root, tmp_path):
     (tmp_path / "second" / "labels.txt").write_text("cone\nstar\nball\nboard\n")
     seen = reached("--repeat=1", "--data", voc_root, tmp_path / "second")
     assert len(seen.train_loader.dataset) == 12
-    assert len(seen.annotations) == 6
+    assert len(seen.run.annotations) == 6
     assert seen.class_names == ("BACKGROUND", *CLASSES)
-    assert seen.annotations[0].labels.tolist() == seen.annotations[3].labels.tolist()
+    assert seen.run.annotations[0].labels.tolist() == seen.run.annotations[3].labels.tolist()
     assert reached("--datasets", voc_root).class_names == ("BACKGROUND", *CLASSES)
 
 
@@ -318,9 +315,9 @@ def test_other_folders_to_validate_on(reached, script, voc_root, images, tmp_pat
     (tmp_path / "one" / "labels.txt").write_text("cone\nstar\nball\nboard\nbat\n")
     seen = reached("--repeat=1", "--validation-dataset", tmp_path / "one", tmp_path / "two")
     assert len(seen.train_loader.dataset) == 6
-    assert len(seen.annotations) == 3, "the test images of one, and all of two, which has no lists"
+    assert len(seen.run.annotations) == 3, "the test images of one, and all of two, which has no lists"
     assert seen.class_names == ("BACKGROUND", *CLASSES), "those that are trained"
-    assert len(reached("--repeat=1", "--validation_dataset", tmp_path / "two").annotations) == 1
+    assert len(reached("--repeat=1", "--validation_dataset", tmp_path / "two").run.annotations) == 1
     argv = train_argv(voc_root, tmp_path / "m", f"--validation-dataset={tmp_path / 'two'}", "--val-split=0.2")
     assert_refused(script(train_ssd.main, *argv), "--validation-dataset", "--val-split", "leave one out")
     argv = train_argv(voc_root, tmp_path / "m", f"--validation-dataset={tmp_path / 'none'}")
@@ -353,7 +350,7 @@ def test_commands_of_the_parent_repository_run(reached, voc_root, tmp_path, comm
             words[place] = str(tmp_path / f"{option}.pth")
     seen = reached("--datasets", voc_root, voc_root, "--validation_dataset", voc_root, *words)
     assert seen.class_names == ("BACKGROUND", *CLASSES)
-    assert len(seen.annotations) == 3
+    assert len(seen.run.annotations) == 3
 
 
 def test_seeds_decide(reached):
@@ -416,9 +413,9 @@ def test_a_recipe_is_defaults_that_belong_together(reached):
     seen = reached("--recipe=upstream", "--augmentation=none")
     assert seen.net.config == published
     assert steps(seen) == [], "what is typed counts"
-    rates = train_ssd.parse_options(["--recipe=upstream"]).optim
+    rates = train_ssd.parse_args(["--recipe=upstream"])
     assert (rates.lr, rates.base_net_lr, rates.clip_grad, rates.smooth_l1_beta) == (0.01, 0.001, None, 1.0)
-    assert train_ssd.parse_options(["--recipe=upstream", "--lr=0.5"]).optim.lr == 0.5
+    assert train_ssd.parse_args(["--recipe=upstream", "--lr=0.5"]).lr == 0.5
     seen = reached()
     assert seen.net.config != published
     assert steps(seen) == ["RandomSampleCrop", "RandomMirror"]
@@ -441,7 +438,7 @@ def test_a_recipe_is_defaults_that_belong_together(reached):
     ],
 )
 def test_a_net_has_rates_of_its_own_where_none_are_typed(argv, optimizer, rates):
-    options = train_ssd.parse_options(argv).optim
+    options = train_ssd.parse_args(argv)
     assert (options.optimizer, (options.lr, options.base_net_lr)) == (optimizer, rates)
     assert options.momentum == (0.8 if "--momentum=0.8" in argv else 0.9)
 
@@ -467,18 +464,13 @@ def test_small_objects_call_for_a_finer_net(reached, capsys, tmp_path, sizes, is
 @pytest.mark.parametrize(("net", "dataset_type", "epochs"), [("mb1-ssd", "open_images", 30)])
 def test_defaults(net, dataset_type, epochs):
     args = train_ssd.parse_args([])
-    assert (args.net, args.dataset_type, args.data, args.resolution) == (net, dataset_type, ["data"], 300)
+    assert (args.net, args.dataset_type, args.data, args.resolution) == (net, dataset_type, ("data",), 300)
     assert (args.epochs, args.workers, args.model_dir, args.log_level) == (epochs, 2, Path("models"), "info")
     assert train_ssd.parse_args(["--checkpoint-folder=x"]).model_dir == Path("x")
 
 
 def test_defaults_of_options_and_of_the_command_line_are_the_same():
-    options = train_ssd.parse_options([])
-    assert options.net == NetOptions(by_default=True)
-    assert options.optim == OptimOptions()
-    assert options.schedule == ScheduleOptions()
-    assert options.run == RunOptions()
-    assert options.data == DataOptions("open_images", ("data",))
+    assert train_ssd.parse_args([]) == Options(net_by_default=True)
 
 
 def test_log_level(script, voc_root, tmp_path):
@@ -545,7 +537,7 @@ def test_precedence_of_starting_weights(reached, stand_in, voc_root):
 
 
 def test_nets_without_weights_of_any_kind_start_from_scratch_and_say_so(script, voc_root, tmp_path, monkeypatch):
-    monkeypatch.setattr(trainer, "fit", lambda *args, **rest: iter(()))
+    monkeypatch.setattr(trainer, "train_epochs", lambda *args, **rest: iter(()))
     argv = [word for word in train_argv(voc_root, tmp_path) if word != "--pretrained-ssd=none"]
     done = script(train_ssd.main, *argv, "--net=sq-ssd-lite")
     assert done.code == 0
@@ -693,7 +685,7 @@ def test_batches_too_small_for_batch_norm(script, voc_root, tmp_path):
 def test_resume_over_base_net_over_nothing(reached, model_dir):
     seen = reached(f"--resume={model_dir}", "--base-net=does-not-matter.pth")
     assert torch.equal(seen.net.extras[0][0].weight, read_weights(model_dir / "last.pth")["extras.0.0.weight"])
-    assert seen.rest["progress"].epoch == 2
+    assert seen.run.train_state.epoch == 2
 
 
 # The net where --net is not typed.
@@ -722,8 +714,8 @@ def test_the_net_that_is_not_typed_is_that_of_what_a_run_starts_from(tmp_path, m
         (f"--model-dir={tmp_path / 'none'}", "--auto-resume"): ("mb2-ssd-lite", True),
     }
     for argv, (name, by_default) in expected.items():
-        net = train_ssd.parse_options(argv).net
-        assert (net.name, net.by_default) == (name, by_default), argv
+        options = train_ssd.parse_args(argv)
+        assert (options.net, options.net_by_default) == (name, by_default), argv
 
 
 def test_a_net_that_was_not_typed_is_exported_under_the_tutorials_name(script, voc_root, tmp_path, monkeypatch):

@@ -11,6 +11,7 @@ import open_images_downloader
 import plot_logs
 import train_ssd
 from vision import console
+from vision.options import kinds
 
 #: How each script is parsed, with what it cannot do without.
 SCRIPTS = {
@@ -43,7 +44,7 @@ def path_actions(parse, monkeypatch) -> list:
 
     monkeypatch.setattr(console.Parser, "parse_known_args", remember)
     parse(list(SCRIPTS[parse]))
-    expanding = (console.user_path, console.user_place, train_ssd.word_or_file)
+    expanding = (console.user_path, console.user_place, kinds.word_or_file)
     actions = [action for action in parsers[0]._actions if action.nargs != 0]
     unexpanded = {action.dest for action in actions if action.type in (None, str, Path)}
     assert unexpanded <= NO_PATHS, "text that may be a path needs the type user_path or user_place"
@@ -62,7 +63,7 @@ def test_every_path_of_every_script_knows_the_home_folder(parse, home, monkeypat
 
 
 def test_several_folders_and_patterns(home):
-    assert train_ssd.parse_args(["--data", "~/a", "b", "~/c"]).data == ["/home/ann/a", "b", "/home/ann/c"]
+    assert train_ssd.parse_args(["--data", "~/a", "b", "~/c"]).data == ("/home/ann/a", "b", "/home/ann/c")
     assert plot_logs.parse_args(["~/a", "b"]).runs == [Path("/home/ann/a"), Path("b")]
     assert detect.parse_args(["--model=~/m", "--input=~/*.jpg"]).input == "/home/ann/*.jpg"
 

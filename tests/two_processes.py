@@ -11,25 +11,23 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from step_trainers import PRECISIONS, freeze_norms, step_trainer_on  # noqa: E402
+from train_steps import PRECISIONS, freeze_norms, train_step_on  # noqa: E402
 
 from vision.engine.process import SingleProcess, current_process  # noqa: E402
 
 
 def step(process: SingleProcess, data: Path, amp: str, batches: list[int], frozen: bool) -> dict:
     """Take one step on some of the folder's batches of two, and give what came of it in each process."""
-    step_trainer, all_batches = step_trainer_on(
-        data, 2, process.make_step_trainer, clip_grad=1.0, precision=PRECISIONS[amp]
-    )
-    step_trainer.train()
+    train_step, all_batches = train_step_on(data, 2, process=process, clip_grad=1.0, precision=PRECISIONS[amp])
+    train_step.train()
     if frozen:
-        freeze_norms(step_trainer)
-    losses = step_trainer.step([all_batches[place] for place in batches], 5, 3)
-    weights = {key: value.clone() for key, value in step_trainer.net.state_dict().items()}
+        freeze_norms(train_step)
+    losses = train_step.step([all_batches[place] for place in batches], 5, 3)
+    weights = {key: value.clone() for key, value in train_step.net.state_dict().items()}
     before = {key: value.clone() for key, value in weights.items()}
     broken = all_batches[0]._replace(boxes=torch.full_like(all_batches[0].boxes, float("nan")))
-    refused = step_trainer.step([broken if process.rank else all_batches[0]], 6, 3)
-    after = step_trainer.net.state_dict()
+    refused = train_step.step([broken if process.rank else all_batches[0]], 6, 3)
+    after = train_step.net.state_dict()
     return {
         "losses": [part.item() for part in losses],
         "weights": weights,

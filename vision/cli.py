@@ -36,13 +36,16 @@ from vision.console import (  # noqa: F401 - scripts find all of them here
     user_place,
     writable_folder,
 )
-from vision.datasets import AUTO, DATASETS, DetectionDataset, ReadingOptions, labels
-from vision.datasets.folder import VAL_SPLIT
+from vision.datasets import DetectionDataset, ReadingOptions, labels
 from vision.deploy import detectnet
 from vision.deploy.detectnet import DEFAULT_THRESHOLD
 from vision.deploy.session import OnnxSession, Session, is_onnx, open_session
 from vision.engine import checkpoint
-from vision.ssd.models import MODELS, WIDTH_RANGE, spec_of
+from vision.options.fields import add_option
+from vision.options.kinds import net_name, resolution  # noqa: F401 - scripts find them here
+from vision.options.training import Options
+from vision.ssd.choices import CANONICAL_NAMES
+from vision.ssd.models import spec_of
 from vision.ssd.trained_images import TrainedCounts, TrainedImages
 from vision.structures import DataError, Detections
 from vision.utils.memory import keep_freed_memory
@@ -52,108 +55,34 @@ logger = logging.getLogger(__name__)
 #: What --postprocess may say.
 NMS, DETECTNET = POSTPROCESSES = ("nms", "detectnet")
 
-DEVICE_TYPES = ("auto", "cpu", "cuda", "mps")
-
-
-# Types of options; argparse shows the text of an ArgumentTypeError behind the option's name.
-
-
-@checked
-def net_name(text: str) -> str:
-    """Check a net's name; it stays as typed."""
-    spec_of(text)
-    return text
-
-
-@checked
-def resolution(text: str) -> Size:
-    """Read `N` or `WxH`."""
-    sides = text.lower().split("x")
-    if len(sides) > 2 or not all(side.strip().isdecimal() and int(side) > 0 for side in sides):
-        raise ValueError(f"{text!r} is no resolution, expected N or WxH in pixels, such as 300 or 512x288")
-    width, height = int(sides[0]), int(sides[-1])
-    return width if width == height else (width, height)
-
-
-def norm_limit(text: str) -> float | None:
-    """Read a limit above 0, or `none`."""
-    return None if text.lower() == "none" else number(float, 0, above=True)(text)
-
-
-@checked
-def epochs_list(text: str) -> tuple[int, ...]:
-    """Read epochs with commas between."""
-    try:
-        return tuple(int(part) for part in text.split(",") if part.strip())
-    except ValueError as err:
-        raise ValueError(f"{text!r} is no list of epochs, expected numbers with commas, such as 80,100") from err
-
 
 # Options that several scripts have.
 
 
 def add_net_options(parser: argparse.ArgumentParser, default: str | None, note: str = "") -> None:
     """Add --net and --mb2-width-mult."""
-    parser.add_argument("--net", type=net_name, default=default, help=f"one of {', '.join(MODELS)}{note}")
-    parser.add_argument(
-        "--mb2-width-mult",
-        type=number(float, *WIDTH_RANGE),
-        default=None,
-        help=f"width of MobileNetV2, from {WIDTH_RANGE[0]} to {WIDTH_RANGE[1]} (default: as trained, else 1.0)",
-    )
+    add_option(parser, Options, "net", default=default, help=f"one of {', '.join(CANONICAL_NAMES)}{note}")
+    add_option(parser, Options, "mb2_width_mult")
 
 
 def add_resolution_option(parser: argparse.ArgumentParser, default: Size | None, note: str = "") -> None:
     """Add --resolution."""
-    parser.add_argument(
-        "--resolution",
-        type=resolution,
-        default=default,
-        help=f"the network's input in pixels, N or WxH{note}",
-    )
+    help = f"the network's input in pixels, N or WxH{note}"
+    add_option(parser, Options, "resolution", default=default, help=help)
 
 
 def add_dataset_type_option(parser: argparse.ArgumentParser, default: str) -> None:
     """Add --dataset-type."""
-    known = (*DATASETS, AUTO)
-    parser.add_argument(
-        "--dataset-type",
-        type=one_of("dataset type", known),
-        default=default,
-        help=f"one of {', '.join(known)}",
-    )
+    add_option(parser, Options, "dataset_type", default=default)
 
 
 def add_reading_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options of how datasets are read: --val-split, --include-depiction, --no-cache."""
-    parser.add_argument(
-        "--val-split",
-        type=open_share,
-        help="share of the training images to hold out for validation, whatever lists there are (default: take the "
-        f"lists, and hold out {VAL_SPLIT} where there is none)",
-    )
-    parser.add_argument(
-        "--include-depiction",
-        action="store_true",
-        help="Open Images: take drawings and sculptures of things for the things",
-    )
-    parser.add_argument(
-        "--min-object",
-        type=number(float, 0),
-        default=0.0,
-        metavar="PIXELS",
-        help="objects with both sides shorter than this, at the net's size, count as difficult: they are neither "
-        "trained on nor counted (default: 0)",
-    )
-    parser.add_argument(
-        "--no-cache",
-        dest="cache",
-        action="store_false",
-        help="read every file anew, instead of those that changed since the last start",
-    )
+    """Add the options of how datasets are read."""
+    for name in ("val_split", "include_depiction", "min_object", "cache"):
+        add_option(parser, Options, name)
 
 
-def reading_options(args: argparse.Namespace) -> ReadingOptions:
+def reading_options(args: argparse.Namespace | Options) -> ReadingOptions:
     """Collect the options of `add_reading_options`, and those that only training has."""
     return ReadingOptions(
         val_split=args.val_split,
@@ -166,21 +95,8 @@ def reading_options(args: argparse.Namespace) -> ReadingOptions:
 
 def add_device_options(parser: argparse.ArgumentParser) -> None:
     """Add --device, --use-cuda and --no-cuda."""
-    parser.add_argument(
-        "--device",
-        type=device_name,
-        default="auto",
-        help="auto, cpu, cuda, cuda:N or mps; auto takes the best there is",
-    )
-    parser.add_argument(
-        "--use-cuda",
-        type=str2bool,
-        nargs="?",
-        const=True,
-        default=True,
-        help="--use-cuda=false stays on the CPU",
-    )
-    parser.add_argument("--no-cuda", dest="use_cuda", action="store_false", help="the same as --use-cuda=false")
+    for name in ("device", "use_cuda"):
+        add_option(parser, Options, name)
 
 
 def add_postprocess_options(parser: argparse.ArgumentParser) -> None:
@@ -306,15 +222,6 @@ def detect(session: Session, rgb_image: np.ndarray, args: argparse.Namespace, **
     threshold = detectnet.DEFAULT_THRESHOLD if args.threshold is None else args.threshold
     clustering = detectnet.DEFAULT_CLUSTERING if args.clustering is None else args.clustering
     return session.detect_as_detectnet(rgb_image, threshold=threshold, clustering=clustering)
-
-
-@checked
-def device_name(text: str) -> str:
-    """Check a device's name."""
-    kind, _, index = text.partition(":")
-    if kind not in DEVICE_TYPES or (index and (kind != "cuda" or not index.isdecimal())):
-        raise ValueError(f"unknown device {text!r} (choose from {', '.join(DEVICE_TYPES)}, or cuda:1 and so on)")
-    return text
 
 
 def choose_device(name: str, use_cuda: bool) -> tuple[torch.device, str]:

@@ -19,7 +19,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
-import cv2
 from tqdm import tqdm
 
 from vision.utils.errors import error_line
@@ -32,14 +31,22 @@ FAILURE = 1
 READER_GONE = 141
 
 
-class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
+def default_text(value: Any) -> str:
+    """Write a default as it would be typed: a list of folders with spaces, a list of numbers with commas."""
+    if isinstance(value, (list, tuple)):
+        return (" " if all(isinstance(part, str) for part in value) else ",").join(map(str, value))
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
     """Adds the defaults that help does not say itself, and that are values: not those of plain switches."""
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
         is_switch = action.nargs == 0 and not isinstance(action, argparse.BooleanOptionalAction)
-        if is_switch or action.default in (None, ()) or "(default" in (action.help or ""):
+        is_said = "(default" in (action.help or "")
+        if is_switch or is_said or action.default in (None, (), argparse.SUPPRESS):
             return action.help
-        return super()._get_help_string(action)
+        return f"{action.help} (default: {default_text(action.default)})"
 
 
 class Parser(argparse.ArgumentParser):
@@ -85,7 +92,7 @@ def run(main: Callable[[Sequence[str] | None], int | None], argv: Sequence[str] 
     except (ValueError, OSError) as err:
         logging.getLogger().debug("the error below, whole:", exc_info=True)
         code = _end_with(USER_ERROR, f"{name}: error: {error_line(err)}")
-    except (RuntimeError, ImportError, cv2.error) as err:
+    except _inner_errors() as err:
         logging.getLogger().debug("the error below, whole:", exc_info=True)
         code = _end_with(FAILURE, f"{name}: failed: {error_line(err)} ({type(err).__name__})")
     except KeyboardInterrupt:
@@ -95,6 +102,23 @@ def run(main: Callable[[Sequence[str] | None], int | None], argv: Sequence[str] 
             if lost := write_out(stream, stream.flush, is_last=True):
                 _end_with(code, f"{name}: not all of the output could be written: {lost}")
     sys.exit(code)
+
+
+def _inner_errors() -> tuple[type[Exception], ...]:
+    """What goes wrong inside; OpenCV's errors, too, where a script has loaded it."""
+    opencv = sys.modules.get("cv2")
+    return (RuntimeError, ImportError, *(() if opencv is None else (opencv.error,)))
+
+
+def answer_help(make_parser: Callable[[], argparse.ArgumentParser], argv: Sequence[str]) -> None:
+    """Show help and exit where that is asked for: scripts call this before they import what takes seconds to load.
+
+    Args:
+        make_parser: of the script.
+        argv: arguments of the command line.
+    """
+    if {"-h", "--help"} & set(argv):
+        run(lambda argv: make_parser().parse_args(argv), argv)
 
 
 def _end_with(code: Any, line: str) -> Any:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -61,7 +60,6 @@ logger = logging.getLogger(__name__)
 __all__ = [
     "AUTO",
     "DATASETS",
-    "DataOptions",
     "DetectionDataset",
     "ReadingOptions",
     "Splits",
@@ -71,43 +69,6 @@ __all__ = [
     "open_folder",
     "open_splits",
 ]
-
-
-#: What difficult objects can be to training: neither positive nor negative, or background, as in upstream's code, which
-#: drops them.
-IGNORE, BACKGROUND_TOO = "ignore", "background"
-DIFFICULT = (IGNORE, BACKGROUND_TOO)
-
-
-@dataclass(frozen=True)
-class DataOptions:
-    """What a run trains and validates on.
-
-    Attributes:
-        dataset_type: a key of `DATASETS`, or `AUTO`.
-        roots: folders of datasets, merged by class name.
-        validation_roots: of those to validate on; none for what the datasets hold for that.
-        reading: how they are read.
-        difficult: what objects are to training that are marked difficult, or are crowds; one of `DIFFICULT`.
-        min_object: pixels at the network's size; objects with both sides shorter count as difficult.
-        augmentation: of training images, by name.
-        negatives: train on images without objects, too.
-        balance: draw as many images of each class as the rarest has.
-        repeat: times that an epoch goes through the training images; None to go by their number.
-        strict: end the run if anything in the data is left out, mended or suspect.
-    """
-
-    dataset_type: str
-    roots: tuple[str, ...]
-    validation_roots: tuple[str, ...] = ()
-    reading: ReadingOptions = ReadingOptions()
-    difficult: str = IGNORE
-    min_object: float = 0.0
-    augmentation: str = "light"
-    negatives: bool = True
-    balance: bool = False
-    repeat: int | None = None
-    strict: bool = False
 
 
 class Splits(NamedTuple):

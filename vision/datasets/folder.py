@@ -37,13 +37,11 @@ from vision.datasets.records import (
     weighed,
 )
 from vision.datasets.tree import ARCHIVES, Tree
+from vision.options.training import VAL_SPLIT
 from vision.structures import DataError
 from vision.utils.progress import ProgressBar, no_progress
 
 logger = logging.getLogger(__name__)
-
-#: Share of the images that is held out for validation where nothing says which.
-VAL_SPLIT = 0.2
 
 #: What may stand for a split, in the order in which it is looked for.
 SPLITS = {

@@ -14,14 +14,9 @@ from pathlib import Path
 import numpy as np
 
 from vision.datasets.records import Record
+from vision.options.training import CACHE_AUTO, CACHE_DISK, CACHE_OFF, CACHE_RAM, MAX_CACHE_FRACTION
 from vision.structures import DataError
 from vision.utils.memory import available_memory
-
-#: What --cache-images may say.
-AUTO, RAM, DISK, OFF = CHOICES = ("auto", "ram", "disk", "off")
-
-#: Share of the memory that is available which auto takes at most.
-SHARE = 0.25
 
 #: Loader processes see the memory of the one that made it only if they are copies of it.
 FORK = "fork"
@@ -125,7 +120,7 @@ def make_cache(
     """Decide whether and where decoded images are kept.
 
     Args:
-        kind: one of `CHOICES`.
+        kind: one of `CACHE_CHOICES`.
         records: of all images of a run.
         workers: loader processes.
         folder: on the disk that "disk" means.
@@ -141,23 +136,23 @@ def make_cache(
     needs = f"decoded they take up to {needed / _MIB:.0f} MiB"
     amount = "how much there is cannot be found out here" if there is None else f"{there / _MIB:.0f} MiB are available"
     sizes = f"{needs}, {amount}"
-    if kind == OFF:
+    if kind == CACHE_OFF:
         return None, "images: decoded in each epoch, as asked"
     if workers and not can_be_shared():
-        if kind != AUTO:
+        if kind != CACHE_AUTO:
             raise DataError(f"--cache-images={kind}: loader processes cannot share memory here; use --workers=0")
         return None, "images: decoded in each epoch, as loader processes cannot share memory here"
-    if kind == DISK:
+    if kind == CACHE_DISK:
         try:
             return ImageCache(records, folder), f"images: kept on disk once decoded; {needs} in {folder}"
         except OSError as err:
             raise DataError(
-                f"--cache-images={DISK}: {needs}, {folder}: {err.strerror}; use --cache-images={OFF}"
+                f"--cache-images={CACHE_DISK}: {needs}, {folder}: {err.strerror}; use --cache-images={CACHE_OFF}"
             ) from err
-    if kind == RAM and there is not None and needed > there:
-        raise DataError(f"--cache-images={RAM}: {sizes}; use --cache-images={DISK} or {OFF}")
-    if kind == AUTO and there is None:
-        return None, f"images: decoded in each epoch; {sizes} (--cache-images={RAM} keeps them all the same)"
-    if kind == AUTO and needed > SHARE * there:
+    if kind == CACHE_RAM and there is not None and needed > there:
+        raise DataError(f"--cache-images={CACHE_RAM}: {sizes}; use --cache-images={CACHE_DISK} or {CACHE_OFF}")
+    if kind == CACHE_AUTO and there is None:
+        return None, f"images: decoded in each epoch; {sizes} (--cache-images={CACHE_RAM} keeps them all the same)"
+    if kind == CACHE_AUTO and needed > MAX_CACHE_FRACTION * there:
         return None, f"images: decoded in each epoch; {sizes}, of which a quarter may be used (--cache-images)"
     return ImageCache(records), f"images: kept in memory once decoded; {sizes}"

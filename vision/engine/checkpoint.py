@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from vision.engine.loop import TrainProgress
+from vision.engine.loop import TrainState
 from vision.ssd.description import Description, Results
 from vision.ssd.models import describe_weights
 from vision.ssd.ssd import SSD
@@ -234,7 +234,7 @@ class RunState:
 
     Attributes:
         description: of the net.
-        training: weights, optimizer, scaler and moving average, see `StepTrainer.state_dict`.
+        training: weights, optimizer, scaler and moving average, see `TrainStep.state_dict`.
         progress: epoch and step.
         data_order: what decides the order of images within an epoch.
         seed: of order and augmentation.
@@ -248,7 +248,7 @@ class RunState:
 
     description: Description
     training: dict[str, Any]
-    progress: TrainProgress
+    progress: TrainState
     data_order: DataOrder
     seed: int
     best: Results | None
@@ -285,7 +285,7 @@ class RunState:
         values = {
             **plain,
             "description": Description.from_dict(plain["description"]),
-            "progress": TrainProgress.from_values(plain["progress"]),
+            "progress": TrainState.from_values(plain["progress"]),
             "data_order": DataOrder.from_dict(plain["data_order"]),
             "best": Results.from_dict(plain["best"]),
             "compute": ComputeChoice(**plain["compute"]),
@@ -488,7 +488,7 @@ class Checkpointer:
                     PREVIOUS_BEST,
                 )
 
-    def compare(self, results: Results) -> bool:
+    def update_best(self, results: Results) -> bool:
         """Take in the results of a validated epoch; True if it is the best so far."""
         better = is_better(results, self.best)
         if better and not (self.best is not None and is_better(self.best, results)):
@@ -507,7 +507,7 @@ class Checkpointer:
         Args:
             net: to write.
             results: of the epoch.
-            is_best: see `compare`.
+            is_best: see `update_best`.
 
         Returns:
             the epoch's checkpoint.

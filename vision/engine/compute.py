@@ -4,34 +4,35 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 
-from vision.engine.checkpoint import ComputeChoice, RunState
+from vision.engine.checkpoint import ComputeChoice
 from vision.engine.precision import Precision, choose_precision
-from vision.engine.process import SingleProcess
+from vision.options.training import AUGMENT_AUTO, AUGMENT_ON_CPU, AUGMENT_ON_DEVICE
+
+if TYPE_CHECKING:
+    from vision.engine.run import Run
 
 logger = logging.getLogger(__name__)
 
-#: What --augment-on may say.
-AUGMENT_ON = AUTO, CPU, DEVICE = ("auto", "cpu", "device")
-
 
 @dataclass(frozen=True)
-class Compute:
+class ExecutionConfig:
     """How a run computes.
 
     Attributes:
         device: of the net.
         precision: of the forward pass.
         channels_last: memory format of net and images.
-        augment_on: `CPU` where loaders render their samples, `DEVICE` where the net's device does.
+        augment_on: `AUGMENT_ON_CPU` where loaders render their samples, `AUGMENT_ON_DEVICE` where the device does.
     """
 
     device: torch.device
     precision: Precision
     channels_last: bool
-    augment_on: str = CPU
+    augment_on: str = AUGMENT_ON_CPU
 
     @property
     def choice(self) -> ComputeChoice:
@@ -39,26 +40,19 @@ class Compute:
         return ComputeChoice(self.precision.name, self.channels_last, self.augment_on)
 
 
-def choose_compute(
-    device: torch.device,
-    amp: str,
-    augment_on: str = AUTO,
-    *,
-    state: RunState | None,
-    process: SingleProcess,
-) -> Compute:
+def choose_execution(run: Run) -> ExecutionConfig:
     """Choose precision, memory format and where to augment; the same in all processes.
 
+    A run that goes on keeps what it had.
+
     Args:
-        device: to be used.
-        amp: one of `vision.engine.precision.AMP_CHOICES`.
-        augment_on: one of `AUGMENT_ON`.
-        state: of a run that goes on, which keeps what it had; None for a new one.
-        process: this one.
+        run: with device and state.
 
     Raises:
         ValueError: the device cannot compute so.
     """
+    options, device, state = run.options, run.device, run.state
+    amp, augment_on = options.amp, options.augment_on
     if state and amp == "auto":
         amp = state.compute.amp
         if amp == "fp16" and device.type != "cuda":
@@ -66,16 +60,16 @@ def choose_compute(
             amp = "auto"
     precision, why = choose_precision(amp, device)
     logger.info(why)
-    if (name := process.broadcast_from_main(lambda: precision.name)) != precision.name:
+    if (name := run.process.broadcast_from_main(lambda: precision.name)) != precision.name:
         precision, _ = choose_precision(name, device)
     channels_last = state.compute.channels_last if state else channels_last_is_faster(device, precision)
-    if augment_on == AUTO and state:
+    if augment_on == AUGMENT_AUTO and state:
         augment_on = state.compute.augment_on
-    if augment_on == AUTO:
-        augment_on = DEVICE if device.type == "cuda" else CPU
-    if augment_on == DEVICE:
+    if augment_on == AUGMENT_AUTO:
+        augment_on = AUGMENT_ON_DEVICE if device.type == "cuda" else AUGMENT_ON_CPU
+    if augment_on == AUGMENT_ON_DEVICE:
         logger.info("images: augmented on %s (--augment-on)", device)
-    return Compute(device, precision, channels_last, augment_on)
+    return ExecutionConfig(device, precision, channels_last, augment_on)
 
 
 def channels_last_is_faster(device: torch.device, precision: Precision) -> bool:

@@ -28,8 +28,6 @@ from torch.utils.data import Sampler
 
 from vision.engine.faults import PeerProcessLost, StopRequested, StopSignal
 from vision.engine.process import SingleProcess
-from vision.engine.step import StepTrainer
-from vision.nn.multibox_loss import Losses
 from vision.structures import Batch, DataError
 
 Value = TypeVar("Value")
@@ -185,11 +183,51 @@ class DistributedProcess(SingleProcess):
             raise
         self.all_gather(None)
 
-    def make_step_trainer(self, *args: Any, **options: Any) -> StepTrainer:
-        """Make a `StepTrainer` whose steps all processes take together."""
+    def parallel(self, model: nn.Module) -> nn.Module:
+        """Wrap a model so that all processes have the same gradients."""
         self.all_gather(None)  # an error of one rank cannot be exchanged from here on
         self._object_group = torch.distributed.new_group(backend="gloo")  # with the time-out of a step
-        return DistributedStepTrainer(*args, process=self, **options)
+        # `average_batch_norm` uses the statistics of all ranks; by itself DDP would take the first's.
+        known = inspect.signature(DistributedDataParallel).parameters
+        buffers = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"  # new name and old
+        return DistributedDataParallel(model, process_group=self.gradient_group, **{buffers: False})
+
+    @contextlib.contextmanager
+    def peer_loss_detected(self) -> Iterator[None]:
+        """Context of a step, in which an error that another process has gone is `PeerProcessLost`."""
+        with peer_loss_detected():
+            yield
+
+    @contextlib.contextmanager
+    def accumulating(self, parallel_model: nn.Module, *, is_last: bool) -> Iterator[None]:
+        """Context of a batch of a step; behind the last one the gradients are averaged over the processes."""
+        with contextlib.nullcontext() if is_last else parallel_model.no_sync():
+            yield
+
+    def sum_over_ranks(self, values: Tensor) -> Tensor:
+        """Sum over the processes, in place."""
+        torch.distributed.all_reduce(values, group=self.gradient_group)
+        return values
+
+    def summed_by_average(self, loss: Tensor) -> Tensor:
+        """Scale a loss so that the average of its gradients over the processes is their sum."""
+        return loss * self.world_size
+
+    @torch.no_grad()
+    def average_batch_norm(self, net: nn.Module) -> None:
+        """Average the statistics of batch norm; what separates the processes' means is no part of the variance."""
+        statistics = [
+            buffer
+            for module in net.modules()
+            if isinstance(module, _BatchNorm) and not isinstance(module, nn.SyncBatchNorm) and module.training
+            for buffer in (module.running_mean, module.running_var)
+        ]
+        if not statistics:
+            return
+        flat = torch.cat(statistics)
+        torch.distributed.all_reduce(flat, group=self.gradient_group)
+        means = (flat / self.world_size).split([len(buffer) for buffer in statistics])
+        torch._foreach_copy_(statistics, list(means))
 
     def convert_sync_batchnorm(self, net: nn.Module) -> None:
         """Let batch norm see the images of all processes.
@@ -283,60 +321,3 @@ class DistributedStopSignal(StopSignal):
                 self.check()
             if batch is not None:
                 yield batch._replace(notes=tuple(note for _, notes in gathered for note in notes))
-
-
-class DistributedStepTrainer(StepTrainer):
-    """A `StepTrainer` whose steps are taken by several processes together, as if their batches were one.
-
-    Batch norm sees the images of its own process (but `SyncBatchNorm`); its statistics are averaged after each step,
-    so that all nets stay equal. (What separates the processes' means is no part of the averaged variance.)
-    """
-
-    def __init__(self, *args: Any, process: DistributedProcess, **options: Any) -> None:
-        super().__init__(*args, **options)
-        self._world_size, self._group = process.world_size, process.gradient_group
-        # Statistics are averaged below, which uses those of all ranks; by itself DDP would take the first's.
-        known = inspect.signature(DistributedDataParallel).parameters
-        buffers = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"  # new name and old
-        self._parallel = DistributedDataParallel(self.net_with_loss, process_group=self._group, **{buffers: False})
-
-    def step(self, batches: Sequence[Batch], iteration: int, steps_per_epoch: int) -> Losses | None:
-        """Take one step on the batches of all processes, which count as one large batch but for batch norm.
-
-        See `StepTrainer.step`.
-
-        Raises:
-            PeerProcessLost: another process has ended; nothing has changed.
-        """
-        with peer_loss_detected():
-            return super().step(batches, iteration, steps_per_epoch)
-
-    def sum_over_ranks(self, values: Tensor) -> Tensor:
-        """Sum over the processes."""
-        torch.distributed.all_reduce(values, group=self._group)
-        return values
-
-    def backward(self, batch: Batch, target: tuple[Tensor, Tensor], normaliser: Tensor, *, is_last: bool) -> Losses:
-        """Add a batch's gradients to those of the step; after the last, they are averaged over the processes."""
-        with contextlib.nullcontext() if is_last else self._parallel.no_sync():
-            losses, _, _ = self._parallel(batch, target, normaliser)
-            # The normaliser is that of all, so gradients are to be summed: undo the average.
-            self.scaler.scale(losses.total * self._world_size).backward()
-        if is_last:
-            self._average_batch_norm_statistics()
-        return losses
-
-    @torch.no_grad()
-    def _average_batch_norm_statistics(self) -> None:
-        statistics = [
-            buffer
-            for module in self.net.modules()
-            if isinstance(module, _BatchNorm) and not isinstance(module, nn.SyncBatchNorm) and module.training
-            for buffer in (module.running_mean, module.running_var)
-        ]
-        if not statistics:
-            return
-        flat = torch.cat(statistics)
-        torch.distributed.all_reduce(flat, group=self._group)
-        means = (flat / self._world_size).split([len(buffer) for buffer in statistics])
-        torch._foreach_copy_(statistics, list(means))

@@ -5,16 +5,17 @@ from __future__ import annotations
 import itertools
 import math
 import time
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch.utils.data import DataLoader
 
 from vision.engine.compute import wait_for
 from vision.engine.loop import MeanLosses, ValidationSums, steps_per_epoch, validate
-from vision.engine.step import StepTrainer
-from vision.structures import Annotation, DataError
+from vision.structures import DataError
+
+if TYPE_CHECKING:
+    from vision.engine.run import Run
 
 #: Timed steps: the first of a run is slower than all others, and batches that lie ready make the next ones faster.
 _WARM_UP, _TIMED, _SECONDS = 2, 4, 10.0
@@ -42,36 +43,27 @@ class DryRunResult(NamedTuple):
     peak_device_memory: int | None
 
 
-def dry_run(
-    step_trainer: StepTrainer,
-    train_loader: DataLoader,
-    val_loader: DataLoader,
-    annotations: Sequence[Annotation],
-    accumulate: int,
-    all_gather: Callable[[Any], list[Any]] = lambda value: [value],
-) -> DryRunResult:
+def dry_run(run: Run, train_loader: DataLoader, val_loader: DataLoader) -> DryRunResult:
     """Take a few steps and validate one batch; the net is changed by them.
 
     Args:
-        step_trainer: takes the steps.
+        run: with all that it needs for a step.
         train_loader: yields `Batch`es.
-        val_loader: likewise, in the order of `annotations`.
-        annotations: of the validation images.
-        accumulate: batches that make one step.
-        all_gather: see `fit`.
+        val_loader: yields `Batch`es in the order of the run's annotations.
 
     Raises:
         DataError: a loss is not finite.
     """
-    device = step_trainer.device
-    step_trainer.train()
+    train_step, accumulate, all_gather = run.train_step, run.settings.accumulate, run.process.all_gather
+    device = train_step.device
+    train_step.train()
     steps = steps_per_epoch(train_loader, accumulate)
     first = None
     seconds: list[float] = []
     began = before = time.perf_counter()
     batches = iter(train_loader)
     while group := list(itertools.islice(batches, accumulate)):
-        losses = step_trainer.step(group, len(seconds), steps)
+        losses = train_step.step(group, len(seconds), steps)
         if losses is None:
             raise DataError("the training loss of the first batches is not finite: look at the starting weights")
         first = first or MeanLosses(losses.regression.item(), losses.classification.item())
@@ -86,7 +78,7 @@ def dry_run(
     batch = next(batches, None)  # waits for the workers to start; several processes may have no batch for all
     before = time.perf_counter()
     batch = next(batches, batch)
-    part = ValidationSums() if batch is None else validate(step_trainer.net_with_loss, [batch], annotations)
+    part = ValidationSums() if batch is None else validate(train_step.model, [batch], run.annotations)
     validation_seconds = time.perf_counter() - before
     validation = ValidationSums.merge(all_gather(part)).losses
     if not math.isfinite(validation.total):

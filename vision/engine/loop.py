@@ -5,18 +5,18 @@ from __future__ import annotations
 import itertools
 import logging
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from time import perf_counter
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch.utils.data import DataLoader
 
 from vision.engine.optim import lr_factor
-from vision.engine.step import NetWithLoss, StepTrainer, to_device
+from vision.engine.step import TrainingModel, to_device
 from vision.evaluation import Report, evaluate
 from vision.nn.multibox_loss import Losses
 from vision.ssd.predictor import detections_in_pixels
@@ -24,30 +24,17 @@ from vision.ssd.ssd import SSD, evaluating
 from vision.structures import Annotation, Batch, DataError, Detections
 from vision.utils.progress import ProgressBar, no_progress
 
+if TYPE_CHECKING:
+    from vision.engine.faults import StopSignal
+    from vision.engine.run import Run
+
 logger = logging.getLogger(__name__)
 
 #: Images that may be unreadable in an epoch, as a number and per batch: the larger of both.
 _FEW_UNREADABLE, _MOST_UNREADABLE = 10, 0.1
 
 #: Steps in a row that may give losses that are not finite.
-MOST_SKIPPED = 5
-
-
-@dataclass(frozen=True)
-class LoopOptions:
-    """What the loop does besides steps.
-
-    Attributes:
-        validation_epochs: epochs between validations; the last epoch is always validated.
-        debug_steps: steps between `StepResult`s that have losses.
-        mean_ap: compute average precision when validating.
-        accumulate: batches that make one step.
-    """
-
-    validation_epochs: int = 1
-    debug_steps: int = 10
-    mean_ap: bool = True
-    accumulate: int = 1
+MAX_SKIPPED_STEPS = 5
 
 
 class MeanLosses(NamedTuple):
@@ -84,7 +71,7 @@ class _RunningMean:
 
 
 @dataclass
-class TrainProgress:
+class TrainState:
     """How far a run has come, and what it has summed up of the epoch it is in.
 
     Attributes:
@@ -107,7 +94,7 @@ class TrainProgress:
 
     def begin_epoch(self, epoch: int) -> None:
         """Go to the beginning of an epoch."""
-        vars(self).update(vars(TrainProgress(epoch)))
+        vars(self).update(vars(TrainState(epoch)))
 
     def as_values(self) -> dict[str, Any]:
         """Plain values, for a state file."""
@@ -118,7 +105,7 @@ class TrainProgress:
         }
 
     @classmethod
-    def from_values(cls, values: dict[str, Any]) -> TrainProgress:
+    def from_values(cls, values: dict[str, Any]) -> TrainState:
         """Read what `as_values` gave."""
         means = {key: _RunningMean(*values[key]) for key in ("epoch_losses", "logged_losses")}
         return cls(**{**values, **means})
@@ -215,126 +202,112 @@ def steps_per_epoch(loader: DataLoader, accumulate: int) -> int:
     return -(-loader.batch_sampler.batches_of_epoch // accumulate)
 
 
-def fit(
-    step_trainer: StepTrainer,
-    train_loader: DataLoader,
-    val_loader: DataLoader | None,
-    annotations: Sequence[Annotation],
-    class_names: Sequence[str],
-    options: LoopOptions,
-    *,
-    train_ids: Sequence[str] = (),
-    progress: TrainProgress | None = None,
-    progress_bar: ProgressBar = no_progress,
-    all_gather: Callable[[Any], list[Any]] = lambda value: [value],
+def train_epochs(
+    run: Run, train_loader: DataLoader, val_loader: DataLoader | None = None, *, stop: StopSignal | None = None
 ) -> Iterator[StepResult | EpochResult]:
     """Train, and yield after every step and every epoch.
 
-    The run can be stopped at any result, and goes on from a copy of `progress` and the step trainer's state as if it
-    had not been.
+    The run can be stopped at any result, and goes on from a copy of its `train_state` and the state of its
+    `train_step` as if it had not been.
 
     Args:
-        step_trainer: takes the steps.
+        run: with all that it needs for a step; its `train_state` is kept up to date.
         train_loader: yields `Batch`es; its batch sampler is told the epoch, and which batch to begin with.
-        val_loader: likewise, in the order of `annotations`; None for no validation.
-        annotations: of the validation images.
-        class_names: BACKGROUND first.
-        options: see `LoopOptions`.
-        train_ids: names of the training images, for messages.
-        progress: where to go on; is kept up to date.
-        progress_bar: shows batches going by.
-        all_gather: gives the values of all processes that train together; by default there is one.
+        val_loader: yields `Batch`es in the order of the run's annotations; None for no validation.
+        stop: asks between two batches for the run to end.
 
     Raises:
-        ValueError: losses are not finite again and again, or hardly any image can be read.
+        DataError: losses are not finite again and again, or hardly any image can be read.
+        StopRequested: the run is to end.
     """
-    progress = TrainProgress() if progress is None else progress
-    schedule = step_trainer.schedule
+    options, train_step, state = run.options, run.train_step, run.train_state
+    accumulate, all_gather = run.settings.accumulate, run.process.all_gather
+
+    def progress_bar(items: Iterable, what: str, total: int | None) -> Iterable:
+        return run.progress_bar(items if stop is None else stop.check_between(items), what, total)
+
     sampler = train_loader.batch_sampler
-    steps = steps_per_epoch(train_loader, options.accumulate)
-    while progress.epoch < schedule.epochs:
-        sampler.begin(progress.epoch, progress.step * options.accumulate)
-        step_trainer.train()
-        unreadable = _UnreadableImages(sampler.batches_of_epoch, progress.unreadable)
-        is_unfinished = progress.step < steps
-        batches = iter(progress_bar(train_loader, f"Epoch {progress.epoch}", len(sampler)) if is_unfinished else ())
+    steps = steps_per_epoch(train_loader, accumulate)
+    while state.epoch < options.epochs:
+        sampler.begin(state.epoch, state.step * accumulate)
+        train_step.train()
+        unreadable = _UnreadableImages(sampler.batches_of_epoch, state.unreadable)
+        is_unfinished = state.step < steps
+        batches = iter(progress_bar(train_loader, f"Epoch {state.epoch}", len(sampler)) if is_unfinished else ())
         began, waited = perf_counter(), 0.0
         while True:
             asked = perf_counter()
-            group = list(itertools.islice(batches, options.accumulate))
+            group = list(itertools.islice(batches, accumulate))
             waited += perf_counter() - asked
             if not group:
                 break
             for batch in group:
                 unreadable.count_in(batch)
-            losses = step_trainer.step(group, progress.epoch * steps + progress.step, steps)
-            progress.step += 1
-            progress.unreadable = unreadable.count
+            losses = train_step.step(group, state.epoch * steps + state.step, steps)
+            state.step += 1
+            state.unreadable = unreadable.count
             if losses is None:
                 indices = all_gather([index for batch in group for index in batch.indices])
-                _count_skipped(progress, list(itertools.chain.from_iterable(indices)), steps, train_ids)
+                _count_skipped(run, list(itertools.chain.from_iterable(indices)), steps)
             else:
-                progress.skipped_in_a_row = 0
-                progress.epoch_losses.add(losses)
-                progress.logged_losses.add(losses)
+                state.skipped_in_a_row = 0
+                state.epoch_losses.add(losses)
+                state.logged_losses.add(losses)
             shown = None
-            if progress.step % options.debug_steps == 0:
-                shown, progress.logged_losses = progress.logged_losses.read(), _RunningMean()
-            yield StepResult(progress.epoch, progress.step, steps, shown)
+            if state.step % options.debug_steps == 0:
+                shown, state.logged_losses = state.logged_losses.read(), _RunningMean()
+            yield StepResult(state.epoch, state.step, steps, shown)
         waiting = waited / max(perf_counter() - began, 1e-9)
         validation = report = None
         found: list[Detections] = []
-        is_last = progress.epoch == schedule.epochs - 1
-        if val_loader is not None and ((progress.epoch + 1) % options.validation_epochs == 0 or is_last):
-            with _evaluating_net(step_trainer.net_with_loss, step_trainer.eval_net) as net_with_loss:
-                part = validate(
-                    net_with_loss,
-                    val_loader,
-                    annotations if options.mean_ap else None,
-                    of_batches=val_loader.batch_sampler.batches_of_epoch,
-                    progress_bar=progress_bar,
-                )
+        is_last = state.epoch == options.epochs - 1
+        if val_loader is not None and ((state.epoch + 1) % options.validation_epochs == 0 or is_last):
+            annotations = run.annotations if options.validation_mean_ap else None
+            with _evaluating_net(train_step.model, train_step.eval_net) as model:
+                of_batches = val_loader.batch_sampler.batches_of_epoch
+                part = validate(model, val_loader, annotations, of_batches=of_batches, progress_bar=progress_bar)
             whole = ValidationSums.merge(all_gather(part))
             validation = whole.losses
-            if options.mean_ap:
+            if annotations is not None:
                 found = [whole.detections[index] for index in range(len(annotations))]
-                report = evaluate(found, annotations, class_names)
-        factor = lr_factor((progress.epoch + 1) * steps - 1, steps, schedule)
-        rates = {group["name"]: group["initial_lr"] * factor for group in step_trainer.optimizer.param_groups}
-        losses = progress.epoch_losses.read()
-        counts = (progress.unreadable, progress.skipped)
-        result = EpochResult(progress.epoch, losses, validation, report, *counts, rates, found, waiting)
-        progress.begin_epoch(progress.epoch + 1)
+                report = evaluate(found, annotations, train_step.net.class_names)
+        factor = lr_factor((state.epoch + 1) * steps - 1, steps, options)
+        rates = {group["name"]: group["initial_lr"] * factor for group in train_step.optimizer.param_groups}
+        losses = state.epoch_losses.read()
+        counts = (state.unreadable, state.skipped)
+        result = EpochResult(state.epoch, losses, validation, report, *counts, rates, found, waiting)
+        state.begin_epoch(state.epoch + 1)
         yield result
 
 
-def _count_skipped(progress: TrainProgress, indices: Sequence[int], steps: int, train_ids: Sequence[str]) -> None:
+def _count_skipped(run: Run, indices: Sequence[int], steps: int) -> None:
     """Say that a step was left out, with the images it was about; give up after several in a row."""
-    progress.skipped += 1
-    progress.skipped_in_a_row += 1
-    images = ", ".join(train_ids[index] for index in indices) if train_ids else f"{len(indices)} images"
-    what = f"the loss is not finite at epoch {progress.epoch}, step {progress.step}/{steps}"
-    if progress.skipped_in_a_row >= MOST_SKIPPED:
+    state, ids = run.train_state, run.train_set.ids
+    state.skipped += 1
+    state.skipped_in_a_row += 1
+    images = ", ".join(ids[index] for index in indices)
+    what = f"the loss is not finite at epoch {state.epoch}, step {state.step}/{steps}"
+    if state.skipped_in_a_row >= MAX_SKIPPED_STEPS:
         raise DataError(
-            f"{what}, for {progress.skipped_in_a_row} steps in a row: training diverged; try a lower --lr and "
+            f"{what}, for {state.skipped_in_a_row} steps in a row: training diverged; try a lower --lr and "
             f"--base-net-lr, --clip-grad, or a larger --batch-size; the images of the last step: {images}"
         )
     logger.warning("%s: step left out; its images: %s", what, images)
 
 
 @contextmanager
-def _evaluating_net(net_with_loss: NetWithLoss, net: SSD) -> Iterator[NetWithLoss]:
+def _evaluating_net(model: TrainingModel, net: SSD) -> Iterator[TrainingModel]:
     """Context in which the losses are those of another net."""
-    trained = net_with_loss.net
-    net_with_loss.net = net
+    trained = model.net
+    model.net = net
     try:
-        yield net_with_loss
+        yield model
     finally:
-        net_with_loss.net = trained
+        model.net = trained
 
 
 def validate(
-    net_with_loss: NetWithLoss,
+    model: TrainingModel,
     loader: DataLoader | Sequence[Batch],
     annotations: Sequence[Annotation] | None,
     *,
@@ -344,7 +317,7 @@ def validate(
     """Compute losses over batches and, given the dataset's annotations (for the images' sizes), detections.
 
     Args:
-        net_with_loss: of the net to validate.
+        model: of the net to validate.
         loader: of batches with indices of images.
         annotations: of the dataset; None for losses only.
         of_batches: of how many these are a part; None if they are all.
@@ -353,7 +326,7 @@ def validate(
     Raises:
         DataError: too many images cannot be read.
     """
-    net = net_with_loss.net
+    net = model.net
     device = next(net.parameters()).device
     sums, detections = [0.0, 0.0, 0.0], {}
     unreadable = _UnreadableImages(len(loader) if of_batches is None else of_batches)
@@ -361,9 +334,9 @@ def validate(
         for batch in progress_bar(loader, "Validation", len(loader)):
             unreadable.count_in(batch)
             moved = to_device(batch, device)
-            targets = net_with_loss.targets(moved)
-            count = net_with_loss.criterion.normaliser(targets[1])
-            losses, confidences, locations = net_with_loss(moved, targets, torch.ones_like(count))
+            targets = model.targets(moved)
+            count = model.criterion.normaliser(targets[1])
+            losses, confidences, locations = model(moved, targets, torch.ones_like(count))
             of_batch = torch.stack([losses.regression, losses.classification, count.to(losses.regression)])
             sums = [total + value for total, value in zip(sums, of_batch.tolist(), strict=True)]
             if annotations is not None:

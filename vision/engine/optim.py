@@ -4,128 +4,24 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import nn
 
+from vision.options.training import (
+    EPOCHS_PER_REPEAT,
+    OPTIMIZERS,
+    SCHEDULERS,
+    TARGET_STEPS,
+    WARMUP_FRACTION,
+    WARMUP_ITERATIONS,
+    OptimOptions,
+    ScheduleOptions,
+)
 from vision.ssd.ssd import HEADS, SSD
 from vision.structures import DataError
-
-SCHEDULERS = ("cosine", "multi-step")
-
-#: Rates of heads and backbone by optimizer.
-DEFAULT_RATES: Mapping[str, tuple[float, float]] = {"sgd": (0.03, 0.01), "adam": (1e-3, 3e-4), "adamw": (1e-3, 3e-4)}
-OPTIMIZERS = tuple(DEFAULT_RATES)
-
-#: Where nothing else is asked for, warm-up lasts this many iterations, but not more than this share of the run.
-WARMUP_ITERATIONS = 500
-WARMUP_SHARE = 0.1
-
-#: The batch that the default rates are meant for: the default batch.
-REFERENCE_BATCH = 4
-
-#: Steps that new heads need before they are of use, whatever the number of images; and how many epochs a run must have
-#: for each time more that an epoch goes through few images, so that a short run stays short.
-ENOUGH_STEPS = 1500
-EPOCHS_A_REPEAT = 5
-
-#: Presets of the Detectron tables: epochs, milestones, warm-up.
-SCHEDULES: Mapping[str, Mapping[str, Any]] = {
-    f"{times}x": {
-        "epochs": 12 * times,
-        "scheduler": "multi-step",
-        "milestones": (8 * times, 11 * times),
-        "gamma": 0.1,
-        "warmup_iters": 500 * times,
-        "warmup_factor": 1 / 3,
-    }
-    for times in (1, 2)
-}
-
-
-@dataclass(frozen=True)
-class OptimOptions:
-    """Rates, what stands still, and the box loss.
-
-    Attributes:
-        lr: of the prediction heads.
-        base_net_lr: of the backbone.
-        extra_layers_lr: of add-ons, pyramid and extras; None for `lr`.
-        optimizer: one of `OPTIMIZERS`.
-        momentum: of SGD; Adam's first.
-        weight_decay: in Adam part of the gradient, in AdamW apart from it.
-        bias_decay: whether biases and batch norms decay like the other weights.
-        freeze_base_net: the backbone stands still.
-        freeze_net: everything but the heads stands still.
-        clip_grad: the largest norm of all gradients together, None for no limit.
-        ema: keep an exponential moving average of the weights.
-        smooth_l1_beta: of the box loss, see `vision.nn.multibox_loss.MultiboxLoss`.
-        auto_lr: images per step that the rates are meant for; None if they are meant as they are.
-    """
-
-    lr: float = DEFAULT_RATES["sgd"][0]
-    base_net_lr: float = DEFAULT_RATES["sgd"][1]
-    extra_layers_lr: float | None = None
-    optimizer: str = "sgd"
-    momentum: float = 0.9
-    weight_decay: float = 5e-4
-    bias_decay: bool = True
-    freeze_base_net: bool = False
-    freeze_net: bool = False
-    clip_grad: float | None = 10.0
-    ema: bool = False
-    smooth_l1_beta: float = 0.3
-    auto_lr: int | None = None
-
-    def scaled_to(self, images_per_step: int) -> OptimOptions:
-        """Options whose rates are multiplied by images per step / `auto_lr` (linear scaling rule, arXiv 1706.02677)."""
-        if self.auto_lr is None:
-            return self
-        scale = images_per_step / self.auto_lr
-        extra_layers_lr = None if self.extra_layers_lr is None else self.extra_layers_lr * scale
-        return replace(
-            self,
-            lr=self.lr * scale,
-            base_net_lr=self.base_net_lr * scale,
-            extra_layers_lr=extra_layers_lr,
-            auto_lr=None,
-        )
-
-
-@dataclass(frozen=True)
-class ScheduleOptions:
-    """How rates change.
-
-    Attributes:
-        scheduler: "cosine" or "multi-step".
-        epochs: of the run.
-        milestones: epochs at whose start multi-step multiplies rates by `gamma`.
-        gamma: see milestones.
-        t_max: epochs in which cosine falls to zero; None for `epochs`. After it the rate rises again.
-        warmup_epochs: how long rates rise linearly at the start; None for what `warmup_iters` says.
-        warmup_iters: likewise in iterations; None for `WARMUP_ITERATIONS`, at most `WARMUP_SHARE` of the run.
-        warmup_factor: by what rates are multiplied in the first iteration; None for one step of the rise.
-    """
-
-    scheduler: str = "cosine"
-    epochs: int = 30
-    milestones: tuple[int, ...] = (80, 100)
-    gamma: float = 0.1
-    t_max: float | None = None
-    warmup_epochs: float | None = None
-    warmup_iters: int | None = None
-    warmup_factor: float | None = None
-
-    def warmup(self, steps_per_epoch: int) -> int:
-        """Return the number of iterations in which rates rise."""
-        if self.warmup_epochs is not None:
-            return round(self.warmup_epochs * steps_per_epoch)
-        if self.warmup_iters is not None:
-            return self.warmup_iters
-        return min(WARMUP_ITERATIONS, int(self.epochs * steps_per_epoch * WARMUP_SHARE))
 
 
 def freeze_net_layers(net: nn.Module) -> None:
@@ -226,14 +122,33 @@ def restore(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
         group.update(options)
 
 
+def scale_rates(options: OptimOptions, images_per_step: int) -> OptimOptions:
+    """Multiply rates by images per step / `auto_lr`, where that is given (linear scaling rule, arXiv 1706.02677)."""
+    if options.auto_lr is None:
+        return options
+    scale = images_per_step / options.auto_lr
+    extra_layers_lr = None if options.extra_layers_lr is None else options.extra_layers_lr * scale
+    rates = {"lr": options.lr * scale, "base_net_lr": options.base_net_lr * scale, "extra_layers_lr": extra_layers_lr}
+    return replace(options, **rates, auto_lr=None)
+
+
 def repeats_for(steps: int, epochs: int) -> int:
-    """How many times an epoch should go through the images, so that a run has about `ENOUGH_STEPS`.
+    """How many times an epoch should go through the images, so that a run has about `TARGET_STEPS`.
 
     Args:
         steps: of the run, if an epoch goes through them once.
         epochs: of the run.
     """
-    return max(1, min(round(ENOUGH_STEPS / steps), epochs // EPOCHS_A_REPEAT))
+    return max(1, min(round(TARGET_STEPS / steps), epochs // EPOCHS_PER_REPEAT))
+
+
+def warmup_iterations(options: ScheduleOptions, steps_per_epoch: int) -> int:
+    """Return the number of iterations in which rates rise."""
+    if options.warmup_epochs is not None:
+        return round(options.warmup_epochs * steps_per_epoch)
+    if options.warmup_iters is not None:
+        return options.warmup_iters
+    return min(WARMUP_ITERATIONS, int(options.epochs * steps_per_epoch * WARMUP_FRACTION))
 
 
 def lr_factor(iteration: int, steps_per_epoch: int, options: ScheduleOptions) -> float:
@@ -241,7 +156,7 @@ def lr_factor(iteration: int, steps_per_epoch: int, options: ScheduleOptions) ->
 
     Linear warm-up, times cosine (SGDR, arXiv 1608.03983, equation 5, without restarts) or steps.
     """
-    warmup = options.warmup(steps_per_epoch)
+    warmup = warmup_iterations(options, steps_per_epoch)
     first = 1 / (warmup + 1) if options.warmup_factor is None else options.warmup_factor
     warm = first + (1 - first) * iteration / warmup if iteration < warmup else 1.0
     if options.scheduler == "cosine":
@@ -259,7 +174,7 @@ def set_learning_rates(optimizer: torch.optim.Optimizer, factor: float) -> None:
         group["lr"] = group["initial_lr"] * factor
 
 
-class WeightAverage:
+class ModelEma:
     """An exponential moving average of a net's weights and batch-norm statistics.
 
     The decay rises to `DECAY`, so that the first weights are soon forgotten.
@@ -281,11 +196,11 @@ class WeightAverage:
         """Take in the net's weights as they are now."""
         self.updates += 1
         weight = 1 - self.DECAY * (1 - math.exp(-self.updates / self.RAMP))
-        mine, theirs = self.net.state_dict(), net.state_dict()
-        floating = [key for key, value in mine.items() if value.is_floating_point()]
-        torch._foreach_lerp_([mine[key] for key in floating], [theirs[key] for key in floating], weight)
-        for key in mine.keys() - set(floating):
-            mine[key].copy_(theirs[key])
+        averages, weights = self.net.state_dict(), net.state_dict()
+        floating = [key for key, value in averages.items() if value.is_floating_point()]
+        torch._foreach_lerp_([averages[key] for key in floating], [weights[key] for key in floating], weight)
+        for key in averages.keys() - set(floating):
+            averages[key].copy_(weights[key])
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a resumed run needs."""

@@ -17,9 +17,10 @@ from torch import Tensor
 
 from vision.boxes.priors import Level, Size
 from vision.engine.heads import take_heads
+from vision.ssd.choices import COCO, IMAGENET, NET_NAMES, SCRATCH, TORCHVISION  # noqa: F401 - words of a start
 from vision.ssd.config import SSDConfig
 from vision.ssd.description import Description
-from vision.ssd.models import NET_NAMES, PUBLISHED_MB1, describe_weights, identify, identify_base_net, spec_of
+from vision.ssd.models import PUBLISHED_MB1, describe_weights, identify, identify_base_net, spec_of
 from vision.ssd.ssd import HEADS, SSD
 from vision.ssd.weights import read_weights
 from vision.structures import DataError
@@ -51,25 +52,11 @@ PUBLISHED = {
     )
 }
 
-#: Kinds of `WeightsSource`. The options say "none" for random weights, and "imagenet" and "coco" for torchvision's.
-SCRATCH, IMAGENET, COCO, BACKBONE, DETECTOR = "none", "imagenet", "coco", "backbone", "detector"
+#: Kinds of `WeightsSource` beside `SCRATCH`, `IMAGENET` and `COCO`: files of a backbone and of a whole detector.
+BACKBONE, DETECTOR = "backbone", "detector"
 
-#: torchvision's classifiers and its whole SSDs: the options that name them, and by net their weights.
+#: The options that name torchvision's weights.
 OPTIONS = {IMAGENET: "--base-net", COCO: "--pretrained-ssd"}
-TORCHVISION = {
-    IMAGENET: {
-        "mb2-ssd-lite": "MobileNet_V2_Weights.IMAGENET1K_V2",
-        "mb2-ssd-fpnlite": "MobileNet_V2_Weights.IMAGENET1K_V2",
-        "mb3-ssd-lite": "MobileNet_V3_Large_Weights.IMAGENET1K_V2",
-        "sq-ssd-lite": "SqueezeNet1_1_Weights.IMAGENET1K_V1",
-        "vgg16-ssd": "VGG16_Weights.IMAGENET1K_V1",
-        "vgg16-ssd-l2": "VGG16_Weights.IMAGENET1K_V1",
-    },
-    COCO: {
-        "mb3-ssd-lite": "SSDLite320_MobileNet_V3_Large_Weights.COCO_V1",
-        "vgg16-ssd-l2": "SSD300_VGG16_Weights.COCO_V1",
-    },
-}
 
 #: Nets of which torchvision's SSD is another form -> that form, which a start from COCO takes for them.
 COCO_FORMS = {"vgg16-ssd": "vgg16-ssd-l2"}

@@ -11,10 +11,9 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from vision.engine.faults import StopSignal
-from vision.engine.step import StepTrainer
 from vision.structures import DataError
 
 Value = TypeVar("Value")
@@ -81,9 +80,30 @@ class SingleProcess:
         """Device of this process: the one asked for, or this rank's own of that kind."""
         return device
 
-    def make_step_trainer(self, *args: Any, **options: Any) -> StepTrainer:
-        """Make a `StepTrainer` whose steps all processes take together."""
-        return StepTrainer(*args, **options)
+    def parallel(self, model: nn.Module) -> nn.Module:
+        """Wrap a model so that all processes have the same gradients."""
+        return model
+
+    @contextmanager
+    def peer_loss_detected(self) -> Iterator[None]:
+        """Context of a step, in which an error that another process has gone is `PeerProcessLost`."""
+        yield
+
+    @contextmanager
+    def accumulating(self, parallel_model: nn.Module, *, is_last: bool) -> Iterator[None]:
+        """Context of a batch of a step; behind the last one the gradients are those of all processes."""
+        yield
+
+    def sum_over_ranks(self, values: Tensor) -> Tensor:
+        """Sum over all processes, in place."""
+        return values
+
+    def summed_by_average(self, loss: Tensor) -> Tensor:
+        """Scale a loss so that the average of its gradients over the processes is their sum."""
+        return loss
+
+    def average_batch_norm(self, net: nn.Module) -> None:
+        """Average the statistics of batch norm over the processes."""
 
     def convert_sync_batchnorm(self, net: nn.Module) -> None:
         """Let batch norm see the images of all processes.

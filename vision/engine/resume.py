@@ -6,16 +6,18 @@ import logging
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from vision.engine import checkpoint, pretrained
-from vision.engine.loop import TrainProgress
-from vision.engine.step import StepTrainer
 from vision.ssd.config import SSDConfig
 from vision.ssd.description import Description
 from vision.ssd.models import describe_weights, spec_of
 from vision.ssd.ssd import SSD, load_strictly
 from vision.ssd.weights import read_weights
 from vision.structures import DataError
+
+if TYPE_CHECKING:
+    from vision.engine.run import Run
 
 logger = logging.getLogger(__name__)
 
@@ -126,35 +128,33 @@ def load_weights(net: SSD, source: Path, state: checkpoint.RunState | None) -> b
     return True
 
 
-def restore(
-    step_trainer: StepTrainer, state: checkpoint.RunState | None, data_order: checkpoint.DataOrder, epochs: int
-) -> TrainProgress:
-    """Put a step trainer where a state left it; returns the progress to go on from.
+def restore(run: Run) -> None:
+    """Put training where the state of a run left it, if there is one.
 
     Args:
-        step_trainer: of the run.
-        state: None for a run that begins.
-        data_order: of the run.
-        epochs: asked for.
+        run: with state, data order and train step; gets its train state.
 
     Raises:
         DataError: the state is of another optimizer, or of other frozen parts.
     """
+    state, epochs = run.state, run.options.epochs
     if state is None:
-        return TrainProgress()
-    step_trainer.load_state_dict(state.training)
-    checkpoint.restore_random_state(state.random, step_trainer.device)
-    progress = state.progress
-    if progress.step and data_order != state.data_order:
-        changed = ", ".join(data_order.differences(state.data_order))
+        return
+    run.train_step.load_state_dict(state.training)
+    checkpoint.restore_random_state(state.random, run.train_step.device)
+    train_state = run.train_state = state.progress
+    if train_state.step and run.data_order != state.data_order:
+        changed = ", ".join(run.data_order.differences(state.data_order))
         logger.warning(
-            "Resume: stopped in the middle of epoch %d, with other %s: that epoch begins anew", progress.epoch, changed
+            "Resume: stopped in the middle of epoch %d, with other %s: that epoch begins anew",
+            train_state.epoch,
+            changed,
         )
-        progress.begin_epoch(progress.epoch)
-    logger.info("Resume: epoch %d goes on after step %d", progress.epoch, progress.step)
-    if progress.epoch >= epochs:
-        logger.warning("Resume: its %d epochs are done; --epochs=%d would add more", progress.epoch, 2 * progress.epoch)
-    return progress
+        train_state.begin_epoch(train_state.epoch)
+    logger.info("Resume: epoch %d goes on after step %d", train_state.epoch, train_state.step)
+    if train_state.epoch >= epochs:
+        more = 2 * train_state.epoch
+        logger.warning("Resume: its %d epochs are done; --epochs=%d would add more", train_state.epoch, more)
 
 
 def resume_command(program: str, argv: Sequence[str], *, auto_resume: bool) -> str:

@@ -4,22 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Mapping
 from pathlib import Path
 
-from vision.ssd.models import NET_NAMES, spec_of
+from vision.ssd.choices import BUNDLED_BASE_NET_RATES as BASE_NET_RATES
+from vision.ssd.choices import NET_NAMES, VOC
+from vision.ssd.models import spec_of
 from vision.structures import DataError
 
-#: What --pretrained-ssd says for them.
-VOC = "voc"
-
-#: Nets that have one -> rate of the backbone, by SGD, that suits it; None for the optimizer's default. A backbone that
-#: has learnt detection from a hundred thousand images loses more by a high rate than it gains.
-BASE_NET_RATES: Mapping[str, float | None] = {
-    "mb1-ssd": None,
-    "mb1-ssd-fpnlite": None,
-    "mb2-ssd-fpnlite": 0.001,
-}
 NETS = tuple(BASE_NET_RATES)
 
 FOLDER = Path(__file__).resolve().parents[2] / "models"

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from vision.boxes.priors import Size, as_width_height
+from vision.boxes.priors import as_width_height
 from vision.engine import pretrained, shipped
+from vision.options.training import Options
+from vision.ssd.choices import FITTED_PRIORS, NET_NAMES
 from vision.ssd.config import SSDConfig
-from vision.ssd.models import DEFAULT_NET, MODELS, NET_NAMES, describe_weights
-from vision.ssd.prior_choice import AUTO, UPSTREAM, config_with_priors, with_fitted_priors
+from vision.ssd.models import MODELS, describe_weights
+from vision.ssd.prior_choice import config_with_priors, with_fitted_priors
 from vision.ssd.ssd import SSD
 from vision.ssd.weights import read_weights
 from vision.structures import DataError
@@ -21,104 +22,76 @@ from vision.utils.progress import ProgressBar, no_progress
 
 logger = logging.getLogger(__name__)
 
-#: What --pretrained-ssd may say instead of a file.
-WORDS = (pretrained.SCRATCH, pretrained.COCO, shipped.VOC)
-
 #: Objects below so many of the finest cells in width and height are hard to find; fewer than this share are no reason
 #: for another net.
 CELLS_OF_A_SMALL_OBJECT, FEW_SMALL_OBJECTS = 2.0, 0.05
 
 
-@dataclass(frozen=True)
-class NetOptions:
-    """Which net is trained, and from which weights.
+def general_config(options: Options) -> SSDConfig:
+    """Make the config of the net that is asked for, with priors that do not depend on the data.
 
-    Attributes:
-        name: of the net, or an alias.
-        by_default: whether nobody named it; its export is then called as the tutorial's next command expects.
-        size: of its input in pixels, one number or (width, height).
-        width_mult: of MobileNetV2; None for 1.
-        base_net: file of backbone weights, or `pretrained.IMAGENET`.
-        pretrained_ssd: file of a whole SSD, `pretrained.COCO` or `SCRATCH`, or `shipped.VOC`; None for the published
-            one, or what comes nearest to it.
-        priors: one of `vision.ssd.prior_choice.PRIOR_CHOICES` or a file; None for those of the run that goes on, those
-            that heads to start from know, or `AUTO`.
-        new_heads: whether heads start anew, even of classes that `pretrained_ssd` knows.
+    Raises:
+        DataError: the file of priors cannot be read, or is of another net.
+        ValueError: the size is too small for the net.
     """
-
-    name: str = DEFAULT_NET
-    by_default: bool = False
-    size: Size = 300
-    width_mult: float | None = None
-    base_net: str | None = None
-    pretrained_ssd: str | None = None
-    priors: str | None = None
-    new_heads: bool = False
-
-    @property
-    def prior_choice(self) -> str:
-        """Priors of a run that begins."""
-        keeps_heads = self.pretrained_ssd == pretrained.COCO and not self.new_heads
-        return self.priors or (UPSTREAM if keeps_heads else AUTO)
-
-    def config(self) -> SSDConfig:
-        """Normalisation, and priors that do not depend on the data.
-
-        Raises:
-            DataError: the file of priors cannot be read, or is of another net.
-            ValueError: the size is too small for the net.
-        """
-        return config_with_priors(MODELS[self.name], self.size, self.prior_choice)
-
-    def fitted_config(self, config: SSDConfig, sides: np.ndarray, labels: np.ndarray) -> SSDConfig:
-        """Fit the priors to boxes to train on, where that is asked for.
-
-        Args:
-            config: see `config`.
-            sides: (N, 2) of the boxes in pixels at the network's size.
-            labels: (N,).
-        """
-        if self.prior_choice != AUTO:
-            return config
-        return with_fitted_priors(MODELS[self.name], config, sides, labels)
-
-    def known_config(self, class_names: Sequence[str], path: str | None) -> SSDConfig | None:
-        """Read the config, for this size, of a detector to start from, if its heads know classes of the run.
-
-        Args:
-            class_names: BACKGROUND first.
-            path: of the detector's file; None where the run starts from something else.
-
-        Returns:
-            None where the heads know none of the classes, or where priors or new heads were asked for.
-
-        Raises:
-            DataError: the file cannot be read, or is not of a net known here.
-        """
-        if path is None or self.priors is not None or self.new_heads:
-            return None
-        description = describe_weights(read_weights(path), path, with_heads=False)
-        return pretrained.config_of_known_heads(description, MODELS[self.name].name, class_names, self.size)
-
-    def build(self, class_names: Sequence[str], config: SSDConfig) -> SSD:
-        """The net with PyTorch's default weights.
-
-        Args:
-            class_names: BACKGROUND first.
-            config: see `config`.
-        """
-        net = MODELS[self.name].build(len(class_names), config=config, width_mult=self.width_mult or 1.0)
-        net.class_names = tuple(class_names)
-        if self.by_default:
-            net.net_by_default = True
-        return net
+    return config_with_priors(MODELS[options.net], options.resolution, options.prior_choice)
 
 
-def better_for_small_objects(options: NetOptions, config: SSDConfig, sides: np.ndarray) -> str | None:
+def fitted_config(options: Options, config: SSDConfig, sides: np.ndarray, labels: np.ndarray) -> SSDConfig:
+    """Fit the priors to boxes to train on, where that is asked for.
+
+    Args:
+        options: of the command line.
+        config: see `general_config`.
+        sides: (N, 2) of the boxes in pixels at the network's size.
+        labels: (N,).
+    """
+    if options.prior_choice != FITTED_PRIORS:
+        return config
+    return with_fitted_priors(MODELS[options.net], config, sides, labels)
+
+
+def known_config(options: Options, class_names: Sequence[str], path: str | None) -> SSDConfig | None:
+    """Read the config, for this size, of a detector to start from, if its heads know classes of the run.
+
+    Args:
+        options: of the command line.
+        class_names: BACKGROUND first.
+        path: of the detector's file; None where the run starts from something else.
+
+    Returns:
+        None where the heads know none of the classes, or where priors or new heads were asked for.
+
+    Raises:
+        DataError: the file cannot be read, or is not of a net known here.
+    """
+    if path is None or options.priors is not None or options.new_heads:
+        return None
+    description = describe_weights(read_weights(path), path, with_heads=False)
+    return pretrained.config_of_known_heads(description, MODELS[options.net].name, class_names, options.resolution)
+
+
+def build_net(options: Options, class_names: Sequence[str], config: SSDConfig) -> SSD:
+    """Build the net with PyTorch's default weights.
+
+    Args:
+        options: of the command line.
+        class_names: BACKGROUND first.
+        config: input size, normalization and priors.
+    """
+    width_mult = options.mb2_width_mult or 1.0
+    net = MODELS[options.net].build(len(class_names), config=config, width_mult=width_mult)
+    net.class_names = tuple(class_names)
+    if options.net_by_default:
+        net.net_by_default = True
+    return net
+
+
+def better_for_small_objects(options: Options, config: SSDConfig, sides: np.ndarray) -> str | None:
     """Name the net or the resolution that suits boxes which are small for this one's finest cells; None if few are.
 
     Args:
-        options: see `NetOptions`.
+        options: of the command line.
         config: of the net.
         sides: (N, 2) of the boxes in pixels at the network's size.
     """
@@ -126,27 +99,27 @@ def better_for_small_objects(options: NetOptions, config: SSDConfig, sides: np.n
     share = float((sides < CELLS_OF_A_SMALL_OBJECT * cell).all(axis=1).mean()) if len(sides) else 0.0
     if share < FEW_SMALL_OBJECTS:
         return None
-    spec = MODELS[options.name]
+    spec = MODELS[options.net]
     width, height = config.width_height
     finer = [
         f"--net={name}"
         for name in NET_NAMES
-        if MODELS[name].shares_backbone(spec) and MODELS[name].finest_step(options.size) < cell.min()
+        if MODELS[name].shares_backbone(spec) and MODELS[name].finest_step(options.resolution) < cell.min()
     ]
     ways = " or ".join([*finer, f"--resolution={2 * width}x{2 * height}"])
     return (
-        f"{share:.0%} of the boxes are smaller than {CELLS_OF_A_SMALL_OBJECT:g} of the finest cells of {options.name} "
+        f"{share:.0%} of the boxes are smaller than {CELLS_OF_A_SMALL_OBJECT:g} of the finest cells of {options.net} "
         f"at {width}x{height} ({cell.min():g} pixels): {ways} may find more of them"
     )
 
 
 def find_starting_files(
-    options: NetOptions, *, downloads: bool, progress_bar: ProgressBar = no_progress
+    options: Options, *, downloads: bool, progress_bar: ProgressBar = no_progress
 ) -> pretrained.WeightsSource:
     """Decide on the weights to start from, and fetch those that are published and missing.
 
     Args:
-        options: see `NetOptions`.
+        options: of the command line.
         downloads: whether what is missing may be fetched.
         progress_bar: shows parts of a file going by.
 
@@ -164,9 +137,9 @@ def find_starting_files(
 
 
 def _find_torchvision(
-    kind: str, options: NetOptions, downloads: bool, progress_bar: ProgressBar
+    kind: str, options: Options, downloads: bool, progress_bar: ProgressBar
 ) -> pretrained.WeightsSource:
-    name, folder = MODELS[options.name].name, Path("models")
+    name, folder = MODELS[options.net].name, Path("models")
     path = pretrained.torchvision_path(kind, name, folder)
     if not downloads and not path.is_file():
         raise DataError(
@@ -176,14 +149,14 @@ def _find_torchvision(
     return pretrained.WeightsSource(kind, str(pretrained.fetch_torchvision(kind, name, folder, progress_bar)))
 
 
-def _find_pretrained_ssd(options: NetOptions, downloads: bool, progress_bar: ProgressBar) -> str | None:
+def _find_pretrained_ssd(options: Options, downloads: bool, progress_bar: ProgressBar) -> str | None:
     path = options.pretrained_ssd
     if path is None:
         return _find_default(options, downloads, progress_bar)
     if path == pretrained.SCRATCH:
         return None
     if path == shipped.VOC:
-        return str(shipped.find(MODELS[options.name].name))
+        return str(shipped.find(MODELS[options.net].name))
     if not Path(path).exists():
         if not downloads and Path(path).as_posix() in pretrained.PUBLISHED:
             logger.warning("%s is missing: training would download it, the dry run goes on without", path)
@@ -192,9 +165,9 @@ def _find_pretrained_ssd(options: NetOptions, downloads: bool, progress_bar: Pro
     return path
 
 
-def _find_default(options: NetOptions, downloads: bool, progress_bar: ProgressBar) -> str | None:
+def _find_default(options: Options, downloads: bool, progress_bar: ProgressBar) -> str | None:
     """The published checkpoint of a net; else the shipped start of it, or whichever of both has its backbone."""
-    spec = MODELS[options.name]
+    spec = MODELS[options.net]
     published = spec.published_weights
     if published is not None:
         if not Path(published).exists() and downloads:
@@ -212,7 +185,7 @@ def _find_default(options: NetOptions, downloads: bool, progress_bar: ProgressBa
             found = next((path for path in like if path is not None and Path(path).exists()), None)
             if found is not None:
                 return found
-    if shipped.net_of(spec.name) is not None and options.width_mult in (None, 1.0):
+    if shipped.net_of(spec.name) is not None and options.mb2_width_mult in (None, 1.0):
         path = shipped.find(spec.name)
         logger.info("%s: starting from %s, which comes with this program (--pretrained-ssd=%s)", why, path, shipped.VOC)
         return str(path)

@@ -13,16 +13,18 @@ from torch import Tensor, nn
 from vision.boxes.coding import convert_boxes_to_locations
 from vision.boxes.forms import center_form_to_corner_form, corner_form_to_center_form
 from vision.boxes.matching import MATCHING_THRESHOLD, find_ignored_priors, match_batch
-from vision.engine.optim import ScheduleOptions, WeightAverage, lr_factor, restore, set_learning_rates
+from vision.engine.optim import ModelEma, lr_factor, restore, set_learning_rates
 from vision.engine.precision import Precision
+from vision.engine.process import SingleProcess
 from vision.nn.multibox_loss import Losses
+from vision.options.training import Options
 from vision.ssd.ssd import SSD
 from vision.structures import CROWD, IGNORED, Batch, ImageParts
 
 logger = logging.getLogger(__name__)
 
 
-class NetWithLoss(nn.Module):
+class TrainingModel(nn.Module):
     """From a batch to its losses: normalise, match, run the net, compare.
 
     Args:
@@ -115,40 +117,44 @@ class _Buffers:
             torch._foreach_copy_(buffers, copies)
 
 
-class StepTrainer:
+class TrainStep:
     """Takes optimizer steps; with its `state_dict` training goes on as if it had not been interrupted.
 
+    All processes of a run take each step together, as if their batches were one. Batch norm sees the images of its own
+    process; its statistics are averaged after each step, so that all nets stay equal.
+
     Args:
-        net_with_loss: on its device.
+        model: on its device.
         optimizer: with `initial_lr` in each group.
-        schedule: of the rates.
+        options: schedule of the rates, and limit of the gradients.
         frozen: modules that stay in eval mode.
-        clip_grad: the largest norm of all gradients together, None for no limit.
         average: exponential moving average of the net's weights; None for none.
+        process: this one; None for a single one.
     """
 
     def __init__(
         self,
-        net_with_loss: NetWithLoss,
+        model: TrainingModel,
         optimizer: torch.optim.Optimizer,
-        schedule: ScheduleOptions,
+        options: Options,
         *,
         frozen: Sequence[nn.Module] = (),
-        clip_grad: float | None = None,
-        average: WeightAverage | None = None,
+        average: ModelEma | None = None,
+        process: SingleProcess | None = None,
     ) -> None:
-        self.net_with_loss, self.optimizer, self.schedule = net_with_loss, optimizer, schedule
-        self.frozen, self.clip_grad, self.average = frozen, clip_grad, average
-        precision = net_with_loss.precision
-        half = precision is not None and precision.dtype is torch.float16
+        self.model, self.optimizer, self.options = model, optimizer, options
+        self.frozen, self.average = frozen, average
+        self.process = SingleProcess() if process is None else process
+        half = model.precision is not None and model.precision.dtype is torch.float16
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=half)
+        self._parallel_model = self.process.parallel(model)
         self._parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
         self._buffers = _Buffers(self.net)
 
     @property
     def net(self) -> SSD:
         """The net that takes steps."""
-        return self.net_with_loss.net
+        return self.model.net
 
     @property
     def eval_net(self) -> SSD:
@@ -162,7 +168,7 @@ class StepTrainer:
 
     def train(self) -> None:
         """Put everything that is trained into training mode."""
-        self.net_with_loss.train()
+        self.model.train()
         for module in self.frozen:
             module.eval()
 
@@ -172,64 +178,46 @@ class StepTrainer:
         Args:
             batches: to learn from.
             iteration: counted from 0 over the whole run; decides the rates.
-            steps_per_epoch: likewise.
+            steps_per_epoch: decides the rates, too.
 
         Returns:
             the losses before the step; None if they or their gradients are not finite, and nothing has changed.
+
+        Raises:
+            PeerProcessLost: another process has ended; nothing has changed.
         """
-        set_learning_rates(self.optimizer, lr_factor(iteration, steps_per_epoch, self.schedule))
+        set_learning_rates(self.optimizer, lr_factor(iteration, steps_per_epoch, self.options))
         self._buffers.keep()  # the forward pass updates the running statistics of batch norm already
-        losses = None
+        self.optimizer.zero_grad(set_to_none=True)
+        is_good = False
         try:
-            losses = self._gradients(batches)
+            with self.process.peer_loss_detected():
+                moved = [to_device(batch, self.device) for batch in batches]
+                targets = [self.model.targets(batch) for batch in moved]
+                counts = [self.model.criterion.normaliser(labels) for _, labels in targets]
+                normalizer = self.process.sum_over_ranks(torch.stack(counts).sum())
+                parts = []
+                for number, (batch, target) in enumerate(zip(moved, targets, strict=True), start=1):
+                    with self.process.accumulating(self._parallel_model, is_last=number == len(moved)):
+                        losses, _, _ = self._parallel_model(batch, target, normalizer)
+                        self.scaler.scale(self.process.summed_by_average(losses.total)).backward()
+                    parts.append(torch.stack([losses.regression.detach(), losses.classification.detach()]))
+                self.process.average_batch_norm(self.net)
+                total = Losses(*self.process.sum_over_ranks(torch.stack(parts).sum(dim=0)))
+            self.scaler.unscale_(self.optimizer)
+            norm = nn.utils.clip_grad_norm_(self._parameters, self.options.clip_grad or math.inf)
+            # With a scaler gradients may well overflow; it leaves out such a step itself, and scales less from then on.
+            is_good = (total.total.isfinite() & (norm.isfinite() | self.scaler.is_enabled())).item()
         finally:
-            if losses is None:  # not finite, or out of memory
+            if not is_good:  # not finite, or out of memory
                 self.optimizer.zero_grad(set_to_none=True)
                 self._buffers.put_back()
-        if losses is not None:
+        if is_good:
             self.scaler.step(self.optimizer)
             if self.average is not None:
                 self.average.update(self.net)
         self.scaler.update()
-        return losses
-
-    def _gradients(self, batches: Sequence[Batch]) -> Losses | None:
-        """Compute gradients; returns the losses, or None if either are not finite."""
-        self.optimizer.zero_grad(set_to_none=True)
-        moved = [to_device(batch, self.device) for batch in batches]
-        targets = [self.net_with_loss.targets(batch) for batch in moved]
-        counts = [self.net_with_loss.criterion.normaliser(labels) for _, labels in targets]
-        normaliser = self.sum_over_ranks(torch.stack(counts).sum())
-        parts = []
-        for number, (batch, target) in enumerate(zip(moved, targets, strict=True), start=1):
-            losses = self.backward(batch, target, normaliser, is_last=number == len(moved))
-            parts.append(torch.stack([losses.regression.detach(), losses.classification.detach()]))
-        total = Losses(*self.sum_over_ranks(torch.stack(parts).sum(dim=0)))
-        self.scaler.unscale_(self.optimizer)
-        norm = nn.utils.clip_grad_norm_(self._parameters, self.clip_grad or math.inf)
-        # With a scaler gradients may well overflow; it leaves such a step out by itself, and scales less from then on.
-        finite = total.total.isfinite() & (norm.isfinite() | self.scaler.is_enabled())
-        return total if finite.item() else None
-
-    def sum_over_ranks(self, values: Tensor) -> Tensor:
-        """Sum over all processes that take the step together; here there is one."""
-        return values
-
-    def backward(self, batch: Batch, target: tuple[Tensor, Tensor], normaliser: Tensor, *, is_last: bool) -> Losses:
-        """Add a batch's gradients to those of the step.
-
-        Args:
-            batch: on the net's device.
-            target: see `NetWithLoss.targets`.
-            normaliser: of the step.
-            is_last: whether no other batch of the step follows.
-
-        Returns:
-            the batch's part of the losses.
-        """
-        losses, _, _ = self.net_with_loss(batch, target, normaliser)
-        self.scaler.scale(losses.total).backward()
-        return losses
+        return total if is_good else None
 
     def state_dict(self) -> dict[str, Any]:
         """What a resumed run needs; see `load_state_dict`."""

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from vision.boxes.priors import Size, as_width_height
+from vision.ssd.choices import AUGMENTATIONS
 from vision.transforms.transforms import (
     Expand,
     PhotometricDistort,
@@ -182,10 +183,6 @@ class TestTransform:
         """Resample, and normalise to a (3, H, W) float32 tensor; boxes become relative."""
         image, boxes, labels = self.resample(image, boxes, labels)
         return normalise(image, self.mean, self.std), boxes, labels
-
-
-#: What `TrainAugmentation` can be asked for; "light" is the recipe of SSDLite (torchvision, TensorFlow).
-AUGMENTATIONS = ("ssd", "light", "none")
 
 
 class TrainAugmentation(TestTransform):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -29,15 +28,20 @@ from vision.nn.mobilenetv3 import GatedResidual, MobileNetV3_Large, MobileNetV3_
 from vision.nn.pyramid import FeaturePyramid
 from vision.nn.squeezenet import SqueezeNet
 from vision.nn.vgg import vgg16_reduced
+from vision.ssd.choices import (  # noqa: F401 - names of nets are looked for here, too
+    DEFAULT_NET,
+    NET_ALIASES,
+    NET_NAMES,
+    UPSTREAM_NET,
+    WIDTH_RANGE,
+    canonical_name,
+)
 from vision.ssd.config import FPNLITE, MOBILENETV1, SQUEEZENET, SSD300, SSDLITE320, VGG, ConfigFamily, SSDConfig
 from vision.ssd.description import Architecture, Description
 from vision.ssd.predictor import Predictor
 from vision.ssd.ssd import HEADS, SSD, GraphPath
 from vision.ssd.weights import description_of
 from vision.structures import DataError
-
-#: Of MobileNetV2.
-WIDTH_RANGE = (0.35, 1.4)
 
 #: Weights of a MobileNetV2 block; the last of them belongs to its projection.
 _BLOCK_OUTPUT = re.compile(r"base_net\.(\d+)\.conv\.\d+\.weight$")
@@ -104,11 +108,9 @@ class ModelSpec:
         extras: hidden, out, stride and padding of each.
         head: makes a head from (in, out).
         last_head: makes the head of the last map; None for one like the others.
-        aliases: other names that are accepted.
         pyramid_channels: of the feature pyramid between backbone and heads; None for none.
         has_width: whether the width can be chosen.
         published_weights: where a public checkpoint of the whole net is looked for, if there is one.
-        adamw_rates: of heads and backbone, with which AdamW trains the net better than SGD; None where it does not.
     """
 
     name: str
@@ -120,11 +122,9 @@ class ModelSpec:
     extras: tuple[tuple[int, int, int, int], ...]
     head: Callable[[int, int], nn.Module]
     last_head: Callable[[int, int], nn.Module] | None = None
-    aliases: tuple[str, ...] = ()
     pyramid_channels: int | None = None
     has_width: bool = False
     published_weights: str | None = None
-    adamw_rates: tuple[float, float] | None = None
 
     def config_at(self, size: Size | None = None) -> SSDConfig:
         """Make the config for an input size, one number or (width, height), with the published priors.
@@ -256,7 +256,6 @@ _PYRAMID_EXTRAS = ((128, 128, 2, 1), (128, 128, 2, 1))
 _ROWS = (
     ModelSpec(
         name="mb1-ssd",
-        aliases=("ssd-mobilenet",),
         family=MOBILENETV1,
         backbone=_mobilenet_v1,
         taps=(12, 14),
@@ -268,7 +267,6 @@ _ROWS = (
     ),
     ModelSpec(
         name="mb1-ssd-lite",
-        aliases=("mb1-lite-ssd",),
         family=MOBILENETV1,
         backbone=_mobilenet_v1,
         taps=(12, 14),
@@ -332,7 +330,6 @@ _ROWS = (
         extras=((256, 512, 2, 2), (256, 512, 2, 1), (128, 256, 2, 1), (128, 256, 2, 1), (128, 256, 2, 1)),
         head=partial(separable_conv, gain=_SQUEEZENET_GAIN),
         last_head=_conv1_head,
-        adamw_rates=(3e-3, 3e-4),
     ),
     ModelSpec(
         name="vgg16-ssd",
@@ -381,11 +378,8 @@ _ROWS = (
     ),
 )
 
-#: Every accepted spelling -> its row.
-MODELS: Mapping[str, ModelSpec] = {spelling: row for row in _ROWS for spelling in (row.name, *row.aliases)}
-#: Canonical names.
-NET_NAMES: tuple[str, ...] = tuple(row.name for row in _ROWS)
-DEFAULT_NET = UPSTREAM_NET = NET_NAMES[0]
+#: Every accepted name -> its row.
+MODELS: Mapping[str, ModelSpec] = {accepted: row for row in _ROWS for accepted in (row.name, *NET_ALIASES[row.name])}
 
 
 def spec_of(name: str) -> ModelSpec:
@@ -394,11 +388,7 @@ def spec_of(name: str) -> ModelSpec:
     Raises:
         ValueError: there is none; the message names the nearest and lists all.
     """
-    if name in MODELS:
-        return MODELS[name]
-    near = difflib.get_close_matches(name, MODELS, n=1)
-    hint = f", did you mean {near[0]}?" if near else ""
-    raise ValueError(f"unknown net {name!r}{hint} (choose from {', '.join(MODELS)})")
+    return MODELS[canonical_name(name)]
 
 
 def _layout(weights: Mapping[str, Tensor], parts: tuple[str, ...] = ()) -> dict[str, tuple[int, ...]]:

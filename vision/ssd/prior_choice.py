@@ -11,14 +11,11 @@ import numpy as np
 
 from vision.boxes.prior_fitting import fit_priors
 from vision.boxes.priors import Size
+from vision.ssd.choices import COCO_PRIORS, FITTED_PRIORS, PRIOR_CHOICES, UPSTREAM_PRIORS
 from vision.ssd.config import SSDConfig, level_from_dict, level_to_dict
 from vision.ssd.models import ModelSpec
 from vision.structures import DataError
 from vision.utils.files import write_text
-
-#: Fitted to the boxes to train on; those of published checkpoints; for objects as various as COCO's.
-AUTO, UPSTREAM, COCO = "auto", "upstream", "coco"
-PRIOR_CHOICES = (AUTO, UPSTREAM, COCO)
 
 
 def config_with_priors(spec: ModelSpec, size: Size, choice: str) -> SSDConfig:
@@ -27,15 +24,15 @@ def config_with_priors(spec: ModelSpec, size: Size, choice: str) -> SSDConfig:
     Args:
         spec: of the net.
         size: of its input in pixels, one number or (width, height).
-        choice: one of `PRIOR_CHOICES`, where `AUTO` gives what fitted priors will stand beside; or a file.
+        choice: one of `PRIOR_CHOICES`, where `FITTED_PRIORS` gives what fitted priors will stand beside; or a file.
 
     Raises:
         DataError: the file cannot be read, or is of another net.
         ValueError: the size is too small for the net.
     """
-    if choice in (AUTO, UPSTREAM):
+    if choice in (FITTED_PRIORS, UPSTREAM_PRIORS):
         return spec.config_at(size)
-    if choice == COCO:
+    if choice == COCO_PRIORS:
         return spec.coco_config_at(size)
     return _read_priors(Path(choice), spec, size)
 

@@ -25,9 +25,7 @@ from vision.boxes.priors import (
     as_width_height,
     generate_ssd_priors,
 )
-
-#: The size that published checkpoints were trained at, and their priors drawn for.
-BASE_SIZE = 300
+from vision.ssd.choices import BASE_SIZE
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,10 @@ from vision.datasets import open_splits
 from vision.datasets.loading import EpochBatches, make_loader
 from vision.engine import optim
 from vision.engine.precision import Precision
-from vision.engine.step import NetWithLoss, StepTrainer
+from vision.engine.process import SingleProcess
+from vision.engine.step import TrainingModel, TrainStep
 from vision.nn.multibox_loss import MultiboxLoss
+from vision.options.training import Options
 from vision.ssd.data_preprocessing import Normaliser, TestTransform
 from vision.ssd.models import MODELS
 from vision.structures import Batch
@@ -21,7 +23,9 @@ SIZE = 64
 PRECISIONS = {"off": Precision("cpu"), "bf16": Precision("cpu", torch.bfloat16)}
 
 
-def step_trainer_on(data: Path, batch_size: int = 3, make=StepTrainer, **options) -> tuple[StepTrainer, list[Batch]]:
+def train_step_on(
+    data: Path, batch_size: int = 3, precision: Precision | None = None, process: SingleProcess | None = None, **options
+) -> tuple[TrainStep, list[Batch]]:
     """Make a small net, always with the same weights, and the batches of a VOC folder in their order."""
     torch.manual_seed(4)
     train_set, _ = open_splits("voc", [data])
@@ -31,14 +35,14 @@ def step_trainer_on(data: Path, batch_size: int = 3, make=StepTrainer, **options
     net.init()
     order = EpochBatches(len(train_set), batch_size, shuffle=False)
     batches = list(make_loader(train_set, TestTransform(SIZE), order, 0))
-    net_with_loss = NetWithLoss(net, Normaliser(127, 128.0), MultiboxLoss(), options.pop("precision", None))
-    made = optim.make_optimizer(net, options.pop("optim", optim.OptimOptions()))
-    return make(net_with_loss, made, options.pop("schedule", optim.ScheduleOptions(epochs=4)), **options), batches
+    model = TrainingModel(net, Normaliser(127, 128.0), MultiboxLoss(), precision)
+    chosen = Options(**{"epochs": 4, "clip_grad": None, **options})
+    return TrainStep(model, optim.make_optimizer(net, chosen), chosen, process=process), batches
 
 
-def freeze_norms(step_trainer: StepTrainer) -> None:
+def freeze_norms(train_step: TrainStep) -> None:
     """Let batch norm stand still."""
-    for module in step_trainer.net.modules():
+    for module in train_step.net.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             module.eval()
 

@@ -1,0 +1,113 @@
+"""Options as fields: what follows from them is the same everywhere, and help comes before torch."""
+
+import argparse
+import subprocess
+import sys
+from dataclasses import dataclass, fields
+
+import pytest
+from conftest import ROOT
+
+import train_ssd
+from vision.console import Parser, count
+from vision.datasets import AUTO, DATASETS
+from vision.options import readme
+from vision.options.fields import add_option, option, options_of, read_values, table_rows
+from vision.options.training import DATASET_TYPES, FIRST, RECIPES, SCHEDULES, Options, make_parser
+from vision.ssd.choices import ADAMW_RATES, BUNDLED_BASE_NET_RATES, NET_NAMES, TORCHVISION
+from vision.ssd.models import MODELS
+
+
+@dataclass(frozen=True)
+class Few:
+    """Some options."""
+
+    size: int = option("--size", "--pixels", default=3, kind=count, help="of something")
+    names: tuple[str, ...] = option("--names", default=("a", "b"), kind=str, nargs="+", help="of things")
+    fast: bool = option("--fast", default=False, help="in less time")
+    safe: bool = option("--no-safe", default=True, help="without a net")
+    color: bool = option("--color", default=True, kind=bool, help="with color", off=("--no-color", "without color"))
+    inner: int = 7
+
+
+def few(*argv: str) -> Few:
+    parser = Parser()
+    for field, _ in options_of(Few):
+        add_option(parser, Few, field.name)
+    return read_values(Few, parser.parse_args(argv, argparse.Namespace(inner=7)))
+
+
+def test_parser_and_values_follow_from_the_fields():
+    assert few() == Few()
+    assert few("--pixels=4", "--names", "c", "d", "--fast", "--no-safe", "--no-color") == Few(
+        4, ("c", "d"), True, False, False
+    )
+    assert few("--siz=5").size == 5, "abbreviated"
+
+
+def test_rows_of_a_table_follow_from_the_fields():
+    assert list(table_rows(Few)) == [
+        ("`--size` (`--pixels`)", "`3`", "of something"),
+        ("`--names`", "`a b`", "of things"),
+        ("`--fast`", "off", "in less time"),
+        ("`--no-safe`", "off", "without a net"),
+        ("`--color` (`--no-color`)", "on", "with color"),
+    ]
+
+
+def test_a_field_can_have_another_default_and_help_elsewhere():
+    parser = Parser()
+    add_option(parser, Few, "size", default=9, help="of something else")
+    assert parser.parse_args([]).size == 9
+    assert "of something else (default: 9)" in parser.format_help()
+
+
+def test_the_readmes_table_is_that_of_the_options():
+    assert readme.updated((ROOT / "README.md").read_text()) == (ROOT / "README.md").read_text(), "make readme-options"
+
+
+def test_every_option_is_in_the_parser_once_and_every_value_has_a_field():
+    actions = [action for action in make_parser()._actions if action.dest != "help"]
+    names = [name for action in actions for name in action.option_strings]
+    assert len(names) == len(set(names))
+    assert {action.dest for action in actions} == {field.name for field, _ in options_of(Options)}
+    assert {field.name for field in fields(Options)} - {action.dest for action in actions} == {"net_by_default"}
+    assert len(FIRST) == 10
+
+
+def test_presets_name_options():
+    known = {field.name for field in fields(Options)}
+    for preset in (*RECIPES.values(), *SCHEDULES.values()):
+        assert set(preset) <= known
+
+
+def test_names_that_are_known_without_torch_are_those_of_the_tables():
+    assert tuple(dict.fromkeys(spec.name for spec in MODELS.values())) == NET_NAMES
+    assert (*DATASETS, AUTO) == DATASET_TYPES
+    for names in (ADAMW_RATES, BUNDLED_BASE_NET_RATES, *TORCHVISION.values()):
+        assert set(names) <= set(NET_NAMES)
+
+
+@pytest.mark.parametrize("word", ["--help", "-h"])
+def test_help_comes_before_torch_is_loaded(word):
+    code = (
+        "import runpy, sys\n"
+        f"sys.argv = ['train_ssd.py', {word!r}]\n"
+        "try:\n"
+        "    runpy.run_path('train_ssd.py', run_name='__main__')\n"
+        "finally:\n"
+        "    print([name for name in ('torch', 'numpy', 'cv2') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    *said, loaded = done.stdout.splitlines()
+    assert loaded == "[]"
+    text = "\n".join(said)
+    assert text.index("python3 train_ssd.py --dataset-type=voc") < text.index("--dry-run") < text.index("--val-split")
+    assert "docs/training.md" in text
+
+
+def test_what_a_user_types_is_what_args_json_has():
+    options = train_ssd.parse_args(["--no-negatives", "--no-plots", "--data", "a", "b", "--lr=0.5"])
+    assert (options.no_negatives, options.plots, options.data, options.lr) == (True, False, ("a", "b"), 0.5)
+    assert set(vars(options)) == {field.name for field in fields(Options)}
