@@ -17,15 +17,15 @@ DEMO_TRAINING := --pretrained-ssd=none --base-net-lr=0.05 --augmentation=none --
 
 $(VENV)/installed: requirements.txt requirements-dev.txt
 	$(PYTHON) -m venv $(VENV)
-	$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements.txt -r requirements-dev.txt
 	touch $@
 
 # The bounds themselves are the pins, so the two cannot differ.
 $(OLDEST)/installed: requirements.txt requirements-dev.txt requirements-oldest.txt
 	$(PYTHON) -m venv --clear $(OLDEST)
 	sed -n 's/>=/==/p' requirements.txt requirements-dev.txt > $(OLDEST)/bounds.txt
-	$(OLDEST)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt \
-		-c $(OLDEST)/bounds.txt -c requirements-oldest.txt
+	$(OLDEST)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.txt \
+		-r requirements-dev.txt -c $(OLDEST)/bounds.txt -c requirements-oldest.txt
 	touch $@
 
 demo: $(VENV)/installed

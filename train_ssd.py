@@ -16,7 +16,6 @@ import json
 import logging
 import math
 import secrets
-import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -910,7 +909,7 @@ def make_trainer(
         "batches an epoch": loaders.train_batches(run.batch_size).batches_of_epoch,
     }
     progress = resume.restore(step_trainer, state, data_order, options.schedule.epochs)
-    program = f"{process.launcher} {shlex.quote(sys.argv[0])}"
+    program = resume.program_of(process.launcher, sys.argv[0])
     writes = process.is_main_process
     return Trainer(
         step_trainer,

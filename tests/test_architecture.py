@@ -44,6 +44,7 @@ ALLOWED = {
     "deploy": {"ssd", "evaluation", "boxes", "structures", "utils", "vision"},
     "report": {"datasets", "engine", "evaluation", "structures", "utils", "vision"},
     "console": {"utils"},
+    "commands": {"console"},
     "cli": {"console", "datasets", "engine", "deploy", "ssd", "boxes", "structures", "utils"},
 }
 

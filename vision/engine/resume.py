@@ -19,6 +19,9 @@ from vision.structures import DataError
 
 logger = logging.getLogger(__name__)
 
+#: What `train_ssd.py` is called where the package is installed (pyproject.toml).
+INSTALLED_COMMAND = "ssd-train"
+
 
 def find_run(resume: str | None, model_dir: Path) -> tuple[Path | None, checkpoint.RunState | None]:
     """Find what --resume names: the file, and the state of the run it belongs to where there is one.
@@ -155,6 +158,19 @@ def restore(
     if progress.epoch >= epochs:
         logger.warning("Resume: its %d epochs are done; --epochs=%d would add more", progress.epoch, 2 * progress.epoch)
     return progress
+
+
+def program_of(launcher: str, script: str) -> str:
+    """Return what starts the training script, as a shell reads it.
+
+    Args:
+        launcher: what runs a script, such as `python3`.
+        script: `sys.argv[0]`: the file, or the command of an installed package.
+    """
+    name = Path(script).name
+    if name != INSTALLED_COMMAND:
+        return f"{launcher} {shlex.quote(script)}"
+    return f"{launcher} --no-python {name}" if launcher.startswith("torchrun") else name
 
 
 def resume_command(program: str, argv: Sequence[str], *, auto_resume: bool) -> str:
