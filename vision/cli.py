@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import itertools
 import logging
+import os
+import sys
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -36,7 +38,7 @@ from vision.console import (  # noqa: F401 - scripts find all of them here
     user_place,
     writable_folder,
 )
-from vision.datasets import AUTO, DATASETS, DetectionDataset, ReadingOptions, labels
+from vision.datasets import AUTO, DATASETS, DetectionDataset, ReadingOptions, labels, own_reader
 from vision.datasets.folder import VAL_SPLIT
 from vision.deploy import detectnet
 from vision.deploy.detectnet import DEFAULT_THRESHOLD
@@ -62,6 +64,17 @@ DEVICE_TYPES = ("auto", "cpu", "cuda", "mps")
 def net_name(text: str) -> str:
     """Check a net's name; it stays as typed."""
     spec_of(text)
+    return text
+
+
+@checked
+def dataset_type(text: str) -> str:
+    """Check a dataset type; modules of one's own are looked for in the current folder, too."""
+    if not own_reader.is_own(text):
+        return one_of("dataset type", (*DATASETS, AUTO))(text)
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
+    own_reader.load_reader(text)
     return text
 
 
@@ -115,12 +128,11 @@ def add_resolution_option(parser: argparse.ArgumentParser, default: Size | None,
 
 def add_dataset_type_option(parser: argparse.ArgumentParser, default: str) -> None:
     """Add --dataset-type."""
-    known = (*DATASETS, AUTO)
     parser.add_argument(
         "--dataset-type",
-        type=one_of("dataset type", known),
+        type=dataset_type,
         default=default,
-        help=f"one of {', '.join(known)}",
+        help=f"one of {', '.join((*DATASETS, AUTO))}; or package.module:Class, a reader of your own",
     )
 
 

@@ -27,6 +27,7 @@ from vision.datasets.imglab import ImglabFolder
 from vision.datasets.labelme import LabelmeFolder
 from vision.datasets.labels import merge
 from vision.datasets.open_images import OpenImagesFolder
+from vision.datasets.own_reader import is_own, load_reader
 from vision.datasets.records import EXAMPLES, some
 from vision.datasets.tables import TableFolder
 from vision.datasets.text_lines import KittiFolder, Oidv4Folder
@@ -78,7 +79,7 @@ class DataOptions:
     """What a run trains and validates on.
 
     Attributes:
-        dataset_type: a key of `DATASETS`, or `AUTO`.
+        dataset_type: see `open_folder`.
         roots: folders of datasets, merged by class name.
         validation_roots: of those to validate on; none for what the datasets hold for that.
         reading: how they are read.
@@ -115,7 +116,8 @@ def open_folder(dataset_type: str, root: str | Path, options: ReadingOptions | N
     """Find out what a dataset's folder holds.
 
     Args:
-        dataset_type: a key of `DATASETS`, or "auto" to go by what is on disk.
+        dataset_type: a key of `DATASETS`; "auto" to go by what is on disk; or `package.module:Class`, a reader from
+            outside this package, which gets the folder as it is named.
         root: the folder.
         options: how to read.
 
@@ -124,6 +126,8 @@ def open_folder(dataset_type: str, root: str | Path, options: ReadingOptions | N
     """
     root, options = Path(root), options or ReadingOptions()
     check_folder(root)
+    if is_own(dataset_type):
+        return load_reader(dataset_type)(root, _cache_of(root, options), options)
     root = _unwrapped(root)
     if several := _datasets_in(root):
         some_of_them = " ".join(map(str, several[:EXAMPLES]))
@@ -147,8 +151,11 @@ def open_folder(dataset_type: str, root: str | Path, options: ReadingOptions | N
         other = next((name for name, images in found.items() if images), None)
         if other is not None and not found.get(dataset_type):
             raise DataError(f"{root}: is no {dataset_type} dataset, it looks like {other}; use --dataset-type=auto")
-    cache = FileCache.of_folder(root) if options.cache else FileCache()
-    return DATASETS[dataset_type](root, cache, options)
+    return DATASETS[dataset_type](root, _cache_of(root, options), options)
+
+
+def _cache_of(root: Path, options: ReadingOptions) -> FileCache:
+    return FileCache.of_folder(root) if options.cache else FileCache()
 
 
 def _unwrapped(root: Path) -> Path:
