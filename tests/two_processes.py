@@ -11,10 +11,10 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from step_trainers import PRECISIONS, freeze_norms, step_trainer_on  # noqa: E402
+from step_trainers import PRECISIONS, freeze_norms, step_trainer_on
 
-from vision.engine.launch import current_process  # noqa: E402
-from vision.engine.process import SingleProcess  # noqa: E402
+from vision.engine.launch import current_process
+from vision.engine.process import SingleProcess
 
 
 def step(process: SingleProcess, data: Path, amp: str, batches: list[int], frozen: bool) -> dict:

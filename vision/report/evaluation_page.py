@@ -64,8 +64,10 @@ def _class_table(evaluation: Evaluation) -> str:
     for result in report.classes:
         values = [result.ap_2007, result.ap_area, *result.coco]
         rows.append(
-            [result.name, str(result.objects), *map(_number, values)]
-            + _points(result.curve.best(), result.curve.at(threshold))
+            [
+                *(result.name, str(result.objects), *map(_number, values)),
+                *_points(result.curve.best(), result.curve.at(threshold)),
+            ]
         )
     coco = report.coco
     values = [report.mean_ap_2007, report.mean_ap_area, coco.ap, coco.ap_50, coco.ap_75]
