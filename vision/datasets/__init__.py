@@ -148,9 +148,9 @@ def open_folder(dataset_type: str, root: str | Path, options: ReadingOptions | N
                 logger.info(message, root, other, candidates[other], other)
     elif not DATASETS[dataset_type].recognises(root):
         found = _formats_of(Tree(root))
-        other = next((name for name, images in found.items() if images), None)
-        if other is not None and not found.get(dataset_type):
-            raise DataError(f"{root}: is no {dataset_type} dataset, it looks like {other}; use --dataset-type=auto")
+        best = next((name for name, images in found.items() if images), None)
+        if best is not None and not found.get(dataset_type):
+            raise DataError(f"{root}: is no {dataset_type} dataset, it looks like {best}; use --dataset-type=auto")
     return DATASETS[dataset_type](root, _cache_of(root, options), options)
 
 

@@ -97,7 +97,7 @@ def _map_file(folder: Path, size: int) -> mmap.mmap:
 
 
 def _checksum(image: np.ndarray) -> int:
-    return zlib.crc32(image) or 1
+    return zlib.crc32(image.data) or 1
 
 
 def _sizes(records: Sequence[Record]) -> dict[tuple[Path, int], int]:
@@ -158,6 +158,6 @@ def make_cache(
         raise DataError(f"--cache-images={RAM}: {sizes}; use --cache-images={DISK} or {OFF}")
     if kind == AUTO and there is None:
         return None, f"images: decoded in each epoch; {sizes} (--cache-images={RAM} keeps them all the same)"
-    if kind == AUTO and needed > SHARE * there:
+    if kind == AUTO and there is not None and needed > SHARE * there:
         return None, f"images: decoded in each epoch; {sizes}, of which a quarter may be used (--cache-images)"
     return ImageCache(records), f"images: kept in memory once decoded; {sizes}"

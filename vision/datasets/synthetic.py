@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -27,7 +27,7 @@ _TRIALS = 20
 #: The demo's options for `draw`: at 300 x 300 such an object is matched by ten priors of mb1-ssd on average, and by two
 #: at the least. At smaller resolutions the priors are small for the steps between them, and most objects overlap none
 #: by half: too few positives for a net that starts from scratch and has minutes.
-DEMO = {"size": (300, 300), "objects": (4, 6), "size_range": (0.27, 0.36)}
+DEMO: Mapping[str, Any] = {"size": (300, 300), "objects": (4, 6), "size_range": (0.27, 0.36)}
 
 
 class Drawing(NamedTuple):
@@ -140,7 +140,7 @@ def draw(
     boxes: list[list[float]] = []
     names: list[str] = []
     for _ in range(rng.integers(objects[0], objects[1] + 1)):
-        name = class_names[rng.integers(len(class_names))]
+        name = class_names[int(rng.integers(len(class_names)))]
         side = int(rng.uniform(*size_range) * min(width, height))
         big_mask, texture = SHAPES[name](side * _OVERSAMPLING, rng)
         mask = cv2.resize(big_mask, (side, side), interpolation=cv2.INTER_AREA)
@@ -299,7 +299,8 @@ def write_coco(root: Path, splits: dict[str, list[Drawing]], class_names: Sequen
     """Write drawings in COCO layout: `annotations/instances_<split>.json` and a folder of images per split."""
     ids = {name: number for number, name in enumerate(class_names, start=1)}
     for split, images in splits.items():
-        listed, annotations = [], []
+        listed: list[dict] = []
+        annotations: list[dict] = []
         for number, drawing in enumerate(images):
             height, width = drawing.image.shape[:2]
             listed.append({"id": number, "file_name": f"{split}_{number:05d}.jpg", "width": width, "height": height})

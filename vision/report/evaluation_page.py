@@ -62,7 +62,7 @@ def _class_table(evaluation: Evaluation) -> str:
     heads = ["class", "objects", "AP 11-point", "AP area", *FIGURE_NAMES[:3], "best threshold", "P", "R", "F1"]
     rows: list[Sequence[str]] = [[*heads, *(f"{name} at {threshold:g}" for name in ("P", "R", "F1"))]]
     for result in report.classes:
-        values = [result.ap_2007, result.ap_area, *result.coco]
+        values: list[float] = [result.ap_2007, result.ap_area, *result.coco]
         rows.append(
             [
                 *(result.name, str(result.objects), *map(_number, values)),
