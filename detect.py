@@ -106,7 +106,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     source = Source(args.input, read_upright)
     cli.check_writable(args.output if not args.output.suffix else args.output.parent, "--output")
 
-    counts, stages = Counter(), session.stages
+    counts: Counter[str] = Counter()
+    stages = session.stages
     sink = Sink(args.output, source)
     results = JsonListFile(sink.folder / "detections.json") if args.save_json else None
     window = Window(waits=not source.is_video) if args.show else None
@@ -146,7 +147,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         logger.info("interrupted; what was found so far is kept")
     finally:  # an image that cannot be written ends the run, but does not lose what was found
         seconds = perf_counter() - began
-        if sheet is not None and images:
+        if sheet is not None and sheet_file is not None and images:
             sheet.write(sheet_file)
             logger.info("Saved %s", sheet_file)
     if source.unreadable:

@@ -223,8 +223,8 @@ def statistics(title: str, tallies: Mapping[str, tables.Tally]) -> str:
     rows.append(("all", *(f"{count.images} / {count.boxes}" for count in totals)))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = [f"{title} (images / boxes):"]
-    for name, *counts in rows:
-        cells = [f"{text:>{width}}" for text, width in zip(counts, widths[1:], strict=True)]
+    for name, *texts in rows:
+        cells = [f"{text:>{width}}" for text, width in zip(texts, widths[1:], strict=True)]
         lines.append("   ".join([f"  {name:<{widths[0]}}", *cells]))
     return "\n".join(lines)
 

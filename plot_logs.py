@@ -107,8 +107,8 @@ def read_run(path: Path) -> Rows:
     if not path.is_file():
         raise DataError(f"{path}: no such file; name a model folder, its results.csv, or the text log of a run")
     text = path.read_text(encoding="utf-8", errors="replace")
-    rows = list(csv.DictReader(text.splitlines())) if path.suffix == ".csv" else read_log(text)
-    rows = [row for row in rows if str(row.get("epoch", "")).isdecimal()]
+    read = list(csv.DictReader(text.splitlines())) if path.suffix == ".csv" else read_log(text)
+    rows: Rows = [row for row in read if str(row.get("epoch", "")).isdecimal()]
     if not rows:
         raise DataError(
             f"{path}: holds no epoch; expected a results.csv, or a log with lines such as 'Epoch: 0, Step: 10/100'"
@@ -133,12 +133,12 @@ def read_log(text: str) -> list[dict[str, float]]:
             names = ("Loss", "Regression Loss", "Classification Loss")
             row |= {f"{name}/{kind}": float(value) for name, value in zip(names, losses.groups()[1:], strict=True)}
         elif step := _STEP_LOSS.search(line):
-            steps.setdefault(row["epoch"], []).append(float(step[1] or step[2]))
+            steps.setdefault(int(epoch[1]), []).append(float(step[1] or step[2]))
         elif mean_ap := _MEAN_AP.search(line):
             row["Mean Average Precision/val"] = float(mean_ap[1] or mean_ap[2])
-    for epoch, losses in steps.items():
-        rows[epoch].setdefault("Loss/train", sum(losses) / len(losses))
-    return [rows[epoch] for epoch in sorted(rows)]
+    for number, of_steps in steps.items():
+        rows[number].setdefault("Loss/train", sum(of_steps) / len(of_steps))
+    return [rows[number] for number in sorted(rows)]
 
 
 if __name__ == "__main__":

@@ -45,6 +45,7 @@ ALLOWED = {
     "deploy": {"ssd", "evaluation", "boxes", "structures", "utils", "vision"},
     "report": {"datasets", "engine", "evaluation", "structures", "utils", "vision"},
     "console": {"utils"},
+    "commands": {"console"},
     "cli": {"console", "options", "datasets", "engine", "deploy", "ssd", "boxes", "structures", "utils"},
 }
 

@@ -595,7 +595,7 @@ def test_a_list_for_training_alone_gives_a_fifth_of_it(voc):
 @pytest.mark.parametrize("share", [0.1, 0.2, 0.5])
 def test_holding_out_depends_on_names_alone(share):
     images = [RawImage(f"image {number}", None, Path()) for number in range(200)]
-    kept, held_out = hold_out(images, share)
+    _, held_out = hold_out(images, share)
     assert len(held_out) == round(200 * share)
     assert {raw.image_id for raw in hold_out(images[::-1], share)[1]} == {raw.image_id for raw in held_out}
     moved = {raw.image_id for raw in held_out} ^ {raw.image_id for raw in hold_out(images[:-1], share)[1]}

@@ -129,7 +129,7 @@ def test_broken_objects_are_left_out_and_named(own_voc, caplog, objects, message
     assert annotation.boxes.shape == (0, 4)
     assert message in said
     assert "train_00000.xml" in said
-    image, boxes, labels = dataset[0]
+    _, boxes, labels = dataset[0]
     assert boxes.shape == (0, 4)
     assert labels.shape == (0,)
 

@@ -277,7 +277,7 @@ def test_inputs_are_not_written_to_and_may_have_another_precision():
 
 
 @pytest.mark.parametrize(
-    "scores, boxes, message",
+    ("scores", "boxes", "message"),
     [
         ((3, 1), (3, 4), r"scores: expected shape \(P, C\).*got \(3, 1\)"),
         ((1, 3, 2), (3, 4), r"scores: .*got \(1, 3, 2\)"),

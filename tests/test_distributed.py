@@ -26,6 +26,8 @@ from vision.evaluation.coco import FIGURE_NAMES
 from vision.ssd.weights import digest_of, read_weights
 from vision.structures import Batch, DataError
 
+pytestmark = pytest.mark.network
+
 #: Of a net without batch norm, and of samples without augmentation: images in one batch or in two are the same. Whole
 #: runs are in float32; in 16 bits, which may be emulated, single steps are compared.
 ARGV = (

@@ -30,6 +30,8 @@ from vision.datasets.open_images import SPLITS, OpenImagesDataset
 from vision.utils import download
 from vision.utils.download import DownloadError, Fetcher
 
+pytestmark = pytest.mark.network
+
 #: Seconds after which a wait for something that must happen has failed.
 SOON = 300
 

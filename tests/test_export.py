@@ -180,7 +180,7 @@ def test_a_static_batch(tmp_path):
     export(net, tmp_path / "net.onnx", ExportOptions(batch_size=2))
     session = OnnxSession(tmp_path / "net.onnx")
     images = torch.randn(3, 3, 128, 160).clamp(-1, 1)
-    scores, boxes = session.run(images)
+    scores, _ = session.run(images)
     expected, _ = TorchSession(net).run(TorchSession(net).as_input(images))
     assert scores.shape == (3, len(net.priors), 4)
     torch.testing.assert_close(scores, expected, atol=2e-3, rtol=0)

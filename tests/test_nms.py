@@ -185,6 +185,7 @@ def test_other_precisions(dtype):
     assert len(found[1]) > 10
 
 
+@pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="CUDA is not available")
 @pytest.mark.parametrize("method", ["hard", "soft"])
 def test_cuda_gives_what_the_cpu_gives(method):

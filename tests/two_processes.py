@@ -11,9 +11,9 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from train_steps import PRECISIONS, freeze_norms, train_step_on  # noqa: E402
+from train_steps import PRECISIONS, freeze_norms, train_step_on
 
-from vision.engine.process import SingleProcess, current_process  # noqa: E402
+from vision.engine.process import SingleProcess, current_process
 
 
 def step(process: SingleProcess, data: Path, amp: str, batches: list[int], frozen: bool) -> dict:

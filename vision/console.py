@@ -140,7 +140,7 @@ def open_streams() -> None:
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - for the rest of the process
 
 
-def write_out(stream: TextIO, write: Callable[[], None], is_last: bool = False) -> str:
+def write_out(stream: TextIO, write: Callable[[], object], is_last: bool = False) -> str:
     """Write to a stream; gives why that failed, "" where it did not or nobody reads it any more.
 
     Where it fails for good, the rest of the output goes nowhere. A full disk may have room again.

@@ -88,7 +88,7 @@ class Sample(NamedTuple):
     image: torch.Tensor | ImagePart  # (3, H, W) uint8 RGB, at the network's size
     boxes: torch.Tensor  # (N, 4) float32, corner form, relative to the image
     labels: torch.Tensor  # (N,) int64, negative for objects that the loss ignores, `IGNORED` or `CROWD`
-    index: int = 0  # of the image in its dataset
+    index: int = 0  # type: ignore[assignment]  # of the image in its dataset; hides `tuple.index`
     note: str = ""  # says so where another image or a blank one stands for one that could not be read
 
 

@@ -79,7 +79,8 @@ def cluster_sides(sides: np.ndarray, weights: np.ndarray, count: int) -> tuple[n
     """
     candidates = _evenly(sides, _CANDIDATES)
     distances = 1 - shape_iou(sides, sides[candidates])
-    nearest, chosen = np.ones(len(sides)), []
+    nearest = np.ones(len(sides))
+    chosen: list[int] = []
     while len(chosen) < count and nearest.max() > _ALIKE:
         best = (weights @ np.minimum(nearest[:, None], distances)).argmin()
         chosen.append(candidates[best])

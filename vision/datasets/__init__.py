@@ -27,6 +27,7 @@ from vision.datasets.label_studio import LabelStudioFolder
 from vision.datasets.labelme import LabelmeFolder
 from vision.datasets.labels import merge
 from vision.datasets.open_images import OpenImagesFolder
+from vision.datasets.own_reader import is_own, load_reader
 from vision.datasets.records import EXAMPLES, some
 from vision.datasets.tables import TableFolder
 from vision.datasets.text_lines import KittiFolder, Oidv4Folder
@@ -82,7 +83,8 @@ def open_folder(dataset_type: str, root: str | Path, options: ReadingOptions | N
     """Find out what a dataset's folder holds.
 
     Args:
-        dataset_type: a key of `DATASETS`, or "auto" to go by what is on disk.
+        dataset_type: a key of `DATASETS`; "auto" to go by what is on disk; or `package.module:Class`, a reader from
+            outside this package, which gets the folder as it is named.
         root: the folder.
         options: how to read.
 
@@ -91,6 +93,8 @@ def open_folder(dataset_type: str, root: str | Path, options: ReadingOptions | N
     """
     root, options = Path(root), options or ReadingOptions()
     check_folder(root)
+    if is_own(dataset_type):
+        return load_reader(dataset_type)(root, _cache_of(root, options), options)
     root = _unwrapped(root)
     if several := _datasets_in(root):
         some_of_them = " ".join(map(str, several[:EXAMPLES]))
@@ -114,11 +118,14 @@ def open_folder(dataset_type: str, root: str | Path, options: ReadingOptions | N
                 logger.info(message, root, other, candidates[other], other)
     elif not DATASETS[dataset_type].recognises(root):
         found = _formats_of(Tree(root))
-        other = next((name for name, images in found.items() if images), None)
-        if other is not None and not found.get(dataset_type):
-            raise DataError(f"{root}: is no {dataset_type} dataset, it looks like {other}; use --dataset-type=auto")
-    cache = FileCache.of_folder(root) if options.cache else FileCache()
-    return DATASETS[dataset_type](root, cache, options)
+        best = next((name for name, images in found.items() if images), None)
+        if best is not None and not found.get(dataset_type):
+            raise DataError(f"{root}: is no {dataset_type} dataset, it looks like {best}; use --dataset-type=auto")
+    return DATASETS[dataset_type](root, _cache_of(root, options), options)
+
+
+def _cache_of(root: Path, options: ReadingOptions) -> FileCache:
+    return FileCache.of_folder(root) if options.cache else FileCache()
 
 
 def _unwrapped(root: Path) -> Path:

@@ -62,10 +62,9 @@ class AnnotatedFolder(Folder):
 
     @functools.cached_property
     def _annotated(self) -> tuple[list[Annotated], list[Defect]]:
-        images, defects = [], []
-        for item in self.annotate():
-            (defects if isinstance(item, Defect) else images).append(item)
-        return images, defects
+        items = list(self.annotate())
+        images = [item for item in items if isinstance(item, Annotated)]
+        return images, [item for item in items if isinstance(item, Defect)]
 
     def listing(self, split: str) -> Listing | None:
         """Put the images together whose files or folders are named as the split."""

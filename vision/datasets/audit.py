@@ -253,7 +253,7 @@ class _Place(NamedTuple):
     """Where a box is written: what a defect of it is named by."""
 
     record: Record
-    number: int
+    place: str
     name: str
 
 
@@ -263,7 +263,7 @@ def _boxes_to_train_on(dataset: DetectionDataset, most: int | None) -> tuple[tor
     for record in dataset.records:
         for box, name, hard, place in zip(record.boxes, record.names, record.difficult, record.places, strict=True):
             if name in dataset.object_labels and not hard:
-                relative.append(box / np.float32(record.size * 2))
+                relative.append(box / np.array(record.size * 2, np.float32))
                 places.append(_Place(record, place, name))
     if most is not None and len(places) > most:
         picked = np.linspace(0, len(places) - 1, most).astype(int).tolist()
@@ -319,7 +319,7 @@ def box_sides(dataset: DetectionDataset, network_size: tuple[int, int]) -> tuple
     sides, labels = [np.zeros((0, 2), np.float32)], [np.zeros(0, np.int64)]
     for index in range(len(dataset)):
         annotation = dataset.annotation(index)
-        scale = np.float32(network_size) / np.float32(annotation.size)
+        scale = np.asarray(network_size, np.float32) / np.asarray(annotation.size, np.float32)
         boxes = annotation.boxes[~annotation.difficult]
         sides.append((boxes[:, 2:] - boxes[:, :2]) * scale)
         labels.append(annotation.labels[~annotation.difficult])

@@ -13,6 +13,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from multiprocessing.process import BaseProcess
 from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -214,7 +215,7 @@ class BatchLoader(DataLoader):
         self._waits = waits
         self._told = set() if told is None else told
 
-    def __iter__(self) -> Iterator[Batch]:
+    def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
         """Start an epoch.
 
         Raises:
@@ -239,7 +240,7 @@ class BatchLoader(DataLoader):
             raise LoaderProcessError(f"{SHARED_MEMORY}: {memory.total} bytes are too few for loader processes; {_MORE}")
         self.check_worker_number_rationality()
         before = set(multiprocessing.active_children())
-        iterator = object.__new__(_MultiProcessingDataLoaderIter)
+        iterator: Any = object.__new__(_MultiProcessingDataLoaderIter)
         try:
             iterator.__init__(self)
         except BaseException as err:
@@ -253,7 +254,7 @@ class BatchLoader(DataLoader):
             ) from err
         return iterator
 
-    def _watched(self, iterator: Iterator[_Handed]) -> Iterator[Batch]:
+    def _watched(self, iterator: Any) -> Iterator[Batch]:
         silence = _Silence([worker.pid for worker in iterator._workers], self._waits)
         while True:
             try:
@@ -293,6 +294,7 @@ class _Silence:
     def end(self) -> None:
         """Take note that something came."""
         self._began: float | None = None
+        self._computed = 0.0
         self._say_after = 0.0
 
     def look(self) -> None:
@@ -330,7 +332,7 @@ def _cpu_seconds(pids: Sequence[int]) -> float | None:
 
 def end_workers(loader: DataLoader) -> None:
     """End a loader's processes now, blocked ones too; they ignore the signal by which Python would end them."""
-    iterator = loader._iterator  # no public name ends persistent workers
+    iterator: Any = loader._iterator  # no public name ends persistent workers
     if iterator is None:
         return
     loader._iterator = None
@@ -353,7 +355,7 @@ def end_workers(loader: DataLoader) -> None:
         _kill(iterator._workers)
 
 
-def _kill(workers: Iterable[multiprocessing.Process]) -> None:
+def _kill(workers: Iterable[BaseProcess]) -> None:
     for worker in workers:
         if worker.is_alive():
             with contextlib.suppress(OSError):

@@ -197,8 +197,8 @@ class CocoFolder(Folder):
             if match is None:
                 message = f"image {shorten(name)} left out: no such file beside {path.name} or in folders of its split"
                 own.append(Defect("image-missing", path, message, len(found), 1))
-            size = tuple(_side(image.get(side)) for side in ("width", "height"))
-            stated = None if None in size else size
+            width, height = _side(image.get("width")), _side(image.get("height"))
+            stated = None if width is None or height is None else (width, height)
             images.append(RawImage(image_id, None if match is None else match.path, path, found, stated, own))
         strays = [item.where for items in objects.values() for item in items]
         if strays:

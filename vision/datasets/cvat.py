@@ -172,11 +172,11 @@ def _box(shape: ET.Element) -> tuple[float, float, float, float] | None:
             left, top, width, height = (float(shape.get(key, "")) for key in ("left", "top", "width", "height"))
             return left, top, left + width, top + height
         if shape.tag == "polygon":
-            return hull(point.split(",") for point in shape.get("points", "").split(";"))
+            return hull(point.split(",") for point in shape.get("points", "").split(";"))  # type: ignore[misc]
         xs, ys = (
             [value for key, value in shape.attrib.items() if key[0] == axis and key[-1].isdecimal()] for axis in "xy"
         )
-        return hull(zip(xs, ys, strict=True))  # a cuboid's corners: xtl1, ytl1, ...
+        return hull(zip(xs, ys, strict=True))  # type: ignore[arg-type]  # a cuboid's corners: xtl1, ytl1, ...
     except ValueError:
         return None
 

@@ -92,7 +92,7 @@ def _map_file(folder: Path, size: int) -> mmap.mmap:
 
 
 def _checksum(image: np.ndarray) -> int:
-    return zlib.crc32(image) or 1
+    return zlib.crc32(image.data) or 1
 
 
 def _sizes(records: Sequence[Record]) -> dict[tuple[Path, int], int]:
@@ -153,6 +153,6 @@ def make_cache(
         raise DataError(f"--cache-images={CACHE_RAM}: {sizes}; use --cache-images={CACHE_DISK} or {CACHE_OFF}")
     if kind == CACHE_AUTO and there is None:
         return None, f"images: decoded in each epoch; {sizes} (--cache-images={CACHE_RAM} keeps them all the same)"
-    if kind == CACHE_AUTO and needed > MAX_CACHE_FRACTION * there:
+    if kind == CACHE_AUTO and there is not None and needed > MAX_CACHE_FRACTION * there:
         return None, f"images: decoded in each epoch; {sizes}, of which a quarter may be used (--cache-images)"
     return ImageCache(records), f"images: kept in memory once decoded; {sizes}"

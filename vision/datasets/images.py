@@ -132,7 +132,14 @@ def read_image_info(path: Path) -> ImageInfo:
             warnings.simplefilter("ignore")  # large images, odd EXIF: not what is asked here
             with Image.open(path) as image:
                 info = ImageInfo(
-                    *image.size, _orientation(image), image.format or "", image.mode, _bits(image), None, _digest(path)
+                    image.width,
+                    image.height,
+                    _orientation(image),
+                    image.format or "",
+                    image.mode,
+                    _bits(image),
+                    None,
+                    _digest(path),
                 )
                 if (refusal := _refusal(image)) is not None:
                     return info._replace(error=refusal)
@@ -165,7 +172,8 @@ def _bits(image: Image.Image) -> int:
 
 def _layout(image: Image.Image) -> str:
     """How Pillow names the pixels in the file of an image that is not loaded yet."""
-    layout = image.tile[0][3] if image.tile else ""
+    tiles = getattr(image, "tile", ())  # of images that come from files
+    layout = tiles[0][3] if tiles else ""
     return layout if isinstance(layout, str) else str(layout[0]) if layout else ""
 
 
@@ -217,7 +225,7 @@ def _what_is_wrong(path: Path, err: Exception) -> str:
     if size == 0:
         return "the file is empty"
     if isinstance(err, Image.DecompressionBombError):
-        return f"has more than {2 * Image.MAX_IMAGE_PIXELS // 10**6} megapixels, the most that is read"
+        return f"has more than {2 * (Image.MAX_IMAGE_PIXELS or 0) // 10**6} megapixels, the most that is read"
     if "truncated" in str(err):
         return f"truncated after {size} bytes"
     if isinstance(err, Image.UnidentifiedImageError):

@@ -105,7 +105,9 @@ def _parse(path: Path) -> dict[str, Any]:
 def _box(shape: dict[str, Any]) -> tuple[float, float, float, float] | None:
     points = shape.get("points")
     box = hull(points) if isinstance(points, list) else None
-    if box is not None and shape.get("shape_type") == "circle":  # its centre, and a point of its rim
+    if (
+        box is not None and isinstance(points, list) and shape.get("shape_type") == "circle"
+    ):  # its centre, and a point of its rim
         (x, y), (rim_x, rim_y) = ((float(value) for value in point[:2]) for point in points[:2])
         radius = math.hypot(rim_x - x, rim_y - y)
         return x - radius, y - radius, x + radius, y + radius

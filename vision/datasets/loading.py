@@ -9,7 +9,7 @@ import contextlib
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -102,9 +102,8 @@ class _Samples(Dataset):
         rng = np.random.default_rng(seed)
         record = self.dataset.records[index]
         view = self.transform.plan(record.size, *self.dataset.targets(index), rng, record.reductions)
-        image = self.transform.render(read(record, view.reduction), view)
-        if isinstance(image, np.ndarray):
-            image = torch.from_numpy(channels_first(image))
+        rendered = self.transform.render(read(record, view.reduction), view)
+        image = torch.from_numpy(channels_first(rendered)) if isinstance(rendered, np.ndarray) else rendered
         boxes = torch.from_numpy(view.boxes.astype(np.float32))
         return Sample(image, boxes, torch.from_numpy(view.labels), index)
 
@@ -170,9 +169,9 @@ def pad(samples: Sequence[Sample]) -> Batch:
         ignored_boxes, ignored_labels = _pad_objects(samples, [sample.labels < 0 for sample in samples])
     notes = tuple(sample.note for sample in samples if sample.note)
     indices = tuple(sample.index for sample in samples)
-    images = [sample.image for sample in samples]
+    parts = [sample.image for sample in samples if isinstance(sample.image, ImagePart)]
     return Batch(
-        _join(images) if isinstance(images[0], ImagePart) else torch.stack(images),
+        _join(parts) if parts else torch.stack([sample.image for sample in samples if torch.is_tensor(sample.image)]),
         boxes,
         labels,
         indices,
@@ -304,7 +303,13 @@ class Loaders:
             pin_memory: for a CUDA device.
             waits: see `BatchLoader`.
         """
-        rest = {"workers": workers, "pin_memory": pin_memory, "cache": self.cache, "waits": waits, "told": self.told}
+        rest: dict[str, Any] = {
+            "workers": workers,
+            "pin_memory": pin_memory,
+            "cache": self.cache,
+            "waits": waits,
+            "told": self.told,
+        }
         train_batches = self.process.shard_each_batch(self.train_batches(batch_size))
         val_batches = self.process.shard_batches(EpochBatches(len(self.val_set), batch_size, shuffle=False))
         loaders = (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -106,8 +106,10 @@ class OpenImagesFolder(Folder):
                 kind = "group" if is_group else "depiction"
                 special.setdefault(image_id, {}).setdefault(kind, []).append(where)
             written = [row[corner] for corner in _CORNERS]
+            box: tuple[float, float, float, float] | None
             try:
-                box = tuple(float(value) for value in written)
+                x1, y1, x2, y2 = map(float, written)
+                box = (x1, y1, x2, y2)
             except (TypeError, ValueError):
                 box = None
             name = (row["ClassName"] or "").strip()
@@ -193,7 +195,7 @@ def _table(root: Path, split: str) -> Path:
     return root / f"sub-{split}-annotations-bbox.csv"
 
 
-def _is_set(row: dict[str, str], column: str) -> bool:
+def _is_set(row: Mapping[Any, Any], column: str) -> bool:
     return (row.get(column) or "").strip() == "1"
 
 

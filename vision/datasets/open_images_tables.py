@@ -601,7 +601,7 @@ def _table_rows(path: Path) -> Iterator[Row]:
     if not path.exists():
         return
     with _csv_reader(path) as reader:
-        header = next(reader, [])
+        header: list[str] = next(reader, [])
         if sorted(header) != sorted(TABLE_COLUMNS):
             raise DataError(
                 f"{path}: its columns are {_shown(header)}, expected {','.join(TABLE_COLUMNS)}; "
@@ -629,7 +629,7 @@ def _in_order(rows: Iterable[Row], folder: Path) -> Iterator[Row]:
     """Sort rows, of which there may be more than memory holds; the temporary files have no names."""
     rows = iter(rows)
     with _naming(folder), ExitStack() as stack:
-        runs = []
+        runs: list[Iterator[Any]] = []
         while chunk := sorted(itertools.islice(rows, _ROWS_IN_MEMORY), key=_order):
             if not runs and len(chunk) < _ROWS_IN_MEMORY:
                 yield from chunk

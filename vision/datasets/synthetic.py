@@ -8,9 +8,9 @@ The classes differ in shape and texture; colours are drawn at random and tell no
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -26,7 +26,7 @@ _TRIALS = 20
 #: The demo's options for `draw`: at 300 x 300 such an object is matched by ten priors of mb1-ssd on average, and by two
 #: at the least. At smaller resolutions the priors are small for the steps between them, and most objects overlap none
 #: by half: too few positives for a net that starts from scratch and has minutes.
-DEMO = {"size": (300, 300), "objects": (4, 6), "size_range": (0.27, 0.36)}
+DEMO: Mapping[str, Any] = {"size": (300, 300), "objects": (4, 6), "size_range": (0.27, 0.36)}
 
 
 class Drawing(NamedTuple):
@@ -139,7 +139,7 @@ def draw(
     boxes: list[list[float]] = []
     names: list[str] = []
     for _ in range(rng.integers(objects[0], objects[1] + 1)):
-        name = class_names[rng.integers(len(class_names))]
+        name = class_names[int(rng.integers(len(class_names)))]
         side = int(rng.uniform(*size_range) * min(width, height))
         big_mask, texture = SHAPES[name](side * _OVERSAMPLING, rng)
         mask = cv2.resize(big_mask, (side, side), interpolation=cv2.INTER_AREA)

@@ -129,6 +129,9 @@ class Oidv4Folder(TextLinesFolder):
         """Read all texts, and join those about images of one name in one split."""
         first: dict[tuple[str, frozenset[str]], Annotated] = {}
         for item in super().annotate():
+            if isinstance(item, Defect):
+                yield item
+                continue
             key = (item.image.image_id.rpartition("/")[2], item.splits)
             before = first.get(key)
             if before is None or before.image.image_path is None or item.image.image_path is None:

@@ -131,10 +131,10 @@ class VocFolder(Folder):
         if paths and (split == "train" or paths != self._lists("train")):
             return self._listing_of(paths)
         for wanted in SPLITS[split]:
-            paths = [path for path in self.annotations.paths if wanted in path.lower().split("/")[:-1]]
-            if paths:
+            annotations = [path for path in self.annotations.paths if wanted in path.lower().split("/")[:-1]]
+            if annotations:
                 folder = self.annotation_folder / wanted
-                return Listing(str(folder), folder, *self._all_of(paths, wanted))
+                return Listing(str(folder), folder, *self._all_of(annotations, wanted))
         return None
 
     def published_listing(self, split: str) -> Listing | None:
@@ -339,8 +339,10 @@ class VocFolder(Folder):
     def _objects(annotation: _Annotation) -> list[RawObject]:
         found = []
         for number, (name, corners, difficult) in enumerate(annotation.objects, start=1):
+            box: tuple[float, float, float, float] | None
             try:
-                box = tuple(float(corner) for corner in corners)
+                x1, y1, x2, y2 = map(float, corners)
+                box = (x1, y1, x2, y2)
             except (TypeError, ValueError):
                 box = None
             is_difficult = (difficult or "").lower() in _TRUE
@@ -499,10 +501,11 @@ def _parse(path: Path) -> _Annotation:
     is_labelme = root.find("object/polygon/pt") is not None and root.find("object/bndbox") is None
     size = root.find("imagesize" if is_labelme else "size")
     sides = ("ncols", "nrows") if is_labelme else ("width", "height")
-    numbers = None if size is None else [_whole(size.findtext(side)) for side in sides]
+    numbers = [] if size is None else [_whole(size.findtext(side)) for side in sides]
+    stated = [number for number in numbers if number is not None]
     return _Annotation(
         file_name=(root.findtext("filename") or "").strip(),
-        size=None if numbers is None or None in numbers else numbers,
+        size=stated if len(stated) == len(sides) else None,
         objects=[
             [_text(element, "name"), _corners(element), _text(element, "difficult")] for element in root.iter("object")
         ],
@@ -537,8 +540,8 @@ def _text(element: ET.Element, tag: str) -> str | None:
 
 def _whole(text: str | None) -> int | None:
     try:
-        return round(float(text))
-    except (TypeError, ValueError, OverflowError):
+        return None if text is None else round(float(text))
+    except (ValueError, OverflowError):
         return None
 
 

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -45,11 +45,11 @@ class InputNorm(NamedTuple):
 
     Attributes:
         mean: per channel or one number.
-        std: one number.
+        std: likewise.
     """
 
     mean: float | tuple[float, float, float]
-    std: float
+    std: float | tuple[float, float, float]
 
 
 #: What --input-norm may say; None is as the net was trained.
@@ -149,12 +149,12 @@ def write(net: SSD, path: Path, options: ExportOptions = DEFAULT_OPTIONS) -> Non
     width, height = net.config.width_height
     example = torch.zeros(options.batch_size or 1, 3, height, width)
     norm = options.input_norm_of(net)
-    exported = _HalfPrecision(net) if options.half else net
+    exported: nn.Module = _HalfPrecision(net) if options.half else net
     if options.input_norm != "train":
         own = (net.config.image_mean, net.config.image_std)
         exported = _WithInputNorm(exported, Renormaliser(norm.mean, norm.std, *own))
     # The TorchScript exporter keeps to the opset; the newer one writes 18 whatever it is asked for.
-    exporter = {"dynamo": False} if "dynamo" in inspect.signature(torch.onnx.export).parameters else {}
+    exporter: dict[str, Any] = {"dynamo": False} if "dynamo" in inspect.signature(torch.onnx.export).parameters else {}
     if options.batch_size is None:
         exporter["dynamic_axes"] = {name: {0: ANY_BATCH} for name in (INPUT, *OUTPUTS)}
     with evaluating(net), warnings.catch_warnings():

@@ -338,9 +338,9 @@ class Sink:
                 "frames",
                 str(self.video_path),
             )
-        if self.writer is None:
+        if self.writer is None and self.video_path is not None:
             suffix = self.video_path.suffix
-            codec = cv2.VideoWriter_fourcc(*VIDEO_CODECS[suffix.lower()])
+            codec = cv2.VideoWriter.fourcc(*VIDEO_CODECS[suffix.lower()])
             self._temporary = self._contexts.enter_context(replacing(self.video_path, keep_suffix=True))
             self.writer = cv2.VideoWriter(str(self._temporary), codec, frame_rate, (width, height))
             self.size = (width, height)

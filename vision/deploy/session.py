@@ -16,7 +16,7 @@ from torch import Tensor
 from vision.boxes.priors import Size, as_width_height
 from vision.deploy import detectnet
 from vision.ssd.config import SSDConfig
-from vision.ssd.data_preprocessing import PredictionTransform, Renormaliser
+from vision.ssd.data_preprocessing import Mean, PredictionTransform, Renormaliser
 from vision.ssd.description import Description
 from vision.ssd.models import MODELS, build_described, describe_weights, spec_of
 from vision.ssd.predictor import detections_in_pixels
@@ -65,7 +65,7 @@ class Session(ABC):
     threshold: float | None = None
 
     def __init__(
-        self, num_classes: int, class_names: tuple[str, ...] | None, size: Size, mean: Any, std: float
+        self, num_classes: int, class_names: tuple[str, ...] | None, size: Size, mean: Mean, std: Mean
     ) -> None:
         self.num_classes = num_classes
         self.class_names = class_names

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -96,7 +97,7 @@ class Trial:
             for name, detect in detectors.items():
                 found[name].append(detect(image))
         for name, detections in found.items():
-            self.reports[name] = evaluate(detections, annotations, self.net.class_names)
+            self.reports[name] = evaluate(detections, annotations, self.net.class_names or ())
         return found
 
     def measure_plain(self, file: Path, name: str) -> None:
@@ -119,10 +120,9 @@ class Trial:
         Raises:
             ExportRejected: it has too few of them.
         """
-        rules = {"across_classes": True} if across_classes else {}
-        device, checkpoint = (
-            partial(session.detect_as_detectnet, **rules) for session in (OnnxSession(file), TorchSession(self.net))
-        )
+        rules: dict[str, Any] = {"across_classes": True} if across_classes else {}
+        device: Detector = partial(OnnxSession(file).detect_as_detectnet, **rules)
+        checkpoint: Detector = partial(TorchSession(self.net).detect_as_detectnet, **rules)
         suited = self._suited_options(name)
         as_it_is = f"{name}, as detectnet"
         with_options = " ".join([as_it_is, *_as_arguments(suited)])

@@ -40,7 +40,7 @@ def write_with_nms(source: Path, path: Path, iou_threshold: float) -> None:
     graph = _Graph(source)
     graph.add("Slice", ("scores", [1], [graph.num_classes], [2]), "of_objects")
     graph.add("Transpose", ("of_objects",), "by_class", perm=[0, 2, 1])
-    limits = ([MOST_BOXES], np.float32([iou_threshold]), np.float32([DEFAULT_SCORE_THRESHOLD]))
+    limits = ([MOST_BOXES], np.array([iou_threshold], np.float32), np.array([DEFAULT_SCORE_THRESHOLD], np.float32))
     graph.add("NonMaxSuppression", ("boxes", "by_class", *limits), "selected", center_point_box=0)
     graph.add("Slice", ("selected", [2], [3], [1]), "prior_column")
     graph.add("Reshape", ("prior_column", [-1]), "prior")
@@ -108,7 +108,7 @@ def write_for_deepstream(source: Path, path: Path) -> None:
     graph.add("TopK", ("of_objects", [1]), ("best_score", "best_class"), axis=2)
     graph.add("Reshape", ("best_score", [1, -1]), DEEPSTREAM_OUTPUTS[1])
     graph.add("Cast", ("best_class",), "best_class_as_float", to=1)
-    graph.add("Add", ("best_class_as_float", np.float32([1])), "best_label")
+    graph.add("Add", ("best_class_as_float", np.array([1], np.float32)), "best_label")
     graph.add("Reshape", ("best_label", [1, -1]), DEEPSTREAM_OUTPUTS[2])
     graph.add("Gather", ("boxes", [1, 0, 3, 2]), DEEPSTREAM_OUTPUTS[0], axis=2)
     shapes = ([1, graph.num_priors, 4], [1, graph.num_priors], [1, graph.num_priors])
@@ -224,7 +224,7 @@ class _Graph:
         for index, value in enumerate(inputs):
             if not isinstance(value, str):
                 name = f"{outputs[0]}_{index}"
-                values = np.asarray(value) if isinstance(value, np.ndarray) else np.int64(value)
+                values = value if isinstance(value, np.ndarray) else np.array(value, np.int64)
                 self.model.graph.initializer.append(onnx.numpy_helper.from_array(values, name))
                 value = name
             names.append(value)

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+#: What `train_ssd.py` is called where the package is installed (pyproject.toml).
+INSTALLED_COMMAND = "ssd-train"
+
 
 def find_run(resume: str | None, model_dir: Path) -> tuple[Path | None, checkpoint.RunState | None]:
     """Find what --resume names: the file, and the state of the run it belongs to where there is one.
@@ -155,6 +158,19 @@ def restore(run: Run) -> None:
     if train_state.epoch >= epochs:
         more = 2 * train_state.epoch
         logger.warning("Resume: its %d epochs are done; --epochs=%d would add more", train_state.epoch, more)
+
+
+def program_of(launcher: str, script: str) -> str:
+    """Return what starts the training script, as a shell reads it.
+
+    Args:
+        launcher: what runs a script, such as `python3`.
+        script: `sys.argv[0]`: the file, or the command of an installed package.
+    """
+    name = Path(script).name
+    if name != INSTALLED_COMMAND:
+        return f"{launcher} {shlex.quote(script)}"
+    return f"{launcher} --no-python {name}" if launcher.startswith("torchrun") else name
 
 
 def resume_command(program: str, argv: Sequence[str], *, auto_resume: bool) -> str:

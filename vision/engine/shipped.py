@@ -1,4 +1,4 @@
-"""Starts that lie in `models/` of this program: detectors, some without heads, made by `benchmarks/pretrain.py`."""
+"""Starts that come with this program: detectors, some without heads, made by `benchmarks/pretrain.py`."""
 
 from __future__ import annotations
 
@@ -13,12 +13,14 @@ from vision.structures import DataError
 
 NETS = tuple(BASE_NET_RATES)
 
-FOLDER = Path(__file__).resolve().parents[2] / "models"
+_PACKAGE = Path(__file__).resolve().parents[1]
+_INSTALLED = _PACKAGE / "bundled"
 
-WAYS_OUT = (
-    "get it again (`git checkout models`), or start elsewhere with --pretrained-ssd=FILE, --base-net=FILE or "
-    "--pretrained-ssd=none"
-)
+#: Where they lie: in the clone in `models/`; an installed package has those files within it (pyproject.toml).
+FOLDER = _INSTALLED if _INSTALLED.is_dir() else _PACKAGE.parent / "models"
+
+_REPAIR = "install this program again" if FOLDER == _INSTALLED else "get it again (`git checkout models`)"
+WAYS_OUT = f"{_REPAIR}, or start elsewhere with --pretrained-ssd=FILE, --base-net=FILE or --pretrained-ssd=none"
 
 
 def net_of(net: str) -> str | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import shlex
 import sys
 from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
@@ -17,7 +16,7 @@ from vision.engine import checkpoint
 from vision.engine.dry_run import DryRunResult, dry_run
 from vision.engine.faults import PeerProcessLost, StopRequested, StopSignal, is_dead_worker, reduced_settings
 from vision.engine.loop import EpochResult, StepResult, train_epochs
-from vision.engine.resume import resume_command
+from vision.engine.resume import program_of, resume_command
 from vision.engine.run import Run
 from vision.ssd.description import Results
 from vision.utils.errors import error_line
@@ -142,7 +141,7 @@ def save_state(run: Run) -> None:
 
 def _save_state_and_say_how_to_resume(run: Run) -> None:
     save_state(run)
-    program = f"{run.process.launcher} {shlex.quote(sys.argv[0])}"
+    program = program_of(run.process.launcher, sys.argv[0])
     command = resume_command(program, run.argv, auto_resume=run.options.auto_resume)
     logger.info("Saved %s; go on with: %s", run.options.model_dir / checkpoint.STATE, command)
 

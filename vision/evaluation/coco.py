@@ -50,7 +50,7 @@ class CocoFigures(NamedTuple):
 
 
 #: How COCO writes them.
-FIGURE_NAMES = CocoFigures(
+FIGURE_NAMES = (
     "AP",
     "AP50",
     "AP75",
@@ -109,7 +109,7 @@ def coco_figures(
 
 def ground_truth(annotations: Sequence[Annotation], num_classes: int) -> dict[str, list[dict[str, Any]]]:
     """Put annotations into COCO's form: images are numbered in their order, categories are labels."""
-    objects = []
+    objects: list[dict[str, Any]] = []
     for index, annotation in enumerate(annotations):
         sides = annotation.boxes[:, 2:] - annotation.boxes[:, :2]
         columns = (annotation.boxes, sides, annotation.labels, annotation.difficult)

@@ -105,7 +105,7 @@ def best_threshold(curves: Sequence[Curve]) -> float:
     if not any(curve.hits.any() for curve in curves):
         return math.nan
     scores = np.unique(np.concatenate([curve.scores for curve in curves]))
-    mean_f1 = sum(curve.f1_at(scores) for curve in curves) / len(curves)
+    mean_f1 = np.asarray(sum(curve.f1_at(scores) for curve in curves)) / len(curves)
     best = len(scores) - 1 - int(np.argmax(mean_f1[::-1]))
     return _short_number(scores[best - 1] if best else max(curve.cut_off for curve in curves), scores[best])
 
@@ -181,7 +181,7 @@ class _Rows(NamedTuple):
     def of_class(self, label: int) -> _Rows:
         """Keep the rows of a class."""
         mine = np.flatnonzero(self.labels == label)
-        return _Rows(*(column[mine] for column in self))
+        return _Rows(self.images[mine], self.boxes[mine], self.labels[mine], self.values[mine])
 
 
 def match_classes(
@@ -211,8 +211,8 @@ def _match_class(found: _Rows, truth: _Rows) -> Matches:
         begin = end
     difficult = truth.values[objects] & (stop > first) if len(truth.values) else np.zeros(len(first), bool)
     order = np.argsort(-found.values, kind="stable")
-    columns = (found.values, overlaps, objects, difficult)
-    return Matches(*(column[order] for column in columns), int((~truth.values).sum()))
+    num_objects = int((~truth.values).sum())
+    return Matches(found.values[order], overlaps[order], objects[order], difficult[order], num_objects)
 
 
 def _best_objects(

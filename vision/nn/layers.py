@@ -38,7 +38,8 @@ def initialise(module: nn.Module) -> None:
     if isinstance(module, BareDepthwise):
         with torch.no_grad():
             module.weight[:, :, 1, 1] += module.gain
-            module.bias.zero_()
+            if module.bias is not None:
+                module.bias.zero_()
 
 
 def separable_conv(

@@ -143,14 +143,14 @@ class _MobileNetV3(nn.Module):
         return self.classifier(torch.mean(self.features(images), dim=(2, 3)))
 
 
-class MobileNetV3_Large(_MobileNetV3):  # noqa: N801  a name that scripts import
+class MobileNetV3_Large(_MobileNetV3):  # a name that scripts import
     """The large classifier; its 21 feature modules are `features`."""
 
     def __init__(self, num_classes: int = 1000) -> None:
         super().__init__(LARGE_BLOCKS, LARGE_CHANNELS, num_classes)
 
 
-class MobileNetV3_Small(_MobileNetV3):  # noqa: N801  a name that scripts import
+class MobileNetV3_Small(_MobileNetV3):  # a name that scripts import
     """The small classifier; its 17 feature modules are `features`."""
 
     def __init__(self, num_classes: int = 1000) -> None:

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
-from vision.console import checked, number, user_place
+from vision.console import checked, number, one_of, user_place
 from vision.ssd.choices import COCO, SCRATCH, VOC, canonical_name
 
 DEVICE_TYPES = ("auto", "cpu", "cuda", "mps")
+
+#: Names of the formats of datasets, see `vision.datasets.DATASETS`, and the word for looking at what is on disk.
+DATASET_TYPES = (
+    *("voc", "open_images", "coco", "yolo", "cvat", "labelme", "createml", "csv", "kitti", "oidv4", "imglab"),
+    *("via", "label_studio"),
+    "auto",
+)
 
 #: What --pretrained-ssd may say instead of a file.
 START_WORDS = (SCRATCH, COCO, VOC)
@@ -16,6 +23,12 @@ def net_name(text: str) -> str:
     """Check a net's name; it stays as typed."""
     canonical_name(text)
     return text
+
+
+@checked
+def dataset_type(text: str) -> str:
+    """Check a dataset type. `package.module:Class` is looked up when the dataset is opened."""
+    return text if ":" in text else one_of("dataset type", DATASET_TYPES)(text)
 
 
 @checked

@@ -13,7 +13,16 @@ from typing import Any, ClassVar
 
 from vision.console import Parser, count, count_or, number, one_of, open_share, share, str2bool, user_path, user_place
 from vision.options.fields import add_option, option, options_of
-from vision.options.kinds import device_name, epochs_list, net_name, norm_limit, resolution, word_or_file
+from vision.options.kinds import (
+    DATASET_TYPES,
+    dataset_type,
+    device_name,
+    epochs_list,
+    net_name,
+    norm_limit,
+    resolution,
+    word_or_file,
+)
 from vision.ssd.choices import (
     ADAMW_RATES,
     AUGMENTATIONS,
@@ -29,13 +38,6 @@ from vision.ssd.choices import (
     UPSTREAM_PRIORS,
     VOC,
     WIDTH_RANGE,
-)
-
-#: Names of the formats of datasets, see `vision.datasets.DATASETS`, and the word for looking at what is on disk.
-DATASET_TYPES = (
-    *("voc", "open_images", "coco", "yolo", "cvat", "labelme", "createml", "csv", "kitti", "oidv4", "imglab"),
-    *("via", "label_studio"),
-    "auto",
 )
 
 #: Fraction of the images that is held out for validation where nothing says which.
@@ -119,8 +121,9 @@ class DataOptions:
     dataset_type: str = option(
         "--dataset-type",
         default="open_images",
-        kind=one_of("dataset type", DATASET_TYPES),
-        help=f"one of {', '.join(DATASET_TYPES)}; auto goes by what is on disk",
+        kind=dataset_type,
+        help=f"one of {', '.join(DATASET_TYPES)}; auto goes by what is on disk; or package.module:Class, a reader of "
+        "your own",
     )
     data: tuple[str, ...] = option(
         "--data",

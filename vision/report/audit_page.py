@@ -47,7 +47,7 @@ def save_audit_page(
         center_form_priors: (P, 4) relative, of which the shapes are shown.
     """
     chosen = np.unique(np.linspace(0, len(train_set) - 1, SHEET_COLUMNS * _SHEET_ROWS).astype(int)).tolist()
-    shapes = torch.unique(center_form_priors[:, 2:], dim=0).numpy() * np.float32(network_size)
+    shapes = torch.unique(center_form_priors[:, 2:], dim=0).numpy() * np.asarray(network_size, np.float32)
     try:
         draw_audit(
             path,

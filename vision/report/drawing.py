@@ -145,7 +145,7 @@ class _FontLetters(_Lettering):
     def __init__(self, caption: str, scale: float, path: str) -> None:
         self._caption = caption
         self._font = ImageFont.truetype(path, max(8, round(_FONT_PIXELS * scale)))
-        left, top, right, bottom = self._font.getbbox(caption)
+        left, _, right, bottom = self._font.getbbox(caption)
         ascent, descent = self._font.getmetrics()
         self.size = round(right - left), ascent, max(descent, round(bottom) - ascent)
 

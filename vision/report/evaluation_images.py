@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -63,7 +63,7 @@ def shrink(image: np.ndarray, match: ImageMatch, longer_side: int) -> tuple[np.n
     return resized, match._replace(boxes=match.boxes * scales, annotation=smaller)
 
 
-def show_images(folder: Path, evaluation: Evaluation, get_image: ImageReader, indices: Sequence[int]) -> None:
+def show_images(folder: Path, evaluation: Evaluation, get_image: ImageReader, indices: Iterable[int]) -> None:
     """Write images with their objects on the left and what was made of them on the right, as `<number>_<id>.jpg`.
 
     Args:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -47,7 +47,7 @@ def _legend(axes: Axes, evaluation: Evaluation, where: str) -> None:
     grey = sum(color == GREY for _, color in classes)
     title = f"worst of {len(classes)} classes, the others grey" if grey else None
     if classes:
-        axes.legend(loc=where, fontsize=9, title=title)
+        axes.legend(loc=where, fontsize=9, title=title)  # type: ignore[call-overload]  # None is the default
 
 
 def draw_pr_curves(path: Path, evaluation: Evaluation) -> None:
@@ -59,7 +59,7 @@ def draw_pr_curves(path: Path, evaluation: Evaluation) -> None:
         for result, color in _colored(evaluation):
             recall, precision = result.curve.recall, result.curve.precision
             label = None if color == GREY else f"{plain_text(result.name)}: AP {result.ap_area:.3f}"
-            line = {"color": color, "linewidth": 1 if color == GREY else 1.8, "label": label}
+            line: dict[str, Any] = {"color": color, "linewidth": 1 if color == GREY else 1.8, "label": label}
             start = [0.0] * min(len(recall), 1)  # of a class of which nothing is found there is only the legend
             axes.plot(np.concatenate([start, recall]), np.concatenate([precision[:1], precision]), **line)
             means.append([precision[recall >= level].max(initial=0.0) for level in levels])
@@ -131,8 +131,8 @@ def draw_scores(path: Path, evaluation: Evaluation) -> None:
         axes = figure.add_subplot()
         edges = np.linspace(0, 1, BINS + 1)
         for scores, label, color in ((false, "false", COLORS[1]), (hits, "hits", COLORS[0])):
-            scores = np.concatenate(scores)
-            axes.hist(scores, edges, color=color, alpha=0.65, label=f"{label}: {len(scores)}")
+            joined = np.concatenate(scores)
+            axes.hist(joined, edges.tolist(), color=color, alpha=0.65, label=f"{label}: {len(joined)}")
         axes.axvline(evaluation.threshold, color="black", linewidth=1, linestyle=":")
         axes.set_yscale("symlog", linthresh=1)
         axes.set_title(f"Scores of detections, dotted: threshold {evaluation.threshold:g}")

@@ -40,7 +40,7 @@ def draw_training_batch(path: Path, batch: Batch, class_names: Sequence[str]) ->
         image, _ = thumbnail(np.ascontiguousarray(pixels.numpy().transpose(1, 2, 0)), THUMBNAIL - _GAP)
         height, width = image.shape[:2]
         labels = padded_labels[padded_labels > 0].tolist()
-        boxes = relative_boxes[: len(labels)].numpy() * np.float32([width, height, width, height])
+        boxes = relative_boxes[: len(labels)].numpy() * np.array([width, height, width, height], np.float32)
         colors, captions = [color_of(label) for label in labels], [class_names[label] for label in labels]
         cells.append(draw_boxes(image, boxes, colors, captions))
     write_image(path, contact_sheet(cells))
@@ -77,7 +77,7 @@ class RunPictures:
                 logger.warning("%s: not drawn, %s (pip install matplotlib)", self.folder / RESULTS, err)
 
     def _draw_detections(self, result: EpochResult) -> None:
-        best = result.report.best_threshold
+        best = np.nan if result.report is None else result.report.best_threshold
         threshold = DEFAULT_THRESHOLD if np.isnan(best) else best
         cells = []
         for index in self._shown:

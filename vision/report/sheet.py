@@ -28,7 +28,7 @@ def thumbnail(image: np.ndarray, longer_side: int) -> tuple[np.ndarray, np.ndarr
     scale = longer_side / max(height, width)
     size = max(1, round(width * scale)), max(1, round(height * scale))
     resized = cv2.resize(image, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
-    return resized, np.float32([size[0] / width, size[1] / height])
+    return resized, np.array([size[0] / width, size[1] / height], np.float32)
 
 
 def contact_sheet(images: Sequence[np.ndarray]) -> np.ndarray:

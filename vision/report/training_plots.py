@@ -102,7 +102,7 @@ def _draw_panel(axes: Axes, panel: Panel, columns: Sequence[str], runs: Mapping[
             lines += 1
     axes.set_title(panel.title)
     axes.set_xlabel("epoch")
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.locator_params(axis="x", integer=True)
     if panel.is_share:
         axes.set_ylim(0, 1.02)
     axes.grid(alpha=0.3)

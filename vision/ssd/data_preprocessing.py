@@ -6,6 +6,7 @@ Pixels stay uint8 until the very end, so that our own training can ship them sma
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import cv2
@@ -34,16 +35,18 @@ _LEAST_KEPT = 2
 
 def normalise(image: np.ndarray, mean: Mean, std: Mean) -> Tensor:
     """Turn an RGB array (H, W, 3) into a (3, H, W) float32 tensor, (pixel - mean) / std."""
-    mean, std = (np.broadcast_to(np.float32(of), 3).reshape(3, 1, 1) for of in (mean, std))
+    means, stds = (np.broadcast_to(np.asarray(of, np.float32), 3).reshape(3, 1, 1) for of in (mean, std))
     pixels = channels_first(image).astype(np.float32)
-    pixels -= mean  # in place: new memory costs more than the arithmetic
-    pixels /= std
+    pixels -= means  # in place: new memory costs more than the arithmetic
+    pixels /= stds
     return torch.from_numpy(pixels)
 
 
 def _to_relative(boxes: np.ndarray, labels: np.ndarray, width: float, height: float) -> tuple[np.ndarray, np.ndarray]:
     """Turn pixel boxes (N, 4) into relative ones, cut to [0, 1]; drops those that rounding leaves without area."""
-    relative = (boxes / np.float32([width, height, width, height])).astype(np.float32).reshape(-1, 4).clip(0, 1)
+    relative = (
+        (boxes / np.array([width, height, width, height], np.float32)).astype(np.float32).reshape(-1, 4).clip(0, 1)
+    )
     solid = (relative[:, 2:] > relative[:, :2]).all(axis=1)
     return relative[solid], labels[solid]
 
@@ -56,10 +59,17 @@ class Normaliser(torch.nn.Module):
         std: divides after that, per channel or one number.
     """
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, mean: Mean, std: Mean) -> None:
         super().__init__()
-        self.register_buffer("mean", torch.tensor(np.broadcast_to(np.float32(mean), 3).copy()).view(1, 3, 1, 1))
-        self.register_buffer("std", torch.tensor(np.broadcast_to(np.float32(std), 3).copy()).view(1, 3, 1, 1))
+        self.register_buffer(
+            "mean", torch.tensor(np.broadcast_to(np.asarray(mean, np.float32), 3).copy()).view(1, 3, 1, 1)
+        )
+        self.register_buffer(
+            "std", torch.tensor(np.broadcast_to(np.asarray(std, np.float32), 3).copy()).view(1, 3, 1, 1)
+        )
 
     def forward(self, images: Tensor) -> Tensor:
         """Normalise the batch."""
@@ -76,11 +86,15 @@ class Renormaliser(torch.nn.Module):
         new_std: to be divided by instead.
     """
 
+    scale: Tensor
+    shift: Tensor
+
     def __init__(self, mean: Mean, std: Mean, new_mean: Mean, new_std: Mean) -> None:
         super().__init__()
         # In double, and rounded once at the end.
-        mean, std, new_mean, new_std = (np.broadcast_to(np.float64(x), 3) for x in (mean, std, new_mean, new_std))
-        scale, shift = std / new_std, (mean - new_mean) / new_std
+        old = [np.broadcast_to(np.asarray(of, np.float64), 3) for of in (mean, std)]
+        new = [np.broadcast_to(np.asarray(of, np.float64), 3) for of in (new_mean, new_std)]
+        scale, shift = old[1] / new[1], (old[0] - new[0]) / new[1]
         self.register_buffer("scale", torch.from_numpy(scale).float().view(1, 3, 1, 1))
         self.register_buffer("shift", torch.from_numpy(shift).float().view(1, 3, 1, 1))
 
@@ -123,7 +137,7 @@ class TestTransform:
 
     __test__ = False  # a name that scripts import, not a test
 
-    def __init__(self, size: Size, mean: Mean = 0.0, std: float = 1.0) -> None:
+    def __init__(self, size: Size, mean: Mean = 0.0, std: Mean = 1.0) -> None:
         self.size = as_width_height(size)
         self.mean = mean
         self.std = std
@@ -199,11 +213,11 @@ class TrainAugmentation(TestTransform):
         kind: "ssd" for all of it; "light" for crop and mirror, which suits small nets and short runs; "none".
     """
 
-    def __init__(self, size: Size, mean: Mean = 0.0, std: float = 1.0, kind: str = "ssd") -> None:
+    def __init__(self, size: Size, mean: Mean = 0.0, std: Mean = 1.0, kind: str = "ssd") -> None:
         super().__init__(size, mean, std)
         if kind not in AUGMENTATIONS:
             raise ValueError(f"unknown augmentation {kind!r}, expected one of {', '.join(AUGMENTATIONS)}")
-        self.fill = np.rint(np.broadcast_to(np.float32(mean), 3))
+        self.fill = np.rint(np.broadcast_to(np.asarray(mean, np.float32), 3))
         light = () if kind == "none" else (RandomSampleCrop(), RandomMirror())
         self.geometry = (Expand(mean), *light) if kind == "ssd" else light
         self.photometry = PhotometricDistort() if kind == "ssd" else None
@@ -234,7 +248,9 @@ class TrainAugmentation(TestTransform):
 
     def render(self, image: np.ndarray, view: View) -> np.ndarray:
         """Do as the parent does, and change colours."""
-        recolour = None if view.colours is None else lambda part: self.photometry.change(part, view.colours)
+        recolour = None
+        if view.colours is not None and self.photometry is not None:
+            recolour = partial(self.photometry.change, colours=view.colours)
         return view.decoded_window.render(image, self.size, self.fill, recolour)
 
 
@@ -247,7 +263,7 @@ class PredictionTransform:
         std: divides after that.
     """
 
-    def __init__(self, size: Size, mean: Mean = 0.0, std: float = 1.0) -> None:
+    def __init__(self, size: Size, mean: Mean = 0.0, std: Mean = 1.0) -> None:
         self.size = as_width_height(size)
         self.mean = mean
         self.std = std

@@ -47,7 +47,8 @@ class DeferredAugmentation:
         colours: tuple[float, ...] = ()
         if isinstance(view.colours, ColourChange):
             colours = (*view.colours[:-1], *view.colours.channels)
-        elif view.colours is not None and part.size:  # of a kind that `change_colours` does not know
+        elif view.colours is not None and self._photometry is not None and part.size:
+            # Of a kind that `change_colours` does not know.
             part = self._photometry.change(part, view.colours)
         return ImagePart(
             torch.from_numpy(np.array(part)),  # a copy: the image may be the cache's

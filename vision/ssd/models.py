@@ -212,7 +212,7 @@ class ModelSpec:
             extras.append(self.extra(in_channels, hidden, out_channels, stride, padding))
             channels.append(out_channels)
             in_channels = out_channels
-        heads = {name: nn.ModuleList() for name in HEADS}
+        heads: dict[str, Any] = {name: nn.ModuleList() for name in HEADS}
         for index, (width, level) in enumerate(zip(channels, config.specs, strict=True)):
             make = (self.last_head or self.head) if index == len(channels) - 1 else self.head
             for name, numbers in zip(HEADS, (num_classes, 4), strict=True):
@@ -417,7 +417,7 @@ def identify(weights: Mapping[str, Tensor]) -> Description | None:
 def _candidates(weights: Mapping[str, Tensor]) -> Iterator[SSD]:
     """Build every net of the table that a file might be of, without numbers, on the meta device."""
     for row in _ROWS:
-        options = [{}]
+        options: list[dict[str, Any]] = [{}]
         if row.has_width and WIDTH_RANGE[0] <= (width := _width_of(weights)) <= WIDTH_RANGE[1]:
             options = [{"width_mult": width, "use_batch_norm": use_norm} for use_norm in (True, False)]
         for chosen in options:

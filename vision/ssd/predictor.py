@@ -17,7 +17,7 @@ from vision.boxes.nms import (
     multiclass_nms,
 )
 from vision.boxes.priors import Size
-from vision.ssd.data_preprocessing import PredictionTransform
+from vision.ssd.data_preprocessing import Mean, PredictionTransform
 from vision.ssd.ssd import SSD, evaluating
 from vision.structures import Detections
 
@@ -61,7 +61,7 @@ class Predictor:
         net: SSD,
         size: Size,
         mean: float | Sequence[float] = 0.0,
-        std: float = 1.0,
+        std: Mean = 1.0,
         nms_method: str | None = None,
         iou_threshold: float = DEFAULT_IOU_THRESHOLD,
         filter_threshold: float = DEFAULT_SCORE_THRESHOLD,

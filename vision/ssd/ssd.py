@@ -74,6 +74,10 @@ class SSD(nn.Module):
         threshold: score at which the mean F1 was highest in the last validation of its run, None where nobody knows.
     """
 
+    #: None in nets that are composed by hand without a config; nothing but `decode` meets those.
+    config: SSDConfig
+    priors: Tensor
+
     def __init__(
         self,
         num_classes: int,
@@ -96,11 +100,16 @@ class SSD(nn.Module):
         self.pyramid = pyramid
         self._taps = [_as_tap(index) for index in source_layer_indexes]
         self.source_layer_add_ons = nn.ModuleList(
-            [index[1] for index, tap in zip(source_layer_indexes, self._taps, strict=True) if tap.has_norm]
+            [
+                index[1]
+                for index in source_layer_indexes
+                if isinstance(index, tuple) and not isinstance(index, GraphPath)
+            ]
         )
         self.is_test = is_test
         # A frozen copy of a config module: what that shows can change later. Others are taken as they are.
-        self.config = config = SSDConfig.frozen(config) or config
+        config = SSDConfig.frozen(config) or config
+        self.config = config  # type: ignore[assignment]
         self.architecture = Architecture()
         self.net_by_default = False
         self.class_names: tuple[str, ...] | None = None
@@ -255,7 +264,8 @@ def place(net: SSD, device: torch.device | str, channels_last: bool | None = Non
     """
     if channels_last is None:
         channels_last = torch.device(device).type == "cpu"
-    return net.to(device, memory_format=torch.channels_last if channels_last else torch.contiguous_format)
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    return net.to(device, memory_format=layout)  # type: ignore[call-overload]  # stubs lack one with both
 
 
 @contextmanager

@@ -46,7 +46,7 @@ _LISTED = 6
 _FOREIGN_CLASS = re.compile(r"GLOBAL (\S+)")
 
 
-def read_weights(path: str | Path) -> OrderedDict[str, Tensor]:
+def read_weights(path: str | Path) -> dict[str, Tensor]:
     """Read a state_dict onto the CPU, with the names that the net itself gives its weights.
 
     It may lie in a dictionary beside other things, and its names may be those of a wrapped net.
@@ -158,7 +158,7 @@ def _is_state_dict(value: Any) -> bool:
     return all(isinstance(key, str) and isinstance(part, Tensor) for key, part in value.items())
 
 
-def unwrapped(weights: dict[str, Tensor]) -> OrderedDict[str, Tensor]:
+def unwrapped(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     """Give weights of a wrapped net, and what is said of its modules, the names that the net itself gives them."""
     names = [key for key in weights if key != _COUNTER]
     attribute = next((word for word in _ATTRIBUTES if names and all(_plain(key).startswith(word) for key in names)), "")
@@ -169,7 +169,7 @@ def unwrapped(weights: dict[str, Tensor]) -> OrderedDict[str, Tensor]:
     for name, facts in getattr(weights, "_metadata", {}).items():
         module = f"{_plain(name)}.".removeprefix(attribute).removesuffix(".")
         metadata.setdefault(module, {}).update(facts)
-    plain._metadata = metadata
+    plain._metadata = metadata  # type: ignore[attr-defined]  # as PyTorch does
     return plain
 
 
@@ -184,7 +184,7 @@ def write_weights(weights: dict[str, Tensor], path: str | Path) -> None:
         torch.save(weights, file)
 
 
-def description_of(weights: dict[str, Tensor]) -> dict[str, Any] | None:
+def description_of(weights: Mapping[str, Tensor]) -> dict[str, Any] | None:
     """Return what the file says of its net (see `vision.ssd.description`), or None where it was written by others."""
     for facts in getattr(weights, "_metadata", {}).values():
         if METADATA_KEY in facts:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, overload
 
 import cv2
 import numpy as np
@@ -117,6 +117,14 @@ class Window(NamedTuple):
             self.mirrored != inner.mirrored,
         )
 
+    @overload
+    def map_boxes(self, boxes: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]: ...
+
+    @overload
+    def map_boxes(
+        self, boxes: np.ndarray | None, labels: np.ndarray | None
+    ) -> tuple[np.ndarray | None, np.ndarray | None]: ...
+
     def map_boxes(
         self, boxes: np.ndarray | None, labels: np.ndarray | None
     ) -> tuple[np.ndarray | None, np.ndarray | None]:
@@ -127,8 +135,8 @@ class Window(NamedTuple):
         if boxes is None or len(boxes) == 0:
             return boxes, labels
         centers = (boxes[:, :2] + boxes[:, 2:]) / 2
-        low = np.float32([self.left, self.top, self.left, self.top])
-        high = np.float32([self.right, self.bottom, self.right, self.bottom])
+        low = np.array([self.left, self.top, self.left, self.top], np.float32)
+        high = np.array([self.right, self.bottom, self.right, self.bottom], np.float32)
         moved = np.minimum(np.maximum(boxes, low), high) - low
         inside = (centers > low[:2]) & (centers < high[:2])
         inside = inside[:, 0] & inside[:, 1]
@@ -175,7 +183,7 @@ class Window(NamedTuple):
         self,
         image: np.ndarray,
         size: tuple[int, int] | None,
-        fill: Sequence[float],
+        fill: Sequence[float] | np.ndarray,
         recolour: Callable[[np.ndarray], np.ndarray] | None = None,
     ) -> np.ndarray:
         """Resample the window, bilinearly and once.
@@ -258,7 +266,7 @@ class SubtractMeans:
 
 def _sides(image: np.ndarray) -> np.ndarray:
     height, width = image.shape[:2]
-    return np.float32([width, height, width, height])
+    return np.array([width, height, width, height], np.float32)
 
 
 class ToAbsoluteCoords:
@@ -351,7 +359,7 @@ class RandomBrightness(_Photometric):
             return image
         if image.dtype != np.uint8:
             return (image + shift).astype(image.dtype)
-        return (cv2.add if shift > 0 else cv2.subtract)(image, (round(abs(shift)),) * 4)
+        return (cv2.add if shift > 0 else cv2.subtract)(image, (round(abs(shift)),) * 4)  # type: ignore[call-overload]
 
 
 class RandomSaturation(RandomContrast):
@@ -497,7 +505,7 @@ class PhotometricDistort(_Photometric):
 class _Geometric(ABC):
     """A transform that looks at another window of the image's plane."""
 
-    fill: Sequence[float] = (0.0, 0.0, 0.0)
+    fill: Sequence[float] | np.ndarray = (0.0, 0.0, 0.0)
 
     @abstractmethod
     def plan(self, size: tuple[int, int], boxes: np.ndarray | None, rng: np.random.Generator) -> Window:
@@ -514,7 +522,7 @@ class _Geometric(ABC):
 class Expand(_Geometric):
     """Puts the image somewhere on a canvas of up to four times its sides, in half of the cases."""
 
-    def __init__(self, mean: Sequence[float]) -> None:
+    def __init__(self, mean: float | Sequence[float]) -> None:
         self.fill = np.broadcast_to(np.asarray(mean, dtype=np.float32), 3)
 
     def plan(self, size: tuple[int, int], boxes: np.ndarray | None, rng: np.random.Generator) -> Window:

@@ -12,7 +12,7 @@ import re
 import threading
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
@@ -159,7 +159,7 @@ class Fetcher:
                 offset = 0
                 part.begin(response)
             length = _length(response)
-            chunks = self._chunks(url, response)
+            chunks: Iterable[bytes] = self._chunks(url, response)
             if progress is not None:
                 chunks = progress(chunks, "Download", None if length is None else -(-length // _CHUNK))
             try:
@@ -174,7 +174,7 @@ class Fetcher:
     def _open_at(self, url: str, part: _Part) -> http.client.HTTPResponse:
         """Ask for the rest of a file; where the rest would not fit what is there, for all of it."""
         offset = part.size()
-        if offset == 0:
+        if offset == 0 or part.validator is None:
             return self._open(url)
         try:
             response = self._open(url, {"Range": f"bytes={offset}-", "If-Range": part.validator})
@@ -300,7 +300,7 @@ def alone_in(folder: Path) -> Iterator[None]:
 
 def in_threads(
     function: Callable[[Item], Result], items: Iterable[Item], workers: int
-) -> Iterator[tuple[Item, Result]]:
+) -> Generator[tuple[Item, Result], None, None]:
     """Call a function on each item, several at a time, and yield (item, result) as they come.
 
     Items are drawn as needed, so there may be any number of them. What the function raises is raised here. The threads

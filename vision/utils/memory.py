@@ -39,7 +39,7 @@ def _groups() -> list[tuple[Path, _GroupFiles]]:
         _, _, rest = line.partition(":")
         controllers, _, path = rest.partition(":")
         parts = [part for part in path.split("/") if part]
-        if controllers and "memory" not in controllers.split(",") or ".." in parts:  # seen from within a namespace
+        if (controllers and "memory" not in controllers.split(",")) or ".." in parts:  # seen from within a namespace
             continue
         base, files = (_CGROUPS / "memory", _VERSION_1) if controllers else (_CGROUPS, _VERSION_2)
         found += [(base.joinpath(*parts[:depth]), files) for depth in range(1, len(parts) + 1)]

@@ -20,7 +20,8 @@ def read_ahead(values: Iterable[T], depth: int = DEPTH) -> Iterator[T]:
         values: what is raised in there is raised where the value would have come.
         depth: how many are made ahead.
     """
-    iterator, end = iter(values), object()
+    iterator = iter(values)
+    end: Any = object()
     with ThreadPoolExecutor(1) as pool:
         pending = deque(pool.submit(next, iterator, end) for _ in range(depth))
         try:

@@ -6,7 +6,7 @@ import time
 from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 
@@ -55,7 +55,8 @@ class Stages:
 
     def each(self, stage: str, values: Iterable[T]) -> Iterator[T]:
         """Give the same values, and note how long each takes to come."""
-        iterator, end = iter(values), object()
+        iterator = iter(values)
+        end: Any = object()
         while True:
             with self(stage):
                 value = next(iterator, end)

@@ -58,10 +58,12 @@ class SSDConfig:
         if isinstance(config, SSDConfig):
             return config
         try:
-            levels = tuple(PriorLevel(*level[:2], SSDBoxSizes(*level[2]), tuple(level[3])) for level in config.specs)
+            levels = tuple(
+                PriorLevel(level[0], level[1], SSDBoxSizes(*level[2]), tuple(level[3])) for level in config.specs
+            )
             made = SSDConfig(
                 config.image_size,
-                tuple(float(value) for value in config.image_mean),
+                _three(config.image_mean),
                 _number_or_three(config.image_std),
                 levels,
                 iou_threshold=config.iou_threshold,
@@ -127,7 +129,7 @@ class SSDConfig:
         levels = tuple(map(level_from_dict, plain["specs"]))
         rest = {key: plain[key] for key in ("iou_threshold", "center_variance", "size_variance")}
         rest["clamps_centers"] = plain.get("clamps_centers", True)  # older files do not say it
-        size, mean = _square_as_number(plain["image_size"]), tuple(plain["image_mean"])
+        size, mean = _square_as_number(plain["image_size"]), _three(plain["image_mean"])
         return SSDConfig(size, mean, _number_or_three(plain["image_std"]), levels, **rest)
 
 
@@ -154,8 +156,13 @@ def level_from_dict(plain: dict[str, Any]) -> Level:
     return PriorLevel(*place, SSDBoxSizes(*plain["box_sizes"]), tuple(plain["aspect_ratios"]))
 
 
-def _number_or_three(std: Any) -> float | tuple[float, ...]:
-    return tuple(map(float, std)) if isinstance(std, (tuple, list)) else float(std)
+def _number_or_three(std: Any) -> float | tuple[float, float, float]:
+    return _three(std) if isinstance(std, (tuple, list)) else float(std)
+
+
+def _three(values: Any) -> tuple[float, float, float]:
+    red, green, blue = map(float, values)
+    return red, green, blue
 
 
 def _square_as_number(size: Size) -> Size:
@@ -242,12 +249,14 @@ class ConfigFamily:
                 f"{self.minimum_side} pixels"
             )
         columns, rows = self.map_sides(width), self.map_sides(height)
+        edges: Sequence[float]
+        steps: Sequence[Size]
         if at_base_size is not None and (width, height) == (BASE_SIZE, BASE_SIZE):
             edges, steps = at_base_size
         else:
             rounded = float if self.torchvisions else math.ceil
             steps = [
-                _square_as_number((rounded(width / column), rounded(height / row)))
+                _square_as_number((rounded(width / column), rounded(height / row)))  # type: ignore[arg-type]
                 for column, row in zip(columns, rows, strict=True)
             ]
             edges = [min(width, height) * percent / 100 for percent in percents]
