@@ -143,12 +143,19 @@ def _dataset_inside(root: Path) -> tuple[Path, str] | None:
     """Find the outermost folder below the root of which a format reads something, and that format."""
     level = [root]
     for _ in range(_DEEPEST):
-        level = [path for folder in level for path in sorted(folder.iterdir()) if path.is_dir() and path.name[0] != "."]
-        for folder in level[:_MOST_LOOKED_INTO]:
+        level = [child for folder in level for child in _folders_in(folder)][:_MOST_LOOKED_INTO]
+        for folder in level:
             found = [name for name, images in _formats_of(Tree(folder)).items() if images]
             if found:
                 return folder, found[0]
     return None
+
+
+def _folders_in(folder: Path) -> list[Path]:
+    try:
+        return [path for path in sorted(folder.iterdir()) if path.is_dir() and not path.name.startswith(".")]
+    except OSError:
+        return []
 
 
 def _datasets_in(root: Path) -> list[Path]:

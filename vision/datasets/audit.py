@@ -368,7 +368,7 @@ def contradictions(dataset: DetectionDataset) -> list[Defect]:
     files = sum(map(len, found))
     message = (
         f"{files} of {len({record.image_path for record in dataset.records})} training images are copies of "
-        f"{len(found)} pictures with different objects in each, which contradict each other; keep the right one; "
+        f"{len(found)} picture{'s'[: len(found) > 1]} with different objects in each; keep the right one of each; "
         f"first: {some(found[0])}"
     )
     return [Defect("annotation-contradicts", dataset.source, message, things=files)]

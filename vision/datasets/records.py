@@ -416,7 +416,7 @@ def _check(
     if not item.name:
         return None, [defect("name-missing", "left out: it has no name", 1)]
     if item.line:
-        return None, [defect("shape-no-box", f"left out: a {item.line} has no area", 1)]
+        return None, [defect("shape-no-box", f"left out: a {item.line.removesuffix('s')} has no area", 1)]
     if item.box is None:
         return None, [defect("box-missing", f"left out: its box is {written}, expected four numbers", 1)]
     x1, y1, x2, y2 = item.box

@@ -310,7 +310,7 @@ class VocFolder(Folder):
         return defects
 
     def _without_image(self, name: str, source: Path, objects: int) -> Defect:
-        message = f"image {name} left out: no image of that name in {self.image_folder}"
+        message = f"image {name.removesuffix('.xml')} left out: no image of that name in {self.image_folder}"
         if not len(self.images):
             message += f", which holds {self._other_files}"
         return Defect("image-missing", source, message, objects, 1)
