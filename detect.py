@@ -30,10 +30,10 @@ from vision.deploy.detectnet import DEFAULT_THRESHOLD
 from vision.deploy.media import Frame, Sink, Source
 from vision.deploy.session import NETWORK, POST_PROCESSING, RESIZING
 from vision.report.drawing import draw_detections
-from vision.report.sheet import MOST_CELLS, Sheet
+from vision.report.sheet import MAX_CELLS, Sheet
 from vision.structures import DataError, Detections
 from vision.utils.files import JsonListFile, write_text
-from vision.utils.overlap import WriteBehind, read_ahead
+from vision.utils.prefetch import WriteBehind, read_ahead
 from vision.utils.timer import Stages
 
 logger = logging.getLogger(__name__)
@@ -68,7 +68,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--threshold",
-        type=cli.share,
+        type=cli.fraction,
         help=f"least score (default: what suited best when the model's run was validated, else {DEFAULT_THRESHOLD})",
     )
     cli.add_postprocess_options(parser)
@@ -81,7 +81,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "--save-txt", action="store_true", help="write <image>.txt, a line `class score x1 y1 x2 y2` each"
     )
     parser.add_argument(
-        "--sheet", action="store_true", help=f"write {SHEET_NAME}, too: up to {MOST_CELLS} drawn images in a grid"
+        "--sheet", action="store_true", help=f"write {SHEET_NAME}, too: up to {MAX_CELLS} drawn images in a grid"
     )
     parser.add_argument("--show", action="store_true", help="show a window, too; q ends, any key goes on")
     parser.add_argument("--benchmark", action="store_true", help="print the time of each stage, and images per second")

@@ -42,7 +42,7 @@ from vision.ssd.models import spec_of
 from vision.ssd.ssd import SSD
 from vision.ssd.trained_images import TrainedCounts
 from vision.structures import Annotation, DataError, Detections
-from vision.utils.overlap import read_ahead
+from vision.utils.prefetch import read_ahead
 
 logger = logging.getLogger(__name__)
 
@@ -96,7 +96,9 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help="the headline is the 11-point AP, else the area under the curve",
     )
     cli.add_postprocess_options(parser)
-    parser.add_argument("--iou-threshold", type=cli.share, default=0.5, help="overlap above which a detection is a hit")
+    parser.add_argument(
+        "--iou-threshold", type=cli.fraction, default=0.5, help="overlap above which a detection is a hit"
+    )
     parser.add_argument(
         "--inclusive-boxes",
         action="store_true",
@@ -104,7 +106,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--threshold",
-        type=cli.share,
+        type=cli.fraction,
         help="score from which detections count in precision, recall, the confusion matrix and the images (default: "
         "where the mean F1 of the classes is highest); with --postprocess=detectnet, from which there are any (0.5)",
     )

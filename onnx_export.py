@@ -28,7 +28,8 @@ import torch
 from vision import cli
 from vision.datasets import AUTO, DetectionDataset, is_dataset, labels, open_dataset
 from vision.datasets.images import read_upright
-from vision.deploy import detectnet, device, quantization, variants
+from vision.deploy import detectnet, graph_variants, jetson_commands, quantization
+from vision.deploy.accuracy_check import AccuracyCheck
 from vision.deploy.export import INPUT_NORMS, ExportOptions, candidate, write
 from vision.deploy.jetpack import (
     JETPACKS,
@@ -42,14 +43,13 @@ from vision.deploy.jetpack import (
 )
 from vision.deploy.media import Source
 from vision.deploy.session import OnnxSession, load_net
-from vision.deploy.trial import Trial
 from vision.deploy.verification import PARITY_IMAGES, image_like, operators_of, verify
 from vision.engine import checkpoint
 from vision.ssd.models import UPSTREAM_NET, spec_of
 from vision.ssd.ssd import SSD
 from vision.structures import Annotation, DataError
 from vision.utils.files import write_text
-from vision.utils.overlap import read_ahead
+from vision.utils.prefetch import read_ahead
 
 logger = logging.getLogger(__name__)
 
@@ -91,9 +91,9 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--input-norm",
-        type=cli.one_of("input normalisation", tuple(INPUT_NORMS)),
+        type=cli.one_of("input normalization", tuple(INPUT_NORMS)),
         default="detectnet",
-        help="how what runs the file normalises images: detectnet to -1 ... 1; train as in training; raw255 not at all",
+        help="how what runs the file normalizes images: detectnet to -1 ... 1; train as in training; raw255 not at all",
     )
     parser.add_argument(
         "--opset",
@@ -118,7 +118,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--threshold",
-        type=cli.share,
+        type=cli.fraction,
         help="score from which detections count in the printed commands and in --deepstream's file (default: what "
         f"suited best when the model's run was validated, else {detectnet.DEFAULT_THRESHOLD}; for detectnet what suits "
         "its arithmetic on --data)",
@@ -145,7 +145,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     proof.add_argument(
         "--int8-max-drop",
-        type=cli.share,
+        type=cli.fraction,
         default=0.015,
         help="AP50 or AP that --int8 may cost on --data; while it costs more, the worst layers are left in float",
     )
@@ -202,7 +202,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     name = net.architecture.net
     logger.info("exporting %s (%s, %dx%d, %d classes)", source, name, width, height, net.num_classes)
     warn_of_jetpacks(args)
-    for trap in device.label_traps(net.class_names):
+    for trap in jetson_commands.label_traps(net.class_names):
         logger.warning("%s; rename it before it goes on a device", trap)
 
     options = ExportOptions(
@@ -211,22 +211,22 @@ def main(argv: Sequence[str] | None = None) -> None:
         args.input_norm,
         facts={"checkpoint": source.name, "checkpoint_sha256": hashlib.sha256(source.read_bytes()).hexdigest()},
     )
-    trial = open_trial(args, net) if args.data else None
+    check = open_accuracy_check(args, net) if args.data else None
     calibration = CalibrationImages(args) if args.int8 else None
     with candidate(output) as file:
-        write_and_verify(net, file, options, args, trial)
-        if trial is not None:
-            trial.measure_plain(file, output.name)
-            trial.hold(output.name, AP_TOLERANCE)
+        write_and_verify(net, file, options, args, check)
+        if check is not None:
+            check.measure_plain(file, output.name)
+            check.hold(output.name, AP_TOLERANCE)
             if args.input_norm == "detectnet":
                 old = args.jetpack is not None and JETPACKS[args.jetpack].joins_across_classes
-                alike = trial.measure_on_device(file, output.name, across_classes=old)
+                alike = check.measure_on_device(file, output.name, across_classes=old)
                 logger.info("by detectnet's arithmetic it has %d of the %d detections of the checkpoint", *alike)
     saved(output)
     label_file = write_label_file(output, net.class_names)
     for asked, suffix, make in (
-        (args.fp16, "fp16", lambda file: make_half(file, net, replace(options, half=True), args, trial)),
-        (args.int8, "int8", lambda file: make_int8(file, output, args, calibration, trial)),
+        (args.fp16, "fp16", lambda file: make_half(file, net, replace(options, half=True), args, check)),
+        (args.int8, "int8", lambda file: make_int8(file, output, args, calibration, check)),
         (args.nms, "nms", lambda file: make_with_nms(file, output, net)),
         (args.deepstream, "deepstream", lambda file: make_for_deepstream(file, output)),
     ):
@@ -240,20 +240,20 @@ def main(argv: Sequence[str] | None = None) -> None:
         model = output.with_name(f"{output.stem}.deepstream.onnx")
         saved(write_deepstream_config(model, label_file, net, options, threshold))
         logger.info("for DeepStream, %s", threshold)
-    if trial is not None:
+    if check is not None:
         print("\nOn the test images:")
-        print("\n".join(trial.table()))
-    print_commands(args, output, label_file, *device_options(args, net, trial))
+        print("\n".join(check.table()))
+    print_commands(args, output, label_file, *device_options(args, net, check))
 
 
-def device_options(args: argparse.Namespace, net: SSD, trial: Trial | None) -> tuple[list[str], str]:
+def device_options(args: argparse.Namespace, net: SSD, check: AccuracyCheck | None) -> tuple[list[str], str]:
     """Choose detectnet's options, and say where they are from."""
-    if trial is not None and args.threshold is None and (trial.of_new_images or net.threshold is None):
-        better = "with these options F1" if trial.device_options else "with its defaults F1"
-        return trial.device_options, f"{better} is highest on the images of --data"
+    if check is not None and args.threshold is None and (check.of_new_images or net.threshold is None):
+        better = "with these options F1" if check.device_options else "with its defaults F1"
+        return check.device_options, f"{better} is highest on the images of --data"
     threshold = cli.choose_threshold(args.threshold, net.threshold)
     others = (
-        [] if trial is None else [option for option in trial.device_options if not option.startswith("--threshold")]
+        [] if check is None else [option for option in check.device_options if not option.startswith("--threshold")]
     )
     is_default = args.threshold is None and net.threshold is None
     return [*([] if is_default else [f"--threshold={threshold.value:g}"]), *others], str(threshold)
@@ -306,15 +306,15 @@ def warn_of_jetpacks(args: argparse.Namespace) -> None:
 
 
 def write_and_verify(
-    net: SSD, file: Path, options: ExportOptions, args: argparse.Namespace, trial: Trial | None
+    net: SSD, file: Path, options: ExportOptions, args: argparse.Namespace, check: AccuracyCheck | None
 ) -> None:
     """Write a file, and hold it to contract and PyTorch."""
     write(net, file, options)
     tensorrt = None if args.jetpack is None else JETPACKS[args.jetpack].tensorrt
-    parity = verify(file, net, options, tensorrt, None if trial is None else trial.pixels(PARITY_IMAGES))
+    parity = verify(file, net, options, tensorrt, None if check is None else check.pixels(PARITY_IMAGES))
     logger.info(
         "checked with onnxruntime on %s: scores and boxes agree with PyTorch to %.2g (allowed %.2g)",
-        "drawn images" if trial is None else f"images of {args.data}",
+        "drawn images" if check is None else f"images of {args.data}",
         parity.difference,
         parity.tolerance,
     )
@@ -325,7 +325,7 @@ def write_and_verify(
                 logger.warning("JetPack %s from its start (TensorRT %s) has no %s", name, release, ", ".join(missing))
 
 
-def open_trial(args: argparse.Namespace, net: SSD) -> Trial:
+def open_accuracy_check(args: argparse.Namespace, net: SSD) -> AccuracyCheck:
     """Open the dataset to measure on.
 
     Raises:
@@ -345,7 +345,9 @@ def open_trial(args: argparse.Namespace, net: SSD) -> Trial:
     def images() -> Iterator[tuple[np.ndarray, Annotation]]:
         return read_ahead(readable(dataset, range(len(dataset))))
 
-    return Trial(images, len(dataset), net, cli.progress, of_new_images=trained is None or not trained.trained_on)
+    return AccuracyCheck(
+        images, len(dataset), net, cli.progress, of_new_images=trained is None or not trained.trained_on
+    )
 
 
 def readable(dataset: DetectionDataset, indices: Iterable[int]) -> Iterator[tuple[np.ndarray, Annotation]]:
@@ -357,16 +359,18 @@ def readable(dataset: DetectionDataset, indices: Iterable[int]) -> Iterator[tupl
             logger.warning("%s; it is left out", err)
 
 
-def make_half(file: Path, net: SSD, options: ExportOptions, args: argparse.Namespace, trial: Trial | None) -> None:
+def make_half(
+    file: Path, net: SSD, options: ExportOptions, args: argparse.Namespace, check: AccuracyCheck | None
+) -> None:
     """Write the file in 16 bits."""
-    write_and_verify(net, file, options, args, trial)
-    if trial is not None:
-        trial.cost_of("fp16", file)
-        trial.hold("fp16", AP_TOLERANCE)
+    write_and_verify(net, file, options, args, check)
+    if check is not None:
+        check.cost_of("fp16", file)
+        check.hold("fp16", AP_TOLERANCE)
 
 
 def make_int8(
-    file: Path, plain: Path, args: argparse.Namespace, images: CalibrationImages, trial: Trial | None
+    file: Path, plain: Path, args: argparse.Namespace, images: CalibrationImages, check: AccuracyCheck | None
 ) -> None:
     """Write the file in 8 bits, and leave as many layers in float as it takes."""
     layers = quantization.layers_of(plain)
@@ -378,16 +382,16 @@ def make_int8(
     take = partial(images.take, session=OnnxSession(plain))
     with tempfile.TemporaryDirectory() as folder:
         whole = Path(folder) / "whole.onnx"
-        quantization.quantise(plain, whole, cli.progress(take(images.count), "Calibrating", images.count))
+        quantization.quantize(plain, whole, cli.progress(take(images.count), "Calibrating", images.count))
         quantization.in_float(whole, file, excluded)
-        if trial is None:
+        if check is None:
             logger.warning("--int8 without --data: what it costs is not known")
         else:
             some = list(take(quantization.RANKING_IMAGES))
-            cost = partial(trial.cost_of, "int8")
+            cost = partial(check.cost_of, "int8")
             excluded = quantization.search(file, whole, plain, excluded, some, cost, args.int8_max_drop, cli.progress)
-            trial.hold("int8", args.int8_max_drop)
-    count = quantization.check_quantised(file, excluded)
+            check.hold("int8", args.int8_max_drop)
+    count = quantization.check_quantized(file, excluded)
     logger.info("%d of %d convolutions in 8 bits", count, len(layers))
 
 
@@ -434,8 +438,8 @@ def spread(total: int, count: int) -> list[int]:
 
 def make_with_nms(file: Path, plain: Path, net: SSD) -> None:
     """Write the file with suppression in the graph."""
-    variants.write_with_nms(plain, file, net.config.iou_threshold)
-    compared = variants.check_with_nms(plain, file, drawn_inputs(plain), net.config.iou_threshold)
+    graph_variants.write_with_nms(plain, file, net.config.iou_threshold)
+    compared = graph_variants.check_with_nms(plain, file, drawn_inputs(plain), net.config.iou_threshold)
     logger.info(
         "checked with onnxruntime: suppression in the graph keeps what torchvision's keeps (%d boxes)", compared
     )
@@ -443,13 +447,13 @@ def make_with_nms(file: Path, plain: Path, net: SSD) -> None:
 
 def make_for_deepstream(file: Path, plain: Path) -> None:
     """Write the file with DeepStream's outputs."""
-    variants.write_for_deepstream(plain, file)
-    variants.check_for_deepstream(plain, file, drawn_inputs(plain))
+    graph_variants.write_for_deepstream(plain, file)
+    graph_variants.check_for_deepstream(plain, file, drawn_inputs(plain))
     logger.info("checked with onnxruntime: the outputs for DeepStream say what the plain ones say")
 
 
 def drawn_inputs(plain: Path) -> torch.Tensor:
-    """Draw images and normalise them as a file expects."""
+    """Draw images and normalize them as a file expects."""
     session = OnnxSession(plain)
     pixels = image_like(PARITY_IMAGES, session.size)
     return torch.stack([session.transform(image.permute(1, 2, 0).numpy()) for image in pixels])
@@ -461,7 +465,7 @@ def write_deepstream_config(
     """Write what Gst-nvinfer needs to know of the file."""
     norm = options.input_norm_of(net)
     path = model.with_suffix(".txt")
-    text = variants.deepstream_config(
+    text = graph_variants.deepstream_config(
         model.name,
         label_file.name,
         net.num_classes,
@@ -477,7 +481,7 @@ def write_deepstream_config(
 
 def saved(path: Path) -> None:
     """Say that a file is there, and remove the engines of its predecessor."""
-    for engine in device.remove_engines(path):
+    for engine in jetson_commands.remove_engines(path):
         logger.info("removed %s: it was built from an older export, and detectnet might have gone on using it", engine)
     logger.info("Saved model %s" if path.suffix == ".onnx" else "Saved %s", path)
 
@@ -501,23 +505,23 @@ def print_commands(args: argparse.Namespace, output: Path, label_file: Path, opt
     """Print what to type on the device, with options for detectnet and where they are from."""
     if args.input_norm == "detectnet":
         print("\nOn a Jetson, with both files copied there (detectnet.py takes the same):\n")
-        print(f"    {device.detectnet_command(output, label_file, options)}\n\n({why})\n")
+        print(f"    {jetson_commands.detectnet_command(output, label_file, options)}\n\n({why})\n")
         if args.jetpack in (None, "6", "7"):
             print(
                 "From JetPack 6.1 on jetson-inference needs a patch for any ONNX file: docs/deploying.md says which\n"
             )
     else:
-        logger.warning("--input-norm=%s: detectnet normalises otherwise, this file is not for it", args.input_norm)
+        logger.warning("--input-norm=%s: detectnet normalizes otherwise, this file is not for it", args.input_norm)
     if args.batch_size != 1:
         return
     unparsed = unparsed_opset(args.opset)
     names = [args.jetpack] if args.jetpack else [name for name in JETPACKS if name not in unparsed]
-    lines = device.trtexec_lines(output, names)
+    lines = jetson_commands.trtexec_lines(output, names)
     if args.int8:
-        lines += device.trtexec_lines(output.with_name(f"{output.stem}.int8.onnx"), names, "int8")
+        lines += jetson_commands.trtexec_lines(output.with_name(f"{output.stem}.int8.onnx"), names, "int8")
     if "7" in names:
         variants = [name for name, asked in (("fp16", args.fp16), ("int8", args.int8)) if asked]
-        lines += [device.tensorrt_11_line(output.with_name(f"{output.stem}.{name}.onnx")) for name in variants]
+        lines += [jetson_commands.tensorrt_11_line(output.with_name(f"{output.stem}.{name}.onnx")) for name in variants]
     print("An engine for other programs of yours:\n")
     for line in lines:
         print(f"    {line}")

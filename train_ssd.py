@@ -38,7 +38,7 @@ from vision.boxes.forms import center_form_to_corner_form
 from vision.datasets import Splits, image_cache, labels, open_splits
 from vision.datasets.audit import Audit, best_possible_recall, box_sides, fingerprint, make_audit, require_objects
 from vision.datasets.loading import Loaders
-from vision.engine import checkpoint, optim, pretrained, resume, shipped, start
+from vision.engine import bundled_weights, checkpoint, optim, pretrained, resume, start
 from vision.engine.batch_norm import check_batch_size, trains_batch_norm
 from vision.engine.compute import choose_execution
 from vision.engine.model_folder import describe_previous_run, locked
@@ -63,7 +63,7 @@ from vision.report.audit_page import save_audit_page
 from vision.report.lines import log_dry_run
 from vision.report.records import RunRecorder, write_arguments
 from vision.report.run_pictures import RESULTS, TRAIN_BATCH, VAL_BATCH, RunPictures, draw_training_batch
-from vision.report.sheet import MOST_CELLS
+from vision.report.sheet import MAX_CELLS
 from vision.ssd.choices import (
     ADAMW_RATES,
     BUNDLED_BASE_NET_RATES,
@@ -76,10 +76,10 @@ from vision.ssd.choices import (
 )
 from vision.ssd.config import SSDConfig
 from vision.ssd.data_preprocessing import TestTransform, TrainAugmentation
-from vision.ssd.device_augmentation import AugmentingNormaliser, DeferredAugmentation
+from vision.ssd.device_augmentation import AugmentingPreprocess, DeferredAugmentation
 from vision.ssd.models import MODELS, describe_weights, identify_base_net
 from vision.ssd.prior_choice import write_priors
-from vision.ssd.ssd import place
+from vision.ssd.ssd import move_net
 from vision.ssd.trained_images import TrainedImages
 from vision.ssd.weights import digest_of, read_weights
 from vision.structures import DataError
@@ -102,7 +102,7 @@ class ChosenConfig(NamedTuple):
     """A net's config.
 
     Attributes:
-        config: input size, normalisation and priors.
+        config: input size, normalization and priors.
         why: where the priors come from, for the log; None for priors that were not chosen by the data.
     """
 
@@ -120,7 +120,7 @@ def parse_args(argv: Sequence[str] | None = None) -> Options:
     typed = {name: value for name in RATES if (value := getattr(preset, name)) is not None}
     recipe = dict(RECIPES[preset.recipe])
     if not recipe or typed.get("optimizer", "sgd") != "sgd":
-        recipe |= default_rates(preset.net, typed, takes_shipped_start(preset))
+        recipe |= default_rates(preset.net, typed, takes_bundled_start(preset))
     parser.set_defaults(net=preset.net, resolution=MODELS[preset.net].family.base_size, **recipe)
     if preset.schedule:
         parser.set_defaults(**SCHEDULES[preset.schedule])
@@ -168,25 +168,25 @@ def named_net(args: argparse.Namespace) -> tuple[str | None, bool]:
     return named, named is None
 
 
-def takes_shipped_start(args: argparse.Namespace) -> bool:
+def takes_bundled_start(args: argparse.Namespace) -> bool:
     """Whether a run starts, as far as its options say, from what comes with this program."""
     is_usual = args.base_net is None and args.mb2_width_mult in (None, 1.0)
-    return is_usual and args.pretrained_ssd in (None, shipped.VOC)
+    return is_usual and args.pretrained_ssd in (None, bundled_weights.VOC)
 
 
-def default_rates(net: str, typed: Mapping[str, Any], takes_shipped: bool) -> dict[str, Any]:
+def default_rates(net: str, typed: Mapping[str, Any], takes_bundled: bool) -> dict[str, Any]:
     """Choose the defaults of optimizer and rates.
 
     Args:
         net: any accepted name.
         typed: those of `RATES` that are typed.
-        takes_shipped: whether the run starts from what comes with this program, which may want rates of its own.
+        takes_bundled: whether the run starts from what comes with this program, which may want rates of its own.
     """
     name = canonical_name(net)
     optimizer = typed.get("optimizer") or ("adamw" if name in ADAMW_RATES and not typed else "sgd")
     own = ADAMW_RATES.get(name) if optimizer == "adamw" else None
     lr, base_net_lr = own or DEFAULT_RATES[optimizer]
-    if takes_shipped and optimizer == "sgd":
+    if takes_bundled and optimizer == "sgd":
         base_net_lr = BUNDLED_BASE_NET_RATES.get(name) or base_net_lr
     return {"optimizer": optimizer, "lr": lr, "base_net_lr": base_net_lr}
 
@@ -308,7 +308,7 @@ def find_weights(run: Run) -> pretrained.WeightsSource | None:
     options = run.options
     with run.process.main_process_first():
         weights = start.find_starting_files(options, downloads=not options.dry_run, progress_bar=cli.progress)
-    rate = shipped.base_net_rate_of(weights.detector)
+    rate = bundled_weights.base_net_rate_of(weights.detector)
     if rate is not None and rate == options.base_net_lr:
         logger.info("--base-net-lr=%g, as suits %s", rate, weights.detector)
     return weights
@@ -388,7 +388,7 @@ def load_weights(run: Run, weights: pretrained.WeightsSource | None) -> None:
     Where a file has weights only, the run has no state from here on.
     """
     if weights is not None:
-        pretrained.initialise(run.net, weights, new_heads=run.options.new_heads)
+        pretrained.initialize(run.net, weights, new_heads=run.options.new_heads)
     elif not resume.load_weights(run.net, run.source, run.state):
         run.state = None
     run.process.check_same("starts from other weights", lambda: digest_of(run.net.state_dict()))
@@ -459,15 +459,15 @@ def make_train_step(run: Run) -> TrainStep:
             run.process.world_size,
             options.auto_lr,
         )
-    place(net, execution.device, execution.channels_last)
+    move_net(net, execution.device, execution.channels_last)
     average = optim.ModelEma(net) if options.ema else None
     if options.sync_bn:
         run.process.convert_sync_batchnorm(net)
     config = net.config
-    normaliser = AugmentingNormaliser(config.image_size, config.image_mean, config.image_std)
+    preprocess = AugmentingPreprocess(config.image_size, config.image_mean, config.image_std)
     criterion = MultiboxLoss(beta=options.smooth_l1_beta)
     return TrainStep(
-        TrainingModel(net, normaliser, criterion, execution.precision).to(execution.device),
+        TrainingModel(net, preprocess, criterion, execution.precision).to(execution.device),
         optim.make_optimizer(net, optim.scale_rates(options, run.images_per_step)),
         options,
         frozen=run.frozen,
@@ -536,9 +536,9 @@ def write_records(run: Run) -> None:
         for name in (RESULTS, TRAIN_BATCH, VAL_BATCH):  # of another run, they would belie this one
             (folder / name).unlink(missing_ok=True)
     elif begins:
-        batch = run.loaders.first_batch(MOST_CELLS)
+        batch = run.loaders.first_batch(MAX_CELLS)
         moved = to_device(batch, run.train_step.device)
-        images = run.train_step.model.normaliser.render(moved.images).cpu()
+        images = run.train_step.model.preprocess.render(moved.images).cpu()
         draw_training_batch(folder / TRAIN_BATCH, batch._replace(images=images), class_names)
 
 

@@ -43,7 +43,7 @@ from vision.deploy.session import Session, open_session  # noqa: E402
 from vision.engine import checkpoint  # noqa: E402
 from vision.evaluation import evaluate  # noqa: E402
 from vision.report.drawing import color_of, draw_boxes  # noqa: E402
-from vision.report.figures import figure_file  # noqa: E402
+from vision.report.plots import figure_file  # noqa: E402
 from vision.report.sheet import THUMBNAIL, contact_sheet, thumbnail, write_image  # noqa: E402
 from vision.structures import Annotation, DataError, Detections  # noqa: E402
 from vision.utils.files import write_text  # noqa: E402
@@ -69,7 +69,7 @@ WITHOUT_RESULT = ("debug_steps", "log_level", "plots")
 MEAN_AP = "Mean Average Precision/val"
 
 #: Score and overlap from which a detection finds an object, on the sheet of `--misses`; and images on it.
-SCORE, OVERLAP, MOST_IMAGES = 0.5, 0.5, 8
+SCORE, OVERLAP, MAX_IMAGES = 0.5, 0.5, 8
 
 _NAME = re.compile(r"[\w+-][\w.+-]*")
 
@@ -531,7 +531,7 @@ def draw_misses(path: Path, results: Iterable[dict[str, Any]], worse: str, bette
     if not compared:
         raise DataError(f"--compare {worse} {better}: no dataset has both with the same seed; train them first")
     cells.sort(key=lambda cell: -cell[0])
-    write_image(path, contact_sheet([image for _, image in cells[:MOST_IMAGES]]))
+    write_image(path, contact_sheet([image for _, image in cells[:MAX_IMAGES]]))
     objects = sum(count for count, _ in cells)
     logger.info("%s: %d objects on %d images are found by %s alone", path, objects, len(cells), better)
 

@@ -28,7 +28,7 @@ from vision.datasets import AUTO, open_dataset, synthetic  # noqa: E402
 from vision.deploy import export  # noqa: E402
 from vision.deploy.session import OnnxSession  # noqa: E402
 from vision.ssd.models import DEFAULT_NET, MODELS  # noqa: E402
-from vision.utils.overlap import read_ahead  # noqa: E402
+from vision.utils.prefetch import read_ahead  # noqa: E402
 
 NUM_CLASSES = 4
 

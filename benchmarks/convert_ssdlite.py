@@ -73,7 +73,7 @@ def cell_priors(anchors: Tensor, levels: Sequence[Level], counts: Sequence[int])
     return result
 
 
-def take_extra(extra: InvertedResidual, weights: dict[str, Tensor], prefix: str) -> None:
+def load_extra(extra: InvertedResidual, weights: dict[str, Tensor], prefix: str) -> None:
     """Fill an extra layer with convolutions whose batch norm is folded; the norm becomes the bias."""
     for place, name in ((0, "expand"), (3, "depthwise"), (6, "project")):
         conv, norm = extra.conv[place], extra.conv[place + 1]
@@ -85,7 +85,7 @@ def take_extra(extra: InvertedResidual, weights: dict[str, Tensor], prefix: str)
         norm.running_var.fill_(1 - norm.eps)
 
 
-def take_head(head: nn.Sequential, weights: dict[str, Tensor], prefix: str) -> None:
+def load_head(head: nn.Sequential, weights: dict[str, Tensor], prefix: str) -> None:
     """Fill the layers below the last of a head."""
     conv, norm = head[0], head[1]
     conv.weight.copy_(weights[f"{prefix}depthwise.weight"])
@@ -122,7 +122,7 @@ def convert(weights: dict[str, Tensor], images: Iterable[Tensor]) -> SSD:
 
     Args:
         weights: of TensorFlow's detector.
-        images: (3, 300, 300) normalised, to calibrate batch norms with.
+        images: (3, 300, 300) normalized, to calibrate batch norms with.
     """
     spec = MODELS[NET]
     last = "{}.{}.project.{}".format
@@ -136,10 +136,10 @@ def convert(weights: dict[str, Tensor], images: Iterable[Tensor]) -> SSD:
         {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}
     )
     for number, extra in enumerate(net.extras):
-        take_extra(extra, weights, f"extras.{number}.")
+        load_extra(extra, weights, f"extras.{number}.")
     for name in HEADS:
         for level, head in enumerate(list(getattr(net, name))[:-1]):  # the last map has other channels
-            take_head(head, weights, f"{name}.{level}.")
+            load_head(head, weights, f"{name}.{level}.")
             for part in ("weight", "bias"):
                 found = weights[last(name, level, part)]
                 rows = found.reshape(counts[level], -1, *found.shape[1:])

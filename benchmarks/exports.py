@@ -23,7 +23,7 @@ from vision.boxes.priors import Size, as_width_height  # noqa: E402
 from vision.deploy.export import ExportOptions, ExportRejected, write  # noqa: E402
 from vision.deploy.jetpack import OPERATORS, missing_operators  # noqa: E402
 from vision.deploy.verification import Parity, image_like, operators_of, verify  # noqa: E402
-from vision.ssd.data_preprocessing import Normaliser  # noqa: E402
+from vision.ssd.data_preprocessing import Preprocess  # noqa: E402
 from vision.ssd.models import NET_NAMES, spec_of  # noqa: E402
 from vision.ssd.ssd import SSD  # noqa: E402
 
@@ -40,7 +40,7 @@ def conditioned_net(name: str, size: Size) -> SSD:
     net = spec.build(NUM_CLASSES, config=spec.config_at(size))
     net.class_names = ("BACKGROUND", "a", "b", "c")
     net.init()
-    images = Normaliser(net.config.image_mean, net.config.image_std)(image_like(2, net.config.width_height))
+    images = Preprocess(net.config.image_mean, net.config.image_std)(image_like(2, net.config.width_height))
     with torch.no_grad():
         norms = [module for module in net.modules() if isinstance(module, torch.nn.BatchNorm2d)]
         momenta = [norm.momentum for norm in norms]

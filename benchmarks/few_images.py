@@ -23,7 +23,7 @@ sys.path.insert(0, str(ROOT))
 from benchmarks import accuracy  # noqa: E402
 from benchmarks.accuracy import VIEWS, Run  # noqa: E402
 from vision import cli  # noqa: E402
-from vision.report.figures import figure_file  # noqa: E402
+from vision.report.plots import figure_file  # noqa: E402
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:

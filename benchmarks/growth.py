@@ -27,7 +27,7 @@ from benchmarks import bench_eval, bench_postprocess, bench_train, rounds, start
 from vision import cli  # noqa: E402
 from vision.datasets import synthetic  # noqa: E402
 from vision.evaluation import evaluate  # noqa: E402
-from vision.report.figures import figure_file  # noqa: E402
+from vision.report.plots import figure_file  # noqa: E402
 from vision.utils.memory import keep_freed_memory  # noqa: E402
 
 IMAGES_AT_START = (1000, 2500, 5000, 10000)

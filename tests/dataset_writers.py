@@ -154,7 +154,7 @@ def write_labelme(root: Path, splits: dict[str, list[Drawing]]) -> None:
 
 
 def write_createml(root: Path, splits: dict[str, list[Drawing]]) -> None:
-    """Write drawings for CreateML, as Roboflow does: a JSON a split, with centres and sizes."""
+    """Write drawings for CreateML, as Roboflow does: a JSON a split, with centers and sizes."""
     contents: dict[Path, list[dict]] = {}
     for path, drawing in _in_folders(root, splits):
         objects = [

@@ -27,8 +27,8 @@ from vision.datasets import ReadingOptions, open_dataset, open_splits, synthetic
 from vision.datasets import folder as reading
 from vision.datasets.audit import make_audit
 from vision.datasets.folder import hold_out
-from vision.datasets.records import KINDS, LEFT_OUT, NOTED, RawImage
-from vision.datasets.voc_dataset import VocFolder
+from vision.datasets.records import INFO, KINDS, LEFT_OUT, RawImage
+from vision.datasets.voc_dataset import VocReader
 from vision.engine import trainer
 from vision.engine.step import TrainStep
 from vision.ssd.config import MOBILENETV1
@@ -106,7 +106,7 @@ def train(script, tmp_path, monkeypatch):
         assert (done.code, done.err) == (0, ""), done.err
         audit = json.loads((folder / "audit.json").read_text())
         for defect in audit["defects"]:
-            if defect["effect"] != NOTED:
+            if defect["effect"] != INFO:
                 assert defect["message"] in done.out, "the log names it"
         return Run(done.out, audit, sum(seen))
 
@@ -308,12 +308,12 @@ CASES = {
     ),
     "box-reversed": (
         first_box(40, 30, 10, 9),
-        r"object 1 'ball' mended: the corners of its box \[40, 30, 10, 9\]",
+        r"object 1 'ball' repaired: the corners of its box \[40, 30, 10, 9\]",
         0,
         0,
     ),
     "box-one-over": (first_box(50, 9, 97, 60), r"object 1 'ball' ends at one pixel beyond 96x80: its box is", 0, 0),
-    "box-outside": (first_box(-5, 9, 97, 30), r"object 1 'ball' mended: its box \[-5, 9, 97, 30\] is cut", 0, 0),
+    "box-outside": (first_box(-5, 9, 97, 30), r"object 1 'ball' repaired: its box \[-5, 9, 97, 30\] is cut", 0, 0),
     "box-turned": (turned_ignored, r"boxes turned with image .*: they were made for 96x80, without its EXIF", 0, 0),
     "box-from-zero": (first_box(0, 0, 30, 40), r"object 1 'ball' has 0 in its box \[0, 0, 30, 40\]", 0, 0),
     "box-fraction": (first_box(1.5, 2.25, 30, 40), r"has fractions of pixels in its boxes: object 1", 0, 0),
@@ -395,7 +395,7 @@ def unspoilt(templates, tmp_path_factory):
 
 
 def test_a_sound_dataset_has_no_defects(unspoilt, templates, train):
-    assert {defect["effect"] for defect in unspoilt.audit["defects"]} <= {NOTED}
+    assert {defect["effect"] for defect in unspoilt.audit["defects"]} <= {INFO}
     run = train(templates["voc"], "--strict")
     assert run.objects_trained == objects_on_disk(templates["voc"])
 
@@ -485,7 +485,7 @@ def test_a_log_fits_a_screen_and_nothing_is_missing_in_the_file(voc, script, tmp
     totals = json.loads((tmp_path / "m" / "audit.json").read_text())["totals"]
     counts = {kind: totals[kind]["count"] for kind in ("image-missing", "box-not-finite", "class-unknown")}
     assert counts == {"image-missing": 300, "box-not-finite": 120, "class-unknown": 100}
-    assert "box-outside" not in totals, "objects that are left out are not mended as well"
+    assert "box-outside" not in totals, "objects that are left out are not repaired as well"
 
 
 # Lists and splits.
@@ -683,7 +683,7 @@ def spoil_row(root, line, **changes):
         ({"IsGroupOf": "1"}, "group", "image train00000: line 2 neither trained on nor counted", 0),
         ({"IsDepiction": "1"}, "depiction", "image train00000: line 2 neither trained on nor counted", 0),
         ({"XMin": "left"}, "box-missing", "line 2 'ball' of image train00000 left out", 1),
-        ({"XMin": "-0.2"}, "box-outside", "line 2 'ball' of image train00000 mended", 0),
+        ({"XMin": "-0.2"}, "box-outside", "line 2 'ball' of image train00000 repaired", 0),
         ({"ClassName": ""}, "name-missing", "line 2 of image train00000 left out: it has no name", 1),
         ({"ImageID": ""}, "row-unreadable", "line 2 left out: it names no image", 1),
         ({"ImageID": "gone"}, "image-missing", "image gone left out: no image of that name", 1),
@@ -870,7 +870,7 @@ def test_a_start_decodes_some_images_evenly_picked(voc, monkeypatch, images, pix
 
 
 def test_damage_that_a_start_has_not_seen_is_named_in_training(voc, train, monkeypatch):
-    monkeypatch.setattr(VocFolder, "_some_jpegs", lambda *_: [])
+    monkeypatch.setattr(VocReader, "_some_jpegs", lambda *_: [])
     cut_off_with_an_end_mark(voc)
     out = train(voc).out
     assert re.search(

@@ -6,8 +6,8 @@ import torchvision
 from torch import nn
 
 from vision.nn.mobilenet_v2 import MobileNetV2
-from vision.nn.mobilenet_v3 import mobilenet_v3_large
 from vision.nn.squeezenet import SqueezeNet
+from vision.nn.torchvision_mobilenet_v3 import mobilenet_v3_large
 from vision.nn.vgg import vgg16_reduced
 
 

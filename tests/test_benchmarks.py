@@ -67,7 +67,7 @@ def test_the_rest(script, tmp_path, monkeypatch):
     assert figure["seconds"].keys() == {"ours", "plain loop", "published"}
     argv = ("--images=3", "--threads", "1", *SMALL)
     _, (figure,) = figures_of(script, bench_onnx.main, path, "--net=sq-ssd-lite", *argv)
-    assert figure["seconds"].keys() == {"resize and normalise", "network", "post-processing", "all"}
+    assert figure["seconds"].keys() == {"resize and normalize", "network", "post-processing", "all"}
     argv = ("--nets", "sq-ssd-lite", "--threads", "1", *SMALL)
     _, (figure,) = figures_of(script, nets.main, path, *argv)
     assert figure["step"] > figure["latency"]["1"] > 0

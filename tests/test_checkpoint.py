@@ -379,7 +379,7 @@ def test_objects_beside_weights_are_passed_over(named_net, tmp_path):
 
 
 def test_names_alone_are_enough(named_net, tmp_path):
-    """What a comprehension leaves has no description; the net is recognised by what the names become."""
+    """What a comprehension leaves has no description; the net is recognized by what the names become."""
     net = MODELS["mb1-ssd-lite"].build(3)
     torch.save({f"module.{key}": value for key, value in net.state_dict().items()}, tmp_path / "x.pth")
     assert load_net(tmp_path / "x.pth").architecture == net.architecture
@@ -493,13 +493,13 @@ def test_weights_of_another_backbone_are_called_so(net, tmp_path):
     others = "--net=mb1-ssd or mb1-ssd-lite or mb1-ssd-fpnlite, or another file"
     message = f"is a mb1-ssd-lite checkpoint, --net is sq-ssd-lite with another backbone; use {others}"
     with pytest.raises(DataError, match=message):
-        pretrained.initialise(
+        pretrained.initialize(
             MODELS["sq-ssd-lite"].build(3), pretrained.WeightsSource(pretrained.DETECTOR, str(tmp_path / "lite.pth"))
         )
     MODELS["mb2-ssd-lite"].build(3, width_mult=0.5).save(str(tmp_path / "half.pth"))
     for name in ("mb2-ssd-lite", "mb2-ssd-fpnlite"):
         with pytest.raises(DataError, match="has width 0.5, --mb2-width-mult is 1; use --mb2-width-mult=0.5"):
-            pretrained.initialise(
+            pretrained.initialize(
                 MODELS[name].build(3), pretrained.WeightsSource(pretrained.DETECTOR, str(tmp_path / "half.pth"))
             )
     weights = net.state_dict()
@@ -508,7 +508,7 @@ def test_weights_of_another_backbone_are_called_so(net, tmp_path):
     with pytest.raises(
         DataError, match=r"damaged.pth: does not fit the net: 1 weights are missing \(first: 0.0.weight"
     ):
-        pretrained.initialise(
+        pretrained.initialize(
             MODELS["mb1-ssd"].build(3), pretrained.WeightsSource(pretrained.DETECTOR, str(tmp_path / "damaged.pth"))
         )
 
@@ -532,7 +532,7 @@ def test_a_net_of_the_same_backbone_gives_what_fits(trained, wanted, further, tm
     start.save(str(tmp_path / "start.pth"))
     before = {key: value.clone() for key, value in net.state_dict().items()}
     with caplog.at_level("INFO"):
-        pretrained.initialise(net, pretrained.WeightsSource(pretrained.DETECTOR, str(tmp_path / "start.pth")))
+        pretrained.initialize(net, pretrained.WeightsSource(pretrained.DETECTOR, str(tmp_path / "start.pth")))
     for key, value in net.state_dict().items():
         part = key.partition(".")[0]
         same = start.state_dict().get(key)
@@ -563,7 +563,7 @@ def test_classes_of_the_same_names_keep_their_rows_of_the_heads(names, tmp_path,
     net.class_names = ("BACKGROUND", *names)
     image = torch.rand(1, 3, 96, 96)
     with caplog.at_level("INFO"), torch.no_grad():
-        pretrained.initialise(net, files)
+        pretrained.initialize(net, files)
         (of_start, start_boxes), (of_net, net_boxes) = start.eval()(image), net.eval()(image)
     kept = [name for name in names if name in start.class_names]
     new = [name for name in names if name not in kept]
@@ -578,7 +578,7 @@ def test_classes_of_the_same_names_keep_their_rows_of_the_heads(names, tmp_path,
     for name in new:
         torch.testing.assert_close(of_net[..., net.class_names.index(name)], of_start[..., 1:].mean(dim=-1))
     with caplog.at_level("INFO"), torch.no_grad():
-        pretrained.initialise(net, files, new_heads=True)
+        pretrained.initialize(net, files, new_heads=True)
         assert not torch.equal(start_boxes, net(image)[1])
     assert "classification_headers" in caplog.messages[-1]
 
@@ -592,7 +592,7 @@ def test_a_pyramid_goes_to_a_pyramid_and_layers_of_another_shape_start_anew(tmp_
     description = replace(
         start.description(), architecture=Architecture("mb1-ssd")
     )  # of another net with this backbone
-    matched = pretrained.take_layers(net, weights, description, "start.pth")
+    matched = pretrained.load_layers(net, weights, description, "start.pth")
     parts = {key.rpartition(".")[0].partition(".")[0] for key in matched}
     assert parts == {"base_net", "pyramid", "extras"}
     assert {key for key in matched if key.startswith("extras.0.")}
@@ -609,7 +609,7 @@ def test_backbones_of_another_net_are_called_so(net, tmp_path):
         ("whole", "goes to --pretrained-ssd"),
     ):
         with pytest.raises(DataError, match=message):
-            pretrained.initialise(
+            pretrained.initialize(
                 MODELS["mb1-ssd"].build(3), pretrained.WeightsSource(pretrained.BACKBONE, str(tmp_path / f"{name}.pth"))
             )
 

@@ -12,11 +12,11 @@ from PIL import Image, ImageOps
 
 from vision.datasets import images as images_module
 from vision.datasets import join, open_dataset, open_folder
-from vision.datasets.images import read_image, read_image_info, reductions_of, turn_boxes
+from vision.datasets.images import orient_boxes, read_image, read_image_info, reductions_of
 from vision.datasets.loading import EpochBatches, make_loader, pad
-from vision.datasets.open_images import OpenImagesDataset, OpenImagesFolder
+from vision.datasets.open_images import OpenImagesDataset, OpenImagesReader
 from vision.datasets.synthetic import voc_xml, write_voc
-from vision.datasets.voc_dataset import VOCDataset, VocFolder
+from vision.datasets.voc_dataset import VOCDataset, VocReader
 from vision.ssd.data_preprocessing import TestTransform, TrainAugmentation
 from vision.structures import Annotation, DataError, Sample
 
@@ -92,7 +92,7 @@ def test_voc_counts_pixels_from_one(own_voc, caplog):
 def test_boxes_are_clipped_to_the_real_image(own_voc, caplog):
     annotation, said, _ = read_first(own_voc, voc_object(box=(-20, 0, 500.5, 60)), caplog)
     assert annotation.boxes.tolist() == [[0, 0, 96, 59]]
-    assert "object 1 'ball' mended: its box [-20, 0, 500.5, 60] is cut to the image's 96x80" in said
+    assert "object 1 'ball' repaired: its box [-20, 0, 500.5, 60] is cut to the image's 96x80" in said
 
 
 @pytest.mark.parametrize(
@@ -327,8 +327,8 @@ def test_open_images_validates_on_test_else_validation(open_images_root, tmp_pat
 
 
 def test_auto_goes_by_what_is_there(voc_root, open_images_root, tmp_path):
-    assert isinstance(open_folder("auto", voc_root), VocFolder)
-    assert isinstance(open_folder("auto", open_images_root), OpenImagesFolder)
+    assert isinstance(open_folder("auto", voc_root), VocReader)
+    assert isinstance(open_folder("auto", open_images_root), OpenImagesReader)
     with pytest.raises(DataError, match="is empty; .* formats that are read: voc, open_images, coco, yolo, cvat"):
         open_dataset("auto", tmp_path, "train")
     with pytest.raises(DataError, match="is no coco dataset, it looks like voc; use --dataset-type=auto"):
@@ -385,7 +385,7 @@ def test_images_are_turned_upright_as_exif_says(tmp_path, orientation, suffix):
         expected = np.array(ImageOps.exif_transpose(stored).convert("RGB"))
     assert info.upright_size == (expected.shape[1], expected.shape[0])
     assert np.abs(upright.astype(int) - expected).mean() < 8
-    red = turn_boxes(np.array([[0, 0, 32, 16]]), orientation, info.upright_size)[0]
+    red = orient_boxes(np.array([[0, 0, 32, 16]]), orientation, info.upright_size)[0]
     x, y = (red[:2] + red[2:]) // 2
     assert upright[y, x, 0] > 150
     assert upright[y, x, 1:].max() < 100

@@ -55,7 +55,7 @@ def test_detection_draws_and_lists(script, sure_model, voc_root, tmp_path):
 
 def test_benchmark_says_what_each_stage_takes(script, sure_model, voc_root, tmp_path):
     argv = (f"--model={sure_model}", f"--input={voc_root}/JPEGImages/test*.jpg", f"--output={tmp_path}")
-    stages = ["read", "resize and normalise", "network", "post-processing", "draw", "write"]
+    stages = ["read", "resize and normalize", "network", "post-processing", "draw", "write"]
     for more in ((), ("--postprocess=detectnet",)):
         done = script(detect.main, *argv, "--benchmark", *more)
         assert (done.code, done.err) == (0, "")

@@ -19,9 +19,9 @@ from vision.engine.step import to_device
 from vision.options.training import Options
 from vision.ssd import device_augmentation
 from vision.ssd.data_preprocessing import AUGMENTATIONS, TrainAugmentation
-from vision.ssd.device_augmentation import AugmentingNormaliser, DeferredAugmentation, change_colours
+from vision.ssd.device_augmentation import AugmentingPreprocess, DeferredAugmentation, change_colors
 from vision.structures import Batch, ImageParts
-from vision.transforms.transforms import ColourChange, PhotometricDistort, RandomContrast
+from vision.transforms.transforms import ColorChange, PhotometricDistort, RandomContrast
 
 SIZE, MEAN = (96, 64), (127, 100, 60)
 
@@ -55,8 +55,8 @@ def batches_of(dataset, transform, workers: int = 0, epochs: int = 1, cache=None
 
 
 def rendered(batches: list[Batch]) -> torch.Tensor:
-    normaliser = AugmentingNormaliser(SIZE, MEAN, 128.0)
-    return torch.cat([normaliser.render(to_device(batch, torch.device("cpu")).images) for batch in batches])
+    normalizer = AugmentingPreprocess(SIZE, MEAN, 128.0)
+    return torch.cat([normalizer.render(to_device(batch, torch.device("cpu")).images) for batch in batches])
 
 
 def test_the_same_seed_gives_the_same_samples_but_for_rounding(dataset):
@@ -76,7 +76,7 @@ def test_the_same_seed_gives_the_same_samples_but_for_rounding(dataset):
         images, expected = rendered(deferred), rendered(plain)
         assert images.dtype == torch.uint8
         off = (images.int() - expected.int()).abs()
-        if kind == "ssd":  # uint8 has hues in steps of two degrees, and enlarged parts are coloured before they are
+        if kind == "ssd":  # uint8 has hues in steps of two degrees, and enlarged parts are colored before they are
             assert (off > 12).float().mean() < 1e-3
         else:
             assert off.max() <= 1
@@ -98,41 +98,41 @@ def test_other_seeds_give_the_same_distribution(dataset):
 @pytest.mark.parametrize(
     "change",
     [
-        ColourChange(),
-        ColourChange(brightness=-31.5),
-        ColourChange(brightness=30.25),
-        ColourChange(early_contrast=1.4),
-        ColourChange(late_contrast=0.6),
-        ColourChange(saturation=1.45),
-        ColourChange(saturation=0.5),
-        ColourChange(hue=17.5),
-        ColourChange(hue=-17.5),
-        ColourChange(channels=(2, 0, 1)),
-        ColourChange(20, 1, 1.3, -12, 1.2, (1, 2, 0)),
-        ColourChange(-20, 1.3, 0.7, 9, 1, (0, 2, 1)),
+        ColorChange(),
+        ColorChange(brightness=-31.5),
+        ColorChange(brightness=30.25),
+        ColorChange(early_contrast=1.4),
+        ColorChange(late_contrast=0.6),
+        ColorChange(saturation=1.45),
+        ColorChange(saturation=0.5),
+        ColorChange(hue=17.5),
+        ColorChange(hue=-17.5),
+        ColorChange(channels=(2, 0, 1)),
+        ColorChange(20, 1, 1.3, -12, 1.2, (1, 2, 0)),
+        ColorChange(-20, 1.3, 0.7, 9, 1, (0, 2, 1)),
     ],
 )
-def test_each_colour_change_is_that_of_the_loaders(change):
+def test_each_color_change_is_that_of_the_loaders(change):
     rng = np.random.default_rng(0)
     image = np.concatenate([rng.integers(0, 256, (40, 50, 3)), np.full((2, 50, 3), 77)]).astype(np.uint8)
     image[0], image[1] = 0, 255
     expected = PhotometricDistort().change(image, change).astype(int)
     numbers = torch.tensor([*change[:-1], *change.channels]).float()[None]
     batch = torch.from_numpy(image.transpose(2, 0, 1))[None].float()
-    found = change_colours(batch, numbers)[0].numpy().transpose(1, 2, 0)
+    found = change_colors(batch, numbers)[0].numpy().transpose(1, 2, 0)
     turns = (change.saturation, change.hue) != (1, 0)
     assert np.abs(found - expected).max() <= (12 if turns else 1)
     assert np.abs(found - expected).mean() < (1.6 if turns else 0.5)
-    assert np.array_equal(expected, image) == (change == ColourChange())
+    assert np.array_equal(expected, image) == (change == ColorChange())
 
 
-def test_colours_of_one_image_are_not_those_of_another():
+def test_colors_of_one_image_are_not_those_of_another():
     images = torch.full((3, 3, 2, 2), 100.0)
-    numbers = [[*change[:-1], *change.channels] for change in (ColourChange(), ColourChange(7), ColourChange(0, 2))]
-    assert change_colours(images, torch.tensor(numbers).float())[:, 0, 0, 0].tolist() == [100, 107, 200]
+    numbers = [[*change[:-1], *change.channels] for change in (ColorChange(), ColorChange(7), ColorChange(0, 2))]
+    assert change_colors(images, torch.tensor(numbers).float())[:, 0, 0, 0].tolist() == [100, 107, 200]
 
 
-def test_colours_of_a_kind_that_the_device_does_not_know(dataset):
+def test_colors_of_a_kind_that_the_device_does_not_know(dataset):
     """They are changed before: here half of the images get another contrast, and nothing else."""
     contrast = by_the_loader("light")
     contrast.photometry = RandomContrast()

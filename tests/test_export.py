@@ -99,7 +99,7 @@ def test_onnxruntime_takes_the_threads_that_pytorch_takes(tmp_path, threads):
     assert options.get_session_config_entry("session.intra_op.allow_spinning") == "0"
 
 
-def test_metadata_names_net_classes_and_normalisation(tmp_path):
+def test_metadata_names_net_classes_and_normalization(tmp_path):
     export(net_for("mb1-ssd-lite"), tmp_path / "net.onnx")
     facts = {entry.key: entry.value for entry in onnx.load(str(tmp_path / "net.onnx")).metadata_props}
     assert facts["net"] == "mb1-ssd-lite"
@@ -113,7 +113,7 @@ def test_metadata_names_net_classes_and_normalisation(tmp_path):
 
 
 def fed_as(input_norm: str, pixels: torch.Tensor, net) -> torch.Tensor:
-    """Normalise pixels (B, 3, H, W) in 0 ... 255, spelt out."""
+    """Normalize pixels (B, 3, H, W) in 0 ... 255, spelt out."""
     mean = torch.tensor(net.config.image_mean).view(1, 3, 1, 1)
     return {
         "detectnet": ((pixels / 255) - 0.5) / 0.5,
@@ -125,8 +125,8 @@ def fed_as(input_norm: str, pixels: torch.Tensor, net) -> torch.Tensor:
 @pytest.mark.parametrize(
     ("name", "input_norm"), [*(("mb1-ssd-lite", norm) for norm in INPUT_NORMS), ("vgg16-ssd", "detectnet")]
 )
-def test_a_file_takes_the_normalisation_asked_for(name, input_norm, tmp_path):
-    """Pixels normalised as the runtime does give what the net gives for its own normalisation."""
+def test_a_file_takes_the_normalization_asked_for(name, input_norm, tmp_path):
+    """Pixels normalized as the runtime does give what the net gives for its own normalization."""
     net = net_for(name)
     export(net, tmp_path / "net.onnx", ExportOptions(input_norm=input_norm))
     pixels = image_like(1, net.config.width_height).float()
@@ -135,7 +135,7 @@ def test_a_file_takes_the_normalisation_asked_for(name, input_norm, tmp_path):
     for one, other in zip(session.run(fed_as(input_norm, pixels, net)), expected, strict=True):
         torch.testing.assert_close(one, other, atol=2e-3, rtol=1e-3)
     wrong, _ = session.run(fed_as("train" if input_norm == "raw255" else "raw255", pixels, net))
-    assert (wrong - expected[0]).abs().max() > 0.01, "another normalisation is another input"
+    assert (wrong - expected[0]).abs().max() > 0.01, "another normalization is another input"
     image = pixels[0].permute(1, 2, 0).numpy().astype(np.uint8)
     torch.testing.assert_close(session.transform(image)[None], fed_as(input_norm, pixels, net), atol=1e-4, rtol=1e-5)
 
@@ -237,7 +237,7 @@ def use_unknown_operator(model) -> None:
         (take_softmax_away, "do not add up to 1"),
         (divide_by_zero, "answers to ordinary images are not finite"),
         (rename_description, "description is .*mb1-ssd.*expected .*mb1-ssd-lite"),
-        (say_other_mean, "normalisation is .*127, .*expected .*127.5"),
+        (say_other_mean, "normalization is .*127, .*expected .*127.5"),
         (use_unknown_operator, "TensorRT 8.0 does not document the operators Ceil"),
         (lambda model: setattr(model, "ir_version", 10), "IR version is 10, expected at most 8"),
         (
@@ -396,7 +396,7 @@ def test_an_untrained_net_is_called_one(tmp_path, caplog):
     assert "looks untrained" in caplog.text
 
 
-def test_a_foreign_file_is_run_with_the_usual_normalisation(tmp_path, caplog):
+def test_a_foreign_file_is_run_with_the_usual_normalization(tmp_path, caplog):
     write(net_for("mb1-ssd-lite"), tmp_path / "net.onnx")
     model = onnx.load(str(tmp_path / "net.onnx"))
     del model.metadata_props[:]
@@ -404,7 +404,7 @@ def test_a_foreign_file_is_run_with_the_usual_normalisation(tmp_path, caplog):
     session = open_session(tmp_path / "net.onnx")
     assert session.class_names is None
     assert session.num_classes == 4
-    assert "does not say its normalisation" in caplog.text
+    assert "does not say its normalization" in caplog.text
 
 
 def test_files_that_are_no_detector(tmp_path):

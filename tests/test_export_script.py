@@ -20,11 +20,11 @@ import detect
 import eval_ssd
 import onnx_export
 from vision.datasets import synthetic
-from vision.deploy import device, quantization
+from vision.deploy import jetson_commands, quantization
+from vision.deploy.accuracy_check import AccuracyCheck, count_alike
 from vision.deploy.export import ExportOptions, ExportRejected, write
 from vision.deploy.jetpack import JETPACKS
 from vision.deploy.session import OnnxSession, Session, TorchSession, load_net
-from vision.deploy.trial import Trial, count_alike
 from vision.deploy.verification import image_like
 from vision.engine import checkpoint
 from vision.ssd.models import MODELS
@@ -302,7 +302,7 @@ def test_all_files_measured_on_a_dataset(script, model_dir, voc_root, tmp_path):
     assert "onnxruntime on images of" in done.out
     layers = quantization.layers_of(tmp_path / "x.onnx")
     left = quantization.matching(layers, ["base_net.0", "regression_headers.1"])
-    assert quantization.check_quantised(tmp_path / "x.int8.onnx", left) == len(layers) - len(left)
+    assert quantization.check_quantized(tmp_path / "x.int8.onnx", left) == len(layers) - len(left)
     assert f"{len(layers) - len(left)} of {len(layers)} convolutions in 8 bits" in done.out
     assert "libnvds_infercustomparser.so" in (tmp_path / "x.deepstream.txt").read_text()
     assert "trtexec --onnx=x.int8.onnx --int8 --fp16" in done.out
@@ -343,9 +343,9 @@ def test_eight_bits_without_a_dataset_to_measure_on(script, model_dir, voc_root,
 
 def test_calibration_feeds_what_the_device_feeds(monkeypatch, script, model_dir, voc_root, tmp_path):
     seen = []
-    quantise = quantization.quantise
+    quantize = quantization.quantize
     monkeypatch.setattr(
-        quantization, "quantise", lambda a, b, inputs: quantise(a, b, seen.extend(i := list(inputs)) or i)
+        quantization, "quantize", lambda a, b, inputs: quantize(a, b, seen.extend(i := list(inputs)) or i)
     )
     argv = (f"--input={model_dir / 'best.pth'}", f"--output={tmp_path / 'x.onnx'}", "--int8", "--calib-images=2")
     for norm, largest in (("detectnet", 1), ("raw255", 255)):
@@ -373,7 +373,7 @@ def test_what_is_lost_is_of_the_checkpoint():
     image = np.zeros((60, 60, 3), np.uint8)
     net = MODELS["mb1-ssd-lite"].build(2, config=MODELS["mb1-ssd-lite"].config_at(96))
     net.class_names = ("BACKGROUND", "a")
-    trial = Trial(lambda: [(image, Annotation(boxes, labels, np.array([False]), (60, 60)))] * 2, 2, net)
+    trial = AccuracyCheck(lambda: [(image, Annotation(boxes, labels, np.array([False]), (60, 60)))] * 2, 2, net)
     found = Detections(torch.from_numpy(boxes), torch.from_numpy(labels), torch.ones(1))
     nothing = Detections(torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64), torch.zeros(0))
     once = iter([found, nothing])
@@ -395,7 +395,7 @@ def test_what_is_lost_is_of_the_checkpoint():
     assert [line.split()[:2] for line in trial.table()[1:3]] == [["checkpoint", "1.0000"], ["same", "1.0000"]]
     assert trial.pixels(5).shape == (2, 3, 96, 96)
     with pytest.raises(DataError, match="--data: none of its test images can be read"):
-        Trial(lambda: [], 2, net).pixels(5)
+        AccuracyCheck(lambda: [], 2, net).pixels(5)
 
 
 def test_a_threshold_that_spares_false_boxes_is_suggested(tmp_path, monkeypatch):
@@ -415,7 +415,7 @@ def test_a_threshold_that_spares_false_boxes_is_suggested(tmp_path, monkeypatch)
 
     for session in (OnnxSession, TorchSession):
         monkeypatch.setattr(session, "detect_as_detectnet", detect)
-    trial = Trial(lambda: [(image, annotation)], 1, net)
+    trial = AccuracyCheck(lambda: [(image, annotation)], 1, net)
     trial.measure({"checkpoint": lambda _: all_found, "net.onnx": lambda _: all_found})
     trial.measure_on_device(tmp_path / "net.onnx", "net.onnx")
     assert trial.device_options == ["--threshold=0.7", "--clustering=0.45"]
@@ -437,7 +437,7 @@ def test_options_that_find_more_on_the_device(tmp_path, monkeypatch):
         for b in (box, box.repeat(2, 1) + torch.tensor([[40.0, 0, 40, 0], [0, 0, 0, 0]]))
     )
     for found, expected in ((twice, ["--threshold=0.4", "--clustering=0.45"]), (once, [])):
-        trial = Trial(lambda: [(image, annotation)], 1, net)
+        trial = AccuracyCheck(lambda: [(image, annotation)], 1, net)
         trial.measure({"checkpoint": lambda _: once, "net.onnx": lambda _: once})
         given = []
 
@@ -450,7 +450,9 @@ def test_options_that_find_more_on_the_device(tmp_path, monkeypatch):
         trial.measure_on_device(tmp_path / "net.onnx", "net.onnx")
         assert given == [{}, {"threshold": 0.4, "clustering": 0.45}, {}]
         assert trial.device_options == expected
-        command = device.detectnet_command(tmp_path / "net.onnx", tmp_path / "labels.txt", trial.device_options)
+        command = jetson_commands.detectnet_command(
+            tmp_path / "net.onnx", tmp_path / "labels.txt", trial.device_options
+        )
         assert ("--clustering" in command) == bool(expected)
 
 
@@ -464,12 +466,12 @@ def test_detections_that_are_alike():
     assert count_alike(nothing, expected) == count_alike(expected, nothing) == 0
 
 
-def test_vgg_on_a_device_needs_its_normalisation(tmp_path):
+def test_vgg_on_a_device_needs_its_normalization(tmp_path):
     """Its plain export, as it was always made, sees a grey image instead; the check has to tell."""
     net = net_for("vgg16-ssd")
     pixels = [image.permute(1, 2, 0).numpy().copy() for image in image_like(2, (200, 160))]
     annotation = Annotation(np.float32([[10, 10, 50, 50]]), np.int64([1]), np.array([False]), (200, 160))
-    trial = Trial(lambda: [(image, annotation) for image in pixels], 2, net)
+    trial = AccuracyCheck(lambda: [(image, annotation) for image in pixels], 2, net)
     write(net, tmp_path / "net.onnx")
     trial.measure_plain(tmp_path / "net.onnx", "net.onnx")
     alike, total = trial.measure_on_device(tmp_path / "net.onnx", "net.onnx")
@@ -491,8 +493,8 @@ def test_a_dataset_of_other_classes_cannot_measure(script, model_dir, tmp_path, 
 
 
 def test_traps_of_labels():
-    assert device.label_traps(("BACKGROUND", "newspaper", "n0", "cat", "a void")) == []
-    traps = device.label_traps(("BACKGROUND", "newspaper stand", "void", "x" * 512))
+    assert jetson_commands.label_traps(("BACKGROUND", "newspaper", "n0", "cat", "a void")) == []
+    traps = jetson_commands.label_traps(("BACKGROUND", "newspaper stand", "void", "x" * 512))
     assert len(traps) == 3
     assert "'newspaper stand': detectnet shows it as 'stand'" in traps[0]
     assert "'void': detectnet never reports it" in traps[1]
@@ -513,7 +515,7 @@ def test_engines_of_older_exports_go(tmp_path):
     stale = ["a[1].onnx.1.1.8502.GPU.FP16.engine", "a[1].onnx.sha256sum"]
     for name in (*stale, "a1.onnx.1.1.8502.GPU.FP16.engine", "a[1].onnx", "mine.engine"):
         (tmp_path / name).touch()
-    assert [path.name for path in device.remove_engines(model)] == stale
+    assert [path.name for path in jetson_commands.remove_engines(model)] == stale
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "a1.onnx.1.1.8502.GPU.FP16.engine",
         "a[1].onnx",
@@ -522,16 +524,16 @@ def test_engines_of_older_exports_go(tmp_path):
 
 
 def test_commands_of_jetpacks_that_are_alike_are_said_once(tmp_path):
-    lines = device.trtexec_lines(tmp_path / "my net.onnx", list(JETPACKS))
+    lines = jetson_commands.trtexec_lines(tmp_path / "my net.onnx", list(JETPACKS))
     assert [line.split("# ")[1] for line in lines] == ["JetPack 4.6", "JetPack 5, 6, 7"]
     assert "--onnx='my net.onnx' --fp16" in lines[0]
     assert [jetpack.joins_across_classes for jetpack in JETPACKS.values()] == [True, False, False, False]
-    line = device.tensorrt_11_line(tmp_path / "my net.fp16.onnx")
+    line = jetson_commands.tensorrt_11_line(tmp_path / "my net.fp16.onnx")
     assert line.endswith("/trtexec --onnx='my net.fp16.onnx' --saveEngine='my net.fp16.engine'   # TensorRT 11")
 
 
 def test_the_command_for_detectnet_names_files_as_they_were_named():
-    command = device.detectnet_command(Path("models/fruit/a b.onnx"), Path("models/fruit/labels.txt"))
+    command = jetson_commands.detectnet_command(Path("models/fruit/a b.onnx"), Path("models/fruit/labels.txt"))
     assert command.startswith("detectnet '--model=models/fruit/a b.onnx' --labels=models/fruit/labels.txt ")
 
 

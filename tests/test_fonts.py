@@ -9,7 +9,7 @@ from matplotlib import get_data_path
 
 from vision.report import fonts
 from vision.report.drawing import draw_boxes
-from vision.report.figures import figure_file
+from vision.report.plots import figure_file
 
 FOLDER = Path(get_data_path()) / "fonts" / "ttf"
 #: Of matplotlib: mathematics only, and many scripts.

@@ -9,7 +9,7 @@ from conftest import CLASSES
 from PIL import Image
 
 from vision.datasets import DATASETS, DetectionDataset, join, open_dataset, open_folder, open_splits, synthetic
-from vision.datasets.coco import CocoFolder
+from vision.datasets.coco import CocoReader
 from vision.structures import DataError
 
 WRITERS = {
@@ -136,7 +136,7 @@ def test_layouts_of_coco(tmp_path, file, image):
     dataset = open_dataset("coco", tmp_path, "test")
     assert dataset.class_names == ("BACKGROUND", "cat"), "a category that only groups others is none"
     assert dataset.annotation(0).boxes.tolist() == [[10, 5, 30, 35]]
-    assert CocoFolder.recognises(tmp_path)
+    assert CocoReader.recognizes(tmp_path)
 
 
 def test_crowds_are_difficult_and_broken_annotations_named(tmp_path):
@@ -243,7 +243,7 @@ def test_names_in_json_are_what_is_written_there(tmp_path, label, name):
     for kind in ("coco", *contents):
         put_image(tmp_path / kind / "a.jpg")
         folder = open_folder(kind, tmp_path / kind)
-        records = folder.read(folder.everything()).records
+        records = folder.read(folder.all_images()).records
         assert (kind, folder.class_names(), records[0].names) == (kind, ("BACKGROUND", name), (name,))
 
 

@@ -7,7 +7,7 @@ import torch
 
 from vision.boxes.coding import convert_locations_to_boxes
 from vision.boxes.priors import CellPrior, FreePriorLevel, generate_ssd_priors
-from vision.engine.heads import match_cell_priors, take_heads
+from vision.engine.heads import load_heads, match_cell_priors
 from vision.ssd.models import MODELS
 
 #: With plain heads, with separable ones, and with batch norm in them.
@@ -39,7 +39,7 @@ def filled(name, source, class_names):
     for key, value in source.state_dict().items():
         if not key.startswith(("classification_headers", "regression_headers")):
             own[key].copy_(value)
-    kept = take_heads(net, source.state_dict(), source.config.specs, source.class_names)
+    kept = load_heads(net, source.state_dict(), source.config.specs, source.class_names)
     return net, kept
 
 
@@ -77,7 +77,7 @@ def test_each_prior_predicts_the_box_and_scores_of_the_most_similar_prior(name):
 def test_the_same_priors_and_classes_give_the_same_heads():
     source = detector("mb2-ssd-lite", ("BACKGROUND", "ant", "bee"))
     net = detector("mb2-ssd-lite", ("BACKGROUND", "ant", "bee"))
-    assert take_heads(net, source.state_dict(), source.config.specs, source.class_names) == ["ant", "bee"]
+    assert load_heads(net, source.state_dict(), source.config.specs, source.class_names) == ["ant", "bee"]
     for key, value in net.state_dict().items():
         if key.startswith(("classification_headers", "regression_headers")):
             assert torch.equal(value, source.state_dict()[key]), key

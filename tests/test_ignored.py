@@ -19,7 +19,7 @@ from vision.datasets.loading import pad
 from vision.engine.step import TrainingModel
 from vision.nn.multibox_loss import MultiboxLoss
 from vision.ssd.config import MOBILENETV1
-from vision.ssd.data_preprocessing import Normaliser, TestTransform, TrainAugmentation
+from vision.ssd.data_preprocessing import Preprocess, TestTransform, TrainAugmentation
 from vision.ssd.models import MODELS
 from vision.structures import CROWD, IGNORED, Sample
 from vision.transforms.transforms import Window
@@ -97,7 +97,7 @@ def test_a_batch_keeps_ignored_objects_apart():
 def test_targets_of_a_net():
     spec = MODELS["mb1-ssd-lite"]
     net = spec.build(3, config=spec.config_at(96))
-    model = TrainingModel(net, Normaliser(127, 128), MultiboxLoss())
+    model = TrainingModel(net, Preprocess(127, 128), MultiboxLoss())
     _, with_crowd = model.targets(batch_of(1, CROWD))
     _, without = model.targets(batch_of(1))
     assert torch.equal(with_crowd > 0, without > 0), "an object inside a crowd stays one"
@@ -120,7 +120,7 @@ def test_augmentation_carries_them_along_and_is_not_decided_by_them():
     assert cut > 50
 
 
-def test_what_is_visible_of_an_ignored_object_stays_though_its_centre_is_cut_off():
+def test_what_is_visible_of_an_ignored_object_stays_though_its_center_is_cut_off():
     boxes, labels = np.float32([[0, 0, 60, 60]] * 3 + [[80, 80, 90, 90]]), np.array([1, IGNORED, CROWD, IGNORED])
     moved, kept = Window(40, 40, 70, 70).map_boxes(boxes, labels)
     assert kept.tolist() == [IGNORED, CROWD]

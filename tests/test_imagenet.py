@@ -15,7 +15,7 @@ from test_backbones import torchvision_model
 import eval_ssd
 import train_ssd
 from vision.engine import pretrained
-from vision.ssd.data_preprocessing import Normaliser, normalise
+from vision.ssd.data_preprocessing import Preprocess, normalize
 from vision.ssd.models import MODELS, describe_weights
 from vision.ssd.weights import read_weights
 from vision.structures import DataError
@@ -77,15 +77,15 @@ def test_files_are_named_as_ever():
     [("mb2-ssd-lite", 19, 96), ("mb3-ssd-lite", 13, 96), ("sq-ssd-lite", 13, 127), ("vgg16-ssd", 30, 64)],
 )
 def test_a_net_sees_what_torchvisions_sees_borders_included(written_models, name, modules, side):
-    """Each with its own normalisation of the same pixels; sides as in test_backbones."""
+    """Each with its own normalization of the same pixels; sides as in test_backbones."""
     folder, models = written_models
     net = MODELS[name].build(2)
-    pretrained.initialise(net, pretrained.WeightsSource(pretrained.IMAGENET, str(imagenet_path(name, folder))))
+    pretrained.initialize(net, pretrained.WeightsSource(pretrained.IMAGENET, str(imagenet_path(name, folder))))
     images = torch.randint(0, 256, (1, 3, side, side), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
-    normalised = torchvision.transforms.functional.normalize(images / 255, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    normalized = torchvision.transforms.functional.normalize(images / 255, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
     with torch.inference_mode():
-        ours = net.base_net.eval()[:modules](Normaliser(net.config.image_mean, net.config.image_std)(images))
-        theirs = models[name].features[:modules](normalised)
+        ours = net.base_net.eval()[:modules](Preprocess(net.config.image_mean, net.config.image_std)(images))
+        theirs = models[name].features[:modules](normalized)
     torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-4 * float(theirs.abs().max()))
     assert theirs.std() > 1e-3
 
@@ -104,19 +104,19 @@ def test_what_matched_and_what_did_not_is_said_in_three_lines(written_models, ca
     folder, _ = written_models
     path = imagenet_path(name, folder)
     with caplog.at_level("INFO"):
-        pretrained.initialise(net, pretrained.WeightsSource(pretrained.IMAGENET, str(path)))
+        pretrained.initialize(net, pretrained.WeightsSource(pretrained.IMAGENET, str(path)))
     counts = Counter(key.partition(".")[0] for key in net.state_dict() if not key.endswith("tracked"))
     matched = counts.pop("base_net") - left
     counts |= {"base_net": left} if left else {}
     anew = ", ".join(f"{count} of {part}" for part, count in sorted(counts.items()))
     assert [record.getMessage() for record in caplog.records] == [
-        f"Init from {path}, with torchvision's normalisation: {matched} of {matched + sum(counts.values())} weights",
+        f"Init from {path}, with torchvision's normalization: {matched} of {matched + sum(counts.values())} weights",
         f"not in the file or of its classes, start anew: {anew}",
         f"not used of the file: {unused}",
     ]
 
 
-def test_the_normalisation_stays_with_the_run(script, models_folder, voc_root, tmp_path):
+def test_the_normalization_stays_with_the_run(script, models_folder, voc_root, tmp_path):
     small = [word for word in train_argv(voc_root, tmp_path / "m") if not word.startswith(("--net", "--pretrained"))]
     argv = [*small, "--net=mb2-ssd-lite", "--epochs=1"]
     done = script(train_ssd.main, *argv, "--base-net=imagenet")
@@ -143,8 +143,8 @@ def test_the_normalisation_stays_with_the_run(script, models_folder, voc_root, t
 def test_three_deviations_are_one_per_channel():
     image = np.full((2, 2, 3), 100, np.uint8)
     expected = [(100 - m) / s for m, s in zip((1, 2, 3), (4, 5, 6), strict=True)]
-    np.testing.assert_allclose(normalise(image, (1, 2, 3), (4.0, 5.0, 6.0))[:, 0, 0], expected, rtol=1e-6)
-    batch = Normaliser((1, 2, 3), (4.0, 5.0, 6.0))(torch.from_numpy(image.transpose(2, 0, 1))[None])
+    np.testing.assert_allclose(normalize(image, (1, 2, 3), (4.0, 5.0, 6.0))[:, 0, 0], expected, rtol=1e-6)
+    batch = Preprocess((1, 2, 3), (4.0, 5.0, 6.0))(torch.from_numpy(image.transpose(2, 0, 1))[None])
     np.testing.assert_allclose(batch[0, :, 0, 0], expected, rtol=1e-6)
 
 

@@ -1,4 +1,4 @@
-"""What labelling tools write: ten real exports, and each format's corners, defects and neighbours."""
+"""What labelling tools write: ten real exports, and each format's corners, defects and neighbors."""
 
 import json
 import shutil
@@ -50,10 +50,10 @@ def objects_of(dataset: DetectionDataset, index: int = 0) -> Objects:
     return [(name, box) for name, box in zip(names, annotation.boxes.tolist(), strict=True)]
 
 
-def everything(root: Path, kind: str = "auto") -> DetectionDataset:
+def all_images(root: Path, kind: str = "auto") -> DetectionDataset:
     """All images of a folder, whatever its splits."""
     folder = open_folder(kind, root, AFRESH)
-    contents = folder.read(folder.everything())
+    contents = folder.read(folder.all_images())
     return DetectionDataset(contents.records, folder.class_names(), defects=contents.defects, **contents.origin)
 
 
@@ -95,7 +95,7 @@ def test_exports_of_tools_say_the_same(case, change, tmp_path):
     expected = json.loads((TOOLS / "expected.json").read_text())
     for kind in ("auto", CASES[case]):
         assert open_folder(kind, root).name == CASES[case]
-        dataset = everything(root, kind)
+        dataset = all_images(root, kind)
         by_id = {image_id: index for index, image_id in enumerate(dataset.ids)}
         assert len(by_id) == len(expected) == 12
         # Screenshots have other names, in the same order.
@@ -114,7 +114,7 @@ def test_a_broken_file_costs_its_image_alone(case, tmp_path):
         if path.suffix in (".xml", ".json", ".txt") and path.stem.endswith(("00", "PM"))
     )
     path.write_bytes(b"\xff\xfe\x00broken")
-    dataset = everything(root)
+    dataset = all_images(root)
     assert len(dataset) == 11
     assert "annotation-unreadable" in kinds(dataset)
     assert any(path.name in str(defect) for defect in dataset.defects)
@@ -125,7 +125,7 @@ def test_a_broken_file_costs_its_image_alone(case, tmp_path):
 
 def put_cvat(root: Path, content: str, labels: str = "") -> DetectionDataset:
     put_text(root / "annotations.xml", f"<annotations><meta>{labels}</meta>{content}</annotations>")
-    return everything(root, "cvat")
+    return all_images(root, "cvat")
 
 
 def test_cvats_shapes_become_boxes(tmp_path):
@@ -207,15 +207,15 @@ def test_labelmes_shapes_become_boxes(tmp_path):
     put_labelme(
         tmp_path / "a.json",
         {"label": "box", "points": [[30, 40], [10, 20]], "shape_type": "rectangle"},
-        {"label": "hull", "points": [[1, 2], [20, 3], [7, 30]], "shape_type": "polygon"},
+        {"label": "bounding_box", "points": [[1, 2], [20, 3], [7, 30]], "shape_type": "polygon"},
         {"label": "ring", "points": [[50, 25], [53, 29]], "shape_type": "circle", "difficult": True},
         {"label": "way", "points": [[1, 1], [9, 9]], "shape_type": "linestrip"},
         {"label": "dot", "points": [[1, 1]], "shape_type": "point"},
         {"label": "", "points": [[1, 1], [9, 9]], "shape_type": "rectangle"},
         {"label": "odd", "points": [["x", 1], [9, 9]], "shape_type": "rectangle"},
     )
-    dataset = everything(tmp_path)
-    expected = [("box", [10, 20, 30, 40]), ("hull", [1, 2, 20, 30]), ("ring", [45, 20, 55, 30])]
+    dataset = all_images(tmp_path)
+    expected = [("box", [10, 20, 30, 40]), ("bounding_box", [1, 2, 20, 30]), ("ring", [45, 20, 55, 30])]
     assert objects_of(dataset) == expected
     assert dataset.annotation(0).difficult.tolist() == [False, False, True]
     assert kinds(dataset) == ["shape-no-box", "shape-no-box", "name-missing", "box-missing"]
@@ -228,7 +228,7 @@ def test_labelmes_shapes_become_boxes(tmp_path):
 def test_labelmes_files_may_lie_elsewhere(tmp_path, file, path):
     put_image(tmp_path / "pictures" / "a.jpg")
     put_labelme(tmp_path / file, {"label": "x", "points": [[1, 2], [30, 40]]}, imagePath=path)
-    dataset = everything(tmp_path)
+    dataset = all_images(tmp_path)
     assert dataset.ids == ["pictures/a"]
     assert objects_of(dataset) == [("x", [1, 2, 30, 40])]
 
@@ -238,7 +238,7 @@ def test_images_without_shapes_are_negatives_and_those_without_a_file_unused(tmp
         put_image(tmp_path / f"{name}.jpg")
     put_labelme(tmp_path / "a.json", {"label": "x", "points": [[1, 2], [30, 40]]})
     put_labelme(tmp_path / "b.json", imagePath="b.jpg")
-    dataset = everything(tmp_path)
+    dataset = all_images(tmp_path)
     assert [len(objects_of(dataset, index)) for index in range(len(dataset))] == [1, 0]
     assert "1 images have no annotation and are not used: c.jpg" in str(dataset.defects[-1])
 
@@ -267,7 +267,7 @@ TABLES = {
 def test_tables_of_any_columns(tmp_path, table):
     put_image(tmp_path / "a.jpg")
     put_text(tmp_path / "objects.csv", TABLES[table])
-    dataset = everything(tmp_path)
+    dataset = all_images(tmp_path)
     ((name, box),) = objects_of(dataset)
     assert name == "cat"
     np.testing.assert_allclose(box, [10, 20, 30, 40], atol=1e-4)
@@ -286,7 +286,7 @@ def test_rows_of_nothing_and_of_odd_things(tmp_path):
         "d.jpg,1,2,3,4,cat",
     ]
     put_text(tmp_path / "objects.csv", "\n".join(rows) + "\n")
-    dataset = everything(tmp_path)
+    dataset = all_images(tmp_path)
     assert [objects_of(dataset, index) for index in range(len(dataset))] == [[("cat", [10, 20, 30, 40])], [], []]
     said = " ".join(map(str, dataset.defects))
     assert "line 4 left out: it names no image" in said
@@ -345,7 +345,7 @@ def test_createmls_versions_and_negatives(tmp_path):
     box = {"label": "cat", "coordinates": {"x": 20, "y": 30, "width": 20, "height": 20}}
     content = [{"imagefilename": "a.jpg", "annotation": [box, {"label": "cat"}]}, {"image": "b.jpg", "annotations": []}]
     put_text(tmp_path / "objects.json", json.dumps(content))
-    dataset = everything(tmp_path)
+    dataset = all_images(tmp_path)
     assert [objects_of(dataset, index) for index in (0, 1)] == [[("cat", [10, 20, 30, 40])], []]
     assert kinds(dataset) == ["box-missing"]
 
@@ -358,7 +358,7 @@ def test_a_file_an_image_is_read_too(tmp_path):
         put_text(tmp_path / "json" / f"{number}.json", json.dumps(content))
         put_text(tmp_path / "tables" / f"{number}.csv", f"{HEADS}\n{number}.jpg,cat,10,20,30,40\n")
     for kind in ("auto", "createml", "csv"):
-        dataset = everything(tmp_path, kind)
+        dataset = all_images(tmp_path, kind)
         assert len(dataset) == 30
         assert objects_of(dataset, 7) == [("cat", [10, 20, 30, 40])]
 
@@ -377,7 +377,7 @@ def test_folders_of_archives_are_gone_through(tmp_path, name):
     put_text(tmp_path / "__MACOSX" / "x", "")
     folder = open_folder("auto", tmp_path)
     assert (folder.name, folder.root) == (name, tmp_path / "Cells v3" / "cells")
-    assert len(everything(tmp_path)) == 3
+    assert len(all_images(tmp_path)) == 3
 
 
 def test_kittis_lines(tmp_path):
@@ -385,7 +385,7 @@ def test_kittis_lines(tmp_path):
     rest = "0.00 0 -1.57 10 20 30 40 -1 -1 -1 -1000 -1000 -1000 -10"
     lines = [f"Car {rest}", f"Person sitting {rest} 0.9", f"DontCare {rest}", "Car 0.00 0 -1.57 10 20 30"]
     put_text(tmp_path / "label_2" / "7.txt", "\n".join(lines))
-    dataset = everything(tmp_path)
+    dataset = all_images(tmp_path)
     assert open_folder("auto", tmp_path).name == "kitti"
     assert objects_of(dataset) == [("Car", [10, 20, 30, 40]), ("Person sitting", [10, 20, 30, 40])]
     assert kinds(dataset) == ["group", "box-missing"]
@@ -399,7 +399,7 @@ def test_oidv4_joins_the_folders_of_classes(tmp_path):
     ):
         put_image(root / of_class / "0a.jpg")
         put_text(root / of_class / "Label" / "0a.txt", lines)
-    dataset = everything(tmp_path)
+    dataset = all_images(tmp_path)
     assert open_folder("auto", tmp_path).name == "oidv4"
     assert objects_of(dataset) == [("Apple", [1, 2, 30, 40]), ("Traffic light", [5, 6, 70, 45])]
     assert kinds(dataset) == []
@@ -425,7 +425,7 @@ def test_fractions_are_told_file_by_file(tmp_path):
     put_voc(tmp_path, "b", (11, 21, 31, 41), (1, 1, 2, 2))
     put_voc(tmp_path, "c", (0.5, 0.5, 30, 40))
     put_voc(tmp_path, "d", (0, 0, 1, 1))
-    dataset = everything(tmp_path, "voc")
+    dataset = all_images(tmp_path, "voc")
     np.testing.assert_allclose(
         [box for _, box in objects_of(dataset, 0)], [[10, 20, 30, 40], [0, 0, 100, 50]], atol=1e-4
     )
@@ -467,7 +467,7 @@ def test_polygons_of_coco_without_boxes(tmp_path):
     ]
     content = {"images": [{"id": 1, "file_name": "a.jpg", "width": 100, "height": 50}], "annotations": annotations}
     put_text(tmp_path / "x.json", json.dumps({**content, "categories": [{"id": 1, "name": "cat"}]}))
-    dataset = everything(tmp_path)
+    dataset = all_images(tmp_path)
     assert objects_of(dataset) == [("cat", [10, 5, 50, 45.5]), ("cat", [1, 2, 9, 8]), ("cat", [1, 1, 6, 7])]
     assert kinds(dataset) == ["box-missing"], "masks as run lengths are no box"
 
@@ -479,7 +479,7 @@ def test_xml_of_labelme_counts_from_zero(tmp_path):
     text = f"<object><name>cat</name><deleted>0</deleted><polygon>{points}<username/></polygon></object>"
     size = "<imagesize><nrows>50</nrows><ncols>100</ncols></imagesize>"
     put_text(tmp_path / "default" / "a.xml", f"<annotation><filename>a.jpg</filename>{size}{text}</annotation>")
-    dataset = everything(tmp_path)
+    dataset = all_images(tmp_path)
     assert objects_of(dataset) == [("cat", [0.5, 4, 30, 50])]
     assert kinds(dataset) == ["difficult-missing"]
 
@@ -509,7 +509,7 @@ def test_imglab(tmp_path, label, objects, left_out):
     for name in "ab":
         put_image(tmp_path / "shots" / f"{name}.jpg")
     assert open_folder("auto", tmp_path).name == "imglab"
-    dataset = everything(tmp_path)
+    dataset = all_images(tmp_path)
     assert objects_of(dataset) == objects
     assert kinds(dataset) == left_out
     assert dataset.ids == ["shots/a", "shots/b"]
@@ -522,7 +522,7 @@ def test_imglab_without_images_and_broken(tmp_path):
         open_folder("auto", tmp_path)
     put_text(tmp_path / "faces.xml", "<dataset/>")
     with pytest.raises(DataError, match="faces.xml: not used: has no <dataset> with <images>; expected an XML file"):
-        everything(tmp_path, "imglab")
+        all_images(tmp_path, "imglab")
 
 
 @pytest.mark.parametrize(
@@ -531,7 +531,7 @@ def test_imglab_without_images_and_broken(tmp_path):
 def test_tables_of_makesense(tmp_path, heads):
     put_image(tmp_path / "a.jpg")
     put_text(tmp_path / "labels.csv", f"{heads}cat,60,10,30,35,a.jpg,100,50\ndog,1,2,3,4,a.jpg,100,50\n")
-    dataset = everything(tmp_path)
+    dataset = all_images(tmp_path)
     assert objects_of(dataset) == [("cat", [60, 10, 90, 45]), ("dog", [1, 2, 4, 6])]
     assert kinds(dataset) == []
 

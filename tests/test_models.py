@@ -171,7 +171,7 @@ def test_refuses_options_it_does_not_have(name, options):
 
 @pytest.mark.parametrize("width", [0.6, 0.87, 1.0, 1.37])
 @pytest.mark.parametrize("use_batch_norm", [True, False])
-def test_files_that_do_not_say_their_width_are_recognised_by_their_shapes(width, use_batch_norm):
+def test_files_that_do_not_say_their_width_are_recognized_by_their_shapes(width, use_batch_norm):
     net = MODELS["mb2-ssd-lite"].build(5, width_mult=width, use_batch_norm=use_batch_norm)
     weights = {key: value for key, value in net.state_dict().items()}
     description = describe_weights(weights, "file.pth")
@@ -201,7 +201,7 @@ def test_unknown_net_names_the_nearest():
 
 
 @pytest.mark.parametrize("name", NET_NAMES)
-def test_identify_recognises_files_without_description(name):
+def test_identify_recognizes_files_without_description(name):
     weights = {key: value for key, value in MODELS[name].build(7).state_dict().items()}
     assert description_of(weights) is None
     found = identify(weights)

@@ -147,7 +147,7 @@ def test_frozen_batch_norm_stands_still(voc_root):
     from vision.engine.loop import train_epochs
     from vision.engine.step import TrainingModel, TrainStep
     from vision.nn.multibox_loss import MultiboxLoss
-    from vision.ssd.data_preprocessing import Normaliser, TestTransform
+    from vision.ssd.data_preprocessing import Preprocess, TestTransform
 
     dataset = VOCDataset(voc_root)
     spec = MODELS["mb2-ssd-lite"]
@@ -159,7 +159,7 @@ def test_frozen_batch_norm_stands_still(voc_root):
         before = {key: value.clone() for key, value in net.state_dict().items()}
         frozen = freeze(net, options)
         loader = make_loader(dataset, TestTransform(96), EpochBatches(len(dataset), 3), 0)
-        model = TrainingModel(net, Normaliser(127, 128.0), MultiboxLoss())
+        model = TrainingModel(net, Preprocess(127, 128.0), MultiboxLoss())
         train_step = TrainStep(model, make_optimizer(net, options), Options(epochs=1, clip_grad=None), frozen=frozen)
         list(train_epochs(run_of(train_step, epochs=1), loader))
         after = net.state_dict()

@@ -22,7 +22,7 @@ import plot_logs
 import train_ssd
 import vision
 from vision import commands
-from vision.engine import resume, shipped
+from vision.engine import bundled_weights, resume
 
 #: Command -> function of `vision.commands`, script.
 COMMANDS = {
@@ -40,7 +40,7 @@ BUILD = "import sys, setuptools.build_meta as backend; print(backend.build_wheel
 HELP = """
 import contextlib, io, json, sys
 from vision import commands
-from vision.engine import shipped
+from vision.engine import bundled_weights
 found = {}
 for command, function in json.loads(sys.argv[1]).items():
     sys.argv = [f"/somewhere/bin/{command}", "--help"]
@@ -49,7 +49,7 @@ for command, function in json.loads(sys.argv[1]).items():
             getattr(commands, function)()
         except SystemExit as stop:
             found[command] = [stop.code, out.getvalue()]
-print(json.dumps([found, str(shipped.find("mb1-ssd"))]))
+print(json.dumps([found, str(bundled_weights.find("mb1-ssd"))]))
 """
 
 
@@ -87,7 +87,11 @@ def test_the_wheel_holds_the_code_and_the_starts(wheel, installed):
     code = {path for path in found if path.suffix == ".py"}
     assert code == ours
     others = {str(path) for path in found - code if ".dist-info" not in path.parts[0]}
-    starts = {f"vision/bundled/{net}-{shipped.VOC}.{ending}" for net in shipped.NETS for ending in ("pth", "txt")}
+    starts = {
+        f"vision/bundled/{net}-{bundled_weights.VOC}.{ending}"
+        for net in bundled_weights.NETS
+        for ending in ("pth", "txt")
+    }
     assert others == starts | {"vision/bundled/LICENSE.mobilenet.Apache-2.0", "vision/py.typed"}
 
 

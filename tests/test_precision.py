@@ -12,7 +12,7 @@ from train_steps import PRECISIONS
 
 from vision.engine.precision import Precision, is_depthwise, is_slow_in_16_bits, kernel_exceeds_map
 from vision.ssd.models import MODELS, NET_NAMES
-from vision.ssd.ssd import place
+from vision.ssd.ssd import move_net
 
 #: At the first sizes maps are 1x1 before the last layers are reached; the last is the published size.
 SIZES = (96, 128, 144, 160, 300)
@@ -40,7 +40,7 @@ def gradients_of(net: nn.Module, images: torch.Tensor, precision: Precision) -> 
 def net_and_images(name: str, size: int) -> tuple[nn.Module, torch.Tensor]:
     generator = torch.Generator().manual_seed(1)
     spec = MODELS[name]
-    net = place(spec.build(2, config=spec.config_at(size)), "cpu", channels_last=True).train()
+    net = move_net(spec.build(2, config=spec.config_at(size)), "cpu", channels_last=True).train()
     net.init()
     images = torch.randn(2, 3, size, size, generator=generator)
     return net, images

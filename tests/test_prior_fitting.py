@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from vision.boxes.forms import center_form_to_corner_form, iou_of
-from vision.boxes.prior_fitting import MOST_CLUSTERS, cluster_sides, fair_weights, fit_priors, fit_sides
+from vision.boxes.prior_fitting import MAX_CLUSTERS, cluster_sides, fair_weights, fit_priors, fit_sides
 from vision.boxes.priors import CellPrior, FreePriorLevel, generate_ssd_priors
 from vision.ssd.choices import COCO_PRIORS, FITTED_PRIORS, UPSTREAM_PRIORS
 from vision.ssd.config import MOBILENETV1
@@ -70,7 +70,7 @@ def test_the_same_boxes_give_the_same_priors_and_their_number_is_bounded():
     rng = np.random.default_rng(3)
     sides, labels = np.float32(rng.uniform(8, 300, (9000, 2))), rng.integers(1, 4, 9000)
     found = fit_sides(sides, labels)
-    assert len(found) <= MOST_CLUSTERS
+    assert len(found) <= MAX_CLUSTERS
     assert np.array_equal(found, fit_sides(sides.copy(), labels.copy()))
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from vision.datasets.images import ImageInfo
-from vision.datasets.records import Form, RawImage, RawObject, make_record
+from vision.datasets.records import BoxFormat, RawImage, RawObject, make_record
 from vision.ssd.config import MOBILENETV1
 from vision.ssd.data_preprocessing import AUGMENTATIONS, TrainAugmentation
 from vision.ssd.ssd import MatchPrior
@@ -34,7 +34,7 @@ IMAGE_INFO = ImageInfo(WIDTH, HEIGHT, 1, "PNG", "RGB", 8, None)
 def test_what_readers_let_through_lies_in_the_image(boxes, first_pixel, relative):
     objects = [RawObject(f"object {number}", "thing", tuple(box)) for number, box in enumerate(boxes.tolist())]
     raw = RawImage("a", Path("a.png"), Path("a.xml"), objects)
-    record, defects = make_record(raw, IMAGE_INFO, Form(relative, first_pixel))
+    record, defects = make_record(raw, IMAGE_INFO, BoxFormat(relative, first_pixel))
     kept = record.boxes
     assert kept.shape[1] == 4
     assert (kept >= 0).all()

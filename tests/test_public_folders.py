@@ -156,7 +156,7 @@ def test_images_of_one_name_that_are_not_there_count_each(tmp_path):
         put_labelme(tmp_path / folder / "1.json", [RECTANGLE], image=False)
         put_labelme(tmp_path / folder / f"{folder}.json", [RECTANGLE], color=ord(folder))
     folder = open_folder("labelme", tmp_path, AFRESH)
-    contents = folder.read(folder.everything())
+    contents = folder.read(folder.all_images())
     assert (contents.images_listed, len(contents.records)) == (6, 3)
     assert [defect.kind for defect in contents.defects] == ["image-missing"] * 3
 
@@ -403,7 +403,7 @@ def test_the_audit_counts_objects_and_images(tmp_path, caplog):
     (tmp_path / "JPEGImages" / "0.jpg").unlink()
     audit = audit_of(splits_of(tmp_path, "voc"))
     audit.log()
-    assert "audit: 33 objects and 1 images left out, 0 mended, 0 suspect, 0 noted" in caplog.text
+    assert "audit: 33 objects and 1 images left out, 0 repaired, 0 suspect, 0 noted" in caplog.text
     totals = audit.as_json()["totals"]
     assert (totals["class-unknown"]["count"], totals["left out"]) == (25, 26)
 
@@ -479,7 +479,7 @@ def test_images_of_voc_may_lie_anywhere(tmp_path):
     assert messages(splits, "image-missing") == []
 
 
-def test_texts_in_another_folder_than_images_are_recognised(tmp_path):
+def test_texts_in_another_folder_than_images_are_recognized(tmp_path):
     for number in range(5):
         put_image(tmp_path / "photos" / "train" / f"{number}.jpg", number)
         line = "duck 0.00 0 0.0 80 60 200 180 0 0 0 0 0 0 0\n"
@@ -527,7 +527,7 @@ def test_vias_regions_become_boxes(tmp_path, kind, content, name):
     put_text(tmp_path / "via_region_data.json", json.dumps(content))
     folder = open_folder(kind, tmp_path, AFRESH)
     assert folder.name == "via"
-    contents = folder.read(folder.everything())
+    contents = folder.read(folder.all_images())
     assert folder.class_names() == ("BACKGROUND", name)
     assert [record.boxes.tolist() for record in contents.records] == [[list(box) for _, box in VIA_SHAPES], []]
     assert [defect.kind for defect in contents.defects] == ["shape-no-box"] * 2
@@ -544,7 +544,7 @@ def test_vias_table_is_read_as_its_json(tmp_path, header):
     with open(tmp_path / "via_region_data.csv", "w", newline="") as file:
         csv.writer(file).writerows(rows)
     folder = open_folder("auto", tmp_path, AFRESH)
-    records = folder.read(folder.everything()).records
+    records = folder.read(folder.all_images()).records
     assert (folder.name, folder.class_names()) == ("via", ("BACKGROUND", "duck"))
     assert [record.boxes.tolist() for record in records] == [[list(box) for _, box in VIA_SHAPES], []]
 
@@ -596,7 +596,7 @@ def test_label_studios_regions_become_boxes(tmp_path, write, address):
     put_text(tmp_path / "project-1-at-2024.json", json.dumps(write(address)))
     folder = open_folder("auto", tmp_path, AFRESH)
     assert folder.name == "label_studio"
-    contents = folder.read(folder.everything())
+    contents = folder.read(folder.all_images())
     assert folder.class_names() == ("BACKGROUND", "duck")
     found = [tuple(round(side, 2) for side in box) for box in contents.records[0].boxes.tolist()]
     assert found == [box for _, box in STUDIO_VALUES]
@@ -613,7 +613,7 @@ def test_a_turned_box_of_label_studio_keeps_its_lengths(tmp_path):
     value = {"x": 50, "y": 25, "width": 30, "height": 25, "rotation": 30, "rectanglelabels": ["duck"]}
     put_text(tmp_path / "project.json", json.dumps(studio_tasks("{}", [value])))
     folder = open_folder("label_studio", tmp_path, AFRESH)
-    (x1, y1, x2, y2) = folder.read(folder.everything()).records[0].boxes[0].tolist()
+    (x1, y1, x2, y2) = folder.read(folder.all_images()).records[0].boxes[0].tolist()
     cos, sin = math.cos(math.radians(30)), 0.5
     assert (x2 - x1, y2 - y1) == pytest.approx((96 * cos + 60 * sin, 96 * sin + 60 * cos), abs=0.01)
 

@@ -20,24 +20,24 @@ def inputs_of(path, count=4):
     ]
 
 
-def quantised_files(folder, net):
-    """A plain file and its quantised one."""
+def quantized_files(folder, net):
+    """A plain file and its quantized one."""
     write(net_for(net), folder / "plain.onnx")
-    quantization.quantise(folder / "plain.onnx", folder / "int8.onnx", inputs_of(folder / "plain.onnx"))
+    quantization.quantize(folder / "plain.onnx", folder / "int8.onnx", inputs_of(folder / "plain.onnx"))
     return folder / "plain.onnx", folder / "int8.onnx"
 
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
     """The net has branches that are upsampled and added, and clipped values."""
-    return quantised_files(tmp_path_factory.mktemp("int8"), "mb2-ssd-fpnlite")
+    return quantized_files(tmp_path_factory.mktemp("int8"), "mb2-ssd-fpnlite")
 
 
-def test_all_convolutions_are_quantised_by_the_rules(files):
-    plain, quantised = files
+def test_all_convolutions_are_quantized_by_the_rules(files):
+    plain, quantized = files
     layers = quantization.layers_of(plain)
-    assert quantization.check_quantised(quantised) == len(layers) == len(set(layers))
-    model = onnx.load(str(quantised))
+    assert quantization.check_quantized(quantized) == len(layers) == len(set(layers))
+    model = onnx.load(str(quantized))
     assert [(entry.domain, entry.version) for entry in model.opset_import] == [("", 13)]
     assert model.ir_version == 7
     pairs = sum(node.op_type == "QuantizeLinear" for node in model.graph.node)
@@ -47,28 +47,28 @@ def test_all_convolutions_are_quantised_by_the_rules(files):
     assert not feeding & {name for node in model.graph.node if "Linear" in node.op_type for name in node.output}
 
 
-def test_a_quantised_file_is_run_like_any_other(files):
-    plain, quantised = files
-    assert OnnxSession(quantised).class_names == OnnxSession(plain).class_names == ("BACKGROUND", "a", "b", "c")
+def test_a_quantized_file_is_run_like_any_other(files):
+    plain, quantized = files
+    assert OnnxSession(quantized).class_names == OnnxSession(plain).class_names == ("BACKGROUND", "a", "b", "c")
 
 
 def test_eight_bits_change_the_answer_a_little(files):
-    plain, quantised = files
+    plain, quantized = files
     image = inputs_of(plain)[1]
-    one, other = (open_runtime(path).run(OUTPUTS[:1], {INPUT: image})[0] for path in (plain, quantised))
+    one, other = (open_runtime(path).run(OUTPUTS[:1], {INPUT: image})[0] for path in (plain, quantized))
     assert 1e-5 < np.abs(one - other).mean() < 0.2
 
 
 def test_layers_that_are_left_in_float(files, tmp_path):
-    plain, quantised = files
+    plain, quantized = files
     layers = quantization.layers_of(plain)
     first = quantization.matching(layers, ["base_net.0"])
     assert first[0] == layers[0]
-    quantization.in_float(quantised, tmp_path / "some.onnx", first)
-    assert quantization.check_quantised(tmp_path / "some.onnx", first) == len(layers) - len(first)
+    quantization.in_float(quantized, tmp_path / "some.onnx", first)
+    assert quantization.check_quantized(tmp_path / "some.onnx", first) == len(layers) - len(first)
     with pytest.raises(ExportRejected, match="is not in eight bits"):
-        quantization.check_quantised(tmp_path / "some.onnx")
-    quantization.in_float(quantised, tmp_path / "all.onnx", layers)
+        quantization.check_quantized(tmp_path / "some.onnx")
+    quantization.in_float(quantized, tmp_path / "all.onnx", layers)
     image = inputs_of(plain)[0]
     one, other = (open_runtime(path).run(OUTPUTS[:1], {INPUT: image})[0] for path in (plain, tmp_path / "all.onnx"))
     np.testing.assert_allclose(one, other, atol=1e-4)
@@ -100,14 +100,14 @@ def spoil(path, layer: str) -> None:
 @pytest.fixture(scope="module")
 def files_of_few_layers(tmp_path_factory):
     """The same of a net with fewer layers: a search runs a file for each."""
-    return quantised_files(tmp_path_factory.mktemp("few"), "sq-ssd-lite")
+    return quantized_files(tmp_path_factory.mktemp("few"), "sq-ssd-lite")
 
 
 def test_the_search_leaves_the_layer_that_costs_most_in_float(files_of_few_layers, tmp_path):
-    plain, quantised = files_of_few_layers
+    plain, quantized = files_of_few_layers
     layers = quantization.layers_of(plain)
     worst = layers[4]
-    (tmp_path / "whole.onnx").write_bytes(quantised.read_bytes())
+    (tmp_path / "whole.onnx").write_bytes(quantized.read_bytes())
     spoil(tmp_path / "whole.onnx", worst)
     inputs = inputs_of(plain)
     errors = quantization.errors_by_layer(tmp_path / "whole.onnx", plain, inputs[:2], tmp_path / "scratch.onnx")
@@ -128,12 +128,12 @@ def test_the_search_leaves_the_layer_that_costs_most_in_float(files_of_few_layer
     found = quantization.search(tmp_path / "file.onnx", tmp_path / "whole.onnx", plain, [], inputs, cost, 0.01)
     assert found == [worst]
     assert costs == [0.5, 0.0]
-    assert quantization.check_quantised(tmp_path / "file.onnx", found) == len(layers) - 1
+    assert quantization.check_quantized(tmp_path / "file.onnx", found) == len(layers) - 1
 
 
 def test_the_search_ends_where_nothing_helps(files_of_few_layers, tmp_path):
-    plain, quantised = files_of_few_layers
-    args = (tmp_path / "file.onnx", quantised, plain, [], inputs_of(plain)[:1])
+    plain, quantized = files_of_few_layers
+    args = (tmp_path / "file.onnx", quantized, plain, [], inputs_of(plain)[:1])
     found = quantization.search(*args, lambda path: 0.5, 0.01)
     assert len(found) == 2 ** int(np.log2(len(quantization.layers_of(plain)) - 1))
     assert quantization.search(*args, lambda path: 0.0, 0.01) == []
@@ -169,7 +169,7 @@ def scale_by_nothing(model):
     set_constant(model, name, np.zeros_like(onnx.numpy_helper.to_array(constant_of(model, name))))
 
 
-def quantise_before_activation(model):
+def quantize_before_activation(model):
     """Between a convolution and its ReLU or Clip."""
     made_by = {output: node for node in model.graph.node for output in node.output}
     place, activation = next(
@@ -186,7 +186,7 @@ def quantise_before_activation(model):
     model.graph.node.insert(place, make("QuantizeLinear", [source, "one_scale", "one_zero"], ["inside"]))
 
 
-def quantise_bias(model):
+def quantize_bias(model):
     conv = first_of(model, "Conv")
     channels = onnx.numpy_helper.to_array(constant_of(model, conv.input[2])).shape
     arrays = {"bias_q": np.zeros(channels, np.int32), "bias_s": np.float32(1), "bias_z": np.int32(0)}
@@ -212,8 +212,8 @@ def one_scale_for_a_weight(model):
         (shift_zero_point, "zero point is int8 3, expected int8 0"),
         (use_unsigned, "zero point is uint8 0, expected int8 0"),
         (scale_by_nothing, "scales are not all positive"),
-        (quantise_before_activation, "scales stand between it and the convolution"),
-        (quantise_bias, "zero point is int32|bias is in integers"),
+        (quantize_before_activation, "scales stand between it and the convolution"),
+        (quantize_bias, "zero point is int32|bias is in integers"),
         (one_scale_for_a_weight, "no scale for each of its 32 output channels"),
     ],
 )
@@ -221,7 +221,7 @@ def test_rules_that_are_broken(files, change, found, tmp_path):
     (tmp_path / "broken.onnx").write_bytes(files[1].read_bytes())
     rewritten(tmp_path / "broken.onnx", change)
     with pytest.raises(ExportRejected, match=found):
-        quantization.check_quantised(tmp_path / "broken.onnx")
+        quantization.check_quantized(tmp_path / "broken.onnx")
 
 
 def test_the_librarys_defaults_break_them(files, tmp_path):
@@ -239,4 +239,4 @@ def test_the_librarys_defaults_break_them(files, tmp_path):
         warnings.simplefilter("ignore", DeprecationWarning)  # of what an older library calls itself
         quantize_static(str(files[0]), str(tmp_path / "default.onnx"), Reader())
     with pytest.raises(ExportRejected):
-        quantization.check_quantised(tmp_path / "default.onnx")
+        quantization.check_quantized(tmp_path / "default.onnx")

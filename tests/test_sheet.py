@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from vision.report.drawing import color_of
-from vision.report.sheet import MOST_CELLS, SHEET_COLUMNS, THUMBNAIL, Sheet
+from vision.report.sheet import MAX_CELLS, SHEET_COLUMNS, THUMBNAIL, Sheet
 from vision.structures import Detections
 
 NAMES = ["BACKGROUND", "ball"]
@@ -38,11 +38,11 @@ def test_fewer_images_than_cells_make_a_smaller_sheet(count, rows, columns):
 @pytest.mark.parametrize("count", [17, 32, 33, 34, 65, 100, 250])
 def test_of_many_images_some_are_shown_evenly_spread(count):
     shown = centers(sheet_of(count))
-    assert len(shown) == MOST_CELLS == 4 * SHEET_COLUMNS
+    assert len(shown) == MAX_CELLS == 4 * SHEET_COLUMNS
     assert shown[0] == 0
     gaps = np.diff([*shown, count])
     assert (gaps > 0).all()
-    assert gaps.max() <= 2.1 * count / MOST_CELLS + 1
+    assert gaps.max() <= 2.1 * count / MAX_CELLS + 1
 
 
 def test_images_of_any_size_fill_their_cells_and_boxes_follow():

@@ -12,7 +12,7 @@ import eval_ssd
 import onnx_export
 import train_ssd
 from benchmarks import pretrain
-from vision.engine import checkpoint, pretrained, shipped, trainer
+from vision.engine import bundled_weights, checkpoint, pretrained, trainer
 from vision.engine.start import find_starting_files
 from vision.options.training import DEFAULT_RATES, Options
 from vision.ssd.models import MODELS, describe_weights
@@ -35,8 +35,10 @@ def no_network(tmp_path, monkeypatch):
 def own_starts(tmp_path, monkeypatch):
     """Copies that a test may spoil."""
     folder = tmp_path / "starts"
-    shutil.copytree(shipped.FOLDER, folder, ignore=lambda _, names: [n for n in names if shipped.VOC not in n])
-    monkeypatch.setattr(shipped, "FOLDER", folder)
+    shutil.copytree(
+        bundled_weights.FOLDER, folder, ignore=lambda _, names: [n for n in names if bundled_weights.VOC not in n]
+    )
+    monkeypatch.setattr(bundled_weights, "FOLDER", folder)
     return folder
 
 
@@ -45,12 +47,12 @@ def without_start(argv):
 
 
 #: Starts that are whole detectors.
-DETECTORS = tuple(net for net in shipped.NETS if net.startswith("mb2"))
+DETECTORS = tuple(net for net in bundled_weights.NETS if net.startswith("mb2"))
 
 
-@pytest.mark.parametrize("net", shipped.NETS)
+@pytest.mark.parametrize("net", bundled_weights.NETS)
 def test_a_start_is_in_16_bits_and_says_what_it_is(net):
-    path = shipped.find(net)
+    path = bundled_weights.find(net)
     assert path.stat().st_size <= (8_000_000 if net in DETECTORS else 12_000_000)
     weights = read_weights(path)
     description = describe_weights(weights, str(path), with_heads=False)
@@ -67,12 +69,12 @@ def test_a_start_is_in_16_bits_and_says_what_it_is(net):
         assert fact in text, fact
 
 
-@pytest.mark.parametrize("net", shipped.NETS)
+@pytest.mark.parametrize("net", bundled_weights.NETS)
 def test_the_start_fills_all_but_the_heads(net):
     ssd = MODELS[net].build(2)
     ssd.class_names = ("BACKGROUND", "dog")
-    path = shipped.find(net)
-    pretrained.initialise(ssd, pretrained.WeightsSource(pretrained.DETECTOR, str(path)))
+    path = bundled_weights.find(net)
+    pretrained.initialize(ssd, pretrained.WeightsSource(pretrained.DETECTOR, str(path)))
     theirs = read_weights(path)
     for key, value in ssd.state_dict().items():
         if not key.startswith(HEADS):
@@ -80,14 +82,14 @@ def test_the_start_fills_all_but_the_heads(net):
             assert value.dtype in (torch.float32, torch.int64)
 
 
-@pytest.mark.parametrize(("net", "start"), [*((net, net) for net in shipped.NETS), ("mb1-ssd-lite", "mb1-ssd")])
+@pytest.mark.parametrize(("net", "start"), [*((net, net) for net in bundled_weights.NETS), ("mb1-ssd-lite", "mb1-ssd")])
 @pytest.mark.parametrize("downloads", [True, False])
 def test_without_the_published_file_and_the_network_the_start_of_the_net_or_of_its_backbone_is_taken(
     net, start, downloads, no_network, caplog
 ):
     caplog.set_level("INFO")
     files = find_starting_files(Options(net=net), downloads=downloads)
-    assert files.detector == str(shipped.FOLDER / f"{start}-voc.pth")
+    assert files.detector == str(bundled_weights.FOLDER / f"{start}-voc.pth")
     said = caplog.messages[-1]
     assert f"starting from {files.path}, which comes with this program (--pretrained-ssd=voc)" in said
     assert (PUBLISHED in said) == (net == "mb1-ssd")
@@ -100,7 +102,7 @@ def test_the_published_file_counts_before_the_starts_but_not_for_a_net_with_one_
     (tmp_path / PUBLISHED).touch()
     found = {name: find_starting_files(Options(net=name), downloads=True).detector for name in MODELS}
     assert found["mb1-ssd"] == found["mb1-ssd-lite"] == PUBLISHED
-    assert found["mb1-ssd-fpnlite"] == str(shipped.FOLDER / "mb1-ssd-fpnlite-voc.pth")
+    assert found["mb1-ssd-fpnlite"] == str(bundled_weights.FOLDER / "mb1-ssd-fpnlite-voc.pth")
     assert found["sq-ssd-lite"] is found["vgg16-ssd"] is None
 
 
@@ -121,8 +123,8 @@ def test_the_tutorials_command_trains_and_its_dry_run_names_the_start(script, vo
 
 
 def test_a_start_beside_the_program_is_named_as_one_types_it(monkeypatch):
-    monkeypatch.chdir(shipped.FOLDER.parent)
-    assert str(shipped.find("mb1-ssd")) == "models/mb1-ssd-voc.pth"
+    monkeypatch.chdir(bundled_weights.FOLDER.parent)
+    assert str(bundled_weights.find("mb1-ssd")) == "models/mb1-ssd-voc.pth"
 
 
 @pytest.mark.parametrize("word", ["voc", "VOC"])
@@ -155,7 +157,7 @@ def test_a_damaged_or_missing_start_is_one_clear_line(own_starts, script, voc_ro
 
 @pytest.mark.parametrize("net", DETECTORS)
 def test_a_start_with_heads_detects_and_exports(net, script, voc_root, tmp_path):
-    start = shipped.FOLDER / f"{net}-voc.pth"
+    start = bundled_weights.FOLDER / f"{net}-voc.pth"
     image = next((voc_root / "JPEGImages").glob("*.jpg"))
     done = script(detect.main, f"--model={start}", f"--input={image}", f"--output={tmp_path}", "--save-json")
     assert done.code == 0, done.err
@@ -170,7 +172,7 @@ def test_a_start_with_heads_keeps_its_rows_for_classes_of_the_same_names(net, ca
     caplog.set_level("INFO")
     ssd = MODELS[net].build(3)
     ssd.class_names = ("BACKGROUND", "dog", "gadget")
-    pretrained.initialise(ssd, pretrained.WeightsSource(pretrained.DETECTOR, str(shipped.find(net))))
+    pretrained.initialize(ssd, pretrained.WeightsSource(pretrained.DETECTOR, str(bundled_weights.find(net))))
     assert caplog.messages[-1] == (
         "classes that the file knows: dog; new classes, which start from its mean over classes: gadget"
     )
@@ -178,8 +180,8 @@ def test_a_start_with_heads_keeps_its_rows_for_classes_of_the_same_names(net, ca
 
 @pytest.mark.parametrize("net", DETECTORS)
 def test_rates_follow_the_start_unless_they_are_typed(net):
-    rate = shipped.BASE_NET_RATES[net]
-    assert shipped.base_net_rate_of(f"models/{net}-voc.pth") == rate
+    rate = bundled_weights.BASE_NET_RATES[net]
+    assert bundled_weights.base_net_rate_of(f"models/{net}-voc.pth") == rate
     usual = DEFAULT_RATES["sgd"][1]
     expected = {
         (): rate,
@@ -200,10 +202,10 @@ def test_a_folder_of_starts_is_no_run(own_starts):
 
 
 def test_a_start_without_heads_is_no_detector(script, voc_root):
-    done = script(eval_ssd.main, f"--model={shipped.FOLDER / 'mb1-ssd-voc.pth'}", f"--data={voc_root}")
+    done = script(eval_ssd.main, f"--model={bundled_weights.FOLDER / 'mb1-ssd-voc.pth'}", f"--data={voc_root}")
     assert_refused(done, "a mb1-ssd without heads", "--pretrained-ssd")
     with pytest.raises(DataError, match="without heads"):
-        describe_weights(read_weights(shipped.find("mb1-ssd-fpnlite")), "start")
+        describe_weights(read_weights(bundled_weights.find("mb1-ssd-fpnlite")), "start")
 
 
 @pytest.mark.parametrize("heads", [True, False])
@@ -221,7 +223,7 @@ def test_the_program_that_makes_starts_goes_on_and_makes_the_same_again(heads, v
     assert done.out.endswith(text)
     assert text.startswith("file: a.pth\nbytes: ") and text.endswith("licence: none\n")
     assert "stages: 1 epochs at 32 pixels, 1 epochs at 48 pixels\n" in text
-    shipped.check(tmp_path / "a.pth")
+    bundled_weights.check(tmp_path / "a.pth")
     assert f"Init from pretrained ssd {tmp_path / 'a' / '1-32' / 'last.pth'}" in log_of(tmp_path / "a" / "2-48")
     weights = read_weights(tmp_path / "a.pth")
     assert any(key.startswith(HEADS) for key in weights) == heads

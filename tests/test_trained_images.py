@@ -40,7 +40,7 @@ def test_images_are_known_by_what_is_in_their_files():
 
 
 def test_of_very_many_images_a_fair_sample_is_kept_and_it_says_of_which_it_does_not_know(monkeypatch):
-    monkeypatch.setattr(trained_images, "MOST_IMAGES", 500)
+    monkeypatch.setattr(trained_images, "MAX_IMAGES", 500)
     known = TrainedImages.of(digests(1000))
     assert not known.complete
     assert len(known.digests) == 4 * math.ceil(500 * 8 / 3)

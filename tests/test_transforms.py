@@ -7,7 +7,7 @@ import torch
 
 from vision.datasets.images import read_image, reductions_of
 from vision.datasets.synthetic import write_image
-from vision.ssd.data_preprocessing import Normaliser, PredictionTransform, TestTransform, TrainAugmentation, normalise
+from vision.ssd.data_preprocessing import PredictionTransform, Preprocess, TestTransform, TrainAugmentation, normalize
 from vision.transforms import transforms as T
 from vision.utils.pixels import channels_first
 
@@ -209,7 +209,7 @@ def test_images_decoded_at_a_fraction_are_sharp_and_boxes_exact(tmp_path, kind, 
     assert seen == expected
 
 
-def test_colours_of_the_canvas_stay_and_the_image_changes():
+def test_colors_of_the_canvas_stay_and_the_image_changes():
     augment = TrainAugmentation((64, 64), (10, 200, 30), 1, "ssd")
     augment.geometry = augment.geometry[:1]
     grown = changed = 0
@@ -289,7 +289,7 @@ def test_small_transforms_and_compose():
     assert T.SwapChannels((2, 1, 0))(back)[0, 0].tolist() == [14, 16, 18]
 
 
-def test_colour_conversions():
+def test_color_conversions():
     image = gradient_image()
     hsv = T.ConvertColor("RGB", "HSV")(image)[0]
     assert np.abs(T.ConvertColor("HSV", "RGB")(hsv)[0].astype(int) - image).max() <= 6
@@ -333,22 +333,22 @@ def test_channels_come_first(view, dtype):
 
 
 @pytest.mark.parametrize(("mean", "std"), [(127.0, 128.0), ((123.0, 117.0, 104.0), (1.0, 58.4, 57.1))])
-def test_normalising_is_the_formula_to_the_last_bit(mean, std):
+def test_normalizing_is_the_formula_to_the_last_bit(mean, std):
     image = gradient_image()
     formula = ((image.astype(np.float32) - np.float32(mean)) / np.float32(std)).transpose(2, 0, 1)
-    normalised = normalise(image, mean, std)
-    assert normalised.is_contiguous()
-    np.testing.assert_array_equal(normalised.numpy(), formula, strict=True)
+    normalized = normalize(image, mean, std)
+    assert normalized.is_contiguous()
+    np.testing.assert_array_equal(normalized.numpy(), formula, strict=True)
 
 
-def test_prediction_normalises_as_the_device_does():
+def test_prediction_normalizes_as_the_device_does():
     image = gradient_image()
     tensor = PredictionTransform((30, 20), (123, 117, 104), 2.0)(image)
     resized = cv2.resize(image, (30, 20), interpolation=cv2.INTER_LINEAR)
     expected = (resized.astype(np.float64) - (123, 117, 104)) / 2
     np.testing.assert_allclose(tensor.numpy(), expected.transpose(2, 0, 1), rtol=1e-6)
     batch = torch.from_numpy(resized.transpose(2, 0, 1).copy())[None]
-    np.testing.assert_allclose(Normaliser((123, 117, 104), 2.0)(batch)[0].numpy(), tensor.numpy(), rtol=1e-6)
+    np.testing.assert_allclose(Preprocess((123, 117, 104), 2.0)(batch)[0].numpy(), tensor.numpy(), rtol=1e-6)
     np.testing.assert_allclose(
         TestTransform((30, 20), (123, 117, 104), 2.0)(image, BOXES, LABELS)[0].numpy(), tensor.numpy()
     )

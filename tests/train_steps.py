@@ -12,7 +12,7 @@ from vision.engine.process import SingleProcess
 from vision.engine.step import TrainingModel, TrainStep
 from vision.nn.multibox_loss import MultiboxLoss
 from vision.options.training import Options
-from vision.ssd.data_preprocessing import Normaliser, TestTransform
+from vision.ssd.data_preprocessing import Preprocess, TestTransform
 from vision.ssd.models import MODELS
 from vision.structures import Batch
 
@@ -35,7 +35,7 @@ def train_step_on(
     net.init()
     order = EpochBatches(len(train_set), batch_size, shuffle=False)
     batches = list(make_loader(train_set, TestTransform(SIZE), order, 0))
-    model = TrainingModel(net, Normaliser(127, 128.0), MultiboxLoss(), precision)
+    model = TrainingModel(net, Preprocess(127, 128.0), MultiboxLoss(), precision)
     chosen = Options(**{"epochs": 4, "clip_grad": None, **options})
     return TrainStep(model, optim.make_optimizer(net, chosen), chosen, process=process), batches
 

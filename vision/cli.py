@@ -23,13 +23,13 @@ from vision.console import (  # noqa: F401 - scripts find all of them here
     checked,
     count,
     count_or,
+    fraction,
     number,
     one_of,
-    open_share,
+    open_fraction,
     progress,
     run,
     setup_logging,
-    share,
     sigterm_interrupts,
     str2bool,
     user_path,
@@ -109,13 +109,13 @@ def add_postprocess_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--clustering",
-        type=share,
+        type=fraction,
         help=f"detectnet: overlap above which boxes are joined (default: {detectnet.DEFAULT_CLUSTERING})",
     )
     parser.add_argument("--nms-method", type=one_of("NMS method", METHODS), default="hard", help="hard or soft")
     parser.add_argument(
         "--nms-iou-threshold",
-        type=share,
+        type=fraction,
         default=DEFAULT_IOU_THRESHOLD,
         help="overlap above which NMS drops a box",
     )

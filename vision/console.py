@@ -235,7 +235,7 @@ def number(kind: type, least: float, most: float = float("inf"), *, above: bool 
 
 
 count = number(int, 1)
-share = number(float, 0, 1)
+fraction = number(float, 0, 1)
 
 
 def count_or(word: str) -> Callable[[str], int | None]:
@@ -253,7 +253,7 @@ def count_or(word: str) -> Callable[[str], int | None]:
 
 
 @checked
-def open_share(text: str) -> float:
+def open_fraction(text: str) -> float:
     """Read a number between 0 and 1, neither of them."""
     value = number(float, 0, 1)(text)
     if value in (0, 1):

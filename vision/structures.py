@@ -71,7 +71,7 @@ class ImagePart(NamedTuple):
 
     pixels: torch.Tensor  # (h, w, 3) uint8 RGB
     place: torch.Tensor  # (7,) int64: h, w; left, top, right, bottom in the network's input; whether mirrored
-    colours: torch.Tensor  # (K,) float32, how to change them; K is 0 for not at all
+    colors: torch.Tensor  # (K,) float32, how to change them; K is 0 for not at all
 
 
 class ImageParts(NamedTuple):
@@ -79,7 +79,7 @@ class ImageParts(NamedTuple):
 
     pixels: torch.Tensor  # (bytes,) uint8, one part after the other
     places: torch.Tensor  # (B, 7) int64, on the CPU
-    colours: torch.Tensor  # (B, K) float32
+    colors: torch.Tensor  # (B, K) float32
 
 
 class Sample(NamedTuple):

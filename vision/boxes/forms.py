@@ -1,6 +1,6 @@
 """Forms of boxes, their areas and overlaps.
 
-Corner form is (x1, y1, x2, y2), centre form is (cx, cy, w, h); both work in pixels and relative to the image.
+Corner form is (x1, y1, x2, y2), center form is (cx, cy, w, h); both work in pixels and relative to the image.
 """
 
 from __future__ import annotations

@@ -48,20 +48,20 @@ def _best_matches(
     absent = (~present).to(objects.dtype)[..., None]
     dtype = torch.promote_types(objects.dtype, corner_form_priors.dtype)
     # Whole from the start: small results that live on between large temporaries would fragment the heap.
-    overlap_of_prior = torch.empty(len(present), len(corner_form_priors), dtype=dtype, device=objects.device)
-    object_of_prior = torch.empty_like(overlap_of_prior, dtype=torch.int64)
-    overlap_of_object = torch.full(present.shape, -torch.inf, dtype=dtype, device=objects.device)
+    iou_of_prior = torch.empty(len(present), len(corner_form_priors), dtype=dtype, device=objects.device)
+    object_of_prior = torch.empty_like(iou_of_prior, dtype=torch.int64)
+    iou_of_object = torch.full(present.shape, -torch.inf, dtype=dtype, device=objects.device)
     prior_of_object = torch.zeros_like(present, dtype=torch.int64)
     start = 0
     for priors in _coordinate_planes(corner_form_priors).split(max(1, PAIRS_AT_ONCE // present.numel())):
         stop = start + len(priors)
-        overlaps = iou_of(objects, priors).sub_(absent)  # (B, M, stop - start)
-        overlap_of_prior[:, start:stop], object_of_prior[:, start:stop] = overlaps.max(dim=1)
-        overlap, index = overlaps.max(dim=2)
-        prior_of_object[:] = torch.where(overlap > overlap_of_object, index + start, prior_of_object)
-        overlap_of_object[:] = torch.maximum(overlap, overlap_of_object)
+        ious = iou_of(objects, priors).sub_(absent)  # (B, M, stop - start)
+        iou_of_prior[:, start:stop], object_of_prior[:, start:stop] = ious.max(dim=1)
+        iou, index = ious.max(dim=2)
+        prior_of_object[:] = torch.where(iou > iou_of_object, index + start, prior_of_object)
+        iou_of_object[:] = torch.maximum(iou, iou_of_object)
         start = stop
-    return overlap_of_prior, object_of_prior, prior_of_object
+    return iou_of_prior, object_of_prior, prior_of_object
 
 
 def match_batch(
@@ -126,10 +126,10 @@ def find_ignored_priors(
     """
     if is_object.numel() == 0:
         return is_object.new_zeros(len(is_object), len(corner_form_priors))
-    overlap, _, best_prior = _best_matches(corner_form_boxes, is_object, corner_form_priors)
-    is_best = torch.zeros_like(overlap, dtype=torch.int64).scatter_reduce(1, best_prior, is_object.long(), "amax") > 0
+    iou, _, best_prior = _best_matches(corner_form_boxes, is_object, corner_form_priors)
+    is_best = torch.zeros_like(iou, dtype=torch.int64).scatter_reduce(1, best_prior, is_object.long(), "amax") > 0
     covered = crowd_coverage(corner_form_boxes, is_crowd, corner_form_priors) >= CROWD_COVERAGE
-    return is_best | covered | (overlap >= iou_threshold)
+    return is_best | covered | (iou >= iou_threshold)
 
 
 def crowd_coverage(corner_form_boxes: Tensor, present: Tensor, corner_form_priors: Tensor) -> Tensor:

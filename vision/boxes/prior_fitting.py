@@ -13,17 +13,17 @@ import numpy as np
 from vision.boxes.priors import CellPrior, FreePriorLevel, Level, as_width_height
 
 #: Boxes with a shorter side, in pixels of the network's input, are left out: no cell sees enough of them.
-LEAST_SIDE = 8.0
+MIN_SIDE = 8.0
 
 #: Clusters are added until boxes overlap theirs by so much on average, or there are so many.
-ENOUGH_OVERLAP = 0.8
-MOST_CLUSTERS = 8
+MIN_IOU = 0.8
+MAX_CLUSTERS = 8
 
 #: A cluster stands for at least so many boxes, so that a single odd one does not get priors of its own.
-LEAST_BOXES = 5
+MIN_BOXES = 5
 
 #: Boxes that are clustered: more, of all sizes evenly, change nothing but the time.
-MOST_BOXES = 4000
+MAX_BOXES = 4000
 
 #: A cluster goes to the coarsest map of the backbone on which its longer side has so many cells.
 CELLS_ALONG = 3.0
@@ -42,7 +42,7 @@ _CANDIDATES, _ALIKE = 300, 1e-6
 
 
 def shape_iou(sides: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Overlaps (N, K) of boxes of sides (N, 2) with boxes of sides (K, 2) around the same centre."""
+    """Overlaps (N, K) of boxes of sides (N, 2) with boxes of sides (K, 2) around the same center."""
     both = np.minimum(sides[:, None], others[None]).prod(axis=2)
     return both / (sides.prod(axis=1)[:, None] + others.prod(axis=1)[None] - both)
 
@@ -110,19 +110,19 @@ def fit_sides(sides: np.ndarray, labels: np.ndarray) -> np.ndarray:
         labels: (N,).
     """
     sides = np.asarray(sides, np.float64)
-    seen = sides.min(axis=1, initial=np.inf) >= LEAST_SIDE
+    seen = sides.min(axis=1, initial=np.inf) >= MIN_SIDE
     sides, labels = sides[seen], labels[seen]
     if not len(sides):
         return np.zeros((0, 2))
-    chosen = _evenly(sides, MOST_BOXES)
+    chosen = _evenly(sides, MAX_BOXES)
     sides, labels = sides[chosen], labels[chosen]
     weights = fair_weights(sides, labels)
     best, _ = cluster_sides(sides, weights, 1)
-    for count in range(2, MOST_CLUSTERS + 1):
-        if np.average(shape_iou(sides, best).max(axis=1), weights=weights) >= ENOUGH_OVERLAP:
+    for count in range(2, MAX_CLUSTERS + 1):
+        if np.average(shape_iou(sides, best).max(axis=1), weights=weights) >= MIN_IOU:
             break
         centers, owners = cluster_sides(sides, weights, count)
-        if len(centers) <= len(best) or np.bincount(owners, minlength=len(centers)).min() < LEAST_BOXES:
+        if len(centers) <= len(best) or np.bincount(owners, minlength=len(centers)).min() < MIN_BOXES:
             break
         best = centers
     return best[np.argsort(best.prod(axis=1), kind="stable")]

@@ -22,7 +22,7 @@ def as_width_height(size: Size) -> tuple[int, int]:
 
 
 class CellPrior(NamedTuple):
-    """One of a cell's priors: its sides in pixels, and how far its centre is from the cell's, in cells."""
+    """One of a cell's priors: its sides in pixels, and how far its center is from the cell's, in cells."""
 
     width: float
     height: float
@@ -92,7 +92,7 @@ def generate_ssd_priors(specs: Iterable[Level], image_size: Size, clamp: bool = 
         clamp: cut all four numbers to [0, 1], as the published checkpoints expect.
 
     Returns:
-        (P, 4) float32, centre form, relative.
+        (P, 4) float32, center form, relative.
     """
     width, height = as_width_height(image_size)
     priors = []

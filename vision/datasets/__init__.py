@@ -8,44 +8,44 @@ from pathlib import Path
 from typing import NamedTuple
 
 from vision.datasets.base import DetectionDataset, join
-from vision.datasets.coco import CocoFolder
-from vision.datasets.createml import CreatemlFolder
-from vision.datasets.cvat import CvatFolder
+from vision.datasets.coco import CocoReader
+from vision.datasets.createml import CreatemlReader
+from vision.datasets.csv_table import TableReader
+from vision.datasets.cvat import CvatReader
 from vision.datasets.file_cache import FileCache
 from vision.datasets.folder import (
     NAMES_WANTED,
     SPLIT_NAMES,
-    Folder,
-    Listing,
+    DatasetReader,
     ReadingOptions,
+    SplitImages,
     check_folder,
     read_names,
     splits_of,
 )
-from vision.datasets.imglab import ImglabFolder
-from vision.datasets.label_studio import LabelStudioFolder
-from vision.datasets.labelme import LabelmeFolder
+from vision.datasets.imglab import ImglabReader
+from vision.datasets.label_studio import LabelStudioReader
+from vision.datasets.labelme import LabelmeReader
 from vision.datasets.labels import merge
-from vision.datasets.open_images import OpenImagesFolder
+from vision.datasets.open_images import OpenImagesReader
 from vision.datasets.own_reader import is_own, load_reader
-from vision.datasets.records import EXAMPLES, some
-from vision.datasets.tables import TableFolder
-from vision.datasets.text_lines import KittiFolder, Oidv4Folder
+from vision.datasets.records import EXAMPLES, first_few
+from vision.datasets.text_lines import KittiReader, Oidv4Reader
 from vision.datasets.tree import KIND_FOLDERS, Tree
-from vision.datasets.unread import pointer_in, tool_of, what_is_there
-from vision.datasets.via import ViaFolder
-from vision.datasets.voc_dataset import VocFolder
-from vision.datasets.yolo import YoloFolder
+from vision.datasets.unsupported import pointer_in, tool_of, what_is_there
+from vision.datasets.via import ViaReader
+from vision.datasets.voc_dataset import VocReader
+from vision.datasets.yolo import YoloReader
 from vision.structures import DataError
 from vision.utils.progress import ProgressBar, no_progress
 
 #: Name, as in --dataset-type -> class; of formats that see as much in a folder, `auto` takes the first.
-DATASETS: Mapping[str, type[Folder]] = {
+DATASETS: Mapping[str, type[DatasetReader]] = {
     folder.name: folder
     for folder in (
-        *(VocFolder, OpenImagesFolder, CocoFolder, YoloFolder),
-        *(CvatFolder, LabelmeFolder, CreatemlFolder, TableFolder, KittiFolder, Oidv4Folder, ImglabFolder),
-        *(ViaFolder, LabelStudioFolder),
+        *(VocReader, OpenImagesReader, CocoReader, YoloReader),
+        *(CvatReader, LabelmeReader, CreatemlReader, TableReader, KittiReader, Oidv4Reader, ImglabReader),
+        *(ViaReader, LabelStudioReader),
     )
 }
 AUTO = "auto"
@@ -79,7 +79,7 @@ class Splits(NamedTuple):
     validation: DetectionDataset
 
 
-def open_folder(dataset_type: str, root: str | Path, options: ReadingOptions | None = None) -> Folder:
+def open_folder(dataset_type: str, root: str | Path, options: ReadingOptions | None = None) -> DatasetReader:
     """Find out what a dataset's folder holds.
 
     Args:
@@ -116,7 +116,7 @@ def open_folder(dataset_type: str, root: str | Path, options: ReadingOptions | N
                     "%s: also holds annotations that look like %s, of about %d images; --dataset-type=%s reads these"
                 )
                 logger.info(message, root, other, candidates[other], other)
-    elif not DATASETS[dataset_type].recognises(root):
+    elif not DATASETS[dataset_type].recognizes(root):
         found = _formats_of(Tree(root))
         best = next((name for name, images in found.items() if images), None)
         if best is not None and not found.get(dataset_type):
@@ -171,7 +171,7 @@ def _datasets_in(root: Path) -> list[Path]:
     beginning = [path for path in children if _begins_at(path)]
     if not beginning or len(children) == 1:
         return []
-    found = [path for path in children if path in beginning or _is_recognised(path)]
+    found = [path for path in children if path in beginning or _is_recognized(path)]
     return found if len(found) > 1 else []
 
 
@@ -179,9 +179,9 @@ def _begins_at(folder: Path) -> bool:
     return any(each.begins_at(folder) for each in DATASETS.values())
 
 
-def _is_recognised(folder: Path) -> bool:
+def _is_recognized(folder: Path) -> bool:
     try:
-        return any(each.recognises(folder) for each in DATASETS.values())
+        return any(each.recognizes(folder) for each in DATASETS.values())
     except DataError:  # it holds several datasets itself
         return True
 
@@ -195,7 +195,7 @@ def _formats_of(tree: Tree) -> dict[str, int]:
     found = {name: count for name, count in sorted(images.items(), key=lambda entry: -entry[1]) if count}
     if found:
         return found
-    return {name: 0 for name, folder in DATASETS.items() if folder.recognises(tree.root)}
+    return {name: 0 for name, folder in DATASETS.items() if folder.recognizes(tree.root)}
 
 
 def is_dataset(root: str | Path) -> bool:
@@ -252,7 +252,7 @@ def open_listed(
     found = [folder.listed_in(image_list, names) for folder in folders]
     if unknown := [name for name in names if all(name in missing for _, missing in found)]:
         where = ", ".join(str(folder.root) for folder in folders)
-        raise DataError(f"{image_list}: names {some(unknown)}, no annotated image in {where}; {NAMES_WANTED}")
+        raise DataError(f"{image_list}: names {first_few(unknown)}, no annotated image in {where}; {NAMES_WANTED}")
     datasets = []
     for folder, (listing, _) in zip(folders, found, strict=True):
         if listing.images:
@@ -261,7 +261,7 @@ def open_listed(
     return datasets
 
 
-def _dataset(folder: Folder, listing: Listing, progress: ProgressBar, with_labels: bool) -> DetectionDataset:
+def _dataset(folder: DatasetReader, listing: SplitImages, progress: ProgressBar, with_labels: bool) -> DetectionDataset:
     contents = folder.read(listing, progress)
     defects = [*(folder.label_list.defects if with_labels else ()), *contents.defects]
     dataset = DetectionDataset(contents.records, folder.class_names(), defects=defects, **contents.origin)

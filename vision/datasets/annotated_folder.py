@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from vision.datasets.file_cache import FileCache
-from vision.datasets.folder import SPLITS, Folder, Listing, ReadingOptions, may_be_of, splits_of
-from vision.datasets.images import Found
+from vision.datasets.folder import SPLITS, DatasetReader, ReadingOptions, SplitImages, may_be_of, splits_of
+from vision.datasets.images import FileMatch
 from vision.datasets.labels import LabelList, read_label_list
 from vision.datasets.records import (
     Defect,
@@ -20,9 +20,9 @@ from vision.datasets.records import (
     RawObject,
     ambiguous_image,
     differing_name,
+    first_few,
     has_box,
     shorten,
-    some,
     unannotated,
 )
 from vision.datasets.tree import Tree
@@ -39,7 +39,7 @@ class Annotated(NamedTuple):
     splits: frozenset[str]
 
 
-class AnnotatedFolder(Folder):
+class SelfDescribedReader(DatasetReader):
     """A dataset whose annotations name their images.
 
     Splits are the folders, and the files that are about many images, whose names have train, val, valid, validation or
@@ -66,7 +66,7 @@ class AnnotatedFolder(Folder):
         images = [item for item in items if isinstance(item, Annotated)]
         return images, [item for item in items if isinstance(item, Defect)]
 
-    def listing(self, split: str) -> Listing | None:
+    def listing(self, split: str) -> SplitImages | None:
         """Put the images together whose files or folders are named as the split."""
         images, defects = self._annotated
         for wanted in SPLITS[split]:
@@ -74,17 +74,17 @@ class AnnotatedFolder(Folder):
             if mine:
                 folder = self.root / wanted if (self.root / wanted).is_dir() else mine[0].source
                 title = f"{self.root} ({wanted})"
-                return Listing(title, folder, mine, [*defects, *self._unannotated(len(mine), wanted)])
+                return SplitImages(title, folder, mine, [*defects, *self._unannotated(len(mine), wanted)])
         return None
 
-    def everything(self) -> Listing:
+    def all_images(self) -> SplitImages:
         """Put all images together."""
         images, defects = self._annotated
         if not images:
             first = f"; {defects[0]}" if defects else ""
             raise DataError(f"{self.root}: no annotation of {self.name}{first}; expected {self.looks_like}")
         mine = [image for image, _ in images]
-        return Listing(str(self.root), self.root, mine, [*defects, *self._unannotated(len(mine))])
+        return SplitImages(str(self.root), self.root, mine, [*defects, *self._unannotated(len(mine))])
 
     def written_labels(self) -> LabelList | None:
         """Read a list of classes at the root, if there is one."""
@@ -98,14 +98,14 @@ class AnnotatedFolder(Folder):
         )
 
     def unlisted(self) -> list[Defect]:
-        """See `Folder.unlisted`."""
+        """See `DatasetReader.unlisted`."""
         images, _ = self._annotated
         of_splits = {image.image_path for image, splits in images if splits}
         strays = {image.image_path: image.source for image, _ in images if image.image_path not in of_splits}
         strays.pop(None, None)
         if not strays or not of_splits:
             return []
-        folders = some(sorted({str(path.parent.relative_to(self.root)) for path in strays.values()}))
+        folders = first_few(sorted({str(path.parent.relative_to(self.root)) for path in strays.values()}))
         message = f"{len(strays)} annotated images are of no split, and not used; annotations in {folders}"
         return [Defect("image-unlisted", self.root, message, things=len(strays))]
 
@@ -148,7 +148,7 @@ class AnnotatedFolder(Folder):
         image_id = without_suffix(found.path.relative_to(self.root).as_posix())
         return RawImage(image_id, found.path, source, objects, size, defects, relative)
 
-    def _find(self, name: str, source: Path) -> Found | None:
+    def _find(self, name: str, source: Path) -> FileMatch | None:
         if not name:
             return None
         folder = source.parent.relative_to(self.root).as_posix()

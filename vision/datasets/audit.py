@@ -17,16 +17,16 @@ from vision.boxes.forms import iou_of
 from vision.boxes.matching import MATCHING_THRESHOLD
 from vision.datasets.base import DetectionDataset
 from vision.datasets.records import (
+    INFO,
     KINDS,
     LEFT_OUT,
-    MENDED,
-    NOTED,
+    REPAIRED,
     SUSPECT,
     Defect,
     Record,
     count_things,
+    first_few,
     log_defects,
-    some,
     way_out_of,
 )
 from vision.structures import DataError
@@ -153,14 +153,14 @@ class Audit:
             ", ".join(f"{name} {recall:.3f}" for name, recall in boxes.recall_per_class.items()),
         )
         logger.info(
-            "audit: %s left out, %d mended, %d suspect, %d noted",
+            "audit: %s left out, %d repaired, %d suspect, %d noted",
             self._left_out(),
-            *(self.count(effect) for effect in (MENDED, SUSPECT, NOTED)),
+            *(self.count(effect) for effect in (REPAIRED, SUSPECT, INFO)),
         )
 
     def require_flawless(self) -> None:
-        """Raise DataError if anything is left out, mended or suspect."""
-        flaws = [defect for defect in self.defects if defect.effect != NOTED]
+        """Raise DataError if anything is left out, repaired or suspect."""
+        flaws = [defect for defect in self.defects if defect.effect != INFO]
         if flaws:
             raise DataError(
                 f"--strict: the data have {len(flaws)} defects, all in audit.json; first: {flaws[0]}; mend the files, "
@@ -184,7 +184,7 @@ class Audit:
                 "best_possible_recall_per_class": boxes.recall_per_class,
             },
             "totals": {
-                **{effect: self.count(effect) for effect in (LEFT_OUT, MENDED, SUSPECT, NOTED)},
+                **{effect: self.count(effect) for effect in (LEFT_OUT, REPAIRED, SUSPECT, INFO)},
                 **{
                     kind: {"count": count, "effect": KINDS[kind].effect, "what": KINDS[kind].title}
                     for kind, count in self._counts_of_kinds().items()
@@ -224,7 +224,7 @@ def make_audit(
     of_split = [[*dataset.defects, *dataset.class_defects()] for dataset in (train, validation)]
     defects = [*of_split[0], *of_split[1]]
     boxes, seen_by_network = _look_at_boxes(train, network_size, corner_form_priors, most_boxes)
-    defects += [*overlap(train, validation), *contradictions(train), *seen_by_network]
+    defects += [*shared_images(train, validation), *contradictions(train), *seen_by_network]
     unique = tuple(dict.fromkeys(defects))  # both splits may come from one list
     return Audit(_summary(train, of_split[0]), _summary(validation, of_split[1]), unique, boxes)
 
@@ -271,7 +271,7 @@ def _boxes_to_train_on(dataset: DetectionDataset, most: int | None) -> tuple[tor
     return torch.from_numpy(np.array(relative, np.float32).reshape(-1, 4)), places
 
 
-def _best_overlaps(corner_form_boxes: torch.Tensor, corner_form_priors: torch.Tensor) -> torch.Tensor:
+def _best_ious(corner_form_boxes: torch.Tensor, corner_form_priors: torch.Tensor) -> torch.Tensor:
     """Of each box (N, 4) the largest overlap with a prior (P, 4), (N,)."""
     chunks = [chunk for chunk in corner_form_boxes.split(_CHUNK) if len(chunk)]
     return torch.cat([iou_of(chunk[:, None], corner_form_priors).amax(dim=1) for chunk in chunks] or [torch.zeros(0)])
@@ -282,11 +282,11 @@ def _look_at_boxes(
 ) -> tuple[BoxSummary, list[Defect]]:
     """See boxes as the network will: their sides in its pixels, and the best overlap with a prior."""
     boxes, places = _boxes_to_train_on(dataset, most)
-    overlaps = _best_overlaps(boxes, corner_form_priors)
+    ious = _best_ious(boxes, corner_form_priors)
     sides = ((boxes[:, 2:] - boxes[:, :2]) * torch.tensor(network_size)).numpy()
     defects = []
     small = unreached = 0
-    for (record, place, name), (width, height), best in zip(places, sides.tolist(), overlaps.tolist(), strict=True):
+    for (record, place, name), (width, height), best in zip(places, sides.tolist(), ious.tolist(), strict=True):
         what = record.what(place, name)
         if min(width, height) < SMALL_SIDE:
             small += 1
@@ -294,10 +294,10 @@ def _look_at_boxes(
             defects.append(Defect("box-small", record.source, message))
         if best < MATCHING_THRESHOLD:
             unreached += 1
-            message = f"{what} overlaps no prior by {MATCHING_THRESHOLD:g}, the best by {best:.2f}"
+            message = f"{what} ious no prior by {MATCHING_THRESHOLD:g}, the best by {best:.2f}"
             defects.append(Defect("box-unreached", record.source, message))
     names = np.array([name for _, _, name in places], dtype=str)
-    reached = overlaps.numpy() >= MATCHING_THRESHOLD
+    reached = ious.numpy() >= MATCHING_THRESHOLD
     recalls = {name: float(reached[names == name].mean()) for name in dataset.class_names[1:] if (names == name).any()}
     return BoxSummary(network_size, len(places), small, unreached, recalls), defects
 
@@ -311,7 +311,7 @@ def best_possible_recall(dataset: DetectionDataset, corner_form_priors: torch.Te
         most_boxes: look at no more than that, evenly picked; None for all.
     """
     boxes, _ = _boxes_to_train_on(dataset, most_boxes)
-    return float((_best_overlaps(boxes, corner_form_priors) >= MATCHING_THRESHOLD).double().mean())
+    return float((_best_ious(boxes, corner_form_priors) >= MATCHING_THRESHOLD).double().mean())
 
 
 def box_sides(dataset: DetectionDataset, network_size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
@@ -326,7 +326,7 @@ def box_sides(dataset: DetectionDataset, network_size: tuple[int, int]) -> tuple
     return np.concatenate(sides), np.concatenate(labels)
 
 
-def overlap(train: DetectionDataset, validation: DetectionDataset) -> list[Defect]:
+def shared_images(train: DetectionDataset, validation: DetectionDataset) -> list[Defect]:
     """Defects: images that are in both splits, as the same file or as another with the same content."""
     trained_paths = {record.image_path for record in train.records}
     same_file = [record for record in validation.records if record.image_path in trained_paths]
@@ -339,13 +339,13 @@ def overlap(train: DetectionDataset, validation: DetectionDataset) -> list[Defec
         message = (
             f"{len(same_file)} of {len(validation)} validation images ({share:.0%}) ARE TRAINING IMAGES too: the "
             "results will say little about new images; mend the lists, or hold some out with --val-split=0.2; "
-            f"first: {some(record.image_id for record in same_file)}"
+            f"first: {first_few(record.image_id for record in same_file)}"
         )
         defects.append(Defect("overlap", validation.source, message, things=len(same_file)))
     if copies:
         message = (
             f"{len(copies)} of {len(validation)} validation images ({len(copies) / len(validation):.0%}) ARE COPIES "
-            f"of training images in other files; first: {some(copies)}"
+            f"of training images in other files; first: {first_few(copies)}"
         )
         defects.append(Defect("overlap", validation.source, message, things=len(copies)))
     return defects
@@ -369,7 +369,7 @@ def contradictions(dataset: DetectionDataset) -> list[Defect]:
     message = (
         f"{files} of {len({record.image_path for record in dataset.records})} training images are copies of "
         f"{len(found)} picture{'s'[: len(found) > 1]} with different objects in each; keep the right one of each; "
-        f"first: {some(found[0])}"
+        f"first: {first_few(found[0])}"
     )
     return [Defect("annotation-contradicts", dataset.source, message, things=files)]
 

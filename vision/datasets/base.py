@@ -29,7 +29,7 @@ class DetectionDataset:
         transform: (image, boxes, labels) -> triple, see `__getitem__`.
         target_transform: (boxes, labels) -> pair, applied after it.
         keep_difficult: whether `__getitem__` gives difficult objects; annotations always do.
-        defects: what reading the files left out or mended.
+        defects: what reading the files left out or repaired.
         title: says in words which images these are.
         source: the file or folder that says so.
         images_listed: how many images it names, those that were left out included.
@@ -82,10 +82,10 @@ class DetectionDataset:
             label_file: where the list stands, if in a file.
         """
         self.defects += self._unknown(label_file)
-        for place, record in enumerate(self.records):
+        for index, record in enumerate(self.records):
             kept = [index for index, name in enumerate(record.names) if name in self.object_labels]
             if len(kept) < len(record.names):
-                self._records[place] = record.only(kept)
+                self._records[index] = record.only(kept)
 
     def _unknown(self, label_file: Path | None = None) -> list[Defect]:
         known = self.class_names[1:]
@@ -93,12 +93,12 @@ class DetectionDataset:
         found: dict[str, tuple[Record, list[str]]] = {}
         counts: Counter[str] = Counter()
         for record in self.records:
-            for name, place in zip(record.names, record.places or record.names, strict=True):
+            for name, index in zip(record.names, record.places or record.names, strict=True):
                 if name not in self.object_labels:
                     counts[name] += 1
                     _, places = found.setdefault(name, (record, []))
                     if len(places) <= EXAMPLES:
-                        places.append(f"{record.source} {place}")
+                        places.append(f"{record.source} {index}")
         defects = []
         for name, (record, places) in sorted(found.items()):
             objects = "object is" if counts[name] == 1 else "objects are"
@@ -158,9 +158,9 @@ class DetectionDataset:
 
     def _objects(self, record: Record) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Boxes in pixels (N, 4), labels (N,) and difficulties (N,) of the objects of known classes."""
-        known = [place for place, name in enumerate(record.names) if name in self.object_labels]
-        labels = np.array([self.object_labels[record.names[place]] for place in known], dtype=np.int64)
-        difficult = np.array([record.difficult[place] for place in known], dtype=bool)
+        known = [index for index, name in enumerate(record.names) if name in self.object_labels]
+        labels = np.array([self.object_labels[record.names[index]] for index in known], dtype=np.int64)
+        difficult = np.array([record.difficult[index] for index in known], dtype=bool)
         return record.boxes[known], labels, difficult
 
     def get_image(self, index: int) -> np.ndarray:
@@ -192,13 +192,13 @@ class DetectionDataset:
             width_height: of the network's input in pixels.
         """
         count = 0
-        for place, record in enumerate(self._records):
+        for index, record in enumerate(self._records):
             sides = (record.boxes[:, 2:] - record.boxes[:, :2]) * np.divide(width_height, record.size)
             small = (sides < min_size).all(axis=1)
             difficult = tuple((small | np.array(record.difficult, bool)).tolist())
             if difficult != record.difficult:
                 count += sum(difficult) - sum(record.difficult)
-                self._records[place] = record._replace(difficult=difficult)
+                self._records[index] = record._replace(difficult=difficult)
         return count
 
     def has_objects(self, index: int) -> bool:
@@ -229,19 +229,19 @@ class DetectionDataset:
         """
         holders: dict[str, list[int]] = {name: [] for name in self.class_names[1:]}
         empty = []
-        for place, record in enumerate(self.records):
+        for index, record in enumerate(self.records):
             known = {name for name in record.names if name in self.object_labels}
             for name in sorted(known):
-                holders[name].append(place)
+                holders[name].append(index)
             if not known:
-                empty.append(place)
+                empty.append(index)
         fewest = min((len(places) for places in holders.values() if places), default=0)
         chosen = set(empty)
         for places in holders.values():
             if places:
                 chosen.update(rng.choice(places, size=fewest, replace=False).tolist())
         before = self.class_counts()
-        self.records = [record for place, record in enumerate(self.records) if place in chosen]
+        self.records = [record for index, record in enumerate(self.records) if index in chosen]
         logger.info("balanced: objects per class %s -> %s, %d images", before, self.class_counts(), len(self))
 
     def repeat(self, times: int) -> None:

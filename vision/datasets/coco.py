@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from vision.datasets.file_cache import FileCache
-from vision.datasets.folder import SPLIT_NAMES, SPLITS, Folder, Listing, ReadingOptions, may_be_of, splits_of
+from vision.datasets.folder import SPLIT_NAMES, SPLITS, DatasetReader, ReadingOptions, SplitImages, may_be_of, splits_of
 from vision.datasets.images import LFS_POINTER, FileIndex
 from vision.datasets.labels import LabelList, check_labels, read_text
-from vision.datasets.records import Defect, Form, RawImage, RawObject, shorten, some
-from vision.datasets.tree import Tree, as_written, hull
+from vision.datasets.records import BoxFormat, Defect, RawImage, RawObject, first_few, shorten
+from vision.datasets.tree import Tree, as_written, bounding_box
 from vision.structures import DataError
 
 _KEYS = ("images", "annotations", "categories")
@@ -40,7 +40,7 @@ _MIN_CROWDS = 2
 _PEEK = 1 << 16
 
 
-class CocoFolder(Folder):
+class CocoReader(DatasetReader):
     """A dataset in COCO layout: `annotations/instances_train2017.json`, `train/_annotations.coco.json` and the like.
 
     All splits share one class list: the categories of all files by their ids, without those that only group others.
@@ -48,7 +48,7 @@ class CocoFolder(Folder):
     """
 
     name = "coco"
-    form = Form(states_size=True)
+    form = BoxFormat(states_size=True)
 
     def __init__(self, root: Path, cache: FileCache | None = None, options: ReadingOptions | None = None) -> None:
         super().__init__(root, cache, options)
@@ -56,18 +56,18 @@ class CocoFolder(Folder):
         self._contents: dict[Path, dict[str, Any]] = {}
 
     @staticmethod
-    def recognises(root: Path) -> bool:
+    def recognizes(root: Path) -> bool:
         """Whether a folder looks like this format."""
         return bool(_files(root))
 
     @staticmethod
     def begins_at(folder: Path) -> bool:
-        """See `Folder.begins_at`."""
+        """See `DatasetReader.begins_at`."""
         return bool(_files(folder).keys() - {"all"})
 
     @classmethod
     def annotated_images(cls, tree: Tree) -> int:
-        """See `Folder.annotated_images`."""
+        """See `DatasetReader.annotated_images`."""
         count = 0
         for path in dict.fromkeys(_files(tree.root).values()):
             content = path.read_bytes()
@@ -76,16 +76,16 @@ class CocoFolder(Folder):
                 count += tree.count_by_sample(names, tree.holds)
         return count
 
-    def listing(self, split: str) -> Listing | None:
+    def listing(self, split: str) -> SplitImages | None:
         """Read the file whose name, or whose folder's name, says the split."""
         path = next((self._files[name] for name in SPLITS[split] if name in self._files), None)
         return None if path is None else self._listing_of(path)
 
-    def everything(self) -> Listing:
+    def all_images(self) -> SplitImages:
         """Read all files."""
         if not self._files:
             others = [path.name for path in sorted(self.root.glob("*.json"))]
-            found = f"; {some(others)}: none of COCO's lists {', '.join(_KEYS)}" if others else ""
+            found = f"; {first_few(others)}: none of COCO's lists {', '.join(_KEYS)}" if others else ""
             raise DataError(
                 f"{self.root}: no COCO file{found}; expected a name such as annotations/instances_train.json or "
                 "train/_annotations.coco.json"
@@ -95,7 +95,7 @@ class CocoFolder(Folder):
         defects = [defect for listing in listings for defect in listing.defects]
         if len(listings) == 1:
             return listings[0]
-        return Listing(str(self.root), self.root, images, defects)
+        return SplitImages(str(self.root), self.root, images, defects)
 
     def written_labels(self) -> LabelList:
         """Read the categories of all files."""
@@ -110,7 +110,7 @@ class CocoFolder(Folder):
             yield from (_name(names, annotation) for annotation in content["annotations"] if _box(annotation))
 
     def unlisted(self) -> list[Defect]:
-        """See `Folder.unlisted`; they are in files that no split is called after, or that are a split's second."""
+        """See `DatasetReader.unlisted`; they are in files named after no split, or in a split's second file."""
         used = set(self._files.values())
         places = ("annotations/*.json", "*.json", *(f"{split}/*.coco.json" for split in SPLIT_NAMES))
         others = [path for place in places for path in sorted(self.root.glob(place)) if path not in used]
@@ -125,7 +125,7 @@ class CocoFolder(Folder):
             names = {match.decode(errors="replace") for match in _FILE_NAME.findall(content)} - known
             names = {name for name in names if images.find(name)} if b'"annotations"' in content else set()
             if names:
-                message = f"its {len(names)} annotated images are of no split, and not used: {some(sorted(names))}"
+                message = f"its {len(names)} annotated images are of no split, and not used: {first_few(sorted(names))}"
                 defects.append(Defect("image-unlisted", path, message, things=len(names)))
         return defects
 
@@ -150,7 +150,7 @@ class CocoFolder(Folder):
             self._contents[path] = _read(path)
         return self._contents[path]
 
-    def _listing_of(self, path: Path) -> Listing:
+    def _listing_of(self, path: Path) -> SplitImages:
         content = self._content(path)
         names = _categories(content)
         objects: dict[str, list[RawObject]] = {}
@@ -204,7 +204,7 @@ class CocoFolder(Folder):
         if strays:
             message = f"{len(strays)} annotations left out, their image_id is of no image; first: {strays[0]}"
             defects.append(Defect("row-unreadable", path, message, len(strays), things=len(strays)))
-        return Listing(str(path), path, images, defects)
+        return SplitImages(str(path), path, images, defects)
 
 
 def _box(annotation: dict[str, Any]) -> tuple[float, float, float, float] | None:
@@ -213,7 +213,7 @@ def _box(annotation: dict[str, Any]) -> tuple[float, float, float, float] | None
         polygons = annotation.get("segmentation")
         if not isinstance(polygons, list) or not all(isinstance(polygon, list) for polygon in polygons):
             return None
-        return hull(point for polygon in polygons for point in zip(polygon[::2], polygon[1::2], strict=False))
+        return bounding_box(point for polygon in polygons for point in zip(polygon[::2], polygon[1::2], strict=False))
     try:
         x, y, width, height = (float(value) for value in annotation["bbox"])
     except (TypeError, ValueError, OverflowError):

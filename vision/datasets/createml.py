@@ -1,4 +1,4 @@
-"""CreateML's JSON: a list of images, each with centres and sizes of its objects in pixels."""
+"""CreateML's JSON: a list of images, each with centers and sizes of its objects in pixels."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from vision.datasets.annotated_folder import Annotated, AnnotatedFolder, not_used
-from vision.datasets.records import Defect, Form, RawObject
+from vision.datasets.annotated_folder import Annotated, SelfDescribedReader, not_used
+from vision.datasets.records import BoxFormat, Defect, RawObject
 from vision.datasets.tree import Tree, as_written, load_json, try_to
 from vision.structures import DataError
 
@@ -16,12 +16,12 @@ _IMAGE_KEYS = ("image", "imagefilename", "imageFilename", "filename")
 _OBJECT_KEYS = ("annotations", "annotation")
 
 
-class CreatemlFolder(AnnotatedFolder):
+class CreatemlReader(SelfDescribedReader):
     """A dataset for CreateML, as Roboflow exports it, a file per split, or LabelImg writes it, a file per image."""
 
     name = "createml"
     looks_like = "a JSON file, or one for each image, that lists images with `annotations` of `label` and `coordinates`"
-    form = Form()
+    form = BoxFormat()
 
     @classmethod
     def annotated_images(cls, tree: Tree) -> int:
@@ -33,7 +33,7 @@ class CreatemlFolder(AnnotatedFolder):
         return tree.count_in(tree.ending(".json"), images_of)
 
     def annotate(self) -> Iterator[Annotated | Defect]:
-        """See `AnnotatedFolder.annotate`."""
+        """See `SelfDescribedReader.annotate`."""
         for path in self.tree.ending(".json"):
             file = self.root / path
             try:

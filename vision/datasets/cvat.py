@@ -7,12 +7,12 @@ import xml.etree.ElementTree as ET
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from vision.datasets.annotated_folder import Annotated, AnnotatedFolder, not_used
+from vision.datasets.annotated_folder import Annotated, SelfDescribedReader, not_used
 from vision.datasets.file_cache import FileCache
 from vision.datasets.folder import ReadingOptions
 from vision.datasets.labels import LabelList, check_labels
-from vision.datasets.records import Defect, Form, RawImage, RawObject
-from vision.datasets.tree import Tree, hull, parse_xml, try_to
+from vision.datasets.records import BoxFormat, Defect, RawImage, RawObject
+from vision.datasets.tree import Tree, bounding_box, parse_xml, try_to
 from vision.structures import DataError
 
 #: Shapes that have an area, and all others.
@@ -29,14 +29,14 @@ _FEW = 20
 _FRAME = "frame_{:06d}"
 
 
-class CvatFolder(AnnotatedFolder):
+class CvatReader(SelfDescribedReader):
     """A dataset as "CVAT for images" or "CVAT for video" exports it: `annotations.xml` and the images anywhere.
 
     Rotated boxes, ellipses and polygons become the boxes around them; what the task calls subsets are the splits.
     """
 
     name = "cvat"
-    form = Form(states_size=True)
+    form = BoxFormat(states_size=True)
     looks_like = "annotations.xml, as CVAT exports images or a video"
 
     def __init__(self, root: Path, cache: FileCache | None = None, options: ReadingOptions | None = None) -> None:
@@ -57,7 +57,7 @@ class CvatFolder(AnnotatedFolder):
         return tree.count_in(_files(tree), images_of)
 
     def annotate(self) -> Iterator[Annotated | Defect]:
-        """See `AnnotatedFolder.annotate`."""
+        """See `SelfDescribedReader.annotate`."""
         for path in _files(self.tree):
             file = self.root / path
             try:
@@ -134,7 +134,7 @@ def _frames(root: ET.Element) -> dict[int, list[ET.Element]]:
     return frames
 
 
-def _image(folder: CvatFolder, image: ET.Element, file: Path) -> RawImage:
+def _image(folder: CvatReader, image: ET.Element, file: Path) -> RawImage:
     try:
         size = round(float(image.get("width", ""))), round(float(image.get("height", "")))
     except (ValueError, OverflowError):
@@ -172,17 +172,17 @@ def _box(shape: ET.Element) -> tuple[float, float, float, float] | None:
             left, top, width, height = (float(shape.get(key, "")) for key in ("left", "top", "width", "height"))
             return left, top, left + width, top + height
         if shape.tag == "polygon":
-            return hull(point.split(",") for point in shape.get("points", "").split(";"))  # type: ignore[misc]
+            return bounding_box(point.split(",") for point in shape.get("points", "").split(";"))  # type: ignore[misc]
         xs, ys = (
             [value for key, value in shape.attrib.items() if key[0] == axis and key[-1].isdecimal()] for axis in "xy"
         )
-        return hull(zip(xs, ys, strict=True))  # type: ignore[arg-type]  # a cuboid's corners: xtl1, ytl1, ...
+        return bounding_box(zip(xs, ys, strict=True))  # type: ignore[arg-type]  # a cuboid's corners: xtl1, ytl1, ...
     except ValueError:
         return None
 
 
 def _turned(x: float, y: float, width: float, height: float, shape: ET.Element) -> tuple[float, float, float, float]:
-    """The box around a box that is turned about its centre."""
+    """The box around a box that is turned about its center."""
     turn = math.radians(float(shape.get("rotation") or 0))
     cos, sin = abs(math.cos(turn)), abs(math.sin(turn))
     half_width, half_height = (width * cos + height * sin) / 2, (width * sin + height * cos) / 2

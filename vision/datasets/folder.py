@@ -25,14 +25,14 @@ from vision.datasets.file_cache import FileCache
 from vision.datasets.images import ImageInfo, read_image_info, try_decoding
 from vision.datasets.labels import LabelList, read_text, with_background
 from vision.datasets.records import (
+    BoxFormat,
     Defect,
-    Form,
     RawImage,
     RawObject,
     Record,
+    first_few,
     joined,
     make_record,
-    some,
     way_out_of,
     weighed,
 )
@@ -131,7 +131,7 @@ class ReadingOptions:
     decode: bool = False
 
 
-class Listing(NamedTuple):
+class SplitImages(NamedTuple):
     """Images that a dataset puts together."""
 
     title: str  # in words, which images
@@ -140,7 +140,7 @@ class Listing(NamedTuple):
     defects: list[Defect]
 
 
-class Contents(NamedTuple):
+class SplitRecords(NamedTuple):
     """What reading a listing gave."""
 
     title: str  # of the listing
@@ -161,7 +161,7 @@ class Contents(NamedTuple):
         }
 
 
-class Folder:
+class DatasetReader:
     """A dataset on disk.
 
     Args:
@@ -176,7 +176,7 @@ class Folder:
     #: The name of the format, as in --dataset-type.
     name = ""
     #: How its boxes are written.
-    form = Form()
+    form = BoxFormat()
     #: Whether each image has an annotation file of its own.
     own_files = False
 
@@ -187,7 +187,7 @@ class Folder:
         check_folder(root)
 
     @staticmethod
-    def recognises(root: Path) -> bool:
+    def recognizes(root: Path) -> bool:
         """Whether a folder is laid out as this format, whatever is in its files; most formats have no layout."""
         return False
 
@@ -201,11 +201,11 @@ class Folder:
         """Estimate how many images on disk the annotations of this format are about; 0 where there are none."""
         raise NotImplementedError
 
-    def listing(self, split: str) -> Listing | None:
+    def listing(self, split: str) -> SplitImages | None:
         """Read the images of a split, a key of `SPLITS`; None if nothing says which these are."""
         raise NotImplementedError
 
-    def everything(self) -> Listing:
+    def all_images(self) -> SplitImages:
         """Read all annotated images.
 
         Raises:
@@ -227,21 +227,21 @@ class Folder:
 
     # What all formats share.
 
-    def split(self, name: str) -> Listing:
+    def split(self, name: str) -> SplitImages:
         """Read the images of a split, a key of `SPLITS`; see `splits`."""
         if name != "train" and self.options.val_split is None and (listing := self.listing(name)) is not None:
             return self._with_unlisted(listing)
         return self.splits()[name != "train"]
 
-    def listed_or_all(self, name: str) -> Listing:
+    def listed_or_all(self, name: str) -> SplitImages:
         """Read the images of a split, a key of `SPLITS`, or all annotated ones where nothing says which these are."""
         listing = self.listing(name)
-        return self.everything() if listing is None else self._with_unlisted(listing)
+        return self.all_images() if listing is None else self._with_unlisted(listing)
 
-    def _with_unlisted(self, listing: Listing) -> Listing:
+    def _with_unlisted(self, listing: SplitImages) -> SplitImages:
         return listing._replace(defects=[*listing.defects, *self.unlisted()])
 
-    def listed_in(self, path: Path, names: Collection[str]) -> tuple[Listing, set[str]]:
+    def listed_in(self, path: Path, names: Collection[str]) -> tuple[SplitImages, set[str]]:
         """Read the images of these names, which are their ids or file names, whatever split they are in.
 
         Args:
@@ -252,14 +252,14 @@ class Folder:
             the images, and the names of which there is none here.
         """
         by_name: dict[str, RawImage] = {}
-        for raw in self.everything().images:
+        for raw in self.all_images().images:
             by_name.setdefault(raw.image_id, raw)
             if raw.image_path is not None:
                 by_name.setdefault(raw.image_path.name, raw)
         images = list({by_name[name].image_id: by_name[name] for name in names if name in by_name}.values())
-        return Listing(str(path), path, images, []), {name for name in names if name not in by_name}
+        return SplitImages(str(path), path, images, []), {name for name in names if name not in by_name}
 
-    def splits(self) -> tuple[Listing, Listing]:
+    def splits(self) -> tuple[SplitImages, SplitImages]:
         """Read training and validation images; holds some out where nothing says which.
 
         Raises:
@@ -268,7 +268,7 @@ class Folder:
         train, test = self.listing("train"), self.listing("test")
         share = self.options.val_split
         if train is None:
-            whole = self.everything()
+            whole = self.all_images()
             if test is None:
                 train = whole._replace(title=f"no list of images, all annotated ones in {whole.title}")
             else:
@@ -309,7 +309,7 @@ class Folder:
         """Return the class list, BACKGROUND first."""
         return with_background(self.label_list.names)
 
-    def read(self, listing: Listing, progress: ProgressBar = no_progress) -> Contents:
+    def read(self, listing: SplitImages, progress: ProgressBar = no_progress) -> SplitRecords:
         """Check images and objects, and make what can be trained on.
 
         Raises:
@@ -332,7 +332,7 @@ class Folder:
             raise DataError(f"{listing.title}: {_why_nothing(images, defects)}")
         on_disk = sum(len(raw.objects) for raw in images) + sum(defect.objects for defect in named)
         listed = len(images) + sum(defect.images for defect in named)
-        return Contents(listing.title, listing.source, records, defects, listed, on_disk)
+        return SplitRecords(listing.title, listing.source, records, defects, listed, on_disk)
 
     def _image_info(self, path: Path | None) -> ImageInfo | None:
         if path is None:
@@ -374,7 +374,7 @@ class Folder:
                     "memory; end other programs, or take very large images out of the dataset"
                 ) from err
 
-    def _once(self, listing: Listing) -> tuple[list[RawImage], list[Defect]]:
+    def _once(self, listing: SplitImages) -> tuple[list[RawImage], list[Defect]]:
         """Images of a listing, each once, and what is there again: names in a list, or annotations of one image."""
         by_path: dict[Path, RawImage] = {}
         all_objects: dict[Path, list[RawObject]] = {}
@@ -408,7 +408,7 @@ class Folder:
         if all_objects:
             images = [raw._replace(objects=all_objects.get(_key(raw), raw.objects)) for raw in images]
         if repeated:
-            message = f"{len(repeated)} names are listed again, each counts once: {some(repeated)}"
+            message = f"{len(repeated)} names are listed again, each counts once: {first_few(repeated)}"
             defects.append(Defect("list-repeats", listing.source, message, things=len(repeated)))
         return images, defects
 

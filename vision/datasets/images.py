@@ -49,7 +49,7 @@ _SAMPLE = 1 << 14
 
 #: What the sides of a JPEG can be divided by while it is decoded, in less time; its transform is one of 8 x 8 pixels.
 _REDUCTIONS = {
-    2: cv2.IMREAD_REDUCED_GRAYSCALE_2,  # with the flag for colour as well it is not grey
+    2: cv2.IMREAD_REDUCED_GRAYSCALE_2,  # with the flag for color as well it is not grey
     4: cv2.IMREAD_REDUCED_GRAYSCALE_4,
     8: cv2.IMREAD_REDUCED_GRAYSCALE_8,
 }
@@ -318,7 +318,7 @@ def read_image(path: Path, orientation: int = 1, reduction: int = 1) -> np.ndarr
             image = cv2.resize(image, (width // reduction, height // reduction), interpolation=cv2.INTER_AREA)
     elif _AS_RGB is None:
         image = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
-    return turn(image, orientation)
+    return apply_exif_orientation(image, orientation)
 
 
 def read_upright(path: Path) -> np.ndarray:
@@ -370,7 +370,7 @@ def _unreadable(path: Path, what: str) -> DataError:
     return DataError(f"{path}: {what}; replace the file or take it out of the dataset")
 
 
-def turn(image: np.ndarray, orientation: int) -> np.ndarray:
+def apply_exif_orientation(image: np.ndarray, orientation: int) -> np.ndarray:
     """Turn an image (H, W, 3) upright, as its EXIF orientation says."""
     swap, mirror, flip = _TURNS[orientation]
     if swap:
@@ -378,8 +378,8 @@ def turn(image: np.ndarray, orientation: int) -> np.ndarray:
     return np.ascontiguousarray(image[:: -1 if flip else 1, :: -1 if mirror else 1])
 
 
-def turn_boxes(boxes: np.ndarray, orientation: int, upright_size: tuple[int, int]) -> np.ndarray:
-    """Turn boxes (N, 4), corner form in pixels of the stored image, as `turn` turns its pixels."""
+def orient_boxes(boxes: np.ndarray, orientation: int, upright_size: tuple[int, int]) -> np.ndarray:
+    """Turn boxes (N, 4), corner form in pixels of the stored image, as `apply_exif_orientation` turns its pixels."""
     swap, mirror, flip = _TURNS[orientation]
     width, height = upright_size
     x1, y1, x2, y2 = boxes.T[[1, 0, 3, 2]] if swap else boxes.T
@@ -411,7 +411,7 @@ def files_below(folder: Path, suffixes: Iterable[str]) -> Iterator[str]:
                 yield prefix + name
 
 
-class Found(NamedTuple):
+class FileMatch(NamedTuple):
     """What an index found under a name.
 
     Attributes:
@@ -467,7 +467,7 @@ class FileIndex:
     def __len__(self) -> int:
         return len(self.paths)
 
-    def find(self, name: str, file_name: str = "", fits: Callable[[str], bool] | None = None) -> Found | None:
+    def find(self, name: str, file_name: str = "", fits: Callable[[str], bool] | None = None) -> FileMatch | None:
         """Find a file.
 
         Args:
@@ -489,7 +489,7 @@ class FileIndex:
             (by_folder.get("", ()), by_folder.get(folders[-1], ())) if known else by_folder.values()
         )
 
-    def _find_loosely(self, folders: list[str], wanted: str, fits: Callable[[str], bool] | None) -> Found | None:
+    def _find_loosely(self, folders: list[str], wanted: str, fits: Callable[[str], bool] | None) -> FileMatch | None:
         """Find the one file that a name fits but for spaces and the like."""
         if self._by_loose_stem is None:
             self._by_loose_stem = {}
@@ -500,13 +500,13 @@ class FileIndex:
             for path in self._by_loose_stem.get(_fold_loosely(_stem(wanted)), [])
             if not self._contradict(folders, self._split(path)[0]) and (fits is None or fits(path))
         ]
-        return Found(self.folder / candidates[0], loosely=True) if len(candidates) == 1 else None
+        return FileMatch(self.folder / candidates[0], loosely=True) if len(candidates) == 1 else None
 
     def _contradict(self, folders: list[str], mine: list[str]) -> bool:
         """Whether the folders of a name and of a file differ, and the name does not come from elsewhere."""
         return _common_end(folders, mine) < min(len(folders), len(mine)) and folders[-1] in self._folders
 
-    def _best(self, candidates: Iterable[str], folders: list[str], wanted: str, hinted: str) -> Found | None:
+    def _best(self, candidates: Iterable[str], folders: list[str], wanted: str, hinted: str) -> FileMatch | None:
         """Choose the file whose folders and name are nearest."""
         ranked = []
         for path in candidates:
@@ -522,7 +522,7 @@ class FileIndex:
             return None
         best = max(rank for rank, _ in ranked)
         chosen, *others = [path for rank, path in ranked if rank == best]
-        return Found(self.folder / chosen, tuple(others))
+        return FileMatch(self.folder / chosen, tuple(others))
 
     def _split(self, path: str) -> tuple[list[str], str]:
         """Split a path into the folders that count, and the name."""

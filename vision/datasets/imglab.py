@@ -6,8 +6,8 @@ import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from pathlib import Path
 
-from vision.datasets.annotated_folder import Annotated, AnnotatedFolder, not_used
-from vision.datasets.records import Defect, Form, RawObject
+from vision.datasets.annotated_folder import Annotated, SelfDescribedReader, not_used
+from vision.datasets.records import BoxFormat, Defect, RawObject
 from vision.datasets.tree import Tree, parse_xml, try_to
 from vision.structures import DataError
 
@@ -20,14 +20,14 @@ _MOST_FILES = 20
 _SIDES = ("left", "top", "width", "height")
 
 
-class ImglabFolder(AnnotatedFolder):
+class ImglabReader(SelfDescribedReader):
     """A dataset that dlib's imglab wrote: `training.xml` and `testing.xml`, or one file, with the images anywhere.
 
     Boxes to ignore count as difficult. In a file without any label the class is called `UNLABELLED`.
     """
 
     name = "imglab"
-    form = Form()
+    form = BoxFormat()
     looks_like = "an XML file with <dataset><images><image file=...><box top=... left=... width=... height=...>"
 
     @classmethod
@@ -36,7 +36,7 @@ class ImglabFolder(AnnotatedFolder):
         return tree.count_in(_files(tree), lambda path: _names(try_to(_images, tree.root / path) or []))
 
     def annotate(self) -> Iterator[Annotated | Defect]:
-        """See `AnnotatedFolder.annotate`."""
+        """See `SelfDescribedReader.annotate`."""
         for path in _files(self.tree):
             file = self.root / path
             try:
@@ -50,7 +50,7 @@ class ImglabFolder(AnnotatedFolder):
                 yield Annotated(self.image(image.get("file", ""), file, objects), self.splits_of(path))
 
     def splits_of(self, path: str) -> frozenset[str]:
-        """See `AnnotatedFolder.splits_of`; imglab's files are usually called training and testing."""
+        """See `SelfDescribedReader.splits_of`; imglab's files are usually called training and testing."""
         return super().splits_of(path.lower().replace("training", "train").replace("testing", "test"))
 
 

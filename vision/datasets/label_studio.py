@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from vision.datasets.annotated_folder import Annotated, AnnotatedFolder, not_used
-from vision.datasets.records import Defect, Form, RawObject, shorten
-from vision.datasets.tree import Tree, as_written, hull, load_json, try_to
+from vision.datasets.annotated_folder import Annotated, SelfDescribedReader, not_used
+from vision.datasets.records import BoxFormat, Defect, RawObject, shorten
+from vision.datasets.tree import Tree, as_written, bounding_box, load_json, try_to
 from vision.structures import IMAGE_SUFFIXES, DataError
 
 #: What Label Studio puts before the name of a file that is uploaded.
@@ -29,7 +29,7 @@ class _Task(NamedTuple):
     others: int
 
 
-class LabelStudioFolder(AnnotatedFolder):
+class LabelStudioReader(SelfDescribedReader):
     """A dataset that Label Studio exported as JSON or JSON-MIN, with the images anywhere.
 
     Turned boxes, ellipses and polygons become the boxes around them. Of several annotations of an image the first
@@ -37,7 +37,7 @@ class LabelStudioFolder(AnnotatedFolder):
     """
 
     name = "label_studio"
-    form = Form(relative=True)
+    form = BoxFormat(relative=True)
     looks_like = "Label Studio's JSON: a list of tasks with `data` and `annotations`"
 
     @classmethod
@@ -51,7 +51,7 @@ class LabelStudioFolder(AnnotatedFolder):
         return tree.count_in(tree.ending(".json"), images_of)
 
     def annotate(self) -> Iterator[Annotated | Defect]:
-        """See `AnnotatedFolder.annotate`."""
+        """See `SelfDescribedReader.annotate`."""
         for path in self.tree.ending(".json"):
             file = self.root / path
             try:
@@ -160,7 +160,7 @@ def _box(region: dict[str, Any], value: dict[str, Any]) -> tuple[float, float, f
     """The corners of the box around a region, as fractions of the image; None if its numbers cannot be read."""
     try:
         if "points" in value:
-            corners = hull(value["points"])
+            corners = bounding_box(value["points"])
             return None if corners is None else tuple(side / 100 for side in corners)
         x, y = float(value["x"]) / 100, float(value["y"]) / 100
         # Turning keeps lengths in pixels, not in hundredths.
@@ -173,7 +173,7 @@ def _box(region: dict[str, Any], value: dict[str, Any]) -> tuple[float, float, f
             return x - half_width, y - half_height, x + half_width, y + half_height
         width, height = float(value["width"]) / 100, float(value["height"]) / 100
         # About the corner at the top left, clockwise.
-        return hull(
+        return bounding_box(
             (x + right * cos - down * aspect * sin, y + right / aspect * sin + down * cos)
             for right in (0, width)
             for down in (0, height)

@@ -7,23 +7,23 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from vision.datasets.annotated_folder import Annotated, AnnotatedFolder, without_suffix
-from vision.datasets.records import Defect, Form, RawObject
-from vision.datasets.tree import Tree, as_written, hull, load_json, try_to
+from vision.datasets.annotated_folder import Annotated, SelfDescribedReader, without_suffix
+from vision.datasets.records import BoxFormat, Defect, RawObject
+from vision.datasets.tree import Tree, as_written, bounding_box, load_json, try_to
 from vision.structures import DataError
 
 #: Shapes without an area.
 _NO_AREA = ("point", "points", "line", "linestrip")
 
 
-class LabelmeFolder(AnnotatedFolder):
+class LabelmeReader(SelfDescribedReader):
     """A dataset as LabelMe, X-AnyLabeling and others write it: a JSON file beside each image, or elsewhere.
 
     Corners may come in any order; polygons, circles and masks become the boxes around them.
     """
 
     name = "labelme"
-    form = Form(states_size=True)
+    form = BoxFormat(states_size=True)
     own_files = True
     about_many = False
     looks_like = "a JSON file with `shapes` and `imagePath` for each image"
@@ -39,7 +39,7 @@ class LabelmeFolder(AnnotatedFolder):
         return tree.count_by_sample(tree.ending(".json"), fits)
 
     def annotate(self) -> Iterator[Annotated | Defect]:
-        """See `AnnotatedFolder.annotate`."""
+        """See `SelfDescribedReader.annotate`."""
         for path in self.tree.ending(".json"):
             file = self.root / path
             content, error = self.cache.get("labelme", file, _parse_or_say)
@@ -104,10 +104,10 @@ def _parse(path: Path) -> dict[str, Any]:
 
 def _box(shape: dict[str, Any]) -> tuple[float, float, float, float] | None:
     points = shape.get("points")
-    box = hull(points) if isinstance(points, list) else None
+    box = bounding_box(points) if isinstance(points, list) else None
     if (
         box is not None and isinstance(points, list) and shape.get("shape_type") == "circle"
-    ):  # its centre, and a point of its rim
+    ):  # its center, and a point of its rim
         (x, y), (rim_x, rim_y) = ((float(value) for value in point[:2]) for point in points[:2])
         radius = math.hypot(rim_x - x, rim_y - y)
         return x - radius, y - radius, x + radius, y + radius

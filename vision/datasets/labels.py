@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from vision.datasets.images import LFS_POINTER, LFS_PULL
-from vision.datasets.records import MENDED, Defect
+from vision.datasets.records import REPAIRED, Defect
 from vision.structures import DataError
 from vision.utils.files import write_text
 
 logger = logging.getLogger(__name__)
 
-#: What CVAT writes above its list, and behind each name: colour, parts, actions.
+#: What CVAT writes above its list, and behind each name: color, parts, actions.
 _CVAT_HEADER = "# label:"
 _CVAT_ENDING = re.compile(r":\d+,\d+,\d+:[^:]*:[^:]*$")
 
@@ -46,7 +46,7 @@ class LabelList(NamedTuple):
 def read_label_list(path: str | Path) -> LabelList:
     """Read class names, one a line, or with commas on a single line; also CVAT's `labelmap.txt`.
 
-    Byte order marks, CRLF, blank lines, and colours as CVAT appends them (`name:r,g,b::`) are no part of a name.
+    Byte order marks, CRLF, blank lines, and colors as CVAT appends them (`name:r,g,b::`) are no part of a name.
     A background in any case is dropped wherever it stands; repeated names count once.
 
     Raises:
@@ -97,7 +97,7 @@ def read_labels(path: str | Path) -> tuple[str, ...]:
     """Read class names, BACKGROUND first, and log what is odd about the list; see `read_label_list`."""
     found = read_label_list(path)
     for defect in found.defects:
-        logger.log(logging.WARNING if defect.effect == MENDED else logging.DEBUG, "%s", defect)
+        logger.log(logging.WARNING if defect.effect == REPAIRED else logging.DEBUG, "%s", defect)
     return with_background(found.names)
 
 

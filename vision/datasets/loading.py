@@ -36,14 +36,14 @@ class SampleTransform(Protocol):
         labels: np.ndarray,
         rng: np.random.Generator,
         reductions: Sequence[int] = (1,),
-    ) -> View:
+    ) -> SamplePlan:
         """Decide how to look at an image that is not decoded yet."""
 
-    def render(self, image: np.ndarray, view: View) -> np.ndarray | ImagePart:
+    def render(self, image: np.ndarray, sample_plan: SamplePlan) -> np.ndarray | ImagePart:
         """Bring the decoded image to the network's size, or cut out what is to be."""
 
 
-class View(Protocol):
+class SamplePlan(Protocol):
     """What `SampleTransform.plan` decides.
 
     Attributes:
@@ -101,11 +101,11 @@ class _Samples(Dataset):
         """
         rng = np.random.default_rng(seed)
         record = self.dataset.records[index]
-        view = self.transform.plan(record.size, *self.dataset.targets(index), rng, record.reductions)
-        rendered = self.transform.render(read(record, view.reduction), view)
+        sample_plan = self.transform.plan(record.size, *self.dataset.targets(index), rng, record.reductions)
+        rendered = self.transform.render(read(record, sample_plan.reduction), sample_plan)
         image = torch.from_numpy(channels_first(rendered)) if isinstance(rendered, np.ndarray) else rendered
-        boxes = torch.from_numpy(view.boxes.astype(np.float32))
-        return Sample(image, boxes, torch.from_numpy(view.labels), index)
+        boxes = torch.from_numpy(sample_plan.boxes.astype(np.float32))
+        return Sample(image, boxes, torch.from_numpy(sample_plan.labels), index)
 
     def _image(self, record: Record, reduction: int) -> np.ndarray:
         image = record.read(reduction) if self.cache is None else self.cache.read(record, reduction)
@@ -189,8 +189,8 @@ def _pad_objects(samples: Sequence[Sample], chosen: Sequence[torch.Tensor]) -> t
 
 
 def _join(parts: Sequence[ImagePart]) -> ImageParts:
-    pixels, places, colours = zip(*parts, strict=True)
-    return ImageParts(torch.cat([part.flatten() for part in pixels]), torch.stack(places), torch.stack(colours))
+    pixels, places, colors = zip(*parts, strict=True)
+    return ImageParts(torch.cat([part.flatten() for part in pixels]), torch.stack(places), torch.stack(colors))
 
 
 def make_loader(

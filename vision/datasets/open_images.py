@@ -12,10 +12,10 @@ import numpy as np
 
 from vision.datasets.base import DetectionDataset
 from vision.datasets.file_cache import FileCache
-from vision.datasets.folder import Folder, Listing, ReadingOptions
+from vision.datasets.folder import DatasetReader, ReadingOptions, SplitImages
 from vision.datasets.images import FileIndex
 from vision.datasets.labels import LabelList
-from vision.datasets.records import Defect, Form, RawImage, RawObject, log_defects, unannotated
+from vision.datasets.records import BoxFormat, Defect, RawImage, RawObject, log_defects, unannotated
 from vision.datasets.tree import Tree
 from vision.structures import DataError
 
@@ -30,7 +30,7 @@ _CORNERS = ("XMin", "YMin", "XMax", "YMax")
 _COLUMNS = ("ImageID", *_CORNERS, "ClassName")
 
 
-class OpenImagesFolder(Folder):
+class OpenImagesReader(DatasetReader):
     """A dataset in Open Images layout. All splits of a folder share one class list: the sorted names of all tables.
 
     Boxes around groups (`IsGroupOf`) and, unless asked for, around depictions (`IsDepiction`) count as difficult:
@@ -38,25 +38,25 @@ class OpenImagesFolder(Folder):
     """
 
     name = "open_images"
-    form = Form(relative=True)
+    form = BoxFormat(relative=True)
 
     def __init__(self, root: Path, cache: FileCache | None = None, options: ReadingOptions | None = None) -> None:
         super().__init__(root, cache, options)
         self._names: dict[str, set[str]] = {}  # of classes, per table that was read
 
     @staticmethod
-    def recognises(root: Path) -> bool:
+    def recognizes(root: Path) -> bool:
         """Whether a folder looks like this format."""
         return any(_table(root, split).is_file() for split in SPLITS)
 
     @staticmethod
     def begins_at(folder: Path) -> bool:
-        """See `Folder.begins_at`."""
-        return OpenImagesFolder.recognises(folder)
+        """See `DatasetReader.begins_at`."""
+        return OpenImagesReader.recognizes(folder)
 
     @classmethod
     def annotated_images(cls, tree: Tree) -> int:
-        """See `Folder.annotated_images`; by the first rows of the tables, as these may be large."""
+        """See `DatasetReader.annotated_images`; by the first rows of the tables, as these may be large."""
         names: dict[str, None] = {}
         for path in (path for split in SPLITS if (path := _table(tree.root, split)).is_file()):
             with open(path, encoding="utf-8-sig", errors="replace", newline="") as file:
@@ -66,21 +66,21 @@ class OpenImagesFolder(Folder):
         held = sum(map(tree.holds, names))
         return round(len(tree.images) * held / len(names)) if names else 0
 
-    def listing(self, split: str) -> Listing | None:
+    def listing(self, split: str) -> SplitImages | None:
         """Read the table of a split; validation is that of test, else of validation."""
         present = [name for name in TABLES[split] if _table(self.root, name).is_file()]
         return self.table_listing(present[0]) if present else None
 
-    def everything(self) -> Listing:
+    def all_images(self) -> SplitImages:
         """Read all tables."""
         listings = [self.table_listing(split) for split in SPLITS if _table(self.root, split).is_file()]
         if not listings:
             raise DataError(f"{_table(self.root, 'train')}: no such file; found {self._found()}")
         images = [raw for listing in listings for raw in listing.images]
         defects = [defect for listing in listings for defect in listing.defects]
-        return Listing(str(self.root), self.root, images, defects)
+        return SplitImages(str(self.root), self.root, images, defects)
 
-    def table_listing(self, table_split: str) -> Listing:
+    def table_listing(self, table_split: str) -> SplitImages:
         """Read the table of "train", "validation" or "test".
 
         Raises:
@@ -132,7 +132,7 @@ class OpenImagesFolder(Folder):
         used = {raw.image_path for raw in images}
         free = [path for path in files.paths if files.folder / path not in used]
         defects += unannotated(free, files.folder, len(files) - len(free))
-        return Listing(str(table), table, images, defects)
+        return SplitImages(str(table), table, images, defects)
 
     def written_labels(self) -> LabelList | None:
         """Open Images has no list of classes."""
@@ -175,7 +175,7 @@ class OpenImagesDataset(DetectionDataset):
     ) -> None:
         self.root = Path(root)
         self.dataset_type = dataset_type.lower()
-        folder = OpenImagesFolder(self.root)
+        folder = OpenImagesReader(self.root)
         contents = folder.read(folder.table_listing(self.dataset_type))
         super().__init__(
             contents.records,

@@ -6,10 +6,10 @@ import importlib
 import os
 import sys
 
-from vision.datasets.folder import Folder
+from vision.datasets.folder import DatasetReader
 from vision.structures import DataError
 
-_EXPECTED = "expected package.module:Class, a subclass of vision.datasets.folder.Folder"
+_EXPECTED = "expected package.module:Class, a subclass of vision.datasets.folder.DatasetReader"
 
 
 def is_own(dataset_type: str) -> bool:
@@ -17,7 +17,7 @@ def is_own(dataset_type: str) -> bool:
     return ":" in dataset_type
 
 
-def load_reader(dataset_type: str) -> type[Folder]:
+def load_reader(dataset_type: str) -> type[DatasetReader]:
     """Import the reader that a dataset type names.
 
     Args:
@@ -42,7 +42,7 @@ def load_reader(dataset_type: str) -> type[Folder]:
     except (Exception, SystemExit) as err:  # whatever the module's own code does
         raise DataError(f"{dataset_type}: {module_name} fails when imported: {type(err).__name__}: {err}") from err
     reader = getattr(module, class_name, None)
-    if not isinstance(reader, type) or not issubclass(reader, Folder):
+    if not isinstance(reader, type) or not issubclass(reader, DatasetReader):
         kind = "has no such class" if reader is None else f"{class_name} is no reader"
         raise DataError(f"{dataset_type}: {module.__file__}: {kind}; {_EXPECTED}")
     if missing := _missing(reader):
@@ -50,8 +50,8 @@ def load_reader(dataset_type: str) -> type[Folder]:
     return reader
 
 
-def _missing(reader: type[Folder]) -> list[str]:
+def _missing(reader: type[DatasetReader]) -> list[str]:
     """Name the methods that a reader must define and does not; `annotated_images` is asked by `auto` alone."""
-    wanted = ("listing", "everything", "written_labels", "all_names")
+    wanted = ("listing", "all_images", "written_labels", "all_names")
     abstract = [name for name in dir(reader) if getattr(getattr(reader, name), "__isabstractmethod__", False)]
-    return [name for name in wanted if getattr(reader, name) is getattr(Folder, name)] + abstract
+    return [name for name in wanted if getattr(reader, name) is getattr(DatasetReader, name)] + abstract

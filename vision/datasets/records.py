@@ -13,15 +13,23 @@ from typing import NamedTuple
 
 import numpy as np
 
-from vision.datasets.images import LFS_PULL, POINTER_ERROR, Found, ImageInfo, read_image, reductions_of, turn_boxes
+from vision.datasets.images import (
+    LFS_PULL,
+    POINTER_ERROR,
+    FileMatch,
+    ImageInfo,
+    orient_boxes,
+    read_image,
+    reductions_of,
+)
 
 logger = logging.getLogger(__name__)
 
 #: What a kind of defect does to the data. The first three are defects for --strict, the last is not.
-LEFT_OUT, MENDED, SUSPECT, NOTED = "left out", "mended", "suspect", "noted"
+LEFT_OUT, REPAIRED, SUSPECT, INFO = "left out", "repaired", "suspect", "noted"
 
 #: A box with a side below this, in pixels, has no area: float32 could not tell its corners apart later.
-LEAST_SIDE = 0.01
+MIN_SIDE = 0.01
 
 #: How far, in pixels, a box may reach out of its image by rounding alone.
 _ROUNDING = 0.5
@@ -59,18 +67,18 @@ KINDS: Mapping[str, Kind] = {
     "image-truncated": Kind(LEFT_OUT, "images that are cut off"),
     "image-doubtful": Kind(SUSPECT, "images of which their decoder warned, used all the same"),
     "image-ambiguous": Kind(SUSPECT, "images of which there are several of one name"),
-    "image-unannotated": Kind(NOTED, "images without any annotation, which are not used"),
+    "image-unannotated": Kind(INFO, "images without any annotation, which are not used"),
     "image-mostly-unannotated": Kind(
         SUSPECT, "images without any annotation, more than are annotated, which are not used"
     ),
     "image-unlisted": Kind(SUSPECT, "annotated images that are of no split, which are not used"),
-    "image-suffix": Kind(NOTED, "images of another format than their suffix"),
-    "image-rotated": Kind(NOTED, "images turned upright, as their EXIF says"),
-    "image-grey": Kind(NOTED, "grey images, taken as RGB"),
-    "image-alpha": Kind(NOTED, "images with transparency, which is dropped"),
-    "image-palette": Kind(NOTED, "images with a palette, taken as RGB"),
-    "image-cmyk": Kind(NOTED, "CMYK images, taken as RGB"),
-    "image-16-bit": Kind(NOTED, "images of 16 bits, taken as 8"),
+    "image-suffix": Kind(INFO, "images of another format than their suffix"),
+    "image-rotated": Kind(INFO, "images turned upright, as their EXIF says"),
+    "image-grey": Kind(INFO, "grey images, taken as RGB"),
+    "image-alpha": Kind(INFO, "images with transparency, which is dropped"),
+    "image-palette": Kind(INFO, "images with a palette, taken as RGB"),
+    "image-cmyk": Kind(INFO, "CMYK images, taken as RGB"),
+    "image-16-bit": Kind(INFO, "images of 16 bits, taken as 8"),
     "annotation-missing": Kind(
         LEFT_OUT,
         "images without an annotation file",
@@ -78,7 +86,7 @@ KINDS: Mapping[str, Kind] = {
     ),
     "annotation-repeats": Kind(LEFT_OUT, "annotations of what is annotated already"),
     "annotation-absent": Kind(
-        NOTED,
+        INFO,
         "images without a text file, taken as without objects",
         "put the text files beside the images, or into the folder of labels",
     ),
@@ -91,11 +99,11 @@ KINDS: Mapping[str, Kind] = {
         LEFT_OUT, "annotation files that cannot be read", "export the annotations again, or repair the files"
     ),
     "annotation-contradicts": Kind(SUSPECT, "copies of a picture within the training images, annotated in another way"),
-    "size-missing": Kind(NOTED, "annotations that do not say the image's size"),
-    "size-zero": Kind(NOTED, "annotations that say the image has size 0"),
+    "size-missing": Kind(INFO, "annotations that do not say the image's size"),
+    "size-zero": Kind(INFO, "annotations that say the image has size 0"),
     "size-differs": Kind(SUSPECT, "annotations made for an image of another size"),
     "name-differs": Kind(
-        NOTED, "images that are called otherwise in spaces, case or Unicode form than where they are named"
+        INFO, "images that are called otherwise in spaces, case or Unicode form than where they are named"
     ),
     "name-missing": Kind(LEFT_OUT, "objects without a name", "give each object a class"),
     "class-unknown": Kind(
@@ -117,38 +125,36 @@ KINDS: Mapping[str, Kind] = {
         "boxes without area",
         "look whether the boxes were made for other images, or are counted in other units than the format's",
     ),
-    "box-reversed": Kind(MENDED, "boxes with swapped corners"),
+    "box-reversed": Kind(REPAIRED, "boxes with swapped corners"),
     "box-one-over": Kind(
-        NOTED, "boxes that end one pixel beyond the image, cut to it: a way of counting, if there are many"
+        INFO, "boxes that end one pixel beyond the image, cut to it: a way of counting, if there are many"
     ),
-    "box-outside": Kind(MENDED, "boxes that reach out of the image, cut to it"),
-    "box-turned": Kind(MENDED, "boxes turned with their image, as EXIF and size say"),
-    "box-from-zero": Kind(NOTED, "boxes that begin at 0 where pixels count from 1"),
-    "box-relative": Kind(NOTED, "annotations whose boxes are fractions of the image, taken as that"),
-    "box-fraction": Kind(NOTED, "boxes with fractions of pixels"),
-    "negative-mark": Kind(
-        NOTED, "objects without numbers, alone on their images: a way to mark images without objects"
-    ),
-    "difficult-missing": Kind(NOTED, "objects that do not say whether they are difficult, taken as not"),
-    "crowd-usual": Kind(NOTED, "objects with `iscrowd` 1 where most are, taken as single objects"),
-    "group": Kind(NOTED, "boxes around groups, neither trained on nor counted"),
-    "depiction": Kind(NOTED, "boxes around depictions, neither trained on nor counted"),
+    "box-outside": Kind(REPAIRED, "boxes that reach out of the image, cut to it"),
+    "box-turned": Kind(REPAIRED, "boxes turned with their image, as EXIF and size say"),
+    "box-from-zero": Kind(INFO, "boxes that begin at 0 where pixels count from 1"),
+    "box-relative": Kind(INFO, "annotations whose boxes are fractions of the image, taken as that"),
+    "box-fraction": Kind(INFO, "boxes with fractions of pixels"),
+    "negative-mark": Kind(INFO, "objects without numbers, alone on their images: a way to mark images without objects"),
+    "difficult-missing": Kind(INFO, "objects that do not say whether they are difficult, taken as not"),
+    "crowd-usual": Kind(INFO, "objects with `iscrowd` 1 where most are, taken as single objects"),
+    "group": Kind(INFO, "boxes around groups, neither trained on nor counted"),
+    "depiction": Kind(INFO, "boxes around depictions, neither trained on nor counted"),
     "row-unreadable": Kind(LEFT_OUT, "rows that cannot be read"),
     "path-missing": Kind(SUSPECT, "paths in a dataset's settings that lead nowhere"),
-    "list-repeats": Kind(MENDED, "names that a list repeats, each taken once"),
-    "label-background": Kind(NOTED, "backgrounds in a list of classes, which has its own"),
-    "label-repeats": Kind(MENDED, "classes that a list repeats, each taken once"),
+    "list-repeats": Kind(REPAIRED, "names that a list repeats, each taken once"),
+    "label-background": Kind(INFO, "backgrounds in a list of classes, which has its own"),
+    "label-repeats": Kind(REPAIRED, "classes that a list repeats, each taken once"),
     "label-lists": Kind(SUSPECT, "lists of classes that differ from the one that is taken"),
     "label-alike": Kind(SUSPECT, "classes whose names differ by case or spaces only"),
     "overlap": Kind(SUSPECT, "images both trained and validated on"),
     "class-empty": Kind(SUSPECT, "classes without an object in a split"),
-    "box-small": Kind(NOTED, "boxes too small for the network"),
-    "box-unreached": Kind(NOTED, "boxes that no prior overlaps enough"),
+    "box-small": Kind(INFO, "boxes too small for the network"),
+    "box-unreached": Kind(INFO, "boxes that no prior overlaps enough"),
 }
 
 
 class Defect(NamedTuple):
-    """Something about the files that was left out, mended, or deserves a look.
+    """Something about the files that was left out, repaired, or deserves a look.
 
     Attributes:
         kind: a key of `KINDS`.
@@ -264,7 +270,7 @@ class Record(NamedTuple):
         return _what(self.source, self.image_id, place, name)
 
 
-class Form(NamedTuple):
+class BoxFormat(NamedTuple):
     """How a format writes boxes.
 
     Attributes:
@@ -281,7 +287,7 @@ class Form(NamedTuple):
 
 
 def make_record(
-    raw: RawImage, info: ImageInfo | None, form: Form, class_names: Collection[str] | None = None
+    raw: RawImage, info: ImageInfo | None, form: BoxFormat, class_names: Collection[str] | None = None
 ) -> tuple[Record | None, list[Defect]]:
     """Check an image and its objects, clip boxes to the real image, and name what is wrong.
 
@@ -322,7 +328,7 @@ def make_record(
     elif form.whole_pixels:
         fractions = [item.where for item in raw.objects if item.box and any(value % 1 > 0 for value in item.box)]
         if fractions:
-            message = f"image {raw.image_id} has fractions of pixels in its boxes: {some(fractions)}"
+            message = f"image {raw.image_id} has fractions of pixels in its boxes: {first_few(fractions)}"
             defects.append(Defect("box-fraction", raw.source, message))
     for item in raw.objects:
         box, found = _check(item, raw, size, form)
@@ -336,7 +342,7 @@ def make_record(
         defects.append(Defect("negative-mark", raw.source, message))
     array = np.array(boxes, np.float32).reshape(-1, 4)
     if stored:
-        array = turn_boxes(array, info.orientation, info.upright_size)
+        array = orient_boxes(array, info.orientation, info.upright_size)
     record = Record(
         raw.image_id,
         raw.image_path,
@@ -383,7 +389,7 @@ def _boxes_are_of_the_stored_image(raw: RawImage, info: ImageInfo) -> bool:
     return raw.size == (info.width, info.height) != info.upright_size
 
 
-def _about_the_size(raw: RawImage, info: ImageInfo, form: Form, stored: bool) -> list[Defect]:
+def _about_the_size(raw: RawImage, info: ImageInfo, form: BoxFormat, stored: bool) -> list[Defect]:
     width, height = info.upright_size
     image = f"image {raw.image_id}"
     if not form.states_size or raw.size == (width, height):
@@ -404,7 +410,7 @@ def _about_the_size(raw: RawImage, info: ImageInfo, form: Form, stored: bool) ->
 
 
 def _check(
-    item: RawObject, raw: RawImage, size: tuple[int, int], form: Form
+    item: RawObject, raw: RawImage, size: tuple[int, int], form: BoxFormat
 ) -> tuple[tuple[float, ...] | None, list[Defect]]:
     """Return an object's box in pixels counted from 0, inside the image; None if the object must be left out."""
     written = shorten(item.written or str(None if item.box is None else [round(value, 6) for value in item.box]))
@@ -424,7 +430,7 @@ def _check(
         return None, [defect("box-not-finite", f"left out: its box {written} is not finite", 1)]
     found = []
     if x1 > x2 or y1 > y2:
-        found.append(defect("box-reversed", f"mended: the corners of its box {written} were swapped"))
+        found.append(defect("box-reversed", f"repaired: the corners of its box {written} were swapped"))
         x1, y1, x2, y2 = min(x1, x2), min(y1, y2), max(x1, x2), max(y1, y2)
     width, height = size
     scale_x, scale_y, shift = (width, height, 0) if form.relative else (1, 1, form.first_pixel)
@@ -436,7 +442,7 @@ def _check(
         min(max(right, 0.0), width),
         min(max(bottom, 0.0), height),
     )
-    if clipped[2] - clipped[0] < LEAST_SIDE or clipped[3] - clipped[1] < LEAST_SIDE:
+    if clipped[2] - clipped[0] < MIN_SIDE or clipped[3] - clipped[1] < MIN_SIDE:
         message = f"left out: its box {written} has no area within {width}x{height}"
         return None, [defect("box-no-area", message, 1)]
     # The numbers in the file are judged: where pixels count from 1, a 0 is common and harmless, anything else is not.
@@ -451,7 +457,7 @@ def _check(
     if one_over and not outside:
         found.append(defect("box-one-over", f"ends at one pixel beyond {width}x{height}: its box is {written}"))
     if outside:
-        found.append(defect("box-outside", f"mended: its box {written} is cut to the image's {width}x{height}"))
+        found.append(defect("box-outside", f"repaired: its box {written} is cut to the image's {width}x{height}"))
     if from_zero:
         found.append(defect("box-from-zero", f"has 0 in its box {written}, where pixels count from 1"))
     return clipped, found
@@ -463,7 +469,7 @@ def _what(source: Path, image_id: str, place: str, name: str | None) -> str:
     return named if source.stem == image_id.rpartition("/")[2] else f"{named} of image {image_id}"
 
 
-def ambiguous_image(found: Found, source: Path) -> list[Defect]:
+def ambiguous_image(found: FileMatch, source: Path) -> list[Defect]:
     """Say that an annotation's image may be one of several."""
     if not found.others:
         return []
@@ -482,9 +488,11 @@ def unannotated(paths: Sequence[str], folder: Path, annotated: int) -> list[Defe
     if not paths:
         return []
     if len(paths) > annotated:
-        message = f"{len(paths)} of {len(paths) + annotated} images have no annotation and are not used: {some(paths)}"
+        message = (
+            f"{len(paths)} of {len(paths) + annotated} images have no annotation and are not used: {first_few(paths)}"
+        )
         return [Defect("image-mostly-unannotated", folder, message, things=len(paths))]
-    message = f"{len(paths)} images have no annotation and are not used: {some(paths)}"
+    message = f"{len(paths)} images have no annotation and are not used: {first_few(paths)}"
     return [Defect("image-unannotated", folder, message, things=len(paths))]
 
 
@@ -524,7 +532,7 @@ def count_things(defects: Iterable[Defect]) -> int:
     return sum(defect.things for defect in defects)
 
 
-def differing_name(found: Found, name: str, source: Path) -> list[Defect]:
+def differing_name(found: FileMatch, name: str, source: Path) -> list[Defect]:
     """Note an image that is called what an annotation says but for spaces, case or Unicode form."""
     if not found.loosely:
         return []
@@ -558,11 +566,11 @@ def log_defects(defects: Sequence[Defect], all_in: str = "") -> None:
     by_kind: dict[str, list[Defect]] = {}
     for defect in defects:
         by_kind.setdefault(defect.kind, []).append(defect)
-    wanted = sum(min(len(found), _SHOWN_PER_KIND) for kind, found in by_kind.items() if KINDS[kind].effect != NOTED)
+    wanted = sum(min(len(found), _SHOWN_PER_KIND) for kind, found in by_kind.items() if KINDS[kind].effect != INFO)
     most = _SHOWN_PER_KIND if wanted <= _MOST_SHOWN else 1
     for kind, (effect, title, _) in KINDS.items():
         found = by_kind.get(kind, [])
-        if effect == NOTED:
+        if effect == INFO:
             if found:
                 logger.info("%s: %d; first: %s", title, count_things(found), found[0])
             continue
@@ -590,7 +598,7 @@ def shorten(text: str, most: int = 120) -> str:
     return text if len(text) <= most else f"{text[:most]}..."
 
 
-def some(names: Iterable[object], most: int = EXAMPLES) -> str:
+def first_few(names: Iterable[object], most: int = EXAMPLES) -> str:
     """List the first few names."""
     listed = [str(name) for name in names]
     more = f" and {len(listed) - most} more" if len(listed) > most else ""

@@ -1,6 +1,6 @@
 """Draws images with objects and writes them as a dataset in VOC layout: the demo's data, and the tests'.
 
-The classes differ in shape and texture; colours are drawn at random and tell nothing. Everything follows from a seed.
+The classes differ in shape and texture; colors are drawn at random and tell nothing. Everything follows from a seed.
 
     python3 -m vision.datasets.synthetic data/demo
 """

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import NamedTuple
 
-from vision.datasets.annotated_folder import LABEL_FILES, Annotated, AnnotatedFolder, without_suffix
+from vision.datasets.annotated_folder import LABEL_FILES, Annotated, SelfDescribedReader, without_suffix
 from vision.datasets.labels import read_lines, read_text
-from vision.datasets.records import Defect, Form, RawImage, RawObject
+from vision.datasets.records import BoxFormat, Defect, RawImage, RawObject
 from vision.datasets.tree import Tree, try_to
 
 #: Texts that are about something else, by the beginnings of their names in lower case.
@@ -23,7 +23,7 @@ class Line(NamedTuple):
     numbers: list[float]
 
 
-class TextLinesFolder(AnnotatedFolder):
+class TextLinesReader(SelfDescribedReader):
     """A dataset with a text file for each image."""
 
     own_files = True
@@ -62,7 +62,7 @@ class TextLinesFolder(AnnotatedFolder):
         ]
 
     def annotate(self) -> Iterator[Annotated | Defect]:
-        """See `AnnotatedFolder.annotate`."""
+        """See `SelfDescribedReader.annotate`."""
         for path in self._texts(self.tree):
             yield Annotated(self._image_of(path), self.splits_of(path))
 
@@ -87,42 +87,42 @@ class TextLinesFolder(AnnotatedFolder):
         return self.image(without_suffix(path), file, objects, defects=defects)
 
 
-class KittiFolder(TextLinesFolder):
+class KittiReader(TextLinesReader):
     """A dataset as KITTI, DIGITS and TAO have it: `labels/x.txt` with `Car 0.00 0 0.0 x1 y1 x2 y2 ...` lines."""
 
     name = "kitti"
-    form = Form()
+    form = BoxFormat()
     looks_like = "a text file for each image with lines such as `car 0.00 0 0.0 65.0 44.2 122.7 94.0 0 0 0 0 0 0 0`"
 
     @staticmethod
     def box_of(line: Line) -> tuple[float, float, float, float] | None:
-        """See `TextLinesFolder.box_of`."""
+        """See `TextLinesReader.box_of`."""
         return _in_pixels(line.numbers[3:7]) if line.name and len(line.numbers) in (7, 14, 15) else None
 
     @staticmethod
     def may_be(path: str) -> bool:
-        """See `TextLinesFolder.may_be`."""
+        """See `TextLinesReader.may_be`."""
         return True
 
 
-class Oidv4Folder(TextLinesFolder):
+class Oidv4Reader(TextLinesReader):
     """A dataset as the OIDv4 toolkit downloads it: `train/Apple/x.jpg` with `train/Apple/Label/x.txt`.
 
     An image that lies in the folders of several classes has the objects of all of them.
     """
 
     name = "oidv4"
-    form = Form()
+    form = BoxFormat()
     looks_like = "folders of classes with images and `Label/*.txt` of `name x1 y1 x2 y2` lines"
 
     @staticmethod
     def box_of(line: Line) -> tuple[float, float, float, float] | None:
-        """See `TextLinesFolder.box_of`."""
+        """See `TextLinesReader.box_of`."""
         return _in_pixels(line.numbers) if line.name and len(line.numbers) == 4 else None
 
     @staticmethod
     def may_be(path: str) -> bool:
-        """See `TextLinesFolder.may_be`."""
+        """See `TextLinesReader.may_be`."""
         return "label" in path.lower().split("/")[:-1]
 
     def annotate(self) -> Iterator[Annotated | Defect]:

@@ -59,7 +59,7 @@ class Tree:
         return self.images.find(name) is not None
 
     def holds_named(self, name: str) -> bool:
-        """Whether there is an image of that name, in whatever folder: what `AnnotatedFolder.image` finds."""
+        """Whether there is an image of that name, in whatever folder: what `SelfDescribedReader.image` finds."""
         return self.holds(name) or self.holds(name.replace("\\", "/").rpartition("/")[2])
 
     def count_by_sample(self, paths: Sequence[str], fits: Callable[[str], bool | None]) -> int:
@@ -125,7 +125,7 @@ def try_to(read: Callable[[Path], T], path: Path) -> T | None:
         return None
 
 
-def hull(points: Iterable[Sequence[float]]) -> tuple[float, float, float, float] | None:
+def bounding_box(points: Iterable[Sequence[float]]) -> tuple[float, float, float, float] | None:
     """The box (x1, y1, x2, y2) around points (x, y); None if there are fewer than two, or one is no pair of numbers."""
     try:
         pairs = [(float(point[0]), float(point[1])) for point in points]

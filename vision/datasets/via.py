@@ -10,11 +10,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from vision.datasets.annotated_folder import Annotated, AnnotatedFolder, not_used
+from vision.datasets.annotated_folder import Annotated, SelfDescribedReader, not_used
 from vision.datasets.imglab import UNLABELLED
 from vision.datasets.labels import read_text
-from vision.datasets.records import Defect, Form, RawObject, shorten
-from vision.datasets.tree import Tree, as_written, hull, load_json, try_to
+from vision.datasets.records import BoxFormat, Defect, RawObject, shorten
+from vision.datasets.tree import Tree, as_written, bounding_box, load_json, try_to
 from vision.structures import DataError
 
 #: Where a project keeps its images; an export of annotations has nothing else.
@@ -38,7 +38,7 @@ class _Region(NamedTuple):
     attributes: dict[str, Any]
 
 
-class ViaFolder(AnnotatedFolder):
+class ViaReader(SelfDescribedReader):
     """A dataset that VIA wrote, as a project, as JSON or as a table, with the images anywhere.
 
     The class is the attribute of the regions that is called so, else the one that most of them have. In a file without
@@ -46,7 +46,7 @@ class ViaFolder(AnnotatedFolder):
     """
 
     name = "via"
-    form = Form()
+    form = BoxFormat()
     looks_like = "VIA's JSON, or its CSV with region_shape_attributes"
 
     @classmethod
@@ -55,7 +55,7 @@ class ViaFolder(AnnotatedFolder):
         return tree.count_in(_files(tree), lambda path: try_to(_read, tree.root / path) or {})
 
     def annotate(self) -> Iterator[Annotated | Defect]:
-        """See `AnnotatedFolder.annotate`."""
+        """See `SelfDescribedReader.annotate`."""
         for path in _files(self.tree):
             file = self.root / path
             try:
@@ -163,6 +163,6 @@ def _box(kind: str, shape: dict[str, Any]) -> tuple[float, float, float, float] 
             x, y = float(shape["cx"]), float(shape["cy"])
             rx, ry = (float(shape[key]) for key in (("r", "r") if kind == "circle" else ("rx", "ry")))
             return x - rx, y - ry, x + rx, y + ry
-        return hull(zip(shape["all_points_x"], shape["all_points_y"], strict=True))
+        return bounding_box(zip(shape["all_points_x"], shape["all_points_y"], strict=True))
     except (KeyError, TypeError, ValueError):
         return None

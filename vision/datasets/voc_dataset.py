@@ -14,21 +14,21 @@ from typing import Any, NamedTuple
 
 from vision.datasets.base import DetectionDataset
 from vision.datasets.file_cache import FileCache
-from vision.datasets.folder import SPLIT_NAMES, SPLITS, Folder, Listing, ReadingOptions, may_be_of, splits_of
-from vision.datasets.images import LFS_POINTER, LFS_PULL, FileIndex, Found, files_below, other_suffixes
+from vision.datasets.folder import SPLIT_NAMES, SPLITS, DatasetReader, ReadingOptions, SplitImages, may_be_of, splits_of
+from vision.datasets.images import LFS_POINTER, LFS_PULL, FileIndex, FileMatch, files_below, other_suffixes
 from vision.datasets.labels import LabelList, read_label_list, read_labels, read_text
 from vision.datasets.records import (
     EXAMPLES,
+    BoxFormat,
     Defect,
-    Form,
     RawImage,
     RawObject,
     ambiguous_image,
     are_fractions,
     differing_name,
+    first_few,
     log_defects,
     shorten,
-    some,
     unannotated,
 )
 from vision.datasets.tree import Tree, try_to
@@ -77,7 +77,7 @@ class _Annotation(NamedTuple):
     first_pixel: int | None = None  # where it is not VOC's
 
 
-class VocFolder(Folder):
+class VocReader(DatasetReader):
     """A dataset in VOC layout.
 
     Lists lie in `ImageSets/Main`, `ImageSets` or the root; without any, folders called train, valid and test split the
@@ -85,7 +85,7 @@ class VocFolder(Folder):
     """
 
     name = "voc"
-    form = Form(first_pixel=1, states_size=True, whole_pixels=True)
+    form = BoxFormat(first_pixel=1, states_size=True, whole_pixels=True)
 
     own_files = True
 
@@ -101,18 +101,18 @@ class VocFolder(Folder):
         self._lists_read: set[Path] = set()
 
     @staticmethod
-    def recognises(root: Path) -> bool:
+    def recognizes(root: Path) -> bool:
         """Whether a folder looks like this format."""
         return _base(root) is not None
 
     @staticmethod
     def begins_at(folder: Path) -> bool:
-        """See `Folder.begins_at`."""
+        """See `DatasetReader.begins_at`."""
         return _is_laid_out(folder)
 
     @classmethod
     def annotated_images(cls, tree: Tree) -> int:
-        """See `Folder.annotated_images`."""
+        """See `DatasetReader.annotated_images`."""
 
         def fits(path: str) -> bool:
             annotation = try_to(_parse, tree.root / path)
@@ -122,7 +122,7 @@ class VocFolder(Folder):
 
         return tree.count_by_sample(tree.ending(".xml"), fits)
 
-    def listing(self, split: str) -> Listing | None:
+    def listing(self, split: str) -> SplitImages | None:
         """Read the images of a list, of per-class lists, or of a folder that is named as the split.
 
         A list that is the one to train on, as CVAT's `default.txt` alone, is none to validate on.
@@ -134,10 +134,10 @@ class VocFolder(Folder):
             annotations = [path for path in self.annotations.paths if wanted in path.lower().split("/")[:-1]]
             if annotations:
                 folder = self.annotation_folder / wanted
-                return Listing(str(folder), folder, *self._all_of(annotations, wanted))
+                return SplitImages(str(folder), folder, *self._all_of(annotations, wanted))
         return None
 
-    def published_listing(self, split: str) -> Listing | None:
+    def published_listing(self, split: str) -> SplitImages | None:
         """Read the images of the list that upstream's code takes, which may be one for training and validation."""
         paths = self._lists(split)
         return self._listing_of(paths) if paths else self.listing(split)
@@ -155,7 +155,7 @@ class VocFolder(Folder):
                     return per_class
         return []
 
-    def everything(self) -> Listing:
+    def all_images(self) -> SplitImages:
         """Read every image that has an XML file."""
         if not self.annotations.paths:
             raise DataError(
@@ -163,7 +163,7 @@ class VocFolder(Folder):
                 "files beside their images"
             )
         folder = self.annotation_folder
-        return Listing(str(folder), folder, *self._all_of(self.annotations.paths))
+        return SplitImages(str(folder), folder, *self._all_of(self.annotations.paths))
 
     def _all_of(self, paths: Sequence[str], split: str | None = None) -> tuple[list[RawImage], list[Defect]]:
         """Read XML files with their images, and name the images that none of them is about."""
@@ -191,7 +191,7 @@ class VocFolder(Folder):
             yield from (name for name, corners, _ in annotation.objects if name and _may_be_box(corners))
 
     def unlisted(self) -> list[Defect]:
-        """See `Folder.unlisted`."""
+        """See `DatasetReader.unlisted`."""
         lists = self._all_lists()
         if lists:
             rest = self._paths_but(self._listed_annotations)
@@ -206,7 +206,9 @@ class VocFolder(Folder):
         if not names:
             return []
         source = lists[0].parent if lists else self.base
-        message = f"{len(names)} annotated images are of no {'list' if lists else 'split'}, and not used: {some(names)}"
+        message = (
+            f"{len(names)} annotated images are of no {'list' if lists else 'split'}, and not used: {first_few(names)}"
+        )
         return [Defect("image-unlisted", source, message, things=len(names))]
 
     def _all_lists(self) -> list[Path]:
@@ -227,7 +229,7 @@ class VocFolder(Folder):
         folder = f"{self.annotation_folder}/"
         return [path for path in self.annotations.paths if folder + path not in names]
 
-    def _listing_of(self, paths: list[Path]) -> Listing:
+    def _listing_of(self, paths: list[Path]) -> SplitImages:
         """Read lists of names; several are per-class lists, which together name the images."""
         names: list[str] = []
         self._lists_read.update(paths)
@@ -239,7 +241,7 @@ class VocFolder(Folder):
                 f"{title}: lists no image; write an image's name a line, or take the file away and hold some out "
                 "with --val-split=0.2"
             )
-        return Listing(title, paths[0], [self._listed(name, paths[0]) for name in names], [])
+        return SplitImages(title, paths[0], [self._listed(name, paths[0]) for name in names], [])
 
     def _names(self, path: Path, known: set[str]) -> Iterator[str]:
         """Return the names of a list, without the column of 1 and -1 that lists of a class have."""
@@ -297,7 +299,7 @@ class VocFolder(Folder):
         relative = are_fractions(objects)
         return RawImage(image_id, image_path, path, objects, size, doubts, relative, annotation.first_pixel)
 
-    def _doubts(self, path: Path, annotation: _Annotation, found: Found) -> list[Defect]:
+    def _doubts(self, path: Path, annotation: _Annotation, found: FileMatch) -> list[Defect]:
         defects = ambiguous_image(found, path)
         unsaid = [
             number
@@ -316,7 +318,7 @@ class VocFolder(Folder):
         return Defect("image-missing", source, message, objects, 1)
 
     @staticmethod
-    def _find(index: FileIndex, name: str, file_name: str, fits: Callable[[str], bool]) -> Found | None:
+    def _find(index: FileIndex, name: str, file_name: str, fits: Callable[[str], bool]) -> FileMatch | None:
         return index.find(name, file_name, fits) or (index.find(file_name, fits=fits) if file_name else None)
 
     @functools.cached_property
@@ -363,7 +365,7 @@ class VOCDataset(DetectionDataset):
     The classes are those of `labels.txt` or CVAT's `labelmap.txt`; without these, the names found in all annotations.
 
     Args:
-        root: the folder with `Annotations`, `JPEGImages` and `ImageSets`, or another that `VocFolder` understands.
+        root: the folder with `Annotations`, `JPEGImages` and `ImageSets`, or another that `VocReader` understands.
         transform: see `DetectionDataset`.
         target_transform: see `DetectionDataset`.
         is_test: read the first of the lists test, val, default; else of trainval, train, default.
@@ -384,7 +386,7 @@ class VOCDataset(DetectionDataset):
         label_file: str | Path | None = None,
     ) -> None:
         self.root = Path(root)
-        folder = VocFolder(self.root)
+        folder = VocReader(self.root)
         split = "test" if is_test else "train"
         contents = folder.read(folder.published_listing(split) or folder.split(split))
         class_names = folder.class_names() if label_file is None else read_labels(label_file)

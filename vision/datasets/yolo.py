@@ -12,18 +12,18 @@ from typing import Any, NamedTuple
 
 from vision.datasets.class_lists import find_class_list, folders_around, is_usual_name, names_in, other_lists
 from vision.datasets.file_cache import FileCache
-from vision.datasets.folder import SPLIT_NAMES, SPLITS, Folder, Listing, ReadingOptions, may_be_of, splits_of
+from vision.datasets.folder import SPLIT_NAMES, SPLITS, DatasetReader, ReadingOptions, SplitImages, may_be_of, splits_of
 from vision.datasets.images import files_below
 from vision.datasets.labels import LabelList, check_labels, read_lines, read_text, written_names
 from vision.datasets.records import (
     EXAMPLES,
+    BoxFormat,
     Defect,
-    Form,
     RawImage,
     RawObject,
     ambiguous_image,
     did_you_mean,
-    some,
+    first_few,
 )
 from vision.datasets.text_pairs import Pairs, pair, places_of
 from vision.datasets.tree import Tree, try_to
@@ -68,7 +68,7 @@ class _Part(NamedTuple):
     is_list: bool = False
 
 
-class YoloFolder(Folder):
+class YoloReader(DatasetReader):
     """A dataset in YOLO layout: `images/train` with `labels/train`, or `train/images` with `train/labels`.
 
     The classes are those of `data.yaml` (`names`), else of a list such as `classes.txt`, wherever tools put it.
@@ -76,7 +76,7 @@ class YoloFolder(Folder):
     """
 
     name = "yolo"
-    form = Form(relative=True)
+    form = BoxFormat(relative=True)
     own_files = True
 
     def __init__(self, root: Path, cache: FileCache | None = None, options: ReadingOptions | None = None) -> None:
@@ -87,7 +87,7 @@ class YoloFolder(Folder):
         self.numbered_names, self.labels = self._read_names()
 
     @staticmethod
-    def recognises(root: Path) -> bool:
+    def recognizes(root: Path) -> bool:
         """Whether a folder looks like this format."""
         has_names = (root / "obj.names").is_file()
         has_folders = any((root / name).is_dir() for name in _USUAL_FOLDERS)
@@ -95,15 +95,15 @@ class YoloFolder(Folder):
 
     @staticmethod
     def begins_at(folder: Path) -> bool:
-        """See `Folder.begins_at`."""
+        """See `DatasetReader.begins_at`."""
         return _config_of(folder) is not None
 
     @classmethod
     def annotated_images(cls, tree: Tree) -> int:
-        """See `Folder.annotated_images`."""
+        """See `DatasetReader.annotated_images`."""
         return tree.count_by_sample(sorted(set(_pairs_of(tree).text_of.values())), _fits(tree))
 
-    def listing(self, split: str) -> Listing | None:
+    def listing(self, split: str) -> SplitImages | None:
         """Read the images below the folders of a split, or those that text files of the split list."""
         part = self._chosen(split)
         if part is None:
@@ -117,7 +117,7 @@ class YoloFolder(Folder):
             defects += [*self._not_used(listed, "are of no split"), *self._repeated_texts()]
         return listing._replace(defects=defects)
 
-    def everything(self) -> Listing:
+    def all_images(self) -> SplitImages:
         """Read all images below `images`, if any of these has a text, else all that lie where others with texts do."""
         images = {path: path.rpartition("/")[0] for path in self._images}
         with_texts = {images[path] for path in self.pairs.text_of}
@@ -369,7 +369,7 @@ class YoloFolder(Folder):
 
     # Reading.
 
-    def _read(self, part: _Part) -> Listing:
+    def _read(self, part: _Part) -> SplitImages:
         """Read the texts of a part.
 
         Raises:
@@ -382,9 +382,9 @@ class YoloFolder(Folder):
         images, unknown = self._without_unknown(images, part.source)
         without = [member.image_id for member in part.members if member.image is not None and not member.has_text]
         if without:
-            message = f"{len(without)} images have no text file, taken as without objects: {some(without)}"
+            message = f"{len(without)} images have no text file, taken as without objects: {first_few(without)}"
             defects.append(Defect("annotation-absent", part.source, message, things=len(without)))
-        return Listing(part.title, part.source, images, [*defects, *unknown])
+        return SplitImages(part.title, part.source, images, [*defects, *unknown])
 
     def _image(self, member: _Member) -> RawImage:
         if not member.has_text:
@@ -415,7 +415,9 @@ class YoloFolder(Folder):
             return images, []
         names = sorted({str(item.name) for raw in left_out for item in raw.objects if item.box})
         first = ", ".join(str(raw.source) for raw in left_out[:EXAMPLES])
-        classes = f"{some(names)}, not in the list {list(self.labels.names)}{did_you_mean(names[0], self.labels.names)}"
+        classes = (
+            f"{first_few(names)}, not in the list {list(self.labels.names)}{did_you_mean(names[0], self.labels.names)}"
+        )
         ids = {id(raw) for raw in left_out}
         kept = [raw for raw in images if id(raw) not in ids]
         if not kept:
@@ -490,10 +492,10 @@ class YoloFolder(Folder):
         others = [path for path in rest if path not in self.pairs.text_of]
         defects = []
         if annotated:
-            message = f"{len(annotated)} annotated images {why}, and are not used: {some(annotated)}"
+            message = f"{len(annotated)} annotated images {why}, and are not used: {first_few(annotated)}"
             defects.append(Defect("image-unlisted", self.root, message))
         if others:
-            message = f"{len(others)} images have no annotation and are not used: {some(others)}"
+            message = f"{len(others)} images have no annotation and are not used: {first_few(others)}"
             defects.append(Defect("image-unannotated", self.root, message))
         return defects
 
@@ -501,7 +503,7 @@ class YoloFolder(Folder):
         if not self.pairs.repeated:
             return []
         message = f"{len(self.pairs.repeated)} texts are not used, images of these names have other texts: "
-        return [Defect("annotation-repeats", self.root, message + some(self.pairs.repeated))]
+        return [Defect("annotation-repeats", self.root, message + first_few(self.pairs.repeated))]
 
     def _texts_of_nothing(self, part: _Part) -> list[Defect]:
         """Texts with objects for which no image is found, where those of a part are."""

@@ -39,7 +39,7 @@ class ArrayDetections(NamedTuple):
 
 
 def preprocess(rgb_image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Stretch an image to the net's input and normalise it, as detectNet does for ONNX SSDs.
+    """Stretch an image to the net's input and normalize it, as detectNet does for ONNX SSDs.
 
     Args:
         rgb_image: (H, W, 3) uint8, RGB, of any size and aspect ratio.
@@ -57,12 +57,12 @@ def preprocess(rgb_image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     rows, columns = _nearest(height, net_height), _nearest(width, net_width)
     pixels = rgb_image[rows[:, None], columns].transpose(2, 0, 1).astype(np.float32)
     # In this order: to divide by 127.5 once, or by 255 first, would round most or many of the 256 values differently.
-    normalised = (pixels * (np.float32(1) / np.float32(255)) - np.float32(0.5)) / np.float32(0.5)
-    return np.ascontiguousarray(normalised)[None]
+    normalized = (pixels * (np.float32(1) / np.float32(255)) - np.float32(0.5)) / np.float32(0.5)
+    return np.ascontiguousarray(normalized)[None]
 
 
 def _nearest(source: int, target: int) -> np.ndarray:
-    """Say which of `source` pixels each of `target` pixels (target,) shows: truncated, not from the pixels' centres."""
+    """Say which of `source` pixels each of `target` pixels (target,) shows: truncated, not from the pixels' centers."""
     # In float64 some of them would be one pixel off: 98 to 300 pixels, for one.
     scale = np.float32(source) / np.float32(target)
     return (np.arange(target, dtype=np.float32) * scale).astype(np.int64)

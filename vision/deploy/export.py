@@ -1,6 +1,6 @@
 """Writing a net as ONNX.
 
-The contract with detectNet: one input `input_0` (1, 3, H, W), normalised as detectNet does, and two outputs, `scores`
+The contract with detectNet: one input `input_0` (1, 3, H, W), normalized as detectNet does, and two outputs, `scores`
 (1, P, C) after softmax with class 0 the background, and `boxes` (1, P, 4) relative corner form. Opset 13 and IR 7 are
 what every JetPack since 4.6 parses; shapes are static, and weights are inside the one file.
 `vision.deploy.verification` holds a file to this.
@@ -25,7 +25,7 @@ from vision import __version__
 from vision.deploy import detectnet
 from vision.deploy.jetpack import OPSET
 from vision.deploy.session import INPUT, NORMALISATION_KEY, ONNX_METADATA_KEY, OUTPUTS
-from vision.ssd.data_preprocessing import Renormaliser
+from vision.ssd.data_preprocessing import Renormalize
 from vision.ssd.ssd import SSD, evaluating
 from vision.utils.files import publish, replacing
 
@@ -41,7 +41,7 @@ class ExportRejected(RuntimeError):
 
 
 class InputNorm(NamedTuple):
-    """How a runtime normalises pixels in 0 ... 255 before it feeds them: (pixel - mean) / std.
+    """How a runtime normalizes pixels in 0 ... 255 before it feeds them: (pixel - mean) / std.
 
     Attributes:
         mean: per channel or one number.
@@ -67,7 +67,7 @@ class ExportOptions:
     Attributes:
         opset: of ONNX.
         batch_size: images a run, None for any number; detectNet wants 1.
-        input_norm: how what runs the file normalises images, a key of `INPUT_NORMS`.
+        input_norm: how what runs the file normalizes images, a key of `INPUT_NORMS`.
         half: weights and layers in 16 bits; input, outputs, softmax and the decoding of boxes stay in 32.
         facts: for the file's metadata, besides what the net says of itself.
     """
@@ -84,18 +84,18 @@ class ExportOptions:
 
 
 class _WithInputNorm(nn.Module):
-    """A net behind a product and a sum that turn the input's normalisation into its own.
+    """A net behind a product and a sum that turn the input's normalization into its own.
 
-    The sum cannot be folded into a first convolution that is padded: its zeros are those of the net's normalisation.
+    The sum cannot be folded into a first convolution that is padded: its zeros are those of the net's normalization.
     """
 
-    def __init__(self, net: nn.Module, renormaliser: Renormaliser) -> None:
+    def __init__(self, net: nn.Module, renormalizer: Renormalize) -> None:
         super().__init__()
-        self.renormaliser = renormaliser
+        self.renormalizer = renormalizer
         self.net = net
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        return self.net(self.renormaliser(images))
+        return self.net(self.renormalizer(images))
 
 
 class _HalfPrecision(nn.Module):
@@ -112,7 +112,7 @@ class _HalfPrecision(nn.Module):
         self.net = net  # for its priors, in 32 bits
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Turn normalised images (B, 3, H, W) into scores and relative corner-form boxes."""
+        """Turn normalized images (B, 3, H, W) into scores and relative corner-form boxes."""
         confidences, locations = self.layers(images.half())
         return self.net.decode(confidences.float(), locations.float())
 
@@ -152,7 +152,7 @@ def write(net: SSD, path: Path, options: ExportOptions = DEFAULT_OPTIONS) -> Non
     exported: nn.Module = _HalfPrecision(net) if options.half else net
     if options.input_norm != "train":
         own = (net.config.image_mean, net.config.image_std)
-        exported = _WithInputNorm(exported, Renormaliser(norm.mean, norm.std, *own))
+        exported = _WithInputNorm(exported, Renormalize(norm.mean, norm.std, *own))
     # The TorchScript exporter keeps to the opset; the newer one writes 18 whatever it is asked for.
     exporter: dict[str, Any] = {"dynamo": False} if "dynamo" in inspect.signature(torch.onnx.export).parameters else {}
     if options.batch_size is None:

@@ -2,7 +2,7 @@
 
 A pair of QuantizeLinear and DequantizeLinear stands before each input and each weight of a convolution: signed,
 symmetric, zero points 0, a scale for each output channel of a weight. None stands before a bias, nor between a
-convolution and its ReLU, which TensorRT would then not fuse (NVIDIA's guide to explicit quantisation: quantise what
+convolution and its ReLU, which TensorRT would then not fuse (NVIDIA's guide to explicit quantization: quantize what
 goes into layers with weights, not what comes out). Softmax and the decoding of boxes stay in 32 bits.
 """
 
@@ -39,13 +39,13 @@ _QUANTIZE, _DEQUANTIZE = "QuantizeLinear", "DequantizeLinear"
 _ACTIVATIONS = ("Relu", "Clip")
 
 
-def quantise(source: Path, path: Path, inputs: Iterable[np.ndarray]) -> None:
-    """Quantise all convolutions of an exported file; activations' ranges are the largest values that are met.
+def quantize(source: Path, path: Path, inputs: Iterable[np.ndarray]) -> None:
+    """Quantize all convolutions of an exported file; activations' ranges are the largest values that are met.
 
     Args:
         source: the exported file, of opset 13 or more, for one image a run.
         path: of the file to write.
-        inputs: images (1, 3, H, W) float32, normalised as the file expects; some hundred, like those to come.
+        inputs: images (1, 3, H, W) float32, normalized as the file expects; some hundred, like those to come.
     """
     import onnx
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
@@ -119,10 +119,10 @@ def matching(layers: Sequence[str], patterns: Iterable[str]) -> list[str]:
 
 
 def in_float(source: Path, path: Path, layers: Iterable[str]) -> None:
-    """Copy a quantised file, and leave some of its convolutions in float.
+    """Copy a quantized file, and leave some of its convolutions in float.
 
     Args:
-        source: written by `quantise`.
+        source: written by `quantize`.
         path: of the file to write; may be the same.
         layers: names.
     """
@@ -162,12 +162,12 @@ def _take_pairs_away(model: onnx.ModelProto, layers: set[str]) -> None:
 
 
 def errors_by_layer(
-    quantised: Path, plain: Path, inputs: Sequence[np.ndarray], scratch: Path, progress: ProgressBar = no_progress
+    quantized: Path, plain: Path, inputs: Sequence[np.ndarray], scratch: Path, progress: ProgressBar = no_progress
 ) -> dict[str, float]:
     """Find out what eight bits in one convolution alone change where there are objects.
 
     Args:
-        quantised: written by `quantise`.
+        quantized: written by `quantize`.
         plain: the file it was made from.
         inputs: images (1, 3, H, W) as the files expect them.
         scratch: a file to overwrite.
@@ -177,12 +177,12 @@ def errors_by_layer(
         by layer, the largest first: mean absolute difference of scores, plus that of boxes as a share of their sides,
         over the priors that see an object.
     """
-    layers = layers_of(quantised)
+    layers = layers_of(quantized)
     session = open_runtime(plain)
     expected = [session.run(OUTPUTS, {INPUT: values}) for values in inputs]
     errors = {}
     for layer in progress(layers, "Ranking layers", len(layers)):
-        in_float(quantised, scratch, set(layers) - {layer})
+        in_float(quantized, scratch, set(layers) - {layer})
         session = open_runtime(scratch)
         found = [session.run(OUTPUTS, {INPUT: values}) for values in inputs]
         errors[layer] = float(np.mean(list(map(_difference, found, expected))))
@@ -201,7 +201,7 @@ def _difference(found: Sequence[np.ndarray], expected: Sequence[np.ndarray]) -> 
 
 def search(
     file: Path,
-    quantised: Path,
+    quantized: Path,
     plain: Path,
     excluded: Sequence[str],
     inputs: Sequence[np.ndarray],
@@ -213,7 +213,7 @@ def search(
 
     Args:
         file: to write.
-        quantised: with all layers in eight bits, from `quantise`.
+        quantized: with all layers in eight bits, from `quantize`.
         plain: the file it was made from.
         excluded: layers that are to be in float anyway.
         inputs: a few images (1, 3, H, W) as the files expect them, which rank the layers.
@@ -225,17 +225,17 @@ def search(
         the layers in float; where the last file still costs too much, all but a few.
     """
     tried = list(excluded)
-    in_float(quantised, file, tried)
+    in_float(quantized, file, tried)
     found = cost(file)
     if found <= most:
         return tried
     logger.info("8 bits cost %.4f, allowed are %g: looking for the layers to leave in float", found, most)
-    errors = errors_by_layer(quantised, plain, inputs, file, progress)
+    errors = errors_by_layer(quantized, plain, inputs, file, progress)
     ranked = [layer for layer in errors if layer not in excluded]
     count = 1
     while found > most and count < len(ranked):
         tried = [*excluded, *ranked[:count]]
-        in_float(quantised, file, tried)
+        in_float(quantized, file, tried)
         found = cost(file)
         logger.info("with %d layers in float they cost %.4f", len(tried), found)
         count *= 2
@@ -243,8 +243,8 @@ def search(
     return tried
 
 
-def check_quantised(path: Path, in_float_layers: Iterable[str] = ()) -> int:
-    """Hold a quantised file to what TensorRT's parsers take.
+def check_quantized(path: Path, in_float_layers: Iterable[str] = ()) -> int:
+    """Hold a quantized file to what TensorRT's parsers take.
 
     Args:
         path: of the file.

@@ -16,11 +16,11 @@ from torch import Tensor
 from vision.boxes.priors import Size, as_width_height
 from vision.deploy import detectnet
 from vision.ssd.config import SSDConfig
-from vision.ssd.data_preprocessing import Mean, PredictionTransform, Renormaliser
+from vision.ssd.data_preprocessing import Mean, PredictionTransform, Renormalize
 from vision.ssd.description import Description
 from vision.ssd.models import MODELS, build_described, describe_weights, spec_of
 from vision.ssd.predictor import detections_in_pixels
-from vision.ssd.ssd import SSD, evaluating, load_strictly, place
+from vision.ssd.ssd import SSD, evaluating, load_strictly, move_net
 from vision.ssd.trained_images import TrainedImages
 from vision.ssd.weights import read_weights
 from vision.structures import DataError, Detections
@@ -34,7 +34,7 @@ logger = logging.getLogger(__name__)
 INPUT, OUTPUTS = "input_0", ("scores", "boxes")
 
 #: Stages of detecting.
-RESIZING, NETWORK, POST_PROCESSING = "resize and normalise", "network", "post-processing"
+RESIZING, NETWORK, POST_PROCESSING = "resize and normalize", "network", "post-processing"
 
 CPU_PROVIDER = "CPUExecutionProvider"
 #: The best first.
@@ -43,7 +43,7 @@ GPU_PROVIDERS = ("TensorrtExecutionProvider", "CUDAExecutionProvider")
 #: Where an ONNX file's metadata holds the net's description, as JSON.
 ONNX_METADATA_KEY = "ssd"
 
-#: Where it says, as JSON, how the input is normalised.
+#: Where it says, as JSON, how the input is normalized.
 NORMALISATION_KEY = "normalisation"
 
 
@@ -79,7 +79,7 @@ class Session(ABC):
 
     @abstractmethod
     def run(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Turn normalised images (B, 3, H, W) into scores (B, P, C) and relative corner-form boxes (B, P, 4)."""
+        """Turn normalized images (B, 3, H, W) into scores (B, P, C) and relative corner-form boxes (B, P, 4)."""
 
     def detect(self, rgb_image: np.ndarray, **nms_options: Any) -> Detections:
         """Find objects in an image (H, W, 3) uint8 RGB; options see `vision.boxes.nms.multiclass_nms`."""
@@ -122,13 +122,13 @@ class TorchSession(Session):
         config = net.config
         super().__init__(net.num_classes, net.class_names, config.image_size, config.image_mean, config.image_std)
         self.net_name, self.trained_on, self.threshold = net.architecture.net or None, net.trained_on, net.threshold
-        self._renormaliser = Renormaliser(detectnet.MEAN, detectnet.STD, config.image_mean, config.image_std)
-        self.net = place(net, device)
+        self._renormalizer = Renormalize(detectnet.MEAN, detectnet.STD, config.image_mean, config.image_std)
+        self.net = move_net(net, device)
         self.device = device
 
     def as_input(self, images: Tensor) -> Tensor:
         """See `Session.as_input`; an export does the same within."""
-        return self._renormaliser(images)
+        return self._renormalizer(images)
 
     def run(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """See `Session.run`."""
@@ -228,7 +228,7 @@ class OnnxSession(Session):
         if facts is None:
             config = MODELS["mb1-ssd"].config_at()
             logger.warning(
-                "%s: does not say its normalisation; taken: mean %s, std %s",
+                "%s: does not say its normalization; taken: mean %s, std %s",
                 path,
                 config.image_mean,
                 config.image_std,
@@ -243,8 +243,8 @@ class OnnxSession(Session):
                     "version; use the version that wrote it, or export again"
                 ) from err
             self.net_name = description.net or None
-            normalisation = json.loads(metadata[NORMALISATION_KEY])
-            mean, std = normalisation["mean"], normalisation["std"]
+            normalization = json.loads(metadata[NORMALISATION_KEY])
+            mean, std = normalization["mean"], normalization["std"]
             self.width_mult, self.threshold = description.width_mult, description.threshold
             self.trained_on, names = description.trained_on, description.class_names
         super().__init__(outputs["scores"][2], names, (width, height), mean, std)

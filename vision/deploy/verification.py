@@ -15,7 +15,7 @@ from torch import Tensor
 from vision.deploy.export import ANY_BATCH, DEFAULT_OPTIONS, ExportOptions, ExportRejected
 from vision.deploy.jetpack import JETPACKS, spell_release, unparsed_operators
 from vision.deploy.session import INPUT, NORMALISATION_KEY, ONNX_METADATA_KEY, OnnxSession
-from vision.ssd.data_preprocessing import Normaliser
+from vision.ssd.data_preprocessing import Preprocess
 from vision.ssd.ssd import SSD, evaluating
 from vision.structures import DataError
 
@@ -188,12 +188,12 @@ def check_parity(
     is_drawn = pixels is None
     if is_drawn:
         pixels = image_like(PARITY_IMAGES * (options.batch_size or 1), net.config.width_height)
-    images = Normaliser(net.config.image_mean, net.config.image_std)(pixels)
+    images = Preprocess(net.config.image_mean, net.config.image_std)(pixels)
     with evaluating(net), torch.inference_mode():
         expected = net(images)
     if not _finite(expected):
         raise DataError("the net's answers to ordinary images are not finite: it cannot be exported, train it again")
-    found = OnnxSession(path).run(Normaliser(*options.input_norm_of(net))(pixels))
+    found = OnnxSession(path).run(Preprocess(*options.input_norm_of(net))(pixels))
     if not _finite(found):
         raise ExportRejected("the exported file's answers to ordinary images are not finite")
     sums = (found[0].sum(dim=2) - 1).abs().max()

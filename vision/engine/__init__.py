@@ -1,1 +1,1 @@
-"""What a run does: optimisation, the loop, checkpoints, evaluation."""
+"""What a run does: optimization, the loop, checkpoints, evaluation."""

@@ -50,8 +50,8 @@ def match_cell_priors(target: Level, source: Level, center_variance: float, size
         size_variance: of both nets.
     """
     ours, theirs = _center_form_cell_priors(target), _center_form_cell_priors(source)
-    overlaps = iou_of(center_form_to_corner_form(ours)[:, None], center_form_to_corner_form(theirs)[None])
-    indices = overlaps.argmax(dim=1)
+    ious = iou_of(center_form_to_corner_form(ours)[:, None], center_form_to_corner_form(theirs)[None])
+    indices = ious.argmax(dim=1)
     theirs = theirs[indices]
     ratio = theirs[:, 2:] / ours[:, 2:]
     shift = torch.cat(
@@ -69,7 +69,7 @@ def _center_form_cell_priors(level: Level) -> Tensor:
 
 
 @torch.no_grad()
-def take_heads(net: SSD, weights: dict[str, Tensor], specs: Sequence[Level], class_names: Sequence[str]) -> list[str]:
+def load_heads(net: SSD, weights: dict[str, Tensor], specs: Sequence[Level], class_names: Sequence[str]) -> list[str]:
     """Fill a net's heads from a detector of the same net, with other classes and other priors.
 
     Layers below the last of each head are copied. Each prior takes the rows of the most similar prior of the detector,

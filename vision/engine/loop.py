@@ -141,21 +141,21 @@ class ValidationSums:
     Attributes:
         regression: sum over the images, not divided by anything.
         classification: likewise.
-        normaliser: by what both are to be divided.
+        loss_normalizer: by what both are to be divided.
         detections: in pixels, by index of the image; empty if they were not asked for.
     """
 
     regression: float = 0.0
     classification: float = 0.0
-    normaliser: float = 0.0
+    loss_normalizer: float = 0.0
     detections: Mapping[int, Detections] = field(default_factory=dict)
 
     @property
     def losses(self) -> MeanLosses:
         """The losses of all images, as if they had been one batch."""
-        if not self.normaliser:
+        if not self.loss_normalizer:
             return MeanLosses(math.nan, math.nan)
-        return MeanLosses(self.regression / self.normaliser, self.classification / self.normaliser)
+        return MeanLosses(self.regression / self.loss_normalizer, self.classification / self.loss_normalizer)
 
     @classmethod
     def merge(cls, parts: Sequence[ValidationSums]) -> ValidationSums:
@@ -163,7 +163,7 @@ class ValidationSums:
         return cls(
             math.fsum(part.regression for part in parts),
             math.fsum(part.classification for part in parts),
-            math.fsum(part.normaliser for part in parts),
+            math.fsum(part.loss_normalizer for part in parts),
             {index: found for part in parts for index, found in part.detections.items()},
         )
 
@@ -335,7 +335,7 @@ def validate(
             unreadable.count_in(batch)
             moved = to_device(batch, device)
             targets = model.targets(moved)
-            count = model.criterion.normaliser(targets[1])
+            count = model.criterion.loss_normalizer(targets[1])
             losses, confidences, locations = model(moved, targets, torch.ones_like(count))
             of_batch = torch.stack([losses.regression, losses.classification, count.to(losses.regression)])
             sums = [total + value for total, value in zip(sums, of_batch.tolist(), strict=True)]

@@ -70,7 +70,7 @@ class _SomeConvolutionsInFloat32(TorchFunctionMode):
     """Computes convolutions in float32, whatever autocast says, where PyTorch's 16-bit CPU kernels are slow or wrong.
 
     Depthwise ones are slow: with a stride of 2 bfloat16 took 4 to 10 times as long as float32, forward and backward
-    together, with 5x5 kernels 3 to 8 times. Where a kernel exceeds its map, weight gradients stay uninitialised of
+    together, with 5x5 kernels 3 to 8 times. Where a kernel exceeds its map, weight gradients stay uninitialized of
     weights that see nothing but padding (seen with a stride of 2 over 1x1 maps).
     """
 

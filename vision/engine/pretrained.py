@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from vision.boxes.priors import Level, Size
-from vision.engine.heads import take_heads
+from vision.engine.heads import load_heads
 from vision.ssd.choices import COCO, IMAGENET, NET_NAMES, SCRATCH, TORCHVISION
 from vision.ssd.config import SSDConfig
 from vision.ssd.description import Description
@@ -173,10 +173,10 @@ class WeightsSource(NamedTuple):
         return self.path if self.kind == DETECTOR else None
 
 
-def initialise(net: SSD, source: WeightsSource, *, new_heads: bool = False) -> None:
+def initialize(net: SSD, source: WeightsSource, *, new_heads: bool = False) -> None:
     """Fill a new net with its starting weights.
 
-    The normalisation that the weights were trained with comes along. Heads come along from the same net with the same
+    The normalization that the weights were trained with comes along. Heads come along from the same net with the same
     priors if it has classes of the net's names; these keep their rows.
 
     Args:
@@ -240,12 +240,12 @@ def load_detector(net: SSD, weights: dict[str, Tensor], source: str, *, new_head
         DataError: the backbones differ.
     """
     description = describe_weights(weights, source, with_heads=False)
-    matched = take_layers(net, weights, description, source)
-    take_normalisation(net, description)
+    matched = load_layers(net, weights, description, source)
+    load_normalization(net, description)
     net.trained_on = description.trained_on
     takes_heads = not new_heads and _has_heads_for(description, net)
     if takes_heads:
-        kept = take_heads(net, weights, description.config.specs, description.class_names)
+        kept = load_heads(net, weights, description.config.specs, description.class_names)
         matched = set(_trained(weights))
     _report(f"pretrained ssd {source}", net, matched, _trained(weights).keys() - matched)
     if takes_heads:
@@ -278,7 +278,7 @@ def config_of_known_heads(
     return spec_of(net).config_like(description.config, size)
 
 
-def take_layers(net: SSD, weights: dict[str, Tensor], description: Description, source: str) -> set[str]:
+def load_layers(net: SSD, weights: dict[str, Tensor], description: Description, source: str) -> set[str]:
     """Take all but the heads from the same net; from another with this backbone, that and what else fits.
 
     A layer is one module of the pyramid, of the extras or of the taps' add-ons. It fits where the other net has one in
@@ -323,8 +323,8 @@ def _layers(weights: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
     return layers
 
 
-def take_normalisation(net: SSD, description: Description) -> None:
-    """Set the normalisation of a net's input to that which a file of weights was trained with, if it says so."""
+def load_normalization(net: SSD, description: Description) -> None:
+    """Set the normalization of a net's input to that which a file of weights was trained with, if it says so."""
     trained = description.config
     if trained is not None:
         net.config = replace(net.config, image_mean=trained.image_mean, image_std=trained.image_std)
@@ -334,7 +334,7 @@ def load_imagenet(net: SSD, weights: dict, source: str) -> None:
     """Fill a backbone from one of torchvision's classifiers, and the rest of the net as `init` does.
 
     Both list the same layers in the same order under other names, so they are paired by order. The net takes over the
-    normalisation of torchvision: its first layer and its zero padding then see the same numbers as there.
+    normalization of torchvision: its first layer and its zero padding then see the same numbers as there.
 
     Args:
         net: of `TORCHVISION[IMAGENET]`.
@@ -361,11 +361,11 @@ def load_imagenet(net: SSD, weights: dict, source: str) -> None:
     mean, std = (tuple(255 * value for value in values) for values in (preset.mean, preset.std))
     net.config = replace(net.config, image_mean=mean, image_std=std)
     unused = _trained(weights).keys() - list(theirs)[: len(pairs)]
-    _report(f"{source}, with torchvision's normalisation", net, {f"base_net.{key}" for key in pairs}, unused)
+    _report(f"{source}, with torchvision's normalization", net, {f"base_net.{key}" for key in pairs}, unused)
 
 
 def load_coco(net: SSD, weights: dict, source: str, *, new_heads: bool = False) -> None:
-    """Fill a net from torchvision's SSD of the same layers, priors and normalisation.
+    """Fill a net from torchvision's SSD of the same layers, priors and normalization.
 
     Of the layers that give each class its score, only the rows of classes of the same names are taken, whether these
     are in capitals or not. With other priors the heads start anew.
@@ -395,7 +395,7 @@ def load_coco(net: SSD, weights: dict, source: str, *, new_heads: bool = False) 
     spelt = {own_name.casefold(): own_name for own_name in net.class_names}
     names = [net.class_names[0], *(spelt.get(category.casefold(), category) for category in categories[1:])]
     pairs = _paired(own, theirs, name, source)
-    kept = take_classes(net, pairs, names, published.specs)
+    kept = load_classes(net, pairs, names, published.specs)
     anew = {key for key in own if new_heads and key.startswith(HEADS)}
     if new_heads:
         net.init_heads()
@@ -488,8 +488,8 @@ def _expect_width(description: Description, net: SSD, source: str | Path) -> Non
         )
 
 
-def take_classes(net: SSD, weights: dict, names: Sequence[str], specs: Sequence[Level] | None = None) -> list[str]:
-    """Load weights of the same net with other classes, and maybe with other priors; see `take_heads`.
+def load_classes(net: SSD, weights: dict, names: Sequence[str], specs: Sequence[Level] | None = None) -> list[str]:
+    """Load weights of the same net with other classes, and maybe with other priors; see `load_heads`.
 
     Args:
         net: with its class names.
@@ -505,4 +505,4 @@ def take_classes(net: SSD, weights: dict, names: Sequence[str], specs: Sequence[
     for key, value in weights.items():
         if not key.startswith(HEADS):
             own[key].copy_(value)
-    return take_heads(net, weights, net.config.specs if specs is None else specs, names)
+    return load_heads(net, weights, net.config.specs if specs is None else specs, names)

@@ -108,8 +108,8 @@ def load_weights(net: SSD, source: Path, state: checkpoint.RunState | None) -> b
         if (width, height) != net.config.width_height:
             raise DataError(f"{source}: was trained at {width}x{height}; add --resolution={width}x{height}")
     if names not in (None, net.class_names):
-        kept = pretrained.take_classes(net, weights, names)
-        pretrained.take_normalisation(net, description)
+        kept = pretrained.load_classes(net, weights, names)
+        pretrained.load_normalization(net, description)
         new = [name for name in net.class_names[1:] if name not in kept]
         dropped = [name for name in names[1:] if name not in kept]
         logger.warning(
@@ -121,7 +121,7 @@ def load_weights(net: SSD, source: Path, state: checkpoint.RunState | None) -> b
         )
         return False
     load_strictly(net, weights, str(source))
-    pretrained.take_normalisation(net, description)
+    pretrained.load_normalization(net, description)
     if state is None:
         logger.warning(
             "Resume from %s: weights only, no optimizer state of that epoch was found; starting at epoch 0", source

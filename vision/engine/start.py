@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from vision.boxes.priors import as_width_height
-from vision.engine import pretrained, shipped
+from vision.engine import bundled_weights, pretrained
 from vision.options.training import Options
 from vision.ssd.choices import FITTED_PRIORS, NET_NAMES
 from vision.ssd.config import SSDConfig
@@ -155,8 +155,8 @@ def _find_pretrained_ssd(options: Options, downloads: bool, progress_bar: Progre
         return _find_default(options, downloads, progress_bar)
     if path == pretrained.SCRATCH:
         return None
-    if path == shipped.VOC:
-        return str(shipped.find(MODELS[options.net].name))
+    if path == bundled_weights.VOC:
+        return str(bundled_weights.find(MODELS[options.net].name))
     if not Path(path).exists():
         if not downloads and Path(path).as_posix() in pretrained.PUBLISHED:
             logger.warning("%s is missing: training would download it, the dry run goes on without", path)
@@ -166,7 +166,7 @@ def _find_pretrained_ssd(options: Options, downloads: bool, progress_bar: Progre
 
 
 def _find_default(options: Options, downloads: bool, progress_bar: ProgressBar) -> str | None:
-    """The published checkpoint of a net; else the shipped start of it, or whichever of both has its backbone."""
+    """The published checkpoint of a net; else the bundled start of it, or whichever of both has its backbone."""
     spec = MODELS[options.net]
     published = spec.published_weights
     if published is not None:
@@ -180,14 +180,16 @@ def _find_default(options: Options, downloads: bool, progress_bar: ProgressBar) 
         why = f"{published} is missing" + ("" if downloads else ", which training would try to download first")
     else:
         why = f"no published checkpoint of {spec.name} is known"
-        if spec.name not in shipped.NETS:
+        if spec.name not in bundled_weights.NETS:
             like = (MODELS[name].published_weights for name in NET_NAMES if MODELS[name].shares_backbone(spec))
             found = next((path for path in like if path is not None and Path(path).exists()), None)
             if found is not None:
                 return found
-    if shipped.net_of(spec.name) is not None and options.mb2_width_mult in (None, 1.0):
-        path = shipped.find(spec.name)
-        logger.info("%s: starting from %s, which comes with this program (--pretrained-ssd=%s)", why, path, shipped.VOC)
+    if bundled_weights.net_of(spec.name) is not None and options.mb2_width_mult in (None, 1.0):
+        path = bundled_weights.find(spec.name)
+        logger.info(
+            "%s: starting from %s, which comes with this program (--pretrained-ssd=%s)", why, path, bundled_weights.VOC
+        )
         return str(path)
     has_coco = spec.name in pretrained.TORCHVISION[pretrained.COCO]
     hint = f"; --pretrained-ssd={pretrained.COCO} starts from torchvision's" if has_coco else ""

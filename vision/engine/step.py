@@ -25,20 +25,20 @@ logger = logging.getLogger(__name__)
 
 
 class TrainingModel(nn.Module):
-    """From a batch to its losses: normalise, match, run the net, compare.
+    """From a batch to its losses: normalize, match, run the net, compare.
 
     Args:
         net: an `SSD` with a config.
-        normaliser: turns the batch's images into the net's input.
+        preprocess: turns the batch's images into the net's input.
         criterion: a `MultiboxLoss` or another of its signature.
         precision: of the forward pass; None for float32.
     """
 
     def __init__(
-        self, net: SSD, normaliser: nn.Module, criterion: nn.Module, precision: Precision | None = None
+        self, net: SSD, preprocess: nn.Module, criterion: nn.Module, precision: Precision | None = None
     ) -> None:
         super().__init__()
-        self.net, self.normaliser, self.criterion = net, normaliser, criterion
+        self.net, self.preprocess, self.criterion = net, preprocess, criterion
         self.precision = precision
 
     @torch.no_grad()
@@ -62,24 +62,24 @@ class TrainingModel(nn.Module):
         return locations, labels
 
     def forward(
-        self, batch: Batch, targets: tuple[Tensor, Tensor] | None = None, normaliser: Tensor | None = None
+        self, batch: Batch, targets: tuple[Tensor, Tensor] | None = None, loss_normalizer: Tensor | None = None
     ) -> tuple[Losses, Tensor, Tensor]:
         """Losses, and the net's raw confidences (B, P, C) and locations (B, P, 4) in float32.
 
         Args:
             batch: on the net's device.
             targets: of the batch, where they are known already.
-            normaliser: of the losses, where the batch is part of a larger one.
+            loss_normalizer: of the losses, where the batch is part of a larger one.
         """
         locations, labels = self.targets(batch) if targets is None else targets
-        images = self.normaliser(batch.images)
+        images = self.preprocess(batch.images)
         if self.precision is None:
             confidences, predicted = self.net(images)
         else:
             with self.precision.autocast():
                 confidences, predicted = self.net(images)
             confidences, predicted = confidences.float(), predicted.float()
-        return self.criterion(confidences, predicted, labels, locations, normaliser), confidences, predicted
+        return self.criterion(confidences, predicted, labels, locations, loss_normalizer), confidences, predicted
 
 
 def to_device(batch: Batch, device: torch.device) -> Batch:
@@ -90,7 +90,7 @@ def to_device(batch: Batch, device: torch.device) -> Batch:
 
     images = batch.images
     if isinstance(images, ImageParts):
-        images = images._replace(pixels=move(images.pixels), colours=move(images.colours))
+        images = images._replace(pixels=move(images.pixels), colors=move(images.colors))
     else:
         images = move(images)
     rest = {name: move(getattr(batch, name)) for name in ("boxes", "labels", "ignored_boxes", "ignored_labels")}
@@ -194,12 +194,12 @@ class TrainStep:
             with self.process.peer_loss_detected():
                 moved = [to_device(batch, self.device) for batch in batches]
                 targets = [self.model.targets(batch) for batch in moved]
-                counts = [self.model.criterion.normaliser(labels) for _, labels in targets]
-                normalizer = self.process.sum_over_ranks(torch.stack(counts).sum())
+                counts = [self.model.criterion.loss_normalizer(labels) for _, labels in targets]
+                loss_normalizer = self.process.sum_over_ranks(torch.stack(counts).sum())
                 parts = []
                 for number, (batch, target) in enumerate(zip(moved, targets, strict=True), start=1):
                     with self.process.accumulating(self._parallel_model, is_last=number == len(moved)):
-                        losses, _, _ = self._parallel_model(batch, target, normalizer)
+                        losses, _, _ = self._parallel_model(batch, target, loss_normalizer)
                         self.scaler.scale(self.process.summed_by_average(losses.total)).backward()
                     parts.append(torch.stack([losses.regression.detach(), losses.classification.detach()]))
                 self.process.average_batch_norm(self.net)

@@ -92,7 +92,7 @@ class Curve(NamedTuple):
 def best_threshold(curves: Sequence[Curve]) -> float:
     """Choose one threshold for all classes: where the mean of their F1 is highest.
 
-    Every threshold between two neighbouring scores gives the same detections; the one chosen is the number of fewest
+    Every threshold between two neighboring scores gives the same detections; the one chosen is the number of fewest
     decimals near the middle between them, which new images are least likely to cross.
 
     Args:
@@ -125,14 +125,14 @@ class Matches(NamedTuple):
 
     Attributes:
         scores: (D,).
-        overlaps: (D,); 0 where there is no object.
+        ious: (D,); 0 where there is no object.
         objects: (D,) numbers of these objects over all images.
         difficult: (D,) bool, of these objects.
         num_objects: of the class, those that are difficult not counted.
     """
 
     scores: np.ndarray
-    overlaps: np.ndarray
+    ious: np.ndarray
     objects: np.ndarray
     difficult: np.ndarray
     num_objects: int
@@ -143,7 +143,7 @@ class Matches(NamedTuple):
         One hits its object if their overlap exceeds the threshold. Hits on difficult objects do not count at all; of
         several hits on an object only the first is one, the others are false. `cut_off`: see `Curve`.
         """
-        over = self.overlaps > iou_threshold
+        over = self.ious > iou_threshold
         counts = ~(over & self.difficult)
         candidates = np.flatnonzero(over & counts)
         _, first = np.unique(self.objects[candidates], return_index=True)
@@ -201,18 +201,18 @@ def match_classes(
 
 def _match_class(found: _Rows, truth: _Rows) -> Matches:
     first, stop = (np.searchsorted(truth.images, found.images, side) for side in ("left", "right"))
-    overlaps, objects = np.zeros(len(first), np.float32), np.zeros(len(first), np.int64)
+    ious, objects = np.zeros(len(first), np.float32), np.zeros(len(first), np.int64)
     ends = np.cumsum(stop - first)
     begin = 0
     while begin < len(first):  # a bounded number of pairs at a time
         end = max(begin + 1, int(np.searchsorted(ends, (ends[begin - 1] if begin else 0) + _MOST_PAIRS, "right")))
         part = slice(begin, end)
-        overlaps[part], objects[part] = _best_objects(found.boxes[part], truth.boxes, first[part], stop[part])
+        ious[part], objects[part] = _best_objects(found.boxes[part], truth.boxes, first[part], stop[part])
         begin = end
     difficult = truth.values[objects] & (stop > first) if len(truth.values) else np.zeros(len(first), bool)
     order = np.argsort(-found.values, kind="stable")
     num_objects = int((~truth.values).sum())
-    return Matches(found.values[order], overlaps[order], objects[order], difficult[order], num_objects)
+    return Matches(found.values[order], ious[order], objects[order], difficult[order], num_objects)
 
 
 def _best_objects(
@@ -231,8 +231,8 @@ def _best_objects(
     of_pair = np.repeat(np.arange(len(having)), counts)
     object_of_pair = np.arange(len(of_pair)) - starts[of_pair] + first[having][of_pair]
     # Boxes without end overlap nothing.
-    overlaps = np.nan_to_num(iou_of(boxes[having[of_pair]], objects[object_of_pair]).numpy(), nan=0.0)
-    best = np.maximum.reduceat(overlaps, starts)
-    _, places = np.unique(of_pair[reached := np.flatnonzero(overlaps == best[of_pair])], return_index=True)
+    ious = np.nan_to_num(iou_of(boxes[having[of_pair]], objects[object_of_pair]).numpy(), nan=0.0)
+    best = np.maximum.reduceat(ious, starts)
+    _, places = np.unique(of_pair[reached := np.flatnonzero(ious == best[of_pair])], return_index=True)
     best_overlap[having], best_object[having] = best, object_of_pair[reached[places]]
     return best_overlap, best_object

@@ -82,10 +82,10 @@ def match_image(
     boxes, labels = detections.boxes[kept], detections.labels[kept].numpy()
     paired = np.full(len(labels), NONE)
     if len(labels) and len(annotation.labels):
-        overlaps = iou_of(boxes[:, None], torch.from_numpy(annotation.boxes).to(boxes)[None]).numpy()
-        rows, columns = np.nonzero(overlaps > iou_threshold)
+        ious = iou_of(boxes[:, None], torch.from_numpy(annotation.boxes).to(boxes)[None]).numpy()
+        rows, columns = np.nonzero(ious > iou_threshold)
         other_class = labels[rows] != annotation.labels[columns]
-        order = np.lexsort((-overlaps[rows, columns], other_class, annotation.difficult[columns]))
+        order = np.lexsort((-ious[rows, columns], other_class, annotation.difficult[columns]))
         free = np.full(len(annotation.labels), True)
         for row, column in zip(rows[order].tolist(), columns[order].tolist(), strict=True):
             if paired[row] == NONE and free[column]:

@@ -27,7 +27,7 @@ class BareDepthwise(nn.Conv2d):
         self.gain = gain
 
 
-def initialise(module: nn.Module) -> None:
+def initialize(module: nn.Module) -> None:
     """Draw a convolution's weights (Xavier-uniform; biases stay), for `nn.Module.apply`.
 
     A depthwise one without batch norm begins as the identity, times its gain, with that on top: alone its answers are

@@ -32,7 +32,7 @@ class InvertedResidual(nn.Module):
         oup: output channels.
         stride: of the depthwise convolution, 1 or 2.
         expand_ratio: hidden channels per input channel; for 1 the expansion is left out.
-        use_batch_norm: normalise after each convolution.
+        use_batch_norm: normalize after each convolution.
         onnx_compatible: ReLU in the place of ReLU6.
         hidden: hidden channels outright, in the place of `expand_ratio`.
     """
@@ -83,7 +83,7 @@ class MobileNetV2(nn.Module):
         input_size: side of the images it is meant for, a multiple of 32.
         width_mult: scales the channels, truncated to whole numbers.
         dropout_ratio: before the classifier.
-        use_batch_norm: normalise in all feature modules; the first does so always.
+        use_batch_norm: normalize in all feature modules; the first does so always.
         onnx_compatible: ReLU in the place of ReLU6.
     """
 

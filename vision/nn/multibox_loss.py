@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from vision.boxes.matching import hard_negative_mining
 
 #: An image without objects weighs as much as one with this many matched priors: it keeps
-#: `neg_pos_ratio` times as many of its hardest negatives, and adds as much to the normaliser.
+#: `neg_pos_ratio` times as many of its hardest negatives, and adds as much to the loss normalizer.
 VIRTUAL_POSITIVES = 4
 
 
@@ -60,7 +60,7 @@ class MultiboxLoss(nn.Module):
         self.beta = beta
 
     @staticmethod
-    def normaliser(labels: Tensor) -> Tensor:
+    def loss_normalizer(labels: Tensor) -> Tensor:
         """Scalar by which the sums over a batch are divided; matched labels (B, P) alone decide it."""
         per_image = (labels > 0).sum(dim=1)
         return torch.where(per_image > 0, per_image, VIRTUAL_POSITIVES).sum()
@@ -71,7 +71,7 @@ class MultiboxLoss(nn.Module):
         predicted_locations: Tensor,
         labels: Tensor,
         gt_locations: Tensor,
-        normaliser: Tensor | None = None,
+        loss_normalizer: Tensor | None = None,
     ) -> Losses:
         """Compute the losses of a batch.
 
@@ -80,7 +80,7 @@ class MultiboxLoss(nn.Module):
             predicted_locations: (B, P, 4) encoded.
             labels: (B, P) int64, the matched classes, 0 is background; priors of negative labels do not count.
             gt_locations: (B, P, 4) encoded boxes of the matched objects.
-            normaliser: of more than this batch, where it is part of a larger one; None for its own.
+            loss_normalizer: of more than this batch, where it is part of a larger one; None for its own.
 
         Returns:
             the regression and classification loss.
@@ -92,10 +92,10 @@ class MultiboxLoss(nn.Module):
             counted = hard_negative_mining(
                 background, labels, self.neg_pos_ratio, int(self.neg_pos_ratio * VIRTUAL_POSITIVES)
             )
-            normaliser = self.normaliser(labels) if normaliser is None else normaliser
+            loss_normalizer = self.loss_normalizer(labels) if loss_normalizer is None else loss_normalizer
         cross_entropy = F.cross_entropy(confidence.flatten(0, 1), labels.flatten().clamp(min=0), reduction="none")
         classification = (cross_entropy * counted.flatten()).sum()
         # Background priors have locations too, and those may be infinite: cut them out, do not multiply by 0.
         target = torch.where(positive[..., None], gt_locations, predicted_locations.detach())
         regression = F.smooth_l1_loss(predicted_locations, target, reduction="sum", beta=self.beta)
-        return Losses(regression / normaliser, classification / normaliser)
+        return Losses(regression / loss_normalizer, classification / loss_normalizer)

@@ -11,7 +11,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
-from vision.console import Parser, count, count_or, number, one_of, open_share, share, str2bool, user_path, user_place
+from vision.console import (
+    Parser,
+    count,
+    count_or,
+    fraction,
+    number,
+    one_of,
+    open_fraction,
+    str2bool,
+    user_path,
+    user_place,
+)
 from vision.options.fields import add_option, option, options_of
 from vision.options.kinds import (
     DATASET_TYPES,
@@ -145,7 +156,7 @@ class DataOptions:
     val_split: float | None = option(
         "--val-split",
         default=None,
-        kind=open_share,
+        kind=open_fraction,
         help="fraction of the training images to hold out for validation, whatever lists there are (default: take the "
         f"lists, and hold out {VAL_SPLIT} where there is none)",
     )
@@ -310,7 +321,7 @@ class OptimOptions:
         kind=_RATE,
         help=f"rate of the prediction heads (default: {_SGD_LR:g}; of adam and adamw {_ADAM_LR:g})",
     )
-    momentum: float = option("--momentum", default=0.9, kind=share, help="of SGD; Adam's first beta")
+    momentum: float = option("--momentum", default=0.9, kind=fraction, help="of SGD; Adam's first beta")
     weight_decay: float = option("--weight-decay", default=5e-4, kind=_RATE, help="of all weights")
     bias_decay: bool = option("--no-bias-decay", default=True, help="biases and batch norms do not decay")
     base_net_lr: float = option(
@@ -391,7 +402,7 @@ class ScheduleOptions:
     warmup_factor: float | None = option(
         "--warmup-factor",
         default=None,
-        kind=share,
+        kind=fraction,
         help="by what rates are multiplied in the first iteration, 1/3 to 0 are usual (default: one step of the rise)",
     )
 

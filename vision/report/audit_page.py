@@ -15,10 +15,10 @@ from torch import Tensor
 
 from vision.datasets import DetectionDataset
 from vision.datasets.audit import Audit, box_sides
-from vision.datasets.records import KINDS, LEFT_OUT, MENDED, NOTED, SUSPECT, Defect, count_things
+from vision.datasets.records import INFO, KINDS, LEFT_OUT, REPAIRED, SUSPECT, Defect, count_things
 from vision.report.drawing import color_of, draw_annotation
-from vision.report.figures import figure_file, plain_text
 from vision.report.page import facts_list, figure_boxes, picture, picture_of, table, write_html
+from vision.report.plots import figure_file, plain_text
 from vision.report.sheet import SHEET_COLUMNS, THUMBNAIL, contact_sheet, thumbnail
 from vision.structures import Annotation, DataError
 
@@ -81,7 +81,7 @@ def write_defects(path: Path, train_set: DetectionDataset, audit: Audit, drawing
     for name, split in splits.items():
         counts = (split.images, split.images_listed, split.negatives, split.objects, split.objects_written)
         rows.append([name, *map(str, counts), str(split.difficult)])
-    effects = (LEFT_OUT, MENDED, SUSPECT, NOTED)
+    effects = (LEFT_OUT, REPAIRED, SUSPECT, INFO)
     parts = [
         facts_list({name: split.title for name, split in splits.items()}),
         figure_boxes({effect: str(audit.count(effect)) for effect in effects}),
@@ -106,7 +106,7 @@ def _section(kind: str, found: Sequence[Defect], train_set: DetectionDataset) ->
         items += f"<li>... and {len(found) - _MOST_LISTED} more, in audit.json</li>"
     head = f"<h2>{escape(title)}: {count_things(found)} ({effect})</h2>"
     parts = [head, f"<details><summary>which</summary><ul>{items}</ul></details>"]
-    shown = [] if effect == NOTED else _images_of(found, train_set)
+    shown = [] if effect == INFO else _images_of(found, train_set)
     if shown:
         drawn = contact_sheet([draw_annotation(*_smaller(*one), train_set.class_names) for one in shown])
         encoded, content = cv2.imencode(".jpg", cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR))

@@ -31,7 +31,7 @@ _GOLDEN_RATIO = 0.618033988749895
 
 
 def color_of(label: int) -> Color:
-    """Bright RGB colour of a class, (red, green, blue) in 0 ... 255; neighbours in the list differ much."""
+    """Bright RGB color of a class, (red, green, blue) in 0 ... 255; neighbors in the list differ much."""
     red, green, blue = colorsys.hsv_to_rgb((label * _GOLDEN_RATIO) % 1.0, 0.85, 1.0)
     return round(red * 255), round(green * 255), round(blue * 255)
 
@@ -62,7 +62,7 @@ def draw_annotation(rgb_image: np.ndarray, annotation: Annotation, class_names: 
 
 
 def draw_match(rgb_image: np.ndarray, match: ImageMatch, class_names: Sequence[str]) -> np.ndarray:
-    """Draw what was found in an image, what falsely, and what was missed, in colours that the colour-blind tell apart.
+    """Draw what was found in an image, what falsely, and what was missed, in colors that the color-blind tell apart.
 
     Args:
         rgb_image: (H, W, 3) uint8; not written to.

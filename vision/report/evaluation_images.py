@@ -12,7 +12,7 @@ import numpy as np
 from vision.evaluation import Evaluation
 from vision.evaluation.image_matches import ImageMatch
 from vision.report.drawing import draw_annotation, draw_match
-from vision.report.sheet import MOST_CELLS, THUMBNAIL, contact_sheet, thumbnail, write_image
+from vision.report.sheet import MAX_CELLS, THUMBNAIL, contact_sheet, thumbnail, write_image
 from vision.structures import DataError
 
 #: White between images, in pixels.
@@ -38,7 +38,7 @@ def draw_worst(folder: Path, evaluation: Evaluation, get_image: ImageReader) -> 
     """
     sheets = {}
     for counts, (kind, name) in zip(evaluation.missed_and_false.T, WORST.items(), strict=True):
-        worst = np.argsort(-counts, kind="stable")[:MOST_CELLS]
+        worst = np.argsort(-counts, kind="stable")[:MAX_CELLS]
         cells = [_cell(get_image, index, evaluation) for index in worst[counts[worst] > 0].tolist()]
         if cells := [cell for cell in cells if cell is not None]:
             write_image(folder / name, contact_sheet(cells))

@@ -62,7 +62,7 @@ def _number(value: float) -> str:
 
 
 def _key() -> str:
-    """Say what the colours of boxes mean."""
+    """Say what the colors of boxes mean."""
     kinds: dict[str, Color] = {"hit": HIT, "false": FALSE, "missed": MISSED, "difficult object, not counted": IGNORED}
     cells = "".join(f'<span style="border-color: rgb{color}">{name}</span>' for name, color in kinds.items())
     return f'<p class="key">{cells}</p>'

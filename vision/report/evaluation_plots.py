@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vision.evaluation import ClassResult, Evaluation
-from vision.report.figures import COLORS, GREY, figure_file, plain_text
+from vision.report.plots import COLORS, GREY, figure_file, plain_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 #: Classes whose names and numbers a confusion matrix can show.
-MOST_NAMES, MOST_NUMBERS = 60, 25
+MAX_NAMES, MAX_NUMBERS = 60, 25
 
 #: Bins of scores.
 BINS = 50
@@ -33,7 +33,7 @@ def draw_plots(folder: Path, evaluation: Evaluation) -> dict[str, Path]:
 
 
 def _colored(evaluation: Evaluation) -> list[tuple[ClassResult, str]]:
-    """Give classes with objects their colours: where there are too many, the worst have one and the rest are grey."""
+    """Give classes with objects their colors: where there are too many, the worst have one and the rest are grey."""
     classes = evaluation.report.with_objects
     if len(classes) <= len(COLORS):
         return list(zip(classes, COLORS, strict=False))
@@ -100,19 +100,19 @@ def draw_confusion_matrix(path: Path, evaluation: Evaluation) -> None:
     totals = matrix.sum(axis=1, keepdims=True)
     shares = np.divide(matrix, totals, out=np.zeros(matrix.shape), where=totals > 0)
     shares[0] = 0  # false detections are no objects of which to take shares
-    side = 4 + 0.3 * min(len(names), MOST_NAMES)
+    side = 4 + 0.3 * min(len(names), MAX_NAMES)
     with figure_file(path, 2 * side + 1, side + 0.5) as figure:
         kinds = (("counts", matrix, matrix[1:].max(initial=1)), ("shares of the true class", shares, 1))
         for number, (kind, values, most) in enumerate(kinds):
             axes = figure.add_subplot(1, 2, number + 1)
             axes.imshow(values, cmap="Blues", vmin=0, vmax=most, aspect="auto")
-            if len(names) <= MOST_NUMBERS:
+            if len(names) <= MAX_NUMBERS:
                 for row, column in np.argwhere(values > 0).tolist():
                     value = values[row, column]
                     text = f"{value:.2f}" if number else str(value)
                     ink = "white" if value > 0.6 * most else "black"
                     axes.text(column, row, text, ha="center", va="center", color=ink, fontsize=9)
-            if len(names) <= MOST_NAMES:
+            if len(names) <= MAX_NAMES:
                 axes.set_xticks(range(len(names)), names, rotation=60, ha="right")
                 axes.set_yticks(range(len(names)), names)
             axes.set_title(f"{kind}, at a threshold of {evaluation.threshold:g}")

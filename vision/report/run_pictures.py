@@ -14,7 +14,7 @@ from vision.evaluation.image_matches import match_image
 from vision.evaluation.report import DEFAULT_THRESHOLD
 from vision.report.drawing import color_of, draw_boxes, draw_match
 from vision.report.evaluation_images import shrink
-from vision.report.sheet import MOST_CELLS, THUMBNAIL, contact_sheet, thumbnail, write_image
+from vision.report.sheet import MAX_CELLS, THUMBNAIL, contact_sheet, thumbnail, write_image
 from vision.report.training_plots import PANELS, Rows, draw_runs
 from vision.structures import Batch, DataError
 
@@ -36,7 +36,7 @@ def draw_training_batch(path: Path, batch: Batch, class_names: Sequence[str]) ->
         class_names: BACKGROUND first.
     """
     cells = []
-    for pixels, relative_boxes, padded_labels in list(zip(*batch[:3], strict=True))[:MOST_CELLS]:
+    for pixels, relative_boxes, padded_labels in list(zip(*batch[:3], strict=True))[:MAX_CELLS]:
         image, _ = thumbnail(np.ascontiguousarray(pixels.numpy().transpose(1, 2, 0)), THUMBNAIL - _GAP)
         height, width = image.shape[:2]
         labels = padded_labels[padded_labels > 0].tolist()
@@ -56,7 +56,7 @@ class RunPictures:
 
     def __init__(self, folder: Path, val_set: DetectionDataset) -> None:
         self.folder, self.val_set = folder, val_set
-        count = min(MOST_CELLS, len(val_set))
+        count = min(MAX_CELLS, len(val_set))
         self._shown = np.linspace(0, len(val_set) - 1, count).astype(int).tolist()
         self._draws_curves = True
 

@@ -16,7 +16,7 @@ from vision.utils.files import replacing
 SHEET_COLUMNS, THUMBNAIL = 4, 360
 
 #: Images on a sheet of detections at the most.
-MOST_CELLS = 4 * SHEET_COLUMNS
+MAX_CELLS = 4 * SHEET_COLUMNS
 
 #: White between images, in pixels.
 _GAP = 8
@@ -73,13 +73,13 @@ class Sheet:
         if self._seen % self._step == 0:
             self._cells.append(self._cell(rgb_image, detections))
         self._seen += 1
-        if len(self._cells) > 2 * MOST_CELLS:
+        if len(self._cells) > 2 * MAX_CELLS:
             del self._cells[1::2]
             self._step *= 2
 
     def image(self) -> np.ndarray:
-        """Lay the images out: (H, W, 3) uint8 RGB, up to `MOST_CELLS` in the order they came, on white."""
-        count = min(len(self._cells), MOST_CELLS)
+        """Lay the images out: (H, W, 3) uint8 RGB, up to `MAX_CELLS` in the order they came, on white."""
+        count = min(len(self._cells), MAX_CELLS)
         places = np.linspace(0, len(self._cells) - 1, count).astype(int).tolist()
         return contact_sheet([self._cells[place] for place in places])
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from vision.report.figures import COLORS, figure_file, plain_text
+from vision.report.plots import COLORS, figure_file, plain_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -51,7 +51,7 @@ KEYS: Mapping[str, Panel] = {
     "rate": Panel("learning rates", ("rate *",)),
 }
 
-#: Lines for the columns of a panel where colours tell the runs apart.
+#: Lines for the columns of a panel where colors tell the runs apart.
 _STYLES = ("-", "--", ":", "-.")
 
 #: More lines than that have no legend: nobody could tell them apart.
@@ -63,7 +63,7 @@ def draw_runs(path: Path, runs: Mapping[str, Rows], panels: Sequence[Panel]) -> 
 
     Args:
         path: of a .png to write.
-        runs: rows by the names of runs. One alone has its columns in colours; of several each has its colour.
+        runs: rows by the names of runs. One alone has its columns in colors; of several each has its color.
         panels: those of which no run has a column are left out.
 
     Raises:

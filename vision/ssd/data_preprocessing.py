@@ -1,6 +1,6 @@
 """From images to what the net sees: with augmentation, without, and without annotation.
 
-Pixels stay uint8 until the very end, so that our own training can ship them small and normalise on the device.
+Pixels stay uint8 until the very end, so that our own training can ship them small and normalize on the device.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ Mean = float | Sequence[float]
 _LEAST_KEPT = 2
 
 
-def normalise(image: np.ndarray, mean: Mean, std: Mean) -> Tensor:
+def normalize(image: np.ndarray, mean: Mean, std: Mean) -> Tensor:
     """Turn an RGB array (H, W, 3) into a (3, H, W) float32 tensor, (pixel - mean) / std."""
     means, stds = (np.broadcast_to(np.asarray(of, np.float32), 3).reshape(3, 1, 1) for of in (mean, std))
     pixels = channels_first(image).astype(np.float32)
@@ -51,7 +51,7 @@ def _to_relative(boxes: np.ndarray, labels: np.ndarray, width: float, height: fl
     return relative[solid], labels[solid]
 
 
-class Normaliser(torch.nn.Module):
+class Preprocess(torch.nn.Module):
     """The same for a batch on its device: (B, 3, H, W) uint8 to float32.
 
     Args:
@@ -72,12 +72,12 @@ class Normaliser(torch.nn.Module):
         )
 
     def forward(self, images: Tensor) -> Tensor:
-        """Normalise the batch."""
+        """Normalize the batch."""
         return (images.float() - self.mean) / self.std
 
 
-class Renormaliser(torch.nn.Module):
-    """From images (B, 3, H, W) normalised one way to the same normalised another way, by one product and one sum.
+class Renormalize(torch.nn.Module):
+    """From images (B, 3, H, W) normalized one way to the same normalized another way, by one product and one sum.
 
     Args:
         mean: that was subtracted, per channel or one number, for pixels in 0 ... 255.
@@ -103,7 +103,7 @@ class Renormaliser(torch.nn.Module):
         return images * self.scale + self.shift
 
 
-class View(NamedTuple):
+class SamplePlan(NamedTuple):
     """How an image is going to be looked at, decided before it is decoded.
 
     Attributes:
@@ -111,14 +111,14 @@ class View(NamedTuple):
         boxes: relative corner form (N, 4), within the window.
         labels: (N,); negative for objects that the loss ignores, which decide nothing about the window.
         reduction: what the image's sides may be divided by when it is decoded; the window lies on multiples of it.
-        colours: what the augmentation's photometry has drawn; None for no change.
+        colors: what the augmentation's photometry has drawn; None for no change.
     """
 
     window: Window
     boxes: np.ndarray
     labels: np.ndarray
     reduction: int = 1
-    colours: Any = None
+    colors: Any = None
 
     @property
     def decoded_window(self) -> Window:
@@ -127,7 +127,7 @@ class View(NamedTuple):
 
 
 class TestTransform:
-    """Resizes and normalises an image with its objects.
+    """Resizes and normalizes an image with its objects.
 
     Args:
         size: the network's input, one number or (width, height).
@@ -149,7 +149,7 @@ class TestTransform:
         labels: np.ndarray,
         rng: np.random.Generator,
         reductions: Sequence[int] = (1,),
-    ) -> View:
+    ) -> SamplePlan:
         """Decide how to look at an image.
 
         Args:
@@ -160,14 +160,14 @@ class TestTransform:
             reductions: what the decoder can divide the image's sides by; not used here, as figures of validation are
                 to be those of evaluation.
         """
-        return View(Window(0, 0, *size), *_to_relative(boxes, labels, *size))
+        return SamplePlan(Window(0, 0, *size), *_to_relative(boxes, labels, *size))
 
-    def render(self, image: np.ndarray, view: View) -> np.ndarray:
+    def render(self, image: np.ndarray, sample_plan: SamplePlan) -> np.ndarray:
         """Look at an image.
 
         Args:
-            image: (H, W, 3) uint8 RGB, its sides divided by the view's reduction.
-            view: from `plan`.
+            image: (H, W, 3) uint8 RGB, its sides divided by the sample_plan's reduction.
+            sample_plan: from `plan`.
 
         Returns:
             (height, width, 3) uint8 at the network's size.
@@ -188,21 +188,21 @@ class TestTransform:
         Returns:
             the image, uint8 at the network's size; relative boxes (N, 4); labels (N,).
         """
-        view = self.plan((image.shape[1], image.shape[0]), boxes, labels, generator_or_global(rng))
-        return self.render(image, view), view.boxes, view.labels
+        sample_plan = self.plan((image.shape[1], image.shape[0]), boxes, labels, generator_or_global(rng))
+        return self.render(image, sample_plan), sample_plan.boxes, sample_plan.labels
 
     def __call__(
         self, image: np.ndarray, boxes: np.ndarray, labels: np.ndarray
     ) -> tuple[Tensor, np.ndarray, np.ndarray]:
-        """Resample, and normalise to a (3, H, W) float32 tensor; boxes become relative."""
+        """Resample, and normalize to a (3, H, W) float32 tensor; boxes become relative."""
         image, boxes, labels = self.resample(image, boxes, labels)
-        return normalise(image, self.mean, self.std), boxes, labels
+        return normalize(image, self.mean, self.std), boxes, labels
 
 
 class TrainAugmentation(TestTransform):
     """The augmentation of the SSD paper: expand, IoU crop, mirror, photometric distortion.
 
-    Geometry is decided on boxes first and carried out by one resampling; colours are changed before or after it, on
+    Geometry is decided on boxes first and carried out by one resampling; colors are changed before or after it, on
     uint8, where the image has fewest pixels. Images are decoded at a fraction of their size where the window keeps at
     least twice as many pixels along a side as the network sees.
 
@@ -229,7 +229,7 @@ class TrainAugmentation(TestTransform):
         labels: np.ndarray,
         rng: np.random.Generator,
         reductions: Sequence[int] = (1,),
-    ) -> View:
+    ) -> SamplePlan:
         """Do as the parent does, at random."""
         window = Window(0, 0, *size)
         for transform in self.geometry:
@@ -243,19 +243,19 @@ class TrainAugmentation(TestTransform):
             step = window.within_grid(reduction)
             boxes, labels = step.map_boxes(boxes, labels)
             window = window.then(step)
-        colours = None if self.photometry is None else self.photometry.draw(rng)
-        return View(window, *_to_relative(boxes, labels, *window.size), reduction, colours)
+        colors = None if self.photometry is None else self.photometry.draw(rng)
+        return SamplePlan(window, *_to_relative(boxes, labels, *window.size), reduction, colors)
 
-    def render(self, image: np.ndarray, view: View) -> np.ndarray:
-        """Do as the parent does, and change colours."""
-        recolour = None
-        if view.colours is not None and self.photometry is not None:
-            recolour = partial(self.photometry.change, colours=view.colours)
-        return view.decoded_window.render(image, self.size, self.fill, recolour)
+    def render(self, image: np.ndarray, sample_plan: SamplePlan) -> np.ndarray:
+        """Do as the parent does, and change colors."""
+        recolor = None
+        if sample_plan.colors is not None and self.photometry is not None:
+            recolor = partial(self.photometry.change, colors=sample_plan.colors)
+        return sample_plan.decoded_window.render(image, self.size, self.fill, recolor)
 
 
 class PredictionTransform:
-    """Resizes (bilinearly, on uint8) and normalises an image to a (3, H, W) float32 tensor.
+    """Resizes (bilinearly, on uint8) and normalizes an image to a (3, H, W) float32 tensor.
 
     Args:
         size: the network's input, one number or (width, height).
@@ -270,4 +270,4 @@ class PredictionTransform:
 
     def __call__(self, image: np.ndarray) -> Tensor:
         """Prepare an RGB image (H, W, 3) uint8."""
-        return normalise(cv2.resize(image, self.size, interpolation=cv2.INTER_LINEAR), self.mean, self.std)
+        return normalize(cv2.resize(image, self.size, interpolation=cv2.INTER_LINEAR), self.mean, self.std)

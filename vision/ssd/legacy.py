@@ -109,7 +109,7 @@ def _predictor_factory(name: str) -> Callable[..., Predictor]:
         sigma: float = 0.5,
         device: torch.device | str | None = None,
     ) -> Predictor:
-        """Make a predictor with the net's own size and normalisation; see `Predictor`."""
+        """Make a predictor with the net's own size and normalization; see `Predictor`."""
         return MODELS[name].predictor(
             net, candidate_size=candidate_size, nms_method=nms_method, sigma=sigma, device=device
         )

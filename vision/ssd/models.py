@@ -23,10 +23,10 @@ from vision.nn.layers import (
 )
 from vision.nn.mobilenet import MobileNetV1
 from vision.nn.mobilenet_v2 import GROUPS, LAST_CHANNELS, InvertedResidual, MobileNetV2, last_channels
-from vision.nn.mobilenet_v3 import mobilenet_v3_large
 from vision.nn.mobilenetv3 import GatedResidual, MobileNetV3_Large, MobileNetV3_Small
 from vision.nn.pyramid import FeaturePyramid
 from vision.nn.squeezenet import SqueezeNet
+from vision.nn.torchvision_mobilenet_v3 import mobilenet_v3_large
 from vision.nn.vgg import vgg16_reduced
 from vision.ssd.choices import (  # noqa: F401 - names of nets are looked for here, too
     DEFAULT_NET,
@@ -99,7 +99,7 @@ class ModelSpec:
 
     Attributes:
         name: canonical, as in file names and options.
-        family: input size, normalisation and priors.
+        family: input size, normalization and priors.
         backbone: makes `base_net`; where the width can be chosen, from the width and MobileNetV2's options.
         taps: where maps leave the backbone, see `SSD`, the last at its end; with a function in the place of a norm
             module, as each net needs one of its own.
@@ -156,7 +156,7 @@ class ModelSpec:
         return min(as_width_height(self.config_at(size).specs[0].shrinkage))
 
     def config_like(self, trained: SSDConfig, size: Size) -> SSDConfig:
-        """Make the config for another size than a net of this row was trained at, with its normalisation.
+        """Make the config for another size than a net of this row was trained at, with its normalization.
 
         Published and COCO's priors follow their rules, others grow with the image.
 
@@ -401,7 +401,7 @@ def _layout(weights: Mapping[str, Tensor], parts: tuple[str, ...] = ()) -> dict[
 
 
 def identify(weights: Mapping[str, Tensor]) -> Description | None:
-    """Recognise an SSD's state_dict by its keys and shapes.
+    """Recognize an SSD's state_dict by its keys and shapes.
 
     Returns:
         its architecture and number of classes; None for something else.

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from vision.boxes.coding import convert_boxes_to_locations, convert_locations_to_boxes
 from vision.boxes.forms import center_form_to_corner_form, corner_form_to_center_form
 from vision.boxes.matching import assign_priors
-from vision.nn.layers import initialise
+from vision.nn.layers import initialize
 from vision.ssd.config import SSDConfig
 from vision.ssd.description import Architecture, Description
 from vision.ssd.trained_images import TrainedImages
@@ -62,7 +62,7 @@ class SSD(nn.Module):
         classification_headers: one per map, channels = priors per cell * classes.
         regression_headers: one per map, channels = priors per cell * 4.
         is_test: see `forward`; may be switched at any time.
-        config: priors and normalisation; needed for `is_test`.
+        config: priors and normalization; needed for `is_test`.
         device: where to go, if given; else the net stays where it was made.
         pyramid: mixes the tapped maps before heads and extras see them; None where these see them as they are.
 
@@ -121,7 +121,7 @@ class SSD(nn.Module):
             self.to(device)
 
     def feature_maps(self, images: Tensor) -> list[Tensor]:
-        """Compute the maps the heads look at, from normalised images (B, 3, H, W)."""
+        """Compute the maps the heads look at, from normalized images (B, 3, H, W)."""
         maps, done, x = [], 0, images
         norms = iter(self.source_layer_add_ons)
         for tap in self._taps:
@@ -148,7 +148,7 @@ class SSD(nn.Module):
         """Answer for every prior.
 
         Args:
-            x: normalised images (B, 3, H, W).
+            x: normalized images (B, 3, H, W).
 
         Returns:
             (confidences, locations): (B, P, C) before softmax and (B, P, 4) encoded. In test mode
@@ -200,8 +200,8 @@ class SSD(nn.Module):
             metadata[prefix[:-1]][METADATA_KEY] = self.description().to_dict()
 
     def init(self) -> None:
-        """Start from scratch, see `vision.nn.layers.initialise`."""
-        self.apply(initialise)
+        """Start from scratch, see `vision.nn.layers.initialize`."""
+        self.apply(initialize)
 
     def init_from_base_net(self, path: str, weights: dict[str, Tensor] | None = None) -> None:
         """Take the backbone's weights from a file of `base_net` keys without prefix, and draw the rest.
@@ -213,7 +213,7 @@ class SSD(nn.Module):
         load_strictly(self.base_net, read_weights(path) if weights is None else weights, path)
         for name, part in self.named_children():
             if name != "base_net":
-                part.apply(initialise)
+                part.apply(initialize)
 
     def init_from_pretrained_ssd(self, path: str, weights: dict[str, Tensor] | None = None) -> None:
         """Take all but the heads from an SSD's file of any number of classes, and draw the heads.
@@ -231,7 +231,7 @@ class SSD(nn.Module):
     def init_heads(self) -> None:
         """Draw the prediction heads (Xavier)."""
         for part in self._heads():
-            part.apply(initialise)
+            part.apply(initialize)
 
     def _heads(self) -> list[nn.ModuleList]:
         return [getattr(self, name) for name in HEADS]
@@ -252,7 +252,7 @@ class SSD(nn.Module):
             write_weights(self.state_dict(), path)
 
 
-def place(net: SSD, device: torch.device | str, channels_last: bool | None = None) -> SSD:
+def move_net(net: SSD, device: torch.device | str, channels_last: bool | None = None) -> SSD:
     """Move a net to a device, in the layout of memory that is fast there.
 
     On CPUs convolutions run 1.3 to 1.5 times as fast with the channels last.

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 #: Images that a file names: 0.8 MB of digests, 1.1 MB as text.
-MOST_IMAGES = 100_000
+MAX_IMAGES = 100_000
 
 _DIGITS = 16  # hexadecimal, of each digest: that any two of a million images share them is 1 in 37 million
 _NUMBERS = ">u8"
@@ -20,7 +20,7 @@ class TrainedImages(NamedTuple):
 
     Attributes:
         digests: 8 bytes of each in ascending order, in base64, since JSON and PyTorch's own reading know texts.
-        complete: whether all images are there; else only the `MOST_IMAGES` that come first in that order, a fair
+        complete: whether all images are there; else only the `MAX_IMAGES` that come first in that order, a fair
             sample, as digests are like random numbers.
     """
 
@@ -35,7 +35,7 @@ class TrainedImages(NamedTuple):
     @classmethod
     def _of(cls, numbers: np.ndarray, complete: bool = True) -> TrainedImages:
         numbers = np.unique(numbers)
-        kept = numbers[:MOST_IMAGES].astype(_NUMBERS)
+        kept = numbers[:MAX_IMAGES].astype(_NUMBERS)
         return cls(base64.b64encode(kept.tobytes()).decode(), complete and len(kept) == len(numbers))
 
     @property

@@ -1,6 +1,6 @@
 """Reading and writing files of weights, and the description that travels inside them.
 
-A `.pth` file is a plain state_dict. What the net is (its name, priors, normalisation, classes) lies in the
+A `.pth` file is a plain state_dict. What the net is (its name, priors, normalization, classes) lies in the
 state_dict's `_metadata`, PyTorch's own place for facts about modules: it survives `torch.save` and
 `torch.load(weights_only=True)`, and a strict load elsewhere ignores it. `dict(weights)` or a comprehension loses it.
 

@@ -128,7 +128,7 @@ class Window(NamedTuple):
     def map_boxes(
         self, boxes: np.ndarray | None, labels: np.ndarray | None
     ) -> tuple[np.ndarray | None, np.ndarray | None]:
-        """Move pixel boxes (N, 4) into the window's image, clip them to it, drop those whose centre is outside.
+        """Move pixel boxes (N, 4) into the window's image, clip them to it, drop those whose center is outside.
 
         Of objects that the loss ignores, which have negative labels, whatever is still visible is kept.
         """
@@ -159,7 +159,7 @@ class Window(NamedTuple):
         """The same part of the same image with its sides divided by a number, on whose multiples the window lies."""
         return Window(self.left // by, self.top // by, self.right // by, self.bottom // by, self.mirrored)
 
-    def place(self, image_size: tuple[int, int], size: tuple[int, int]) -> Placement | None:
+    def placement(self, image_size: tuple[int, int], size: tuple[int, int]) -> Placement | None:
         """Work out where an image comes to lie.
 
         Args:
@@ -184,7 +184,7 @@ class Window(NamedTuple):
         image: np.ndarray,
         size: tuple[int, int] | None,
         fill: Sequence[float] | np.ndarray,
-        recolour: Callable[[np.ndarray], np.ndarray] | None = None,
+        recolor: Callable[[np.ndarray], np.ndarray] | None = None,
     ) -> np.ndarray:
         """Resample the window, bilinearly and once.
 
@@ -192,23 +192,23 @@ class Window(NamedTuple):
             image: (H, W, 3).
             size: (width, height) of the result; the window's own if None.
             fill: per channel, beyond the image's rim.
-            recolour: changes each pixel by itself; is given the image's part where that has fewest pixels.
+            recolor: changes each pixel by itself; is given the image's part where that has fewest pixels.
 
         Returns:
             (height, width, 3) of the image's type.
         """
         width, height = self.size if size is None else size
-        placement = self.place((image.shape[1], image.shape[0]), (width, height))
+        placement = self.placement((image.shape[1], image.shape[0]), (width, height))
         if placement is None:
             return np.full((height, width, 3), fill, dtype=image.dtype)
         (x1, y1, x2, y2), (left, top, right, bottom) = placement
         part = image[y1:y2, x1:x2]
         shrinks = placement.shrinkage >= 1
-        if recolour is not None and not shrinks:
-            part = recolour(part)
+        if recolor is not None and not shrinks:
+            part = recolor(part)
         part = cv2.resize(part, placement.target_size, interpolation=cv2.INTER_LINEAR)
-        if recolour is not None and shrinks:
-            part = recolour(part)
+        if recolor is not None and shrinks:
+            part = recolor(part)
         if part.shape[:2] != (height, width):
             value = np.broadcast_to(np.asarray(fill).astype(image.dtype), 3).tolist()
             beside, below = width - right, height - bottom
@@ -424,7 +424,7 @@ class RandomLightingNoise(_Photometric):
 
 
 class ConvertColor:
-    """Converts between the colour spaces RGB, BGR and HSV; see OpenCV for the ranges of each type.
+    """Converts between the color spaces RGB, BGR and HSV; see OpenCV for the ranges of each type.
 
     A hue in uint8 has all of its 256 values, so that turning it past the last comes to the first by itself.
     """
@@ -449,7 +449,7 @@ class ConvertColor:
         return cv2.cvtColor(image, self.code), boxes, labels
 
 
-class ColourChange(NamedTuple):
+class ColorChange(NamedTuple):
     """What `PhotometricDistort` has drawn; as it stands, no change. In the order in which it is applied.
 
     Attributes:
@@ -481,25 +481,25 @@ class PhotometricDistort(_Photometric):
         self.to_rgb = ConvertColor("HSV", "RGB")
         self.noise = RandomLightingNoise()
 
-    def draw(self, rng: np.random.Generator) -> ColourChange:
+    def draw(self, rng: np.random.Generator) -> ColorChange:
         """Draw; no pixel is touched."""
         brightness = self.brightness.draw(rng)
         contrast_first = _happens(rng)
         early = self.contrast.draw(rng) if contrast_first else 1.0
         saturation, hue = self.saturation.draw(rng), self.hue.draw(rng)
         late = 1.0 if contrast_first else self.contrast.draw(rng)
-        return ColourChange(brightness, early, saturation, hue, late, self.noise.draw(rng))
+        return ColorChange(brightness, early, saturation, hue, late, self.noise.draw(rng))
 
-    def change(self, image: np.ndarray, colours: ColourChange) -> np.ndarray:
-        """Change the colours of an RGB image (H, W, 3)."""
-        image = self.brightness.change(image, colours.brightness)
-        image = self.contrast.change(image, colours.early_contrast)
-        # The way to HSV and back costs time, and in uint8 a little colour, so it is not made in vain.
-        if (colours.saturation, colours.hue) != (1, 0):
-            hsv = self.saturation.change(self.to_hsv(image)[0], colours.saturation)
-            image = self.to_rgb(self.hue.change(hsv, colours.hue))[0]
-        image = self.contrast.change(image, colours.late_contrast)
-        return self.noise.change(image, colours.channels)
+    def change(self, image: np.ndarray, colors: ColorChange) -> np.ndarray:
+        """Change the colors of an RGB image (H, W, 3)."""
+        image = self.brightness.change(image, colors.brightness)
+        image = self.contrast.change(image, colors.early_contrast)
+        # The way to HSV and back costs time, and in uint8 a little color, so it is not made in vain.
+        if (colors.saturation, colors.hue) != (1, 0):
+            hsv = self.saturation.change(self.to_hsv(image)[0], colors.saturation)
+            image = self.to_rgb(self.hue.change(hsv, colors.hue))[0]
+        image = self.contrast.change(image, colors.late_contrast)
+        return self.noise.change(image, colors.channels)
 
 
 class _Geometric(ABC):
@@ -539,7 +539,7 @@ class Expand(_Geometric):
 class RandomSampleCrop(_Geometric):
     """Cuts out a part that at least one object overlaps as much as a random mode asks (Caffe's rule).
 
-    Objects stay whose centre is inside; at least one must. An image without objects is cropped freely. When no trial
+    Objects stay whose center is inside; at least one must. An image without objects is cropped freely. When no trial
     succeeds, the image stays whole.
     """
 
@@ -559,8 +559,8 @@ class RandomSampleCrop(_Geometric):
         if boxes is not None and len(boxes):
             centers = (boxes[:, :2] + boxes[:, 2:]) / 2
             inside = (centers > low[:, None]) & (centers < high[:, None])
-            overlaps = jaccard_numpy(boxes[None], np.concatenate([low, high], axis=1)[:, None])
-            good &= (inside[..., 0] & inside[..., 1]).any(axis=1) & (overlaps.max(axis=1) >= mode)
+            ious = jaccard_numpy(boxes[None], np.concatenate([low, high], axis=1)[:, None])
+            good &= (inside[..., 0] & inside[..., 1]).any(axis=1) & (ious.max(axis=1) >= mode)
         if not good.any():
             return whole
         first = int(good.argmax())

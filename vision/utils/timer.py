@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 #: Passes of a stage that are remembered: a camera may run for months.
-MOST_PASSES = 100_000
+MAX_PASSES = 100_000
 
 
 class Timer:
@@ -48,7 +48,7 @@ class Stages:
     @contextmanager
     def __call__(self, stage: str) -> Iterator[None]:
         """Context that is one pass of a stage."""
-        times = self.seconds.setdefault(stage, deque(maxlen=MOST_PASSES))
+        times = self.seconds.setdefault(stage, deque(maxlen=MAX_PASSES))
         began = time.perf_counter()
         yield
         times.append(time.perf_counter() - began)

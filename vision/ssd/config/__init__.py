@@ -1,4 +1,4 @@
-"""What a net must know besides its weights: input size, normalisation, priors.
+"""What a net must know besides its weights: input size, normalization, priors.
 
 `SSDConfig` values are passed around and never change. The modules of the old names in this package
 (`mobilenetv1_ssd_config` and so on) show the size that `set_image_size` last chose, for scripts that use them.
@@ -30,7 +30,7 @@ from vision.ssd.choices import BASE_SIZE
 
 @dataclass(frozen=True)
 class SSDConfig:
-    """Input size, normalisation and priors of a net.
+    """Input size, normalization and priors of a net.
 
     Attributes:
         image_size: the network's input in pixels, one number for a square, else (width, height).
@@ -40,7 +40,7 @@ class SSDConfig:
         iou_threshold: of NMS.
         center_variance: see `vision.boxes.coding`.
         size_variance: see `vision.boxes.coding`.
-        clamps_centers: whether centres of priors beyond the image are moved to its border; sides are cut to it always.
+        clamps_centers: whether centers of priors beyond the image are moved to its border; sides are cut to it always.
     """
 
     image_size: Size
@@ -81,7 +81,7 @@ class SSDConfig:
 
     @cached_property
     def priors(self) -> Tensor:
-        """(P, 4) float32, centre form, relative."""
+        """(P, 4) float32, center form, relative."""
         priors = generate_ssd_priors(self.specs, self.image_size, clamp=self.clamps_centers)
         priors[:, 2:].clamp_(0, 1)
         return priors
@@ -197,7 +197,7 @@ class ConfigFamily:
         coco_percents: edges of box sizes that suit objects as various as COCO's, in percent of the shorter side.
         published: where there are published checkpoints; else the priors are those of `coco_percents`.
         base_size: side in pixels of the square that the net was designed for, the default.
-        torchvisions: whether the priors are torchvision's: at every size those of `coco_percents`, with centres that
+        torchvisions: whether the priors are torchvision's: at every size those of `coco_percents`, with centers that
             are not clamped, and cells that fill the input exactly where `published` does not say otherwise.
     """
 

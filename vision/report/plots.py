@@ -14,7 +14,7 @@ from vision.utils.files import replacing
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-#: Colours that the colour-blind can tell apart (Okabe and Ito, "Color Universal Design", 2008); black is for means.
+#: Colors that the color-blind can tell apart (Okabe and Ito, "Color Universal Design", 2008); black is for means.
 COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442")
 GREY = "#B0B0B0"
 

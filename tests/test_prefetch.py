@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from vision.utils.overlap import WriteBehind, read_ahead
+from vision.utils.prefetch import WriteBehind, read_ahead
 from vision.utils.timer import Stages
 
 

@@ -10,9 +10,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from vision.datasets.annotated_folder import Annotated, AnnotatedFolder, not_used
+from vision.datasets.annotated_folder import Annotated, SelfDescribedReader, not_used
 from vision.datasets.labels import read_text
-from vision.datasets.records import Defect, Form, RawObject, are_fractions, shorten
+from vision.datasets.records import BoxFormat, Defect, RawObject, are_fractions, shorten
 from vision.datasets.tree import Tree, try_to
 from vision.structures import IMAGE_SUFFIXES, DataError
 
@@ -98,7 +98,7 @@ class Row(NamedTuple):
     cells: list[str]
 
 
-class TableFolder(AnnotatedFolder):
+class TableReader(SelfDescribedReader):
     """A dataset with tables: a row per object, with the image's name, the class and the corners in pixels.
 
     Names and order of the columns and the separator are found out; a row without class and corners is an image without
@@ -106,7 +106,7 @@ class TableFolder(AnnotatedFolder):
     """
 
     name = "csv"
-    form = Form(states_size=False)
+    form = BoxFormat(states_size=False)
     looks_like = "a .csv with columns such as filename,class,xmin,ymin,xmax,ymax"
 
     @classmethod
@@ -120,7 +120,7 @@ class TableFolder(AnnotatedFolder):
         return tree.count_in(_files(tree), images_of)
 
     def annotate(self) -> Iterator[Annotated | Defect]:
-        """See `AnnotatedFolder.annotate`."""
+        """See `SelfDescribedReader.annotate`."""
         for path in _files(self.tree):
             file = self.root / path
             try:

@@ -1,4 +1,4 @@
-"""Files on trial: how well they find the objects of annotated images, beside the checkpoint they were made from."""
+"""Files on check: how well they find the objects of annotated images, beside the checkpoint they were made from."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ def count_alike(found: Detections, expected: Detections) -> int:
     """Count the expected detections that were found, of the same class and in the same place."""
     if not len(found.labels) or not len(expected.labels):
         return 0
-    overlaps = iou_of(expected.boxes[:, None], found.boxes[None])
-    alike = (overlaps > SAME_PLACE) & (expected.labels[:, None] == found.labels[None])
+    ious = iou_of(expected.boxes[:, None], found.boxes[None])
+    alike = (ious > SAME_PLACE) & (expected.labels[:, None] == found.labels[None])
     return int(alike.any(dim=1).sum())
 
 
@@ -45,7 +45,7 @@ def _as_arguments(options: Mapping[str, float]) -> list[str]:
     return [f"--{name}={value:g}" for name, value in options.items()]
 
 
-class Trial:
+class AccuracyCheck:
     """Measures files on the same images.
 
     Args:

@@ -23,7 +23,7 @@ NMS_OUTPUTS = ("nms_boxes", "nms_scores", "nms_labels")
 DEEPSTREAM_OUTPUTS = ("detection_boxes", "detection_scores", "detection_classes")
 
 #: Boxes a class that suppression gives at most.
-MOST_BOXES = 200
+MAX_BOXES = 200
 
 
 def write_with_nms(source: Path, path: Path, iou_threshold: float) -> None:
@@ -40,7 +40,7 @@ def write_with_nms(source: Path, path: Path, iou_threshold: float) -> None:
     graph = _Graph(source)
     graph.add("Slice", ("scores", [1], [graph.num_classes], [2]), "of_objects")
     graph.add("Transpose", ("of_objects",), "by_class", perm=[0, 2, 1])
-    limits = ([MOST_BOXES], np.array([iou_threshold], np.float32), np.array([DEFAULT_SCORE_THRESHOLD], np.float32))
+    limits = ([MAX_BOXES], np.array([iou_threshold], np.float32), np.array([DEFAULT_SCORE_THRESHOLD], np.float32))
     graph.add("NonMaxSuppression", ("boxes", "by_class", *limits), "selected", center_point_box=0)
     graph.add("Slice", ("selected", [2], [3], [1]), "prior_column")
     graph.add("Reshape", ("prior_column", [-1]), "prior")
@@ -62,7 +62,7 @@ def check_with_nms(source: Path, path: Path, images: torch.Tensor, iou_threshold
     Args:
         source: the plain file.
         path: the file with suppression.
-        images: (N, 3, H, W), normalised as the files expect.
+        images: (N, 3, H, W), normalized as the files expect.
         iou_threshold: that the file was written with.
 
     Returns:
@@ -79,7 +79,7 @@ def check_with_nms(source: Path, path: Path, images: torch.Tensor, iou_threshold
         expected = set()
         for label in range(1, scores.shape[2]):
             candidates = (scores[0, :, label] > DEFAULT_SCORE_THRESHOLD).nonzero()[:, 0]
-            kept = nms(boxes[0, candidates], scores[0, candidates, label], iou_threshold)[:MOST_BOXES]
+            kept = nms(boxes[0, candidates], scores[0, candidates, label], iou_threshold)[:MAX_BOXES]
             expected |= {(label, *_rounded(boxes[0, index], scores[0, index, label])) for index in candidates[kept]}
         answers = zip(*with_nms.run(NMS_OUTPUTS, {INPUT: image[None].numpy()}), strict=True)
         found = {(int(label), *_rounded(box, score)) for box, score, label in answers}

@@ -8,7 +8,7 @@ import pytest
 import torch
 from test_export import net_for, rewritten
 
-from vision.deploy import variants
+from vision.deploy import graph_variants
 from vision.deploy.export import INPUT_NORMS, ExportOptions, ExportRejected, write
 from vision.deploy.session import INPUT, OnnxSession, open_runtime
 from vision.deploy.verification import image_like
@@ -28,14 +28,14 @@ def inputs_of(path, count=2):
 
 
 def test_suppression_in_the_graph_is_torchvisions(plain, tmp_path):
-    variants.write_with_nms(plain, tmp_path / "nms.onnx", 0.45)
-    assert variants.check_with_nms(plain, tmp_path / "nms.onnx", inputs_of(plain), 0.45) > 100
+    graph_variants.write_with_nms(plain, tmp_path / "nms.onnx", 0.45)
+    assert graph_variants.check_with_nms(plain, tmp_path / "nms.onnx", inputs_of(plain), 0.45) > 100
     boxes, scores, labels = open_runtime(tmp_path / "nms.onnx").run(None, {INPUT: inputs_of(plain)[:1].numpy()})
     assert boxes.shape == (len(scores), 4)
     assert set(labels.tolist()) == {1, 2, 3}
     assert scores.min() > 0.01
     with pytest.raises(ExportRejected, match="with suppression keeps .* boxes, of which torchvision's keeps"):
-        variants.check_with_nms(plain, tmp_path / "nms.onnx", inputs_of(plain), 0.2)
+        graph_variants.check_with_nms(plain, tmp_path / "nms.onnx", inputs_of(plain), 0.2)
     with pytest.raises(DataError, match="has inputs"):
         OnnxSession(tmp_path / "nms.onnx")
 
@@ -44,16 +44,16 @@ def test_suppression_in_the_graph_is_torchvisions(plain, tmp_path):
 def test_both_variants_at_other_opsets(opset, tmp_path):
     write(net_for("mb1-ssd-lite"), tmp_path / "plain.onnx", ExportOptions(opset=opset))
     images = inputs_of(tmp_path / "plain.onnx", 1)
-    variants.write_with_nms(tmp_path / "plain.onnx", tmp_path / "nms.onnx", 0.45)
-    variants.check_with_nms(tmp_path / "plain.onnx", tmp_path / "nms.onnx", images, 0.45)
-    variants.write_for_deepstream(tmp_path / "plain.onnx", tmp_path / "deepstream.onnx")
-    variants.check_for_deepstream(tmp_path / "plain.onnx", tmp_path / "deepstream.onnx", images)
+    graph_variants.write_with_nms(tmp_path / "plain.onnx", tmp_path / "nms.onnx", 0.45)
+    graph_variants.check_with_nms(tmp_path / "plain.onnx", tmp_path / "nms.onnx", images, 0.45)
+    graph_variants.write_for_deepstream(tmp_path / "plain.onnx", tmp_path / "deepstream.onnx")
+    graph_variants.check_for_deepstream(tmp_path / "plain.onnx", tmp_path / "deepstream.onnx", images)
 
 
 def test_the_outputs_for_deepstream(plain, tmp_path):
-    variants.write_for_deepstream(plain, tmp_path / "deepstream.onnx")
+    graph_variants.write_for_deepstream(plain, tmp_path / "deepstream.onnx")
     images = inputs_of(plain)
-    variants.check_for_deepstream(plain, tmp_path / "deepstream.onnx", images)
+    graph_variants.check_for_deepstream(plain, tmp_path / "deepstream.onnx", images)
     boxes, scores, classes = open_runtime(tmp_path / "deepstream.onnx").run(
         ["detection_boxes", "detection_scores", "detection_classes"], {INPUT: images[:1].numpy()}
     )
@@ -71,7 +71,7 @@ def test_the_outputs_for_deepstream(plain, tmp_path):
 
     rewritten(tmp_path / "deepstream.onnx", change)
     with pytest.raises(ExportRejected, match="for DeepStream gives other detection_boxes"):
-        variants.check_for_deepstream(plain, tmp_path / "deepstream.onnx", images)
+        graph_variants.check_for_deepstream(plain, tmp_path / "deepstream.onnx", images)
 
 
 @pytest.mark.parametrize("name", INPUT_NORMS)
@@ -79,7 +79,7 @@ def test_deepstream_feeds_what_the_file_expects(name):
     """Gst-nvinfer computes net-scale-factor * (pixel - offset)."""
     net = net_for("vgg16-ssd")
     norm = ExportOptions(input_norm=name).input_norm_of(net)
-    text = variants.deepstream_config(
+    text = graph_variants.deepstream_config(
         "m.onnx", "labels.txt", 4, (640, 384), norm.mean, norm.std, 0.45, 0.37, "measured"
     )
     config = configparser.ConfigParser()

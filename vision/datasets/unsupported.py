@@ -11,7 +11,7 @@ from typing import Any
 
 from vision.datasets.images import LFS_PULL, is_pointer
 from vision.datasets.labels import read_text
-from vision.datasets.records import shorten, some
+from vision.datasets.records import first_few, shorten
 from vision.datasets.tree import ARCHIVES, Tree, load_json, parse_xml, try_to
 from vision.structures import IMAGE_SUFFIXES
 
@@ -48,15 +48,15 @@ def what_is_there(tree: Tree, tool: str | None) -> str:
     if pointer := pointer_in(tree):
         return f"{pointer} is a Git LFS pointer in the place of a file; {LFS_PULL}"
     if archives:
-        return f"holds {some(archives)}: unpack the archive, and name the folder that comes out"
+        return f"holds {first_few(archives)}: unpack the archive, and name the folder that comes out"
     if not tree.paths:
         return "is empty; --data names the folder of a dataset"
     if not images and (pulled := tree.ending(".dvc")):
-        return f"holds {some(pulled)} in the place of data; run `dvc pull` in the repository that they come from"
+        return f"holds {first_few(pulled)} in the place of data; run `dvc pull` in the repository that they come from"
     if not images and not texts:
-        return f"holds neither images nor annotations ({some(tree.paths)}); --data names the folder of a dataset"
+        return f"holds neither images nor annotations ({first_few(tree.paths)}); --data names the folder of a dataset"
     if images and not texts:
-        others = some([path for path in tree.paths if not path.lower().endswith(IMAGE_SUFFIXES)])
+        others = first_few([path for path in tree.paths if not path.lower().endswith(IMAGE_SUFFIXES)])
         besides = f" (besides {others})" if others else ""
         return f"holds {images} images and no annotation{besides}: label them first, and export as VOC, COCO or YOLO"
     begins = _first_of_table(tree)
