@@ -153,7 +153,7 @@ def test_cvats_shapes_become_boxes(tmp_path):
         assert name == other
         np.testing.assert_allclose(box, wanted, atol=1e-4)
     assert kinds(dataset) == ["shape-no-box", "shape-no-box", "box-missing"]
-    assert "points 6 'f' of image images/a left out: a points has no area" in str(dataset.defects[0])
+    assert "points 6 'f' of image images/a left out: a point has no area" in str(dataset.defects[0])
     assert dataset.objects_written == 8, "the balance of objects counts all of them"
 
 
