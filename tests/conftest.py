@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import sys
@@ -53,8 +54,64 @@ LONG = (
 )
 
 
+#: Tests that `make test-fast` leaves out, `<file>::<function>` a line; --write-slow-list measures them again.
+SLOW_LIST = Path(__file__).parent / "slow.txt"
+
+#: Processor seconds, with processes that a test starts, from which it is slow; they depend little on what else runs.
+SLOW_SECONDS = 1.5
+
+_SECONDS = pytest.StashKey[dict[str, float]]()
+
+
+def pytest_addoption(parser):
+    parser.addoption("--write-slow-list", action="store_true", help=f"measure the tests, and write {SLOW_LIST.name}")
+
+
+def pytest_configure(config):
+    config.stash[_SECONDS] = {}
+
+
+def function_of(item) -> str:
+    return f"{item.path.name}::{item.originalname}"
+
+
+def processor_seconds() -> float:
+    return sum(os.times()[:4])
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_protocol(item):
+    """Measure a test with its own fixtures; those of modules and the session are paid by whichever test comes first."""
+    seconds = item.config.stash[_SECONDS]
+    before, seconds[""] = processor_seconds(), 0.0
+    yield
+    used = processor_seconds() - before - seconds.pop("")
+    seconds[function_of(item)] = max(used, seconds.get(function_of(item), 0.0))
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_fixture_setup(fixturedef, request):
+    before = processor_seconds()
+    yield
+    if fixturedef.scope != "function":
+        request.config.stash[_SECONDS][""] += processor_seconds() - before
+
+
+def pytest_sessionfinish(session):
+    """Write the list where that is asked for; tests that did not run stay as they were."""
+    if session.config.getoption("--write-slow-list"):
+        seconds = session.config.stash[_SECONDS]
+        others = [name for name in SLOW_LIST.read_text().split() if name not in seconds]
+        slow = [name for name, used in seconds.items() if used > SLOW_SECONDS]
+        SLOW_LIST.write_text("".join(f"{name}\n" for name in sorted({*others, *slow})))
+
+
 def pytest_collection_modifyitems(items):
-    """Put the longest files first; the others stay in their order."""
+    """Mark what is slow, and put the longest files first; the others stay in their order."""
+    slow = set(SLOW_LIST.read_text().split())
+    for item in items:
+        if function_of(item) in slow:
+            item.add_marker(pytest.mark.slow)
     items.sort(key=lambda item: LONG.index(item.path.name) if item.path.name in LONG else len(LONG))
 
 

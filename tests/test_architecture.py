@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
+from conftest import ROOT, SLOW_LIST
 
 PACKAGE = ROOT / "vision"
 
@@ -163,3 +163,11 @@ def test_requirements_are_what_is_imported():
     required = {line.split(">")[0] for line in lines if line and not line.startswith("#")}
     # torch.utils.tensorboard imports tensorboard, torch.onnx onnxscript
     assert {packages.get(name, name) for name in imported} == required - {"tensorboard", "onnxscript"}
+
+
+def test_the_list_of_slow_tests_names_tests():
+    named = SLOW_LIST.read_text().split()
+    assert named == sorted(set(named))
+    for name in named:
+        file, _, function = name.partition("::")
+        assert f"def {function}(" in (ROOT / "tests" / file).read_text(), name

@@ -68,7 +68,6 @@ def test_the_example_reads_what_was_written(json_lines, images, monkeypatch, ins
             np.testing.assert_allclose(record.boxes, drawing.boxes, atol=1e-4)
 
 
-@pytest.mark.slow
 def test_a_run_trains_on_it_and_knows_it_when_it_goes_on(json_lines, script):
     argv = (f"--dataset-type={TYPE}", f"--data={json_lines}", "--model-dir=model", *SMALL, "--no-plots")
     done = script(train_ssd.main, *argv, "--epochs=1")

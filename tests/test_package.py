@@ -79,7 +79,6 @@ def installed(wheel, tmp_path_factory) -> Path:
     return folder
 
 
-@pytest.mark.slow
 def test_the_wheel_holds_the_code_and_the_starts(wheel, installed):
     assert wheel.name == f"ssd_retrain-{vision.__version__}-py3-none-any.whl"
     ours = {path.relative_to(ROOT) for path in [*ROOT.glob("*.py"), *(ROOT / "vision").rglob("*.py")]}
@@ -95,7 +94,6 @@ def test_the_wheel_holds_the_code_and_the_starts(wheel, installed):
     assert others == starts | {"vision/bundled/LICENSE.mobilenet.Apache-2.0", "vision/py.typed"}
 
 
-@pytest.mark.slow
 def test_the_wheel_requires_what_the_requirements_say(installed):
     (metadata,) = installed.glob("*.dist-info/METADATA")
     required = re.findall(r"^Requires-Dist: (\S+)$", metadata.read_text(), flags=re.MULTILINE)
@@ -103,7 +101,6 @@ def test_the_wheel_requires_what_the_requirements_say(installed):
     assert required == [line for line in lines if not line.startswith("#")]
 
 
-@pytest.mark.slow
 def test_installed_commands_have_the_help_of_the_scripts(installed, script, monkeypatch, tmp_path):
     (file,) = installed.glob("*.dist-info/entry_points.txt")
     entry_points = configparser.ConfigParser()

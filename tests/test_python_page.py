@@ -4,7 +4,6 @@ import logging
 import re
 import shutil
 
-import pytest
 from conftest import CLASSES, ROOT
 
 from vision.evaluation.report import Report
@@ -18,7 +17,6 @@ def snippets() -> list[str]:
     return re.findall(r"^```python\n(.*?)^```$", page, flags=re.MULTILINE | re.DOTALL)
 
 
-@pytest.mark.slow
 def test_the_snippets_run(tmp_path, voc_root, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(logging.root, "handlers", [*logging.root.handlers])

@@ -338,10 +338,11 @@ class Sink:
                 "frames",
                 str(self.video_path),
             )
-        if self.writer is None and self.video_path is not None:
-            suffix = self.video_path.suffix
+        if self.writer is None:
+            path: Path = self.video_path  # type: ignore[assignment]  # this is called for videos alone
+            suffix = path.suffix
             codec = cv2.VideoWriter.fourcc(*VIDEO_CODECS[suffix.lower()])
-            self._temporary = self._contexts.enter_context(replacing(self.video_path, keep_suffix=True))
+            self._temporary = self._contexts.enter_context(replacing(path, keep_suffix=True))
             self.writer = cv2.VideoWriter(str(self._temporary), codec, frame_rate, (width, height))
             self.size = (width, height)
             if not self.writer.isOpened():
