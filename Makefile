@@ -3,7 +3,7 @@
 # make test-fast   the tests that are not marked slow, in under two minutes on two cores
 # make lint   ruff and mypy
 # make test-oldest PYTHON=python3.11   the tests with the oldest versions allowed, which install on Python 3.10 and 3.11
-# make readme-options   writes the table of options in README.md
+# make options-page   writes the table of options in docs/options.md
 # Each makes its virtual environment when it is missing or its requirements changed.
 
 PYTHON ?= python3
@@ -16,7 +16,7 @@ DEMO := demo
 # Chosen for a few minutes on two cores, from scratch; with images and hours of your own, leave these at their defaults.
 DEMO_TRAINING := --pretrained-ssd=none --base-net-lr=0.05 --augmentation=none --epochs=2 --seed=1
 
-.PHONY: demo lint test test-fast test-oldest readme-options clean
+.PHONY: demo lint test test-fast test-oldest options-page clean
 
 $(VENV)/installed: requirements.txt requirements-dev.txt
 	$(PYTHON) -m venv $(VENV)
@@ -57,8 +57,8 @@ lint: $(VENV)/installed
 test: lint
 	OMP_NUM_THREADS=1 $(RUN) $(PYTEST)
 
-readme-options: $(VENV)/installed
-	$(RUN) -m vision.options.readme
+options-page: $(VENV)/installed
+	$(RUN) -m vision.options.page
 
 test-fast: $(VENV)/installed
 	OMP_NUM_THREADS=1 $(RUN) $(PYTEST) -m "not slow"

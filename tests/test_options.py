@@ -11,7 +11,7 @@ from conftest import ROOT
 import train_ssd
 from vision.console import Parser, count
 from vision.datasets import AUTO, DATASETS
-from vision.options import readme
+from vision.options import page
 from vision.options.fields import add_option, option, options_of, read_values, table_rows
 from vision.options.training import DATASET_TYPES, FIRST, RECIPES, SCHEDULES, Options, make_parser
 from vision.ssd.choices import ADAMW_RATES, BUNDLED_BASE_NET_RATES, NET_NAMES, TORCHVISION
@@ -62,8 +62,9 @@ def test_a_field_can_have_another_default_and_help_elsewhere():
     assert "of something else (default: 9)" in parser.format_help()
 
 
-def test_the_readmes_table_is_that_of_the_options():
-    assert readme.updated((ROOT / "README.md").read_text()) == (ROOT / "README.md").read_text(), "make readme-options"
+def test_the_table_of_the_options_page_is_that_of_the_options():
+    text = page.PAGE.read_text()
+    assert page.updated(text) == text, "make options-page"
 
 
 def test_every_option_is_in_the_parser_once_and_every_value_has_a_field():

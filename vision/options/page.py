@@ -1,4 +1,4 @@
-"""Writes the table of options in README.md: `python3 -m vision.options.readme`."""
+"""Writes the table of options in docs/options.md: `python3 -m vision.options.page`."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from vision.options.fields import quote_options, table_rows
 from vision.options.training import GROUPS
 from vision.utils.files import write_text
 
-README = Path(__file__).resolve().parents[2] / "README.md"
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "options.md"
 
 #: The table stands between these lines.
-BEGIN = "<!-- options of train_ssd.py, written by `make readme-options` -->"
+BEGIN = "<!-- options of train_ssd.py, written by `make options-page` -->"
 END = "<!-- end of the options -->"
 
 
@@ -30,10 +30,10 @@ def _row(*cells: str) -> str:
 
 
 def updated(text: str) -> str:
-    """Return the README with the table as the options are now.
+    """Return the page with the table as the options are now.
 
     Args:
-        text: of the README, with the lines `BEGIN` and `END`.
+        text: of the page, with the lines `BEGIN` and `END`.
     """
     before, _, rest = text.partition(BEGIN)
     _, _, after = rest.partition(END)
@@ -42,7 +42,7 @@ def updated(text: str) -> str:
 
 def main() -> None:
     """Write the table."""
-    write_text(README, updated(README.read_text(encoding="utf-8")))
+    write_text(PAGE, updated(PAGE.read_text(encoding="utf-8")))
 
 
 if __name__ == "__main__":
