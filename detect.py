@@ -229,7 +229,7 @@ def within(found: Detections, image: np.ndarray) -> Detections:
 
 
 def entry(frame: Frame, found: Detections, class_names: Sequence[str]) -> dict:
-    """Spell an image's detections for JSON; boxes are x1 y1 x2 y2 in pixels."""
+    """Convert an image's detections for JSON; boxes are x1 y1 x2 y2 in pixels."""
     height, width = frame.image.shape[:2]
     return {
         "image": frame.name,
@@ -250,7 +250,7 @@ def entry(frame: Frame, found: Detections, class_names: Sequence[str]) -> dict:
 
 
 def text_lines(found: Detections, class_names: Sequence[str]) -> str:
-    """Spell an image's detections as lines."""
+    """Write an image's detections as lines."""
     rows = zip(found.labels.tolist(), found.scores.tolist(), found.boxes.tolist(), strict=True)
     return "".join(
         f"{class_names[label]} {score:.6f} {' '.join(f'{v:.2f}' for v in box)}\n" for label, score, box in rows

@@ -171,7 +171,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         facts["complexity"], described["complexity"] = costs._asdict(), str(costs)
     write_files(args.eval_dir, evaluation, facts)
     plots = [name for name, _ in PLOTS.values()]
-    for name in (PAGE, *plots, *WORST.values()):  # of other figures, they would belie these
+    for name in (PAGE, *plots, *WORST.values()):  # of other figures, they would contradict these
         (args.eval_dir / name).unlink(missing_ok=True)
     if args.plots:
         draw(args, described, places, evaluation)

@@ -36,7 +36,7 @@ DESCRIPTIONS = "class-descriptions-boxable.csv"
 
 #: How many of many alike lines are logged.
 _EXAMPLES = 5
-#: After so many failures in a row it is the server or the network that fails, not an image.
+#: After this many failures in a row it is the server or the network that fails, not an image.
 _HOPELESS = 50
 
 
@@ -211,7 +211,7 @@ def say_left_out(sources: Mapping[str, tables.SourceTable], args: argparse.Names
 
 
 def statistics(title: str, tallies: Mapping[str, tables.Tally]) -> str:
-    """Spell a table of images and boxes per class and split."""
+    """Write a table of images and boxes per class and split."""
     columns = {split: tally.per_class() for split, tally in tallies.items()}
     rows = [("class", *(split for split in columns), "all")]
     for name in next(iter(columns.values())):
@@ -332,7 +332,7 @@ def fetch_images(fetcher: Fetcher, args: argparse.Namespace, choices: Mapping[st
 
 
 def first_few(texts: Sequence[str], count: int) -> str:
-    """List the first few of so many."""
+    """List the first few of `count`."""
     more = f", and {count - len(texts)} more" if count > len(texts) else ""
     return ", ".join(texts) + more
 

@@ -533,7 +533,7 @@ def write_records(run: Run) -> None:
     }
     write_arguments(folder / "args.json", run.argv, vars(options), facts)
     if begins and not options.plots:
-        for name in (RESULTS, TRAIN_BATCH, VAL_BATCH):  # of another run, they would belie this one
+        for name in (RESULTS, TRAIN_BATCH, VAL_BATCH):  # of another run, they would contradict this one
             (folder / name).unlink(missing_ok=True)
     elif begins:
         batch = run.loaders.first_batch(MAX_CELLS)

@@ -1,6 +1,7 @@
 """Who may import whom, and that imports do nothing."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -171,3 +172,22 @@ def test_the_list_of_slow_tests_names_tests():
     for name in named:
         file, _, function = name.partition("::")
         assert f"def {function}(" in (ROOT / "tests" / file).read_text(), name
+
+
+#: Words that a reader whose first language is not English has to look up, or that need the line above to be understood.
+WORDS_TO_AVOID = re.compile(
+    r"\b(likewise|as above|spelt|mend|mends|mended|mending|anew|belie|porch|this room|whereof|thereof|so many)\b"
+    r"|: of these\.",
+    re.IGNORECASE,
+)
+
+
+@pytest.mark.parametrize("path", sorted([*PACKAGE.rglob("*.py"), *ROOT.glob("*.py")]), ids=lambda path: path.name)
+def test_words_are_plain(path):
+    """Docstrings, comments and messages stand alone, in words of today."""
+    found = [
+        f"line {number}: {match[0]}"
+        for number, line in enumerate(path.read_text().splitlines(), start=1)
+        if (match := WORDS_TO_AVOID.search(line))
+    ]
+    assert not found

@@ -245,7 +245,7 @@ def test_nothing_to_validate_on(script, images, tmp_path):
 def test_no_object_of_a_known_class(script, own_voc, tmp_path):
     (own_voc / "labels.txt").write_text("fifty mph\n")
     assert_refused(
-        script(train_ssd.main, *train_argv(own_voc, tmp_path / "m")), "fifty mph", "mend the list of classes"
+        script(train_ssd.main, *train_argv(own_voc, tmp_path / "m")), "fifty mph", "correct the list of classes"
     )
 
 

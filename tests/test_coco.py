@@ -134,7 +134,7 @@ def test_classes_of_the_same_names_keep_their_rows_and_others_start_from_the_mea
     assert torch.equal(ours.regression_headers[5][-1].weight, model.head.regression_head.module_list[5][-1].weight)
     lines = [record.getMessage() for record in caplog.records]
     assert lines[1:] == [
-        "not in the file or of its classes, start anew: nothing",
+        "newly initialized (not in the file, or of other classes): nothing",
         "not used of the file: nothing",
         "classes that the file knows: Traffic Light; new classes, which start from its mean over classes: N/A, gadget",
     ]

@@ -111,7 +111,7 @@ def test_what_matched_and_what_did_not_is_said_in_three_lines(written_models, ca
     anew = ", ".join(f"{count} of {part}" for part, count in sorted(counts.items()))
     assert [record.getMessage() for record in caplog.records] == [
         f"Init from {path}, with torchvision's normalization: {matched} of {matched + sum(counts.values())} weights",
-        f"not in the file or of its classes, start anew: {anew}",
+        f"newly initialized (not in the file, or of other classes): {anew}",
         f"not used of the file: {unused}",
     ]
 

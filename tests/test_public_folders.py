@@ -239,7 +239,7 @@ def points_and_a_class_that_is_not_listed(root):
     [
         ("labelme", points_only, "points and lines, which have no box", "points and lines are no boxes"),
         ("voc", difficult_only, "all are difficult", "take the mark from those that are to be found"),
-        ("voc", classes_only, "class 'duck'", "mend the list of classes, or take the names found with --labels"),
+        ("voc", classes_only, "class 'duck'", "correct the list of classes, or take the names found with --labels"),
         ("yolo", texts_elsewhere, "there is none", "put the text files beside the images"),
         ("voc", boxes_without_numbers, "objects without a box of four numbers", "label the objects with boxes"),
         ("labelme", points_and_a_class_that_is_not_listed, "points and lines", "label the objects with boxes"),

@@ -163,7 +163,7 @@ def test_resume_within_an_epoch_of_other_images_begins_it_anew(script, data, tmp
     done = script(train_ssd.main, *train_argv(data, tmp_path, *ARGV), "--batch-size=2", "--resume")
     assert done.code == 0
     assert (
-        "stopped in the middle of epoch 0, with other images a step, batches an epoch: that epoch begins anew"
+        "stopped in the middle of epoch 0, with other images a step, batches an epoch: that epoch starts over"
         in done.out
     )
 

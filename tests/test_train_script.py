@@ -592,7 +592,7 @@ def test_what_came_from_a_file_and_what_did_not_is_said_in_three_lines(script, v
         f"Init from pretrained ssd {model_dir / 'best.pth'}: {len(trained) - sum(heads)} of {len(trained)} weights"
     )
     assert lines[at + 1 : at + 3] == [
-        f"not in the file or of its classes, start anew: {counts}",
+        f"newly initialized (not in the file, or of other classes): {counts}",
         f"not used of the file: {counts}",
     ]
     backbone = {key.removeprefix("base_net."): value for key, value in net.items() if key.startswith("base_net.")}
@@ -600,7 +600,7 @@ def test_what_came_from_a_file_and_what_did_not_is_said_in_three_lines(script, v
     done = script(train_ssd.main, *argv, f"--base-net={tmp_path / 'base.pth'}")
     came = sum(not key.endswith("tracked") for key in backbone)
     assert f"Init from base net {tmp_path / 'base.pth'}: {came} of {len(trained)} weights\n" in done.out
-    assert f"start anew: {heads[0]} of classification_headers, " in done.out
+    assert f"of other classes): {heads[0]} of classification_headers, " in done.out
     assert "not used of the file: nothing\n" in done.out
 
 

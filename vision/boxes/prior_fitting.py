@@ -15,17 +15,17 @@ from vision.boxes.priors import CellPrior, FreePriorLevel, Level, as_width_heigh
 #: Boxes with a shorter side, in pixels of the network's input, are left out: no cell sees enough of them.
 MIN_SIDE = 8.0
 
-#: Clusters are added until boxes overlap theirs by so much on average, or there are so many.
+#: Clusters are added until boxes overlap theirs by this IoU on average, or there are this many.
 MIN_IOU = 0.8
 MAX_CLUSTERS = 8
 
-#: A cluster stands for at least so many boxes, so that a single odd one does not get priors of its own.
+#: A cluster stands for at least this many boxes, so that a single odd one does not get priors of its own.
 MIN_BOXES = 5
 
 #: Boxes that are clustered: more, of all sizes evenly, change nothing but the time.
 MAX_BOXES = 4000
 
-#: A cluster goes to the coarsest map of the backbone on which its longer side has so many cells.
+#: A cluster goes to the coarsest map of the backbone on which its longer side has this many cells.
 CELLS_ALONG = 3.0
 
 #: Along a side of fewer cells than this, two priors half a cell apart stand for one, so that an object between two
@@ -97,7 +97,7 @@ def cluster_sides(sides: np.ndarray, weights: np.ndarray, count: int) -> tuple[n
 
 
 def _evenly(sides: np.ndarray, most: int) -> np.ndarray:
-    """Indices of at most so many boxes of sides (N, 2), of all areas evenly."""
+    """Indices of a limited number of boxes of sides (N, 2), evenly over their areas."""
     by_area = np.argsort(sides.prod(axis=1), kind="stable")
     return by_area[np.linspace(0, len(sides) - 1, min(most, len(sides))).astype(int)]
 

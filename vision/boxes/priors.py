@@ -14,7 +14,7 @@ Size = int | tuple[int, int]
 
 
 def as_width_height(size: Size) -> tuple[int, int]:
-    """Spell a size as (width, height)."""
+    """Return a size as (width, height)."""
     if isinstance(size, (tuple, list)):
         width, height = size
         return width, height

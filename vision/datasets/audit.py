@@ -48,12 +48,12 @@ class SplitSummary:
         title: the list or folder that names its images.
         images_listed: by it, each once.
         images: that are used.
-        negatives: of these, how many have no object.
+        negatives: how many of the used images have no object.
         objects_written: in the files of the images listed, as far as these could be read.
-        objects_left_out: of these.
+        objects_left_out: how many of them were dropped.
         objects: that are used, difficult ones included.
-        difficult: of these.
-        objects_per_class: likewise, by name.
+        difficult: how many of the used objects are difficult.
+        objects_per_class: used objects by class name.
     """
 
     title: str
@@ -101,7 +101,7 @@ class Audit:
     boxes: BoxSummary
 
     def count(self, *effects: str) -> int:
-        """Count what has defects of these effects: one may stand for many images or objects."""
+        """Count what has defects of the given effects: one defect may stand for many images or objects."""
         return count_things(defect for defect in self.defects if defect.effect in effects)
 
     def _left_out(self) -> str:
@@ -163,7 +163,7 @@ class Audit:
         flaws = [defect for defect in self.defects if defect.effect != INFO]
         if flaws:
             raise DataError(
-                f"--strict: the data have {len(flaws)} defects, all in audit.json; first: {flaws[0]}; mend the files, "
+                f"--strict: the data have {len(flaws)} defects, all in audit.json; first: {flaws[0]}; fix the files, "
                 "or leave --strict out"
             )
 
@@ -216,7 +216,7 @@ def make_audit(
 
     Args:
         train: to train on, with the run's class list.
-        validation: likewise.
+        validation: to validate on, with the same class list.
         network_size: (width, height) of the network's input in pixels.
         corner_form_priors: (P, 4) relative.
         most_boxes: compare no more boxes with priors than that, evenly picked; None for all.
@@ -258,7 +258,7 @@ class _Place(NamedTuple):
 
 
 def _boxes_to_train_on(dataset: DetectionDataset, most: int | None) -> tuple[torch.Tensor, list[_Place]]:
-    """Relative corner-form boxes (N, 4) of known classes that are not difficult, at most so many, evenly picked."""
+    """Relative corner-form boxes (N, 4) of known classes that are not difficult; at most `most`, evenly picked."""
     relative, places = [], []
     for record in dataset.records:
         for box, name, hard, place in zip(record.boxes, record.names, record.difficult, record.places, strict=True):
@@ -338,7 +338,7 @@ def shared_images(train: DetectionDataset, validation: DetectionDataset) -> list
         share = len(same_file) / len(validation)
         message = (
             f"{len(same_file)} of {len(validation)} validation images ({share:.0%}) ARE TRAINING IMAGES too: the "
-            "results will say little about new images; mend the lists, or hold some out with --val-split=0.2; "
+            "results will say little about new images; correct the lists, or hold some out with --val-split=0.2; "
             f"first: {first_few(record.image_id for record in same_file)}"
         )
         defects.append(Defect("overlap", validation.source, message, things=len(same_file)))

@@ -33,10 +33,10 @@ class DetectionDataset:
         title: says in words which images these are.
         source: the file or folder that says so.
         images_listed: how many images it names, those that were left out included.
-        objects_written: how many objects the files hold, likewise.
+        objects_written: how many objects the files hold, those that were left out included.
 
     Attributes:
-        class_names: as above.
+        class_names: BACKGROUND first.
         ignores_difficult: whether training ignores difficult objects and crowds, instead of taking them for background.
         class_dict: name -> index.
         ids: of the images, strings.
@@ -124,13 +124,13 @@ class DetectionDataset:
             alike.setdefault(fold_name(name), []).append(name)
         for names in alike.values():
             if len(names) > 1:
-                message = f"classes {names} differ by case or spaces only; if they are one, mend the annotations"
+                message = f"classes {names} differ by case or spaces only; if they are one, correct the annotations"
                 defects.append(Defect("label-alike", source, message))
         return defects
 
     @property
     def ids(self) -> list[str]:
-        """Ids of the images, in order; setting them keeps the images of these ids."""
+        """Ids of the images, in order; setting them keeps the images with the given ids."""
         return self._ids
 
     @ids.setter

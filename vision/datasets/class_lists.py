@@ -39,7 +39,7 @@ def folders_around(paths: Iterable[str]) -> set[str]:
 def find_class_list(tree: Tree, folders: Collection[str], is_annotation: Callable[[str], bool | None]) -> Path | None:
     """Find the list of classes.
 
-    Lists in `folders` come before those that lie elsewhere, and lists of a usual name before others. At each of these
+    Lists in `folders` come before those that lie elsewhere, and lists of a usual name before others. At each
     stages there may be several lists of the same names.
 
     Args:

@@ -44,7 +44,7 @@ class CocoReader(DatasetReader):
     """A dataset in COCO layout: `annotations/instances_train2017.json`, `train/_annotations.coco.json` and the like.
 
     All splits share one class list: the categories of all files by their ids, without those that only group others.
-    Crowds count as difficult, unless so many objects are marked so that these are none, see `MAX_CROWD_SHARE`.
+    Crowds count as difficult, unless too many are marked for the mark to mean anything, see `MAX_CROWD_SHARE`.
     """
 
     name = "coco"
@@ -300,7 +300,7 @@ def _is_list_of_dicts(value: Any) -> bool:
 
 
 def _key(number: Any) -> str:
-    """Spell an id; tables of pandas make 1.0 of 1."""
+    """Write an id as text; pandas makes 1.0 of 1."""
     return str(int(number) if isinstance(number, float) and number.is_integer() else number)
 
 

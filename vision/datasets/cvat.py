@@ -22,7 +22,7 @@ _OTHERS = ("polyline", "points", "skeleton")
 #: Types of labels that CVAT allows for shapes without an area alone.
 _TYPES_WITHOUT_AREA = (*_OTHERS, "tag")
 
-#: So many XML files are all looked into; of more, those called annotations.xml.
+#: Up to this many XML files are all read; of more, those called annotations.xml.
 _FEW = 20
 
 #: How CVAT calls the images of a video's frames.

@@ -68,7 +68,7 @@ class FileCache:
         except FileNotFoundError:
             pass
         except (OSError, ValueError, KeyError, TypeError) as err:
-            logger.debug("%s: not readable, every file is read anew (%s)", path, err)
+            logger.debug("%s: not readable, every file is read again (%s)", path, err)
 
     def get(self, kind: str, path: Path, read: Callable[[Path], Any]) -> Any:
         """Return what `read(path)` gives, without calling it if the file is as it was.
@@ -118,7 +118,7 @@ class FileCache:
         try:
             write_text(self.path, json.dumps(content, separators=(",", ":")))
         except OSError as err:
-            logger.debug("%s: cannot be written, the next start reads every file anew (%s)", self.path, err)
+            logger.debug("%s: cannot be written, the next start reads every file again (%s)", self.path, err)
         self._changed = False
 
 

@@ -59,7 +59,7 @@ _ALIASES = {"valid": "val", "validation": "val"}
 #: Images and pixels of them that a start decodes which is not told to decode all.
 _MOST_DECODED, _MOST_PIXELS_DECODED = 2_000, 200_000_000
 
-#: So many images are decoded in less time than processes are started.
+#: Up to this many images are decoded in less time than processes are started.
 _DECODED_ALONE = 64
 
 _WORD = re.compile(r"[a-z]+")
@@ -144,7 +144,7 @@ class SplitRecords(NamedTuple):
     """What reading a listing gave."""
 
     title: str  # of the listing
-    source: Path  # likewise
+    source: Path  # of the listing
     records: list[Record]
     defects: list[Defect]
     images_listed: int
@@ -242,7 +242,7 @@ class DatasetReader:
         return listing._replace(defects=[*listing.defects, *self.unlisted()])
 
     def listed_in(self, path: Path, names: Collection[str]) -> tuple[SplitImages, set[str]]:
-        """Read the images of these names, which are their ids or file names, whatever split they are in.
+        """Read the images with the given names, which are their ids or file names, whatever split they are in.
 
         Args:
             path: of the file that lists them.

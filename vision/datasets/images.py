@@ -57,7 +57,7 @@ _REDUCTIONS = {
 #: OpenCV's flag for RGB instead of BGR, None before 4.11.
 _AS_RGB = getattr(cv2, "IMREAD_COLOR_RGB", None)
 
-#: Suffixes of images that Pillow decodes: OpenCV turns some of these by their tags whatever it is told.
+#: Suffixes of images that Pillow decodes: OpenCV turns some by their tags whatever it is told.
 _LEFT_TO_PILLOW = (".tif", ".tiff")
 
 #: What the decoders behind OpenCV and OpenCV itself say on standard error, up to the end of a line.
@@ -90,7 +90,7 @@ class ImageInfo(NamedTuple):
 
     Attributes:
         width: in pixels, as stored, before EXIF's orientation.
-        height: likewise.
+        height: in pixels, as stored.
         orientation: EXIF's, 1 to 8; 1 is upright.
         format: as Pillow names it.
         mode: as Pillow names it: RGB, L, P, RGBA, ...

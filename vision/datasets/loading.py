@@ -27,7 +27,7 @@ _BLANK = 127
 
 
 class SampleTransform(Protocol):
-    """What `TrainAugmentation` and `TestTransform` offer; this room does not know theirs."""
+    """What `TrainAugmentation` and `TestTransform` offer; this package does not import theirs."""
 
     def plan(
         self,
@@ -236,7 +236,7 @@ def make_loader(
 
 
 class Sharding(Protocol):
-    """What the processes that train together offer; this room does not know theirs."""
+    """What the processes that train together offer; this package does not import theirs."""
 
     world_size: int
 

@@ -65,7 +65,7 @@ _ROWS_IN_MEMORY = 50_000
 _JPEG_START, _JPEG_END = b"\xff\xd8", b"\xff\xd9"
 _JPEG_TAIL = 1024
 
-_FETCH_ANEW = "delete the file and run again to fetch it anew"
+_FETCH_AGAIN = "delete the file and run again to download it again"
 
 Row = tuple[str, ...]
 
@@ -104,7 +104,7 @@ def _descriptions(path: Path) -> Iterator[tuple[str, str]]:
         for row in filter(None, reader):
             if len(row) != 2:
                 found = f"{len(row)} fields, expected a class's id and its name"
-                raise DataError(f"{path}: line {reader.line_num}: {found}; {_FETCH_ANEW}")
+                raise DataError(f"{path}: line {reader.line_num}: {found}; {_FETCH_AGAIN}")
             yield row[0].strip(), row[1].strip()
 
 
@@ -188,7 +188,7 @@ class SourceTable:
             if lacking:
                 raise DataError(
                     f"{self.path}: lacks the columns {', '.join(lacking)}; found {_shown(header)}, expected a table "
-                    f"of Open Images boxes; {_FETCH_ANEW}"
+                    f"of Open Images boxes; {_FETCH_AGAIN}"
                 )
             width, label_at = len(header), header.index("LabelName")
             in_order = operator.itemgetter(*(header.index(column) for column in SOURCE_COLUMNS))
@@ -198,7 +198,7 @@ class SourceTable:
                     if not row:
                         continue
                     found = f"{len(row)} fields, expected {width} like the header"
-                    raise DataError(f"{self.path}: line {reader.line_num}: {found}; {_FETCH_ANEW}")
+                    raise DataError(f"{self.path}: line {reader.line_num}: {found}; {_FETCH_AGAIN}")
                 if row[label_at] not in self.classes:
                     continue
                 fields = in_order(row)
@@ -206,10 +206,10 @@ class SourceTable:
                     last_id = fields[_IMAGE_ID]
                     if not _PLAIN_ID.fullmatch(last_id):
                         found = f"{last_id!r} is no id of an image, expected letters, digits, . - _"
-                        raise DataError(f"{self.path}: line {reader.line_num}: {found}; {_FETCH_ANEW}")
+                        raise DataError(f"{self.path}: line {reader.line_num}: {found}; {_FETCH_AGAIN}")
                 if not _are_numbers(_CORNERS(fields)):
                     found = f"the corners are {list(_CORNERS(fields))}, expected numbers from 0 to 1"
-                    raise DataError(f"{self.path}: line {reader.line_num}: {found}; {_FETCH_ANEW}")
+                    raise DataError(f"{self.path}: line {reader.line_num}: {found}; {_FETCH_AGAIN}")
                 if fields[_IS_DEPICTION] == "1" and not include_depiction:
                     self.depictions += 1
                 else:
@@ -238,7 +238,7 @@ def _csv_reader(path: Path) -> Iterator[Any]:
             yield reader
         except (csv.Error, UnicodeDecodeError) as err:
             raise DataError(
-                f"{path}: cannot be read as CSV after line {reader.line_num} ({err}); {_FETCH_ANEW}"
+                f"{path}: cannot be read as CSV after line {reader.line_num} ({err}); {_FETCH_AGAIN}"
             ) from err
 
 
@@ -465,7 +465,7 @@ class Choice:
     """The images of a split to fetch, and their boxes; 9 bytes each.
 
     Args:
-        tally: of these images.
+        tally: of the images.
         source: where their ids and boxes are read.
     """
 
@@ -612,7 +612,7 @@ def _table_rows(path: Path) -> Iterator[Row]:
             if len(row) != len(header) or not _are_numbers(_CORNERS(in_order(row))):
                 found = f"{_shown(row)} is no box"
                 raise DataError(
-                    f"{path}: line {reader.line_num}: {found}; mend or remove the line, or move the file away"
+                    f"{path}: line {reader.line_num}: {found}; correct or remove the line, or move the file away"
                 )
             yield in_order(row)
 

@@ -109,7 +109,7 @@ KINDS: Mapping[str, Kind] = {
     "class-unknown": Kind(
         LEFT_OUT,
         "objects of classes that are not in the list",
-        "mend the list of classes, or take the names found with --labels-from-data",
+        "correct the list of classes, or take the names found with --labels-from-data",
     ),
     "shape-no-box": Kind(
         LEFT_OUT,
@@ -161,7 +161,7 @@ class Defect(NamedTuple):
         source: the file.
         message: what it is and what became of it, in one line; names the object.
         objects: how many objects were left out because of it.
-        images: likewise.
+        images: how many images were left out because of it.
         things: how many things of its kind it stands for.
     """
 
@@ -211,7 +211,7 @@ class RawImage(NamedTuple):
         image_path: None if it was not found.
         source: the annotation file, or the list that names the image.
         objects: on it.
-        size: (width, height) as the annotation says; (0, 0) likewise; None where formats need not say it.
+        size: (width, height) as the annotation says, which may be (0, 0); None where formats need not say it.
         defects: what the format's reader found; any that leaves the image out has `images` 1.
         relative: whether its boxes are fractions of the image, where those of the format are in pixels.
         first_pixel: what this annotation calls the first pixel, where it differs from its format.
@@ -481,7 +481,7 @@ def unannotated(paths: Sequence[str], folder: Path, annotated: int) -> list[Defe
     """Note images of a folder that no annotation is about; more than there are annotated ones are suspect.
 
     Args:
-        paths: of these images.
+        paths: of the images.
         folder: that they lie in.
         annotated: how many others there are.
     """

@@ -131,7 +131,7 @@ def draw(
         rng: decides everything.
         size: (width, height) in pixels.
         class_names: among the keys of `SHAPES`.
-        objects: how many at the least, as long as there is room, and at the most.
+        objects: (minimum, maximum) per image; fewer if there is no room.
         size_range: of the objects' sides, relative to the shorter side of the image.
     """
     width, height = size
@@ -179,7 +179,7 @@ def voc_xml(
     before_box: str = "",
     after_box: str = "",
 ) -> str:
-    """Spell an annotation as VOC does, pixels counted from 1.
+    """Write an annotation as VOC does, pixels counted from 1.
 
     Args:
         file_name: of the image.

@@ -31,7 +31,7 @@ _COLUMNS = ("filename", "region_shape_attributes", "region_attributes")
 
 
 class _Region(NamedTuple):
-    """A region of an image: its shape and its attributes, as VIA names and spells them."""
+    """A region of an image: its shape and its attributes, as VIA names and writes them."""
 
     where: str
     shape: dict[str, Any]

@@ -290,7 +290,7 @@ class VocReader(DatasetReader):
         image_path = found.path
         image_id = self._id_of(image_path)
         if annotation.error is not None:
-            message = f"image {image_id} left out: {annotation.error}; mend the file or take it out of the dataset"
+            message = f"image {image_id} left out: {annotation.error}; repair the file or remove it from the dataset"
             defect = Defect("annotation-unreadable", path, message, images=1)
             return RawImage(image_id, image_path, path, defects=[defect])
         size = None if annotation.size is None else (annotation.size[0], annotation.size[1])

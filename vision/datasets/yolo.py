@@ -118,7 +118,7 @@ class YoloReader(DatasetReader):
         return listing._replace(defects=defects)
 
     def all_images(self) -> SplitImages:
-        """Read all images below `images`, if any of these has a text, else all that lie where others with texts do."""
+        """Read all images below `images` if any of them has a text, else all that lie where others with texts do."""
         images = {path: path.rpartition("/")[0] for path in self._images}
         with_texts = {images[path] for path in self.pairs.text_of}
         below = self.root / "images"

@@ -45,7 +45,7 @@ class InputNorm(NamedTuple):
 
     Attributes:
         mean: per channel or one number.
-        std: likewise.
+        std: per channel or one number.
     """
 
     mean: float | tuple[float, float, float]

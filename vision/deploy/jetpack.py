@@ -84,7 +84,7 @@ def missing_operators(opset: int, operators: Iterable[str]) -> dict[str, list[st
 
 
 def trtexec_command(jetpack: JetPack, model: str, engine: str, precision: str | None = "fp16") -> str:
-    """Spell the command that builds an engine.
+    """Write the command that builds an engine.
 
     Args:
         jetpack: where it is run.

@@ -52,14 +52,14 @@ def remove_engines(model: Path) -> list[Path]:
 
 
 def detectnet_command(model: Path, label_file: Path, options: Sequence[str] = ()) -> str:
-    """Spell the command that runs the file, with more options if given; names stay relative, as on the device."""
+    """Write the command that runs the file, with more options if given; names stay relative, as on the device."""
     words = ["detectnet", f"--model={model}", f"--labels={label_file}"]
     words += ["--input-blob=input_0", "--output-cvg=scores", "--output-bbox=boxes", *options]
     return " ".join([*map(shlex.quote, words), "INPUT", "OUTPUT"])
 
 
 def trtexec_lines(model: Path, jetpacks: Sequence[str], precision: str = "fp16") -> list[str]:
-    """Spell the command that builds an engine on each of some JetPacks, once where they share it.
+    """Write the command that builds an engine on each of some JetPacks, once where they share it.
 
     Args:
         model: the ONNX file.
@@ -74,6 +74,6 @@ def trtexec_lines(model: Path, jetpacks: Sequence[str], precision: str = "fp16")
 
 
 def tensorrt_11_line(model: Path) -> str:
-    """Spell the command that builds an engine by TensorRT 11, which takes each layer's precision from the file."""
+    """Write the command that builds an engine by TensorRT 11, which takes each layer's precision from the file."""
     engine = shlex.quote(f"{model.stem}.engine")
     return f"{trtexec_command(JETPACKS['7'], shlex.quote(model.name), engine, None)}   # TensorRT 11"

@@ -379,7 +379,7 @@ def resume_source(resume: str, model_dir: Path) -> Path:
     there = sorted(other.name for other in folder.glob("*") if parse_name(other.name) or other.name == STATE)
     known = f"{folder} has {', '.join(there[:_LISTED])}" if there else f"{folder} has no checkpoint"
     more = f" and {len(there) - _LISTED} more" if len(there) > _LISTED else ""
-    raise DataError(f"--resume={resume}: no such file; {known}{more}; name one of them, or leave it out to start anew")
+    raise DataError(f"--resume={resume}: no such file; {known}{more}; name one of them, or leave it out for a new run")
 
 
 def _newest(folder: Path) -> Path:

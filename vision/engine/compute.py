@@ -56,7 +56,7 @@ def choose_execution(run: Run) -> ExecutionConfig:
     if state and amp == "auto":
         amp = state.compute.amp
         if amp == "fp16" and device.type != "cuda":
-            logger.warning("the run was in fp16, which %s does not compute in: its precision is chosen anew", device)
+            logger.warning("the run was in fp16, which %s does not compute in: its precision is chosen again", device)
             amp = "auto"
     precision, why = choose_precision(amp, device)
     logger.info(why)

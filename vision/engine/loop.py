@@ -79,7 +79,7 @@ class TrainState:
         step: steps of it that are done.
         unreadable: training images of it for which others stood.
         skipped: steps of it that were left out because losses were not finite.
-        skipped_in_a_row: likewise, up to now.
+        skipped_in_a_row: how many of the last steps were left out without one between.
         epoch_losses: mean over the epoch's steps.
         logged_losses: mean over the steps since the last line of the log.
     """
@@ -140,7 +140,7 @@ class ValidationSums:
 
     Attributes:
         regression: sum over the images, not divided by anything.
-        classification: likewise.
+        classification: sum over the images, not divided by anything.
         loss_normalizer: by what both are to be divided.
         detections: in pixels, by index of the image; empty if they were not asked for.
     """

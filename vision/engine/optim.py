@@ -109,12 +109,12 @@ def restore(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
     if then != now:
         raise DataError(
             f"--resume: that run trained {', '.join(then)}, this one {', '.join(now)}; give the same "
-            "--freeze-base-net, --freeze-net and --no-bias-decay, or start anew with --pretrained-ssd"
+            "--freeze-base-net, --freeze-net and --no-bias-decay, or start a new run with --pretrained-ssd"
         )
     gathered = {key for values in state["state"].values() for key in values}
     if gathered and ("exp_avg" in gathered) != isinstance(optimizer, (torch.optim.Adam, torch.optim.AdamW)):
         raise DataError(
-            "--resume: that run had another --optimizer; give the same, or start anew with --pretrained-ssd"
+            "--resume: that run had another --optimizer; give the same, or start a new run with --pretrained-ssd"
         )
     asked = [{key: value for key, value in group.items() if key != "params"} for group in optimizer.param_groups]
     optimizer.load_state_dict(state)

@@ -55,7 +55,7 @@ def is_slow_in_16_bits(
     *rest: Any,
     **options: Any,
 ) -> bool:
-    """Whether a CPU is faster at a 2-d convolution in float32 than in bfloat16; arguments as above.
+    """Whether a CPU is faster at a 2-d convolution in float32 than in bfloat16; arguments as of `conv2d`.
 
     That is so of depthwise ones, but for x86's 3x3 kernels with a stride of 1, which take as long either way and spare
     converting the maps before and behind them (`benchmarks/depthwise.py`). Of other processors nothing is known.

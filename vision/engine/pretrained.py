@@ -105,7 +105,7 @@ def fetch_torchvision(start: str, net: str, folder: Path, progress: ProgressBar)
 
 
 def torchvision_path(start: str, net: str, folder: Path) -> Path:
-    """Path of the file of torchvision's weights for a net; arguments as above.
+    """Path of the file of torchvision's weights for a net; arguments as of `fetch_torchvision`.
 
     Raises:
         DataError: torchvision has none.
@@ -182,7 +182,7 @@ def initialize(net: SSD, source: WeightsSource, *, new_heads: bool = False) -> N
     Args:
         net: to fill, with its class names.
         source: of the weights.
-        new_heads: whether heads start anew whatever they know.
+        new_heads: whether the heads are initialized at random even where the file knows the classes.
 
     Raises:
         DataError: the file cannot be read, or is of another net.
@@ -234,7 +234,7 @@ def load_detector(net: SSD, weights: dict[str, Tensor], source: str, *, new_head
         net: to fill, with its class names.
         weights: of the SSD.
         source: of them, for messages.
-        new_heads: whether heads start anew whatever they know.
+        new_heads: whether the heads are initialized at random even where the file knows the classes.
 
     Raises:
         DataError: the backbones differ.
@@ -270,7 +270,7 @@ def config_of_known_heads(
         size: of its input in pixels, one number or (width, height).
 
     Returns:
-        the config, with the priors of these heads; None for weights of another net, or of other or unnamed classes.
+        the config, with the priors of its heads; None for weights of another net, or of other or unnamed classes.
     """
     known = set(description.class_names or ()) & set(class_names[1:])
     if description.net != net or description.config is None or not known:
@@ -368,13 +368,13 @@ def load_coco(net: SSD, weights: dict, source: str, *, new_heads: bool = False) 
     """Fill a net from torchvision's SSD of the same layers, priors and normalization.
 
     Of the layers that give each class its score, only the rows of classes of the same names are taken, whether these
-    are in capitals or not. With other priors the heads start anew.
+    are in capitals or not. With other priors the heads are initialized at random.
 
     Args:
         net: of `TORCHVISION[COCO]`, with its class names.
         weights: as torchvision publishes them.
         source: of them, for messages.
-        new_heads: whether heads start anew whatever they know.
+        new_heads: whether the heads are initialized at random even where the file knows the classes.
 
     Raises:
         DataError: the layers differ.
@@ -392,15 +392,15 @@ def load_coco(net: SSD, weights: dict, source: str, *, new_heads: bool = False) 
         raise DataError(
             f"{source}: has {len(theirs)} weights, expected {len(own)} for {name}; is it another net's file?"
         )
-    spelt = {own_name.casefold(): own_name for own_name in net.class_names}
-    names = [net.class_names[0], *(spelt.get(category.casefold(), category) for category in categories[1:])]
+    own_names = {own_name.casefold(): own_name for own_name in net.class_names}
+    names = [net.class_names[0], *(own_names.get(category.casefold(), category) for category in categories[1:])]
     pairs = _paired(own, theirs, name, source)
     kept = load_classes(net, pairs, names, published.specs)
-    anew = {key for key in own if new_heads and key.startswith(HEADS)}
+    random_keys = {key for key in own if new_heads and key.startswith(HEADS)}
     if new_heads:
         net.init_heads()
-    unused = {their_key for key, their_key in zip(own, theirs, strict=True) if key in anew}
-    _report(source, net, own.keys() - anew, unused)
+    unused = {their_key for key, their_key in zip(own, theirs, strict=True) if key in random_keys}
+    _report(source, net, own.keys() - random_keys, unused)
     if not new_heads:
         _report_classes(net, kept)
 
@@ -426,10 +426,10 @@ def _trained(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _report(source: str, net: SSD, matched: set[str], unused: set[str]) -> None:
-    """Say in three lines what came from a file, what starts anew, and what of the file is not used."""
+    """Say in three lines what came from a file, what is newly initialized, and what of the file is not used."""
     own = _trained(net.state_dict()).keys()
     logger.info("Init from %s: %d of %d weights", source, len(matched), len(own))
-    logger.info("not in the file or of its classes, start anew: %s", _by_part(own - matched))
+    logger.info("newly initialized (not in the file, or of other classes): %s", _by_part(own - matched))
     logger.info("not used of the file: %s", _by_part(unused))
 
 

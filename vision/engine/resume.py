@@ -101,7 +101,7 @@ def load_weights(net: SSD, source: Path, state: checkpoint.RunState | None) -> b
     if names is None and description.num_classes != net.num_classes:
         raise DataError(
             f"{source}: was trained on {description.num_classes} classes whose names it does not know, the data "
-            f"have {list(net.class_names)}; resume with the same classes, or start anew from it with --pretrained-ssd"
+            f"have {list(net.class_names)}; resume with the same classes, or begin a run from it with --pretrained-ssd"
         )
     if description.config is not None:
         width, height = description.config.width_height
@@ -149,7 +149,7 @@ def restore(run: Run) -> None:
     if train_state.step and run.data_order != state.data_order:
         changed = ", ".join(run.data_order.differences(state.data_order))
         logger.warning(
-            "Resume: stopped in the middle of epoch %d, with other %s: that epoch begins anew",
+            "Resume: stopped in the middle of epoch %d, with other %s: that epoch starts over",
             train_state.epoch,
             changed,
         )
@@ -174,7 +174,7 @@ def program_of(launcher: str, script: str) -> str:
 
 
 def resume_command(program: str, argv: Sequence[str], *, auto_resume: bool) -> str:
-    """Spell the command that goes on with a run; with --auto-resume that is the same command again.
+    """Write the command that resumes a run; with --auto-resume that is the same command again.
 
     Args:
         program: what starts the script, as a shell reads it.

@@ -22,8 +22,8 @@ from vision.utils.progress import ProgressBar, no_progress
 
 logger = logging.getLogger(__name__)
 
-#: Objects below so many of the finest cells in width and height are hard to find; fewer than this share are no reason
-#: for another net.
+#: Objects smaller than 2 x 2 cells of the finest map are hard to detect. Another net is suggested if at least this
+#: fraction of the boxes is that small.
 CELLS_OF_A_SMALL_OBJECT, FEW_SMALL_OBJECTS = 2.0, 0.05
 
 

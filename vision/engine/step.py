@@ -98,7 +98,7 @@ def to_device(batch: Batch, device: torch.device) -> Batch:
 
 
 class _Buffers:
-    """A net's buffers with room for a copy of each, made in one launch a type instead of one a buffer."""
+    """Snapshot of a module's buffers, grouped by dtype: one copy kernel per dtype instead of one per buffer."""
 
     def __init__(self, net: nn.Module) -> None:
         by_type: dict[torch.dtype, list[Tensor]] = {}

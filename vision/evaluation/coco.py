@@ -30,9 +30,9 @@ class CocoFigures(NamedTuple):
         ar_1: recall with one detection an image, mean over the overlaps.
         ar_10: with ten.
         ar_100: with a hundred.
-        ar_small: of objects by size, as above.
-        ar_medium: likewise.
-        ar_large: likewise.
+        ar_small: recall with a hundred, of objects below 32² pixels.
+        ar_medium: of those up to 96².
+        ar_large: of those above.
     """
 
     ap: float
@@ -67,7 +67,7 @@ FIGURE_NAMES = (
 
 
 class ClassFigures(NamedTuple):
-    """COCO's figures of one class, as above; nan without objects."""
+    """COCO's figures of one class, by the names of all classes' figures; nan without objects."""
 
     ap: float
     ap_50: float

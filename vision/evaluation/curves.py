@@ -126,8 +126,8 @@ class Matches(NamedTuple):
     Attributes:
         scores: (D,).
         ious: (D,); 0 where there is no object.
-        objects: (D,) numbers of these objects over all images.
-        difficult: (D,) bool, of these objects.
+        objects: (D,) number of the object that each detection overlaps most, counted over all images.
+        difficult: (D,) bool, whether that object is difficult.
         num_objects: of the class, those that are difficult not counted.
     """
 

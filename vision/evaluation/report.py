@@ -100,7 +100,7 @@ class Evaluation:
     Attributes:
         ids: of the images.
         detections: of each image.
-        annotations: likewise.
+        annotations: of each image.
         class_names: BACKGROUND first.
         report: figures over all thresholds.
         threshold: at which detections count in what follows.
@@ -133,10 +133,10 @@ class Evaluation:
         Args:
             ids: of the images.
             detections: see `evaluate`.
-            annotations: likewise.
-            class_names: likewise.
-            iou_threshold: likewise.
-            inclusive: likewise.
+            annotations: see `evaluate`.
+            class_names: see `evaluate`.
+            iou_threshold: see `evaluate`.
+            inclusive: see `evaluate`.
             threshold: of scores; None for the one with the highest mean F1, or `DEFAULT_THRESHOLD` if nothing is hit.
             cut_off: see `evaluate`.
         """

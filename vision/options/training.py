@@ -441,7 +441,8 @@ class RunOptions:
         "--patience",
         default=None,
         kind=count,
-        help="end after so many validations without a better one; forfeits the annealing",
+        help="stop after this many validations without improvement; the rate then never reaches zero, so the result "
+        "may be worse",
     )
     checkpoint_steps: int | None = option(
         "--checkpoint-steps", default=None, kind=count, help="steps after which the state is saved within an epoch"
@@ -450,7 +451,7 @@ class RunOptions:
         "--keep-checkpoints",
         default=None,
         kind=count,
-        help="keep so many of the newest files of epochs (default: all)",
+        help="keep this many of the newest checkpoints (default: all)",
     )
     amp: str = option(
         "--amp",

@@ -60,7 +60,7 @@ def save_audit_page(
         )
     except ImportError as err:
         logger.warning("%s: not drawn, %s (pip install matplotlib)", path, err)
-        path.unlink(missing_ok=True)  # one of other data would belie the page
+        path.unlink(missing_ok=True)  # one of other data would contradict the page
     else:
         logger.info("Saved %s", path)
     write_defects(path.with_suffix(".html"), train_set, audit, path if path.is_file() else None)
@@ -154,8 +154,8 @@ def draw_audit(
         path: of a .png to write.
         objects_per_class: split -> class name -> objects.
         sides: (N, 2) width and height of boxes in pixels at the network's size.
-        labels: (N,) of these boxes.
-        prior_sides: (K, 2) likewise, of the shapes of priors.
+        labels: (N,) class of each box.
+        prior_sides: (K, 2) width and height of the shapes of priors.
         network_size: (width, height) in pixels.
         images: for the contact sheet, with their objects.
         class_names: BACKGROUND first.

@@ -55,7 +55,7 @@ def draw_detections(rgb_image: np.ndarray, detections: Detections, class_names: 
 
 
 def draw_annotation(rgb_image: np.ndarray, annotation: Annotation, class_names: Sequence[str]) -> np.ndarray:
-    """Draw the objects of an image with their names; arguments as above."""
+    """Draw the objects of an image with their names; `rgb_image` (H, W, 3) uint8 is not written to."""
     labels = annotation.labels.tolist()
     captions = [class_names[label] for label in labels]
     return draw_boxes(rgb_image, annotation.boxes, list(map(color_of, labels)), captions)

@@ -34,7 +34,7 @@ def figure_file(path: Path, width: float, height: float) -> Iterator[Figure]:
     Args:
         path: of the file.
         width: of the figure in inches of 100 pixels.
-        height: likewise.
+        height: of the figure in inches of 100 pixels.
 
     Raises:
         ImportError: matplotlib is not installed.

@@ -31,7 +31,7 @@ TABLE = "results.csv"
 
 
 class ResultsTable:
-    """`results.csv`: a row for each epoch; written anew as a whole each time, so that it is never cut off.
+    """`results.csv`: a row for each epoch; written as a whole each time, so that it is never cut off.
 
     Args:
         path: of the file.

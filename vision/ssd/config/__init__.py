@@ -112,7 +112,7 @@ class SSDConfig:
         return replace(self, image_size=published.image_size, specs=levels)
 
     def to_dict(self) -> dict[str, Any]:
-        """Spell the config in plain values, fit for a checkpoint or JSON; see `from_dict`."""
+        """Convert the config to plain values for a checkpoint or JSON; see `from_dict`."""
         plain = asdict(self)
         plain["specs"] = [level_to_dict(level) for level in self.specs]
         plain["image_size"] = list(self.width_height)
@@ -134,7 +134,7 @@ class SSDConfig:
 
 
 def level_to_dict(level: Level) -> dict[str, Any]:
-    """Spell a level in plain values; see `level_from_dict`."""
+    """Convert a level to plain values; see `level_from_dict`."""
     plain = {
         "feature_map_size": list(as_width_height(level.feature_map_size)),
         "shrinkage": list(as_width_height(level.shrinkage)),
@@ -166,7 +166,7 @@ def _three(values: Any) -> tuple[float, float, float]:
 
 
 def _square_as_number(size: Size) -> Size:
-    """Spell a square by its side alone, as the published tables do."""
+    """Write a square as its side alone, as the published tables do."""
     width, height = as_width_height(size)
     return width if width == height else (width, height)
 
@@ -276,7 +276,7 @@ def _halve(side: int) -> int:
 
 
 def _halvings(first: int, count: int) -> list[int]:
-    """Sides of so many maps, each of half the side of the one before, rounded up."""
+    """Sides of `count` maps, each of half the side of the one before, rounded up."""
     sides = [first]
     while len(sides) < count:
         sides.append(_halve(sides[-1]))
