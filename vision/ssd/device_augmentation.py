@@ -37,7 +37,7 @@ class DeferredAugmentation:
     def render(self, image: np.ndarray, sample_plan: SamplePlan) -> ImagePart:
         """Cut out the part of an image that the window shows."""
         window = sample_plan.decoded_window
-        placement = window.place((image.shape[1], image.shape[0]), self.size) or _NOWHERE
+        placement = window.placement((image.shape[1], image.shape[0]), self.size) or _NOWHERE
         (x1, y1, x2, y2), (left, top, right, bottom) = placement
         if window.mirrored:
             left, right = self.size[0] - right, self.size[0] - left
