@@ -59,7 +59,7 @@ def test_every_path_of_every_script_knows_the_home_folder(parse, home, monkeypat
         argv = [f"{action.option_strings[0]}=~/a.png"] if action.option_strings else ["~/a.png"]
         required = [word for word in SCRIPTS[parse] if word.partition("=")[0] not in action.option_strings]
         found = getattr(parse([*(required if action.option_strings else ()), *argv]), action.dest)
-        assert str(found[0] if isinstance(found, list) else found) == f"{home}/a.png", action.dest
+        assert str(found[0] if isinstance(found, (list, tuple)) else found) == f"{home}/a.png", action.dest
 
 
 def test_several_folders_and_patterns(home):
