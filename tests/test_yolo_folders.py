@@ -262,6 +262,7 @@ def test_settings_of_another_machine(tmp_path, path, train, kind):
     assert said(train_set, "path-missing") == []
     (text,) = said(train_set, "image-unannotated")
     assert "3 images have no annotation and are not used: data/all/0.jpg" in text
+    assert [defect.things for defect in train_set.defects if defect.kind == "image-unannotated"] == [3]
 
 
 def test_what_settings_ask_for_is_never_replaced_without_a_word(tmp_path):

@@ -482,7 +482,7 @@ class YoloReader(DatasetReader):
         for other in (self._parts[name] for name in before):
             if other.members and not any(member.has_text for member in other.members):
                 message = f"{len(other.members)} images are not used: none has a text file; {part.title} is taken"
-                defects.append(Defect("image-unannotated", other.source, message))
+                defects.append(Defect("image-unannotated", other.source, message, things=len(other.members)))
         return defects
 
     def _not_used(self, used: set[Path | None], why: str) -> list[Defect]:
@@ -493,17 +493,24 @@ class YoloReader(DatasetReader):
         defects = []
         if annotated:
             message = f"{len(annotated)} annotated images {why}, and are not used: {first_few(annotated)}"
-            defects.append(Defect("image-unlisted", self.root, message))
+            defects.append(Defect("image-unlisted", self.root, message, things=len(annotated)))
         if others:
             message = f"{len(others)} images have no annotation and are not used: {first_few(others)}"
-            defects.append(Defect("image-unannotated", self.root, message))
+            defects.append(Defect("image-unannotated", self.root, message, things=len(others)))
         return defects
 
     def _repeated_texts(self) -> list[Defect]:
         if not self.pairs.repeated:
             return []
         message = f"{len(self.pairs.repeated)} texts are not used, images of these names have other texts: "
-        return [Defect("annotation-repeats", self.root, message + first_few(self.pairs.repeated))]
+        return [
+            Defect(
+                "annotation-repeats",
+                self.root,
+                message + first_few(self.pairs.repeated),
+                things=len(self.pairs.repeated),
+            )
+        ]
 
     def _texts_of_nothing(self, part: _Part) -> list[Defect]:
         """Texts with objects for which no image is found, where those of a part are."""
