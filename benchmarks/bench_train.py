@@ -77,8 +77,8 @@ def make_train_step(
     spec = MODELS[net_name]
     net = spec.build(num_classes, config=spec.config_at(resolution)).to(memory_format=memory_format)
     config = net.config
-    normalizer = AugmentingPreprocess(config.image_size, config.image_mean, config.image_std)
-    model = TrainingModel(net, normalizer, MultiboxLoss(), PRECISIONS[amp])
+    preprocess = AugmentingPreprocess(config.image_size, config.image_mean, config.image_std)
+    model = TrainingModel(net, preprocess, MultiboxLoss(), PRECISIONS[amp])
     optimizer = optim.make_optimizer(net, OptimOptions(lr=1e-4, base_net_lr=1e-4))
     train_step = TrainStep(model, optimizer, Options(epochs=1000))
     train_step.train()
@@ -152,7 +152,7 @@ def compare_with_resident(args: argparse.Namespace, amp: str, batch_size: int) -
     loader = make_loader(dataset, transform, order, args.workers, cache=cache)
     batches = iter(loader)
     first = next(batches)
-    resident = first._replace(images=train_step.model.normalizer.render(first.images))
+    resident = first._replace(images=train_step.model.preprocess.render(first.images))
     steps = {
         "resident": step_of(train_step, itertools.repeat(resident), STEPS),
         "end to end": step_of(train_step, batches, STEPS),
@@ -170,7 +170,7 @@ def share_of_loss(net_name: str, resolution: int, amp: str, count: int) -> dict[
     batch = draw_batch(LOSS_BATCH, resolution, LOSS_OBJECTS)
     model = train_step.model
     with torch.no_grad():
-        confidences, locations = train_step.net(model.normalizer(batch.images))
+        confidences, locations = train_step.net(model.preprocess(batch.images))
 
     def loss() -> None:
         answers = confidences.detach().requires_grad_(), locations.detach().requires_grad_()

@@ -110,7 +110,7 @@ def test_imports_go_one_way(module):
 
 def test_options_load_neither_torch_nor_what_reads_images():
     code = (
-        "import sys, vision.options.readme, vision.options.training\n"
+        "import sys, vision.options.page, vision.options.training\n"
         "print([name for name in ('torch', 'numpy', 'cv2') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)

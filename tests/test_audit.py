@@ -361,6 +361,7 @@ PUBLIC = {
     "annotation-mostly-absent",
     "annotation-contradicts",
     "crowd-usual",
+    "label-lists",
 }
 #: What is said of many defects together.
 OF_MANY = {"negative-mark"}

@@ -159,7 +159,7 @@ def test_a_run_starts_from_it_and_its_files_stand_alone(script, voc_root, tmp_pa
     monkeypatch.chdir(tmp_path)
     (tmp_path / "models").mkdir()
     path = pretrained.torchvision_path(pretrained.COCO, "mb3-ssd-lite", tmp_path / "models")
-    assert path.net == "ssdlite320_mobilenet_v3_large_coco-a79551df.pth"
+    assert path.name == "ssdlite320_mobilenet_v3_large_coco-a79551df.pth"
     torch.save(random_ssd("mb3-ssd-lite").state_dict(), path)
     small = [word for word in train_argv(voc_root, tmp_path / "m") if not word.startswith(("--net", "--pretrained"))]
     argv = [*small, "--net=mb3-ssd-lite", "--batch-size=3"]

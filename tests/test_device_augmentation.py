@@ -146,7 +146,7 @@ def test_colors_of_a_kind_that_the_device_does_not_know(dataset):
 
 def test_parts_that_are_large_are_resized_before_they_are_handed_over(dataset, monkeypatch):
     whole = batches_of(dataset, by_the_device("light"))
-    monkeypatch.setattr(device_augmentation, "_MOST_SHIPPED", 1.5)
+    monkeypatch.setattr(device_augmentation, "_MAX_HANDED_OVER", 1.5)
     small = batches_of(dataset, by_the_device("light"))
     assert sum(len(batch.images.pixels) for batch in small) < sum(len(batch.images.pixels) for batch in whole)
     most = 1.5 * 3 * SIZE[0] * SIZE[1]

@@ -636,7 +636,7 @@ def test_ids_with_letters_of_other_alphabets(run, server):
 @pytest.mark.parametrize(
     ("fault", "reason", "advice"),
     [
-        (status(404), "the server answers 404 (Not FileMatch)", "1 are refused, running again will not help"),
+        (status(404), "the server answers 404 (Not Found)", "1 are refused, running again will not help"),
         (status(410), "the server answers 410 (Gone)", "1 are refused, running again will not help"),
         (status(500), "the server answers 500", "1 failed, running the same command again may help"),
         (status(429), "the server answers 429", "1 failed, running the same command again may help"),
@@ -697,7 +697,7 @@ def test_of_many_missing_images_a_few_are_named(run, server):
         del server.files[f"/i/train/{image_id(n)}.jpg"]
     done = run()
     assert "9 of 10 images are missing" in done.err
-    assert done.err.count("404 (Not FileMatch)") == 5 and "and 4 more" in done.err
+    assert done.err.count("404 (Not Found)") == 5 and "and 4 more" in done.err
 
 
 def test_a_dead_server_is_given_up(run, server, monkeypatch):
@@ -722,7 +722,7 @@ def test_a_dead_server_is_given_up(run, server, monkeypatch):
         (
             status(404),
             2,
-            "the server answers 404 (Not FileMatch), expected a table of Open Images; check --annotations-url",
+            "the server answers 404 (Not Found), expected a table of Open Images; check --annotations-url",
         ),
         (status(500), 1, "the server answers 500 (Internal Server Error); run the same command again to continue"),
         (dropped, 1, "run the same command again to continue"),

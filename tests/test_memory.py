@@ -129,5 +129,5 @@ def test_on_a_gpu_nothing_asks_for_it(model_dir, monkeypatch):
     with pytest.raises(Opened, match="cuda"):
         cli.open_model(model_dir / "best.pth", None, options)
     process = SimpleNamespace(select_device=lambda device: device, world_size=1)
-    chosen = train_ssd.choose_device(SimpleNamespace(device="auto", use_cuda=True), process)
+    chosen = train_ssd.choose_device(SimpleNamespace(options=options, process=process))
     assert chosen.type == "cuda"

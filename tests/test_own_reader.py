@@ -90,7 +90,7 @@ def test_a_run_trains_on_it_and_knows_it_when_it_goes_on(json_lines, script):
         (
             "from vision.datasets.folder import DatasetReader\nclass JsonLines(DatasetReader): pass",
             TYPE,
-            ["lacks listing, everything, written_labels, all_names"],
+            ["lacks listing, all_images, written_labels, all_names"],
         ),
         (
             "from vision.datasets.annotated_folder import SelfDescribedReader\nclass JsonLines(SelfDescribedReader): pass",

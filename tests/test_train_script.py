@@ -22,6 +22,7 @@ from vision.deploy.session import load_net
 from vision.engine import checkpoint, pretrained, trainer
 from vision.evaluation.coco import FIGURE_NAMES
 from vision.options.training import Options
+from vision.ssd.description import Results
 from vision.ssd.models import MODELS
 from vision.ssd.weights import read_weights
 
@@ -663,13 +664,13 @@ def test_a_refused_resume_leaves_the_labels_alone(script, own_voc, model_dir, tm
 
 
 def test_what_is_better():
-    assert checkpoint.is_better({"loss": 1.0}, {})
-    assert checkpoint.is_better({"loss": 9.0, "mean_ap": 0.6}, {"loss": 1.0, "mean_ap": 0.5})
-    assert not checkpoint.is_better({"loss": 0.1, "mean_ap": 0.4}, {"loss": 1.0, "mean_ap": 0.5})
-    assert not checkpoint.is_better({"loss": 2.0}, {"loss": 1.0, "mean_ap": 0.5})
-    rough, precise = ({"loss": 1.0, "mean_ap": a, "ap_50_95": b} for a, b in ((0.9, 0.4), (0.8, 0.5)))
+    assert checkpoint.is_better(Results(0, 1.0), None)
+    assert checkpoint.is_better(Results(1, 9.0, mean_ap=0.6), Results(0, 1.0, mean_ap=0.5))
+    assert not checkpoint.is_better(Results(1, 0.1, mean_ap=0.4), Results(0, 1.0, mean_ap=0.5))
+    assert not checkpoint.is_better(Results(1, 2.0), Results(0, 1.0, mean_ap=0.5))
+    rough, precise = (Results(0, 1.0, mean_ap=a, ap_50_95=b) for a, b in ((0.9, 0.4), (0.8, 0.5)))
     assert checkpoint.is_better(precise, rough) and not checkpoint.is_better(rough, precise)
-    earlier = {"loss": 1.0, "mean_ap": 0.85}  # of a state before version 0.5.0
+    earlier = Results(0, 1.0, mean_ap=0.85)  # of a state before version 0.5.0
     assert checkpoint.is_better(rough, earlier) and not checkpoint.is_better(precise, earlier)
 
 

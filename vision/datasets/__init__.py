@@ -92,9 +92,10 @@ def open_folder(dataset_type: str, root: str | Path, options: ReadingOptions | N
         DataError: there is no such folder, or it is not of that format, or of none.
     """
     root, options = Path(root), options or ReadingOptions()
+    reader = load_reader(dataset_type) if is_own(dataset_type) else None
     check_folder(root)
-    if is_own(dataset_type):
-        return load_reader(dataset_type)(root, _cache_of(root, options), options)
+    if reader is not None:
+        return reader(root, _cache_of(root, options), options)
     root = _unwrapped(root)
     if several := _datasets_in(root):
         some_of_them = " ".join(map(str, several[:EXAMPLES]))

@@ -294,7 +294,7 @@ def _look_at_boxes(
             defects.append(Defect("box-small", record.source, message))
         if best < MATCHING_THRESHOLD:
             unreached += 1
-            message = f"{what} ious no prior by {MATCHING_THRESHOLD:g}, the best by {best:.2f}"
+            message = f"{what} overlaps no prior by {MATCHING_THRESHOLD:g}, the best by {best:.2f}"
             defects.append(Defect("box-unreached", record.source, message))
     names = np.array([name for _, _, name in places], dtype=str)
     reached = ious.numpy() >= MATCHING_THRESHOLD

@@ -29,24 +29,28 @@ def load_reader(dataset_type: str) -> type[DatasetReader]:
     """
     module_name, _, class_name = dataset_type.partition(":")
     if not module_name or not class_name:
-        raise DataError(f"{dataset_type}: {_EXPECTED}")
+        raise DataError(f"--dataset-type={dataset_type}: {_EXPECTED}")
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as err:
         raise DataError(
-            f"{dataset_type}: there is no module {err.name!r}; start from the folder it lies in, or name that in "
-            f"PYTHONPATH; {_EXPECTED}"
+            f"--dataset-type={dataset_type}: there is no module {err.name!r}; start in its folder, or name "
+            f"that in PYTHONPATH; {_EXPECTED}"
         ) from err
     except (Exception, SystemExit) as err:  # whatever the module's own code does
-        raise DataError(f"{dataset_type}: {module_name} fails when imported: {type(err).__name__}: {err}") from err
+        raise DataError(
+            f"--dataset-type={dataset_type}: {module_name} fails when imported: {type(err).__name__}: {err}"
+        ) from err
     reader = getattr(module, class_name, None)
     if not isinstance(reader, type) or not issubclass(reader, DatasetReader):
         kind = "has no such class" if reader is None else f"{class_name} is no reader"
-        raise DataError(f"{dataset_type}: {module.__file__}: {kind}; {_EXPECTED}")
+        raise DataError(f"--dataset-type={dataset_type}: {module.__file__}: {kind}; {_EXPECTED}")
     if missing := _missing(reader):
-        raise DataError(f"{dataset_type}: {module.__file__}: {class_name} lacks {', '.join(missing)}; define them")
+        raise DataError(
+            f"--dataset-type={dataset_type}: {module.__file__}: {class_name} lacks {', '.join(missing)}; define them"
+        )
     return reader
 
 

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from vision import __version__
 from vision.deploy import detectnet
 from vision.deploy.jetpack import OPSET
-from vision.deploy.session import INPUT, NORMALISATION_KEY, ONNX_METADATA_KEY, OUTPUTS
+from vision.deploy.session import INPUT, NORMALIZATION_KEY, ONNX_METADATA_KEY, OUTPUTS
 from vision.ssd.data_preprocessing import Renormalize
 from vision.ssd.ssd import SSD, evaluating
 from vision.utils.files import publish, replacing
@@ -175,7 +175,7 @@ def write(net: SSD, path: Path, options: ExportOptions = DEFAULT_OPTIONS) -> Non
         "net": net.architecture.net,
         "classes": json.dumps(net.class_names),
         "size": "x".join(map(str, net.config.width_height)),
-        NORMALISATION_KEY: json.dumps({"channels": "RGB", "pixels": [0, 255], **norm._asdict()}),
+        NORMALIZATION_KEY: json.dumps({"channels": "RGB", "pixels": [0, 255], **norm._asdict()}),
         **options.facts,
     }
     onnx.helper.set_model_props(model, facts)

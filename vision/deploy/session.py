@@ -44,7 +44,7 @@ GPU_PROVIDERS = ("TensorrtExecutionProvider", "CUDAExecutionProvider")
 ONNX_METADATA_KEY = "ssd"
 
 #: Where it says, as JSON, how the input is normalized.
-NORMALISATION_KEY = "normalisation"
+NORMALIZATION_KEY = "normalisation"
 
 
 class Session(ABC):
@@ -243,7 +243,7 @@ class OnnxSession(Session):
                     "version; use the version that wrote it, or export again"
                 ) from err
             self.net_name = description.net or None
-            normalization = json.loads(metadata[NORMALISATION_KEY])
+            normalization = json.loads(metadata[NORMALIZATION_KEY])
             mean, std = normalization["mean"], normalization["std"]
             self.width_mult, self.threshold = description.width_mult, description.threshold
             self.trained_on, names = description.trained_on, description.class_names

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from vision.deploy.export import ANY_BATCH, DEFAULT_OPTIONS, ExportOptions, ExportRejected
 from vision.deploy.jetpack import JETPACKS, spell_release, unparsed_operators
-from vision.deploy.session import INPUT, NORMALISATION_KEY, ONNX_METADATA_KEY, OnnxSession
+from vision.deploy.session import INPUT, NORMALIZATION_KEY, ONNX_METADATA_KEY, OnnxSession
 from vision.ssd.data_preprocessing import Preprocess
 from vision.ssd.ssd import SSD, evaluating
 from vision.structures import DataError
@@ -105,7 +105,7 @@ def check_contract(path: Path, net: SSD, options: ExportOptions = DEFAULT_OPTION
             {value.type.tensor_type.elem_type for value in (*model.graph.input, *model.graph.output)}
         ),
         "description": json.loads(facts.get(ONNX_METADATA_KEY, "null")),
-        "normalisation": {key: json.loads(facts.get(NORMALISATION_KEY, "{}")).get(key) for key in ("mean", "std")},
+        "normalization": {key: json.loads(facts.get(NORMALIZATION_KEY, "{}")).get(key) for key in ("mean", "std")},
     }
     expected = {
         "opset": [("", options.opset)],
@@ -113,7 +113,7 @@ def check_contract(path: Path, net: SSD, options: ExportOptions = DEFAULT_OPTION
         "outputs": {"scores": [batch, priors, net.num_classes], "boxes": [batch, priors, 4]},
         "number types": [onnx.TensorProto.FLOAT],
         "description": _as_json(net.description().to_dict()),
-        "normalisation": _as_json(options.input_norm_of(net)._asdict()),
+        "normalization": _as_json(options.input_norm_of(net)._asdict()),
     }
     for what, value in expected.items():
         if found[what] != value:

@@ -6,7 +6,6 @@ Pixels stay uint8 until the very end, so that our own training can ship them sma
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from typing import Any, NamedTuple
 
 import cv2
@@ -248,9 +247,8 @@ class TrainAugmentation(TestTransform):
 
     def render(self, image: np.ndarray, sample_plan: SamplePlan) -> np.ndarray:
         """Do as the parent does, and change colors."""
-        recolor = None
-        if sample_plan.colors is not None and self.photometry is not None:
-            recolor = partial(self.photometry.change, colors=sample_plan.colors)
+        photometry, colors = self.photometry, sample_plan.colors
+        recolor = None if photometry is None or colors is None else lambda part: photometry.change(part, colors)
         return sample_plan.decoded_window.render(image, self.size, self.fill, recolor)
 
 
