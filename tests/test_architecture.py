@@ -11,8 +11,8 @@ from conftest import ROOT, SLOW_LIST
 
 PACKAGE = ROOT / "vision"
 
-#: Modules that are doors to names of old: they may import anything, and nobody inside imports them.
-PORCH = {
+#: Compatibility modules with upstream's names: they may import anything, and nobody inside imports them.
+COMPATIBILITY = {
     "vision.ssd.legacy",
     *(
         f"vision.ssd.{name}"
@@ -30,7 +30,7 @@ PORCH = {
     "vision.utils.box_utils",
 }
 
-#: Room -> rooms it may import, itself apart; docs/architecture.md says why.
+#: Package -> packages it may import, itself apart; docs/architecture.md says why.
 ALLOWED = {
     "vision": set(),
     "structures": set(),
@@ -51,7 +51,7 @@ ALLOWED = {
 }
 
 
-#: Room -> rooms of which it may also know types, without loading them.
+#: Package -> packages of which it may also know types, without loading them.
 ALLOWED_TYPES = {"engine": {"datasets"}}
 
 
@@ -60,7 +60,7 @@ def name_of(path: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-def room_of(module: str) -> str:
+def package_of(module: str) -> str:
     parts = module.split(".")
     return parts[1] if len(parts) > 1 else parts[0]
 
@@ -99,12 +99,12 @@ MODULES = {name_of(path): path for path in sorted(PACKAGE.rglob("*.py"))}
 @pytest.mark.parametrize("module", MODULES)
 def test_imports_go_one_way(module):
     imported = imports_of(MODULES[module])
-    if module in PORCH:
+    if module in COMPATIBILITY:
         return
-    assert not imported & PORCH, "nobody inside uses the doors"
-    own = room_of(module)
-    assert {room_of(other) for other in imported} - {own} <= ALLOWED[own]
-    of_types = {room_of(other) for other in imports_of(MODULES[module], for_types=True)}
+    assert not imported & COMPATIBILITY, "nobody inside imports compatibility modules"
+    own = package_of(module)
+    assert {package_of(other) for other in imported} - {own} <= ALLOWED[own]
+    of_types = {package_of(other) for other in imports_of(MODULES[module], for_types=True)}
     assert of_types - {own} <= ALLOWED[own] | ALLOWED_TYPES.get(own, set())
 
 
@@ -117,8 +117,8 @@ def test_options_load_neither_torch_nor_what_reads_images():
     assert (done.stdout, done.stderr) == ("[]\n", "")
 
 
-def test_every_door_is_only_a_door():
-    for module in PORCH - {"vision.ssd.legacy"}:
+def test_compatibility_modules_have_no_logic():
+    for module in COMPATIBILITY - {"vision.ssd.legacy"}:
         body = ast.parse(MODULES[module].read_text()).body
         assert all(isinstance(node, (ast.Expr, ast.ImportFrom, ast.Assign)) for node in body), module
 
