@@ -19,7 +19,7 @@ import train_ssd
 from vision.datasets import synthetic
 from vision.datasets.loading import EpochBatches
 from vision.engine import checkpoint
-from vision.engine.distributed import DistributedProcess, DistributedStopSignal, peer_loss_detected
+from vision.engine.distributed import DistributedProcess, DistributedStopSignal, detecting_lost_peer
 from vision.engine.faults import PeerProcessLost, StopRequested
 from vision.engine.model_folder import LOCK, locked
 from vision.evaluation.coco import FIGURE_NAMES
@@ -469,9 +469,9 @@ def test_what_ends_the_others_does_not_cut_off_the_message_of_a_lost_process():
 
 
 def test_other_errors_are_not_taken_for_a_lost_process():
-    with pytest.raises(PeerProcessLost, match="Connection closed by peer"), peer_loss_detected():
+    with pytest.raises(PeerProcessLost, match="Connection closed by peer"), detecting_lost_peer():
         raise RuntimeError("[pair.cc:534] Connection closed by peer [127.0.0.1]:5")
-    with pytest.raises(RuntimeError, match="shapes") as caught, peer_loss_detected():
+    with pytest.raises(RuntimeError, match="shapes") as caught, detecting_lost_peer():
         raise RuntimeError("shapes do not fit")
     assert not isinstance(caught.value, PeerProcessLost)
 

@@ -40,7 +40,7 @@ _SETUP_TIMEOUT = timedelta(days=1)
 
 
 @contextlib.contextmanager
-def peer_loss_detected() -> Iterator[None]:
+def detecting_lost_peer() -> Iterator[None]:
     """Context that turns what gloo and NCCL say when another process is gone into `PeerProcessLost`."""
     try:
         yield
@@ -130,7 +130,7 @@ class DistributedProcess(SingleProcess):
         values: list[Any] = [None] * self.world_size
         # Validation exchanges from within inference mode, where gloo's threads are not; PyTorch 2.4 does not let them
         # write tensors made there.
-        with peer_loss_detected(), torch.inference_mode(False):
+        with detecting_lost_peer(), torch.inference_mode(False):
             torch.distributed.all_gather_object(values, value, group=self._object_group)
         if any(isinstance(other, _Failed) for other in values) and not isinstance(value, _Failed):
             self._exit_after_the_failed_rank()
@@ -146,7 +146,7 @@ class DistributedProcess(SingleProcess):
         """Result of a function that the main process alone calls; all must call this."""
         values = [function() if self.is_main_process else None]
         self.all_gather(None)  # carries an error of the main process
-        with peer_loss_detected():
+        with detecting_lost_peer():
             torch.distributed.broadcast_object_list(values, src=0)
         return values[0]
 
@@ -193,9 +193,9 @@ class DistributedProcess(SingleProcess):
         return DistributedDataParallel(model, process_group=self.gradient_group, **{buffers: False})
 
     @contextlib.contextmanager
-    def peer_loss_detected(self) -> Iterator[None]:
+    def detecting_lost_peer(self) -> Iterator[None]:
         """Context of a step, in which an error that another process has gone is `PeerProcessLost`."""
-        with peer_loss_detected():
+        with detecting_lost_peer():
             yield
 
     @contextlib.contextmanager

@@ -85,7 +85,7 @@ class SingleProcess:
         return model
 
     @contextmanager
-    def peer_loss_detected(self) -> Iterator[None]:
+    def detecting_lost_peer(self) -> Iterator[None]:
         """Context of a step, in which an error that another process has gone is `PeerProcessLost`."""
         yield
 

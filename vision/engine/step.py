@@ -191,7 +191,7 @@ class TrainStep:
         self.optimizer.zero_grad(set_to_none=True)
         is_good = False
         try:
-            with self.process.peer_loss_detected():
+            with self.process.detecting_lost_peer():
                 moved = [to_device(batch, self.device) for batch in batches]
                 targets = [self.model.targets(batch) for batch in moved]
                 counts = [self.model.criterion.loss_normalizer(labels) for _, labels in targets]
@@ -199,6 +199,7 @@ class TrainStep:
                 parts = []
                 for number, (batch, target) in enumerate(zip(moved, targets, strict=True), start=1):
                     with self.process.accumulating(self._parallel_model, is_last=number == len(moved)):
+                        # `TrainingModel.forward`, with several processes by DistributedDataParallel.
                         losses, _, _ = self._parallel_model(batch, target, loss_normalizer)
                         self.scaler.scale(self.process.summed_by_average(losses.total)).backward()
                     parts.append(torch.stack([losses.regression.detach(), losses.classification.detach()]))

@@ -38,7 +38,7 @@ def train(run: Run) -> int:
         while code is None:  # with the loader settings as they are now; reduced ones need another try
             with _open_loaders(run) as (train_loader, val_loader):
                 try:
-                    _follow(run, train_epochs(run, train_loader, val_loader, stop=stop), stop)
+                    _record_and_save(run, train_epochs(run, train_loader, val_loader, stop=stop), stop)
                     code = 0
                 except StopRequested:
                     _save_state_and_say_how_to_resume(run)
@@ -71,7 +71,7 @@ def _open_loaders(run: Run) -> AbstractContextManager[tuple[DataLoader, DataLoad
     return run.loaders.open(settings.batch_size, settings.workers, pin_memory, settings.waits)
 
 
-def _follow(run: Run, results: Iterable[StepResult | EpochResult], stop: StopSignal) -> None:
+def _record_and_save(run: Run, results: Iterable[StepResult | EpochResult], stop: StopSignal) -> None:
     """Record results and save what they call for, to the end of the run.
 
     Raises:

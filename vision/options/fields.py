@@ -1,4 +1,4 @@
-"""An option as a field of a dataclass: its names, default, kind and help; parser, values and README follow."""
+"""An option as a field of a dataclass: its names, default, kind and help; parser, values and docs/options.md follow."""
 
 from __future__ import annotations
 
