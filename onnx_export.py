@@ -17,7 +17,7 @@ import logging
 import os
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -224,17 +224,20 @@ def main(argv: Sequence[str] | None = None) -> None:
                 logger.info("by detectnet's arithmetic it has %d of the %d detections of the checkpoint", *alike)
     saved(output)
     label_file = write_label_file(output, net.class_names)
-    for asked, suffix, make in (
-        (args.fp16, "fp16", lambda file: make_half(file, net, replace(options, half=True), args, check)),
-        (args.int8, "int8", lambda file: make_int8(file, output, args, calibration, check)),
-        (args.nms, "nms", lambda file: make_with_nms(file, output, net)),
-        (args.deepstream, "deepstream", lambda file: make_for_deepstream(file, output)),
-    ):
-        if asked:
-            path = output.with_name(f"{output.stem}.{suffix}.onnx")
-            with candidate(path) as file:
-                make(file)
-            saved(path)
+    variants: dict[str, Callable[[Path], None]] = {}
+    if args.fp16:
+        variants["fp16"] = lambda file: make_half(file, net, replace(options, half=True), args, check)
+    if calibration is not None:
+        variants["int8"] = lambda file: make_int8(file, output, args, calibration, check)
+    if args.nms:
+        variants["nms"] = lambda file: make_with_nms(file, output, net)
+    if args.deepstream:
+        variants["deepstream"] = lambda file: make_for_deepstream(file, output)
+    for suffix, make in variants.items():
+        path = output.with_name(f"{output.stem}.{suffix}.onnx")
+        with candidate(path) as file:
+            make(file)
+        saved(path)
     if args.deepstream:
         threshold = cli.choose_threshold(args.threshold, net.threshold)
         model = output.with_name(f"{output.stem}.deepstream.onnx")
@@ -332,14 +335,14 @@ def open_accuracy_check(args: argparse.Namespace, net: SSD) -> AccuracyCheck:
         DataError: it has no objects of the model's classes.
     """
     dataset = open_dataset(args.dataset_type, args.data, "test", cli.reading_options(args), cli.progress)
-    dataset.set_class_names(net.class_names)
+    dataset.set_class_names(net.known_class_names)
     dataset.ignore_small(args.min_object, net.config.width_height)
     trained = cli.leave_out_trained_images([dataset], net.trained_on, args.include_trained)
     logger.info("%s: %s", dataset.title, dataset.summary())
     if all(dataset.annotation(index).difficult.all() for index in range(len(dataset))):
         raise DataError(
-            f"{args.data}: no object is of a class that the model knows and not difficult: {list(net.class_names[1:])}"
-            f"{cli.hint_at_left_out(trained)}"
+            f"{args.data}: no object is of a class that the model knows and not difficult: "
+            f"{list(dataset.class_names[1:])}{cli.hint_at_left_out(trained)}"
         )
 
     def images() -> Iterator[tuple[np.ndarray, Annotation]]:
@@ -405,26 +408,25 @@ class CalibrationImages:
     def __init__(self, args: argparse.Namespace) -> None:
         self._as_detectnet = args.input_norm == "detectnet"
         place = args.calib_data or args.data
-        self._dataset = self._source = None
+        self._images: Callable[[Sequence[int]], Iterator[np.ndarray]]
         if args.calib_data is None or (Path(place).is_dir() and is_dataset(place)):
             kind = args.dataset_type if args.calib_data is None else AUTO
-            self._dataset = open_dataset(kind, place, "train", cli.reading_options(args), cli.progress)
-            self._total = len(self._dataset)
+            dataset = open_dataset(kind, place, "train", cli.reading_options(args), cli.progress)
+            self._total = len(dataset)
+            self._images = lambda chosen: (image for image, _ in readable(dataset, chosen))
         else:
-            self._source = Source(place, read_upright)
-            if self._source.is_video:
+            source = Source(place, read_upright)
+            if source.is_video:
                 raise DataError(f"--calib-data={place}: is a video; expected a folder of images, or that of a dataset")
-            self._total = len(self._source.paths)
+            self._total = len(source.paths)
+            self._images = lambda chosen: (
+                frame.image for frame in source.images([source.paths[number] for number in chosen])
+            )
         self.count = min(self._total, args.calib_images)
 
     def take(self, count: int, session: OnnxSession) -> Iterator[np.ndarray]:
         """Read some of them, evenly chosen, for a file: (1, 3, H, W) float32 each; what cannot be read is left out."""
-        chosen = spread(self._total, count)
-        if self._dataset is None:
-            images = (frame.image for frame in self._source.images([self._source.paths[number] for number in chosen]))
-        else:
-            images = (image for image, _ in readable(self._dataset, chosen))
-        for image in images:
+        for image in self._images(spread(self._total, count)):
             if self._as_detectnet:
                 yield detectnet.preprocess(image, session.size)
             else:
@@ -464,6 +466,11 @@ def write_deepstream_config(
 ) -> Path:
     """Write what Gst-nvinfer needs to know of the file."""
     norm = options.input_norm_of(net)
+    if isinstance(norm.std, tuple):
+        raise DataError(
+            f"--deepstream: Gst-nvinfer divides all channels by one number, --input-norm={options.input_norm} of this "
+            f"model by {norm.std}; use another --input-norm"
+        )
     path = model.with_suffix(".txt")
     text = graph_variants.deepstream_config(
         model.name,

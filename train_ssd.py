@@ -323,6 +323,7 @@ def choose_config(run: Run, weights: pretrained.WeightsSource | None) -> ChosenC
     options, train_set = run.options, run.train_set
     general = start.general_config(options)
     if weights is None:
+        assert run.source is not None  # else `find_weights` has found some
         published = MODELS[options.net].config_at(options.resolution)
         config = resume.config_of_run(run.source, run.state, options.net, published.width_height) or published
         if options.priors not in (None, FITTED_PRIORS) and not torch.equal(general.priors, config.priors):
@@ -389,7 +390,7 @@ def load_weights(run: Run, weights: pretrained.WeightsSource | None) -> None:
     """
     if weights is not None:
         pretrained.initialize(run.net, weights, new_heads=run.options.new_heads)
-    elif not resume.load_weights(run.net, run.source, run.state):
+    elif run.source is not None and not resume.load_weights(run.net, run.source, run.state):
         run.state = None
     run.process.check_same("starts from other weights", lambda: digest_of(run.net.state_dict()))
     digests = [record.digest for record in run.train_set.records]
@@ -497,9 +498,9 @@ def make_recorder(run: Run) -> RunRecorder:
     """Make what logs, writes and draws the results, after those of the run that goes on."""
     options = run.options
     pictures = RunPictures(options.model_dir, run.val_set) if options.plots else None
+    source = None if run.state is None else run.source
     # Beside a state that was set aside lie the results of the run that replaced it.
-    has_results = run.state is not None and run.source.name != checkpoint.PREVIOUS_STATE
-    earlier = run.source.parent if has_results else None
+    earlier = None if source is None or source.name == checkpoint.PREVIOUS_STATE else source.parent
     return RunRecorder(options.model_dir, pictures, earlier, run.train_state.epoch)
 
 
@@ -516,7 +517,7 @@ def write_records(run: Run) -> None:
             "classes of the next one; name another --model-dir, or add --labels-from-data when classes have changed",
             folder,
         )
-    if begins or not run.source.parent.samefile(folder):
+    if begins or run.source is None or not run.source.parent.samefile(folder):
         for line in describe_previous_run(folder, options.keep_checkpoints):
             logger.warning("%s", line)
         checkpoint.set_state_aside(folder)

@@ -267,6 +267,15 @@ def test_batches_that_detectnet_cannot_read(script, model_dir, tmp_path):
     assert onnx.load(str(tmp_path / "x.onnx")).graph.input[0].type.tensor_type.shape.dim[0].dim_param == "batch"
 
 
+def test_deepstream_has_no_deviation_per_channel(tmp_path):
+    net = SimpleNamespace(config=SimpleNamespace(image_mean=(124.0, 116.0, 104.0), image_std=(58.0, 57.0, 57.5)))
+    model = tmp_path / "x.onnx"
+    with pytest.raises(DataError, match="--input-norm=train.*use another"):
+        onnx_export.write_deepstream_config(
+            model, tmp_path / "labels.txt", net, ExportOptions(input_norm="train"), None
+        )
+
+
 def test_all_files_measured_on_a_dataset(script, model_dir, voc_root, tmp_path):
     argv = (f"--input={model_dir / 'best.pth'}", f"--output={tmp_path / 'x.onnx'}", f"--data={voc_root}")
     done = script(

@@ -71,12 +71,12 @@ def add_resolution_option(parser: argparse.ArgumentParser, default: Size | None,
     add_option(parser, Options, "resolution", default=default, help=help)
 
 
-def add_dataset_type_option(parser: argparse.ArgumentParser, default: str) -> None:
+def add_dataset_type_option(parser: argparse._ActionsContainer, default: str) -> None:
     """Add --dataset-type."""
     add_option(parser, Options, "dataset_type", default=default)
 
 
-def add_reading_options(parser: argparse.ArgumentParser) -> None:
+def add_reading_options(parser: argparse._ActionsContainer) -> None:
     """Add the options of how datasets are read."""
     for name in ("val_split", "include_depiction", "min_object", "cache"):
         add_option(parser, Options, name)
@@ -134,7 +134,7 @@ def check_postprocess_options(parser: argparse.ArgumentParser, args: argparse.Na
                 parser.error(f"{option}: detectNet does not suppress; leave it out, or --postprocess=detectnet")
 
 
-def add_trained_images_option(parser: argparse.ArgumentParser) -> None:
+def add_trained_images_option(parser: argparse._ActionsContainer) -> None:
     """Add --include-trained."""
     parser.add_argument(
         "--include-trained",

@@ -118,7 +118,11 @@ def answer_help(make_parser: Callable[[], argparse.ArgumentParser], argv: Sequen
         argv: arguments of the command line.
     """
     if {"-h", "--help"} & set(argv):
-        run(lambda argv: make_parser().parse_args(argv), argv)
+
+        def show_help(argv: Sequence[str] | None) -> None:
+            make_parser().parse_args(argv)
+
+        run(show_help, argv)
 
 
 def _end_with(code: Any, line: str) -> Any:

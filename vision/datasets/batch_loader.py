@@ -16,11 +16,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from multiprocessing.process import BaseProcess
 from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import cv2
 import torch
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset
 from torch.utils.data._utils import signal_handling
 from torch.utils.data.dataloader import _BaseDataLoaderIter, _MultiProcessingDataLoaderIter
 
@@ -57,6 +57,21 @@ _GRACE = 1.0
 _TIMED_OUT = "DataLoader timed out"
 
 _MIB = 1 << 20
+
+
+class EpochSampler(Protocol):
+    """A sampler of batches that is told the epoch: all batches, or one process's part."""
+
+    def begin(self, epoch: int, first_batch: int = 0) -> None:
+        """Go to an epoch; batches before the first are left out, for a run that goes on within it."""
+
+    @property
+    def batches_of_epoch(self) -> int:
+        """How many batches a whole epoch has, of all processes together."""
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]: ...
+
+    def __len__(self) -> int: ...
 
 
 class _Handed(NamedTuple):
@@ -188,10 +203,12 @@ class BatchLoader(DataLoader):
         told: what has been logged; loaders that have it in common say it once.
     """
 
+    batch_sampler: EpochSampler
+
     def __init__(
         self,
         dataset: Dataset,
-        batches: Sampler,
+        batches: EpochSampler,
         collate: Callable[[Sequence[Sample]], Batch],
         workers: int,
         *,

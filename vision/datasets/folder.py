@@ -12,7 +12,7 @@ import logging
 import os
 import re
 import signal
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -358,7 +358,7 @@ class DatasetReader:
         """Decode images on all cores; what is wrong with them is a fact from then on."""
         paths = [path for path in paths if self.cache.known("decoding", path) is None]
         with contextlib.ExitStack() as stack:
-            run = map
+            run: Callable[..., Iterable[Any]] = map
             if len(paths) > _DECODED_ALONE:
                 # Processes, not threads: what decoders say on standard error is of one file in each.
                 run = stack.enter_context(ProcessPoolExecutor(os.cpu_count(), initializer=_start_decoding)).map
@@ -378,7 +378,7 @@ class DatasetReader:
         """Images of a listing, each once, and what is there again: names in a list, or annotations of one image."""
         by_path: dict[Path, RawImage] = {}
         all_objects: dict[Path, list[RawObject]] = {}
-        by_source: dict[Path, RawImage] = {}
+        image_of: dict[Path, Path] = {}  # by its annotation
         images: list[RawImage] = []
         repeated: list[str] = []
         defects: list[Defect] = []
@@ -386,15 +386,13 @@ class DatasetReader:
             path = _key(raw)
             first = by_path.setdefault(path, raw)
             if first is raw:
-                owner = (
-                    by_source.setdefault(raw.source, raw) if self.own_files and raw.objects and raw.image_path else raw
-                )
-                if owner is raw:
+                annotated = raw.image_path
+                if annotated is not None and self.own_files and raw.objects:
+                    annotated = image_of.setdefault(raw.source, annotated)
+                if annotated is None or annotated is raw.image_path:
                     images.append(raw)
                 else:
-                    message = (
-                        f"image {path.name} left out: {raw.source.name} is the annotation of {owner.image_path.name}"
-                    )
+                    message = f"image {path.name} left out: {raw.source.name} is the annotation of {annotated.name}"
                     defects.append(Defect("annotation-repeats", raw.source, message, 0, 1))
             elif first.source == raw.source or first.objects == raw.objects:
                 repeated.append(raw.image_id)

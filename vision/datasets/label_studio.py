@@ -135,9 +135,9 @@ def _names(address: str) -> list[str]:
 
 def _size(regions: list[dict[str, Any]]) -> tuple[int, int] | None:
     for region in regions:
-        sides = region.get("original_width"), region.get("original_height")
-        if all(isinstance(side, int) for side in sides):
-            return sides
+        width, height = region.get("original_width"), region.get("original_height")
+        if isinstance(width, int) and isinstance(height, int):
+            return width, height
     return None
 
 
@@ -161,7 +161,10 @@ def _box(region: dict[str, Any], value: dict[str, Any]) -> tuple[float, float, f
     try:
         if "points" in value:
             corners = bounding_box(value["points"])
-            return None if corners is None else tuple(side / 100 for side in corners)
+            if corners is None:
+                return None
+            x1, y1, x2, y2 = corners
+            return x1 / 100, y1 / 100, x2 / 100, y2 / 100
         x, y = float(value["x"]) / 100, float(value["y"]) / 100
         # Turning keeps lengths in pixels, not in hundredths.
         aspect = float(region.get("original_height") or 1) / float(region.get("original_width") or 1)

@@ -9,14 +9,14 @@ import contextlib
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import Dataset, Sampler
 
 from vision.datasets.base import DetectionDataset
-from vision.datasets.batch_loader import BatchLoader, end_workers
+from vision.datasets.batch_loader import BatchLoader, EpochSampler, end_workers
 from vision.datasets.image_cache import FORK, ImageCache
 from vision.datasets.records import Record
 from vision.structures import Batch, DataError, ImagePart, ImageParts, Sample
@@ -26,7 +26,10 @@ from vision.utils.pixels import channels_first
 _BLANK = 127
 
 
-class SampleTransform(Protocol):
+Plan = TypeVar("Plan", bound="SamplePlan")
+
+
+class SampleTransform(Protocol[Plan]):
     """What `TrainAugmentation` and `TestTransform` offer; this package does not import theirs."""
 
     def plan(
@@ -36,25 +39,27 @@ class SampleTransform(Protocol):
         labels: np.ndarray,
         rng: np.random.Generator,
         reductions: Sequence[int] = (1,),
-    ) -> SamplePlan:
+    ) -> Plan:
         """Decide how to look at an image that is not decoded yet."""
 
-    def render(self, image: np.ndarray, sample_plan: SamplePlan) -> np.ndarray | ImagePart:
+    def render(self, image: np.ndarray, sample_plan: Plan) -> np.ndarray | ImagePart:
         """Bring the decoded image to the network's size, or cut out what is to be."""
 
 
 class SamplePlan(Protocol):
-    """What `SampleTransform.plan` decides.
+    """What `SampleTransform.plan` decides."""
 
-    Attributes:
-        boxes: relative corner form (N, 4).
-        labels: (N,).
-        reduction: what the image's sides are to be divided by in decoding.
-    """
+    @property
+    def boxes(self) -> np.ndarray:
+        """Relative corner form (N, 4)."""
 
-    boxes: np.ndarray
-    labels: np.ndarray
-    reduction: int
+    @property
+    def labels(self) -> np.ndarray:
+        """(N,)."""
+
+    @property
+    def reduction(self) -> int:
+        """What the image's sides are to be divided by in decoding."""
 
 
 class _Samples(Dataset):
@@ -196,7 +201,7 @@ def _join(parts: Sequence[ImagePart]) -> ImageParts:
 def make_loader(
     dataset: DetectionDataset,
     transform: SampleTransform,
-    batches: Sampler[list[tuple[int, int]]],
+    batches: EpochSampler,
     workers: int,
     *,
     seed: int = 0,
@@ -240,10 +245,10 @@ class Sharding(Protocol):
 
     world_size: int
 
-    def shard_each_batch(self, batches: Sampler) -> Sampler:
+    def shard_each_batch(self, batches: EpochSampler) -> EpochSampler:
         """Sampler of this rank's part of each batch."""
 
-    def shard_batches(self, batches: Sampler) -> Sampler:
+    def shard_batches(self, batches: EpochSampler) -> EpochSampler:
         """Sampler of this rank's batches."""
 
 
@@ -294,7 +299,7 @@ class Loaders:
     @contextlib.contextmanager
     def open(
         self, batch_size: int, workers: int, pin_memory: bool = False, waits: bool = False
-    ) -> Iterator[tuple[DataLoader, DataLoader]]:
+    ) -> Iterator[tuple[BatchLoader, BatchLoader]]:
         """Context that gives the loaders of training and validation images of this process.
 
         Args:

@@ -9,7 +9,7 @@ import sys
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
@@ -22,6 +22,8 @@ from vision.datasets.images import (
     read_image,
     reductions_of,
 )
+
+T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
@@ -258,12 +260,17 @@ class Record(NamedTuple):
 
     def only(self, indices: Sequence[int]) -> Record:
         """Keep some of the objects."""
-        picked = {
-            field: tuple(getattr(self, field)[index] for index in indices)
-            for field in ("names", "difficult", "places", "crowds")
-            if getattr(self, field)
-        }
-        return self._replace(boxes=self.boxes[list(indices)], **picked)
+
+        def pick(values: tuple[T, ...]) -> tuple[T, ...]:
+            return tuple(values[index] for index in indices) if values else ()
+
+        return self._replace(
+            boxes=self.boxes[list(indices)],
+            names=pick(self.names),
+            difficult=pick(self.difficult),
+            places=pick(self.places),
+            crowds=pick(self.crowds),
+        )
 
     def what(self, place: str, name: str) -> str:
         """Name an object of the image, for messages behind the name of its file."""
@@ -318,7 +325,7 @@ def make_record(
     stored = _boxes_are_of_the_stored_image(raw, info)
     defects += _about_the_size(raw, info, form, stored)
     size = (info.width, info.height) if stored else info.upright_size
-    boxes, kept = [], []
+    boxes, names, kept = [], [], []
     if raw.relative:
         message = f"boxes of image {raw.image_id} are fractions of it, where pixels are usual; taken as that"
         defects.append(Defect("box-relative", raw.source, message))
@@ -334,8 +341,9 @@ def make_record(
         box, found = _check(item, raw, size, form)
         if box is None or class_names is None or item.name in class_names:
             defects += found
-        if box is not None:
+        if box is not None and item.name:  # without a name there is no box
             boxes.append(box)
+            names.append(sys.intern(item.name))
             kept.append(item)
     if len(raw.objects) == 1 and defects and defects[-1].kind == "box-not-finite":
         message = f"image {raw.image_id} has nothing but an object without numbers, and counts as one without objects"
@@ -348,7 +356,7 @@ def make_record(
         raw.image_path,
         info.upright_size,
         array,
-        tuple(sys.intern(item.name) for item in kept),
+        tuple(names),
         tuple(item.difficult for item in kept),
         info.orientation,
         raw.source,

@@ -59,7 +59,7 @@ def pair(tree: Tree, fits: Callable[[str], bool | None], is_other: Callable[[str
     for image in images:
         folder, stem = _split(image)
         for place in places.get(folder) or places.setdefault(folder, places_of(folder)):
-            text = f"{place}{stem}.txt"
+            text: str | None = f"{place}{stem}.txt"
             if text not in exact:
                 key = f"{place}{stem}".lower()
                 text = by_key.get(key) or by_key.get(f"{place}{image[len(folder) :]}".lower())

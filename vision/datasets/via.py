@@ -114,9 +114,9 @@ def _read_table(path: Path) -> dict[str, list[_Region]]:
     for number, row in enumerate(rows, start=1):
         if row is header or len(row) < len(header) or row[0].startswith("#"):
             continue
-        name, shape, attributes = (row[place] for place in places)
+        name, *cells = (row[place] for place in places)
         mine = found.setdefault(name, [])
-        shape, attributes = _mapping(shape), _mapping(attributes)
+        shape, attributes = map(_mapping, cells)
         if shape:  # a row without is an image without regions
             mine.append(_Region(f"line {number}", shape, attributes))
     return found

@@ -155,7 +155,7 @@ class YoloReader(DatasetReader):
         """Names by number, and as a list of classes; they differ where a name is repeated or a background."""
         folders = folders_around((*self.pairs.text_of, *self.pairs.text_of.values()))
         names, path = self._names_of_settings()
-        if names:
+        if names and path is not None:
             labels = check_labels(names, path)
             others = [] if path != self.config_path else other_lists(self.tree, folders, names)
             message = "holds other names, or others in their order, than {}, which is taken"
@@ -175,7 +175,7 @@ class YoloReader(DatasetReader):
         names = written_names(found)
         return names, check_labels(names, found)
 
-    def _names_of_settings(self) -> tuple[list[str], Path]:
+    def _names_of_settings(self) -> tuple[list[str], Path | None]:
         """The names that the settings have or lead to, and the file that they stand in."""
         names, path = self.config.get("names"), self.config_path
         if isinstance(names, dict):
@@ -264,11 +264,11 @@ class YoloReader(DatasetReader):
 
     def _usual_part(self, name: str) -> _Part | None:
         """The images that a folder or list of a usual name says to be of a split."""
-        for place in (f"images/{name}", f"{name}/images", f"{name}.txt", f"obj_{name}_data", name):
-            path = self.root / place
-            is_asked_for = "/" in place and name == "train"  # one for validation may be empty, as in a repository
-            if path.is_file() or (path.is_dir() and (is_asked_for or self._below(path))):
-                return self._part_of(path)
+        for usual in (f"images/{name}", f"{name}/images", f"{name}.txt", f"obj_{name}_data", name):
+            place = self.root / usual
+            is_asked_for = "/" in usual and name == "train"  # one for validation may be empty, as in a repository
+            if place.is_file() or (place.is_dir() and (is_asked_for or self._below(place))):
+                return self._part_of(place)
         deeper = [path for path in self.tree.ending(f"/{name}.txt") if path not in set(self.pairs.text_of.values())]
         for path in sorted(deeper, key=lambda path: (path.count("/"), path)):
             part = self._part_of(self.root / path)
@@ -471,7 +471,7 @@ class YoloReader(DatasetReader):
             for item in lost:
                 message = f"says that images for {name} are in {item}, which is not there"
                 message += "; its other paths are taken" if places else f"; taken instead: {instead}"
-                defects.append(Defect("path-missing", self.config_path, message))
+                defects.append(Defect("path-missing", self.config_path or self.root, message))
         return defects
 
     def _passed_over(self, split: str, part: _Part) -> list[Defect]:

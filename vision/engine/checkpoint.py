@@ -73,7 +73,8 @@ def save(net: SSD, paths: list[Path], results: Results, run: str = "") -> None:
         run: see `new_run`.
     """
     weights = net.state_dict()
-    weights._metadata[""][METADATA_KEY] = replace(net.description(), results=results, run=run).to_dict()
+    metadata = weights._metadata  # type: ignore[attr-defined]  # stubs say dict, but it is one with metadata
+    metadata[""][METADATA_KEY] = replace(net.description(), results=results, run=run).to_dict()
     for path in paths:
         write_weights(weights, path)
 
@@ -300,10 +301,11 @@ def random_state(device: torch.device) -> dict[str, Any]:
         device: of the run; of several GPUs only its generator counts.
     """
     version, numbers, gauss = random.getstate()
-    kind, keys, position, has_gauss, cached = np.random.get_state()
+    of_numpy = np.random.get_state(legacy=False)
+    kind, place = of_numpy["bit_generator"], of_numpy["state"]
     return {
         "python": [version, list(numbers), gauss],
-        "numpy": [kind, keys.tolist(), position, has_gauss, cached],
+        "numpy": [kind, place["key"].tolist(), place["pos"], of_numpy["has_gauss"], of_numpy["gauss"]],
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
     }

@@ -15,9 +15,9 @@ import os
 import signal
 import socket
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sized
 from datetime import timedelta
-from typing import Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import torch
 import torch.distributed
@@ -29,6 +29,9 @@ from torch.utils.data import Sampler
 from vision.engine.faults import PeerProcessLost, StopRequested, StopSignal
 from vision.engine.process import SingleProcess
 from vision.structures import Batch, DataError
+
+if TYPE_CHECKING:
+    from vision.datasets.batch_loader import EpochSampler
 
 Value = TypeVar("Value")
 
@@ -50,6 +53,12 @@ def detecting_lost_peer() -> Iterator[None]:
                 f"another process of this run has ended, its own message says why ({str(err).splitlines()[0]})"
             ) from err
         raise
+
+
+def _new_group(backend: str) -> torch.distributed.ProcessGroup:
+    group = torch.distributed.new_group(backend=backend)
+    assert isinstance(group, torch.distributed.ProcessGroup)  # all processes are members
+    return group
 
 
 class _Failed(NamedTuple):
@@ -83,6 +92,7 @@ class DistributedProcess(SingleProcess):
             # ever. Only the group of `all_gather_object` can have threads that hold Python objects; as the last to know
             # its backend, this handle ends it instead, and lets go.
             group = torch.distributed.group.WORLD if self._object_group is None else self._object_group
+            assert group is not None  # `__enter__` has made it
             backend = group._get_backend(torch.device("cpu"))
             del group
             torch.distributed.destroy_process_group()
@@ -110,7 +120,7 @@ class DistributedProcess(SingleProcess):
         if device.type == "cuda":
             device = torch.device("cuda", self.local_rank)
             torch.cuda.set_device(device)
-        self.gradient_group = torch.distributed.new_group(backend="nccl" if device.type == "cuda" else "gloo")
+        self.gradient_group = _new_group("nccl" if device.type == "cuda" else "gloo")
         return device
 
     @property
@@ -144,7 +154,7 @@ class DistributedProcess(SingleProcess):
 
     def broadcast_from_main(self, function: Callable[[], Value]) -> Value:
         """Result of a function that the main process alone calls; all must call this."""
-        values = [function() if self.is_main_process else None]
+        values: list[Any] = [function() if self.is_main_process else None]
         self.all_gather(None)  # carries an error of the main process
         with detecting_lost_peer():
             torch.distributed.broadcast_object_list(values, src=0)
@@ -186,11 +196,12 @@ class DistributedProcess(SingleProcess):
     def parallel(self, model: nn.Module) -> nn.Module:
         """Wrap a model so that all processes have the same gradients."""
         self.all_gather(None)  # an error of one rank cannot be exchanged from here on
-        self._object_group = torch.distributed.new_group(backend="gloo")  # with the time-out of a step
+        self._object_group = _new_group("gloo")  # with the time-out of a step
         # `average_batch_norm` uses the statistics of all ranks; by itself DDP would take the first's.
         known = inspect.signature(DistributedDataParallel).parameters
         buffers = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"  # new name and old
-        return DistributedDataParallel(model, process_group=self.gradient_group, **{buffers: False})
+        settings: dict[str, Any] = {buffers: False}
+        return DistributedDataParallel(model, process_group=self.gradient_group, **settings)
 
     @contextlib.contextmanager
     def detecting_lost_peer(self) -> Iterator[None]:
@@ -201,6 +212,7 @@ class DistributedProcess(SingleProcess):
     @contextlib.contextmanager
     def accumulating(self, parallel_model: nn.Module, *, is_last: bool) -> Iterator[None]:
         """Context of a batch of a step; behind the last one the gradients are averaged over the processes."""
+        assert isinstance(parallel_model, DistributedDataParallel)  # as `parallel` made it
         with contextlib.nullcontext() if is_last else parallel_model.no_sync():
             yield
 
@@ -221,6 +233,7 @@ class DistributedProcess(SingleProcess):
             for module in net.modules()
             if isinstance(module, _BatchNorm) and not isinstance(module, nn.SyncBatchNorm) and module.training
             for buffer in (module.running_mean, module.running_var)
+            if buffer is not None
         ]
         if not statistics:
             return
@@ -244,11 +257,11 @@ class DistributedProcess(SingleProcess):
         """Context that catches signals to any of the processes, and stops all at the same step."""
         return DistributedStopSignal(self)
 
-    def shard_each_batch(self, batches: Sampler) -> Sampler:
+    def shard_each_batch(self, batches: EpochSampler) -> EpochSampler:
         """Sampler of this rank's part of each batch: all take as many steps, on equally many images but for one."""
         return _Shard(batches, self.rank, self.world_size, of_each=True)
 
-    def shard_batches(self, batches: Sampler) -> Sampler:
+    def shard_batches(self, batches: EpochSampler) -> EpochSampler:
         """Sampler of every `world_size`-th batch: each image is looked at once."""
         return _Shard(batches, self.rank, self.world_size, of_each=False)
 
@@ -256,7 +269,7 @@ class DistributedProcess(SingleProcess):
 class _Shard(Sampler):
     """One rank's part of what a sampler of batches gives."""
 
-    def __init__(self, batches: Sampler, rank: int, world_size: int, of_each: bool) -> None:
+    def __init__(self, batches: EpochSampler, rank: int, world_size: int, of_each: bool) -> None:
         self._batches, self._rank, self._world_size, self._of_each = batches, rank, world_size, of_each
 
     def begin(self, epoch: int, first_batch: int = 0) -> None:
@@ -293,14 +306,14 @@ class DistributedStopSignal(StopSignal):
         if kind is not None and issubclass(kind, PeerProcessLost):
             # torchrun ends all that are left of the run; this one is ending, and has yet to say why.
             self._previous_handlers[signal.SIGTERM] = signal.SIG_IGN
-        super().__exit__()
+        super().__exit__(kind)
 
     @property
     def effective(self) -> int | None:
         """The signal that the processes have agreed to end for, None for none."""
         return self._agreed
 
-    def check_between(self, items: Sequence[Batch]) -> Iterator[Batch]:
+    def check_between(self, items: Iterable[Batch]) -> Iterator[Batch]:
         """Pass batches on; before each, agree whether to stop, and exchange what could not be read.
 
         All processes must take all that this gives.
@@ -308,6 +321,7 @@ class DistributedStopSignal(StopSignal):
         Args:
             items: anything with a length; where others have more, this process waits for them.
         """
+        assert isinstance(items, Sized)  # a loader, or the batches themselves
         all_gather = self._process.all_gather
         batches = iter(items)
         for _ in range(max(all_gather(len(items)))):

@@ -8,13 +8,13 @@ import time
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
-from torch.utils.data import DataLoader
 
 from vision.engine.compute import wait_for
 from vision.engine.loop import MeanLosses, ValidationSums, steps_per_epoch, validate
 from vision.structures import DataError
 
 if TYPE_CHECKING:
+    from vision.datasets.batch_loader import BatchLoader
     from vision.engine.run import Run
 
 #: Timed steps: the first of a run is slower than all others, and batches that lie ready make the next ones faster.
@@ -43,7 +43,7 @@ class DryRunResult(NamedTuple):
     peak_device_memory: int | None
 
 
-def dry_run(run: Run, train_loader: DataLoader, val_loader: DataLoader) -> DryRunResult:
+def dry_run(run: Run, train_loader: BatchLoader, val_loader: BatchLoader) -> DryRunResult:
     """Take a few steps and validate one batch; the net is changed by them.
 
     Args:
@@ -58,7 +58,7 @@ def dry_run(run: Run, train_loader: DataLoader, val_loader: DataLoader) -> DryRu
     device = train_step.device
     train_step.train()
     steps = steps_per_epoch(train_loader, accumulate)
-    first = None
+    first = MeanLosses(math.nan, math.nan)
     seconds: list[float] = []
     began = before = time.perf_counter()
     batches = iter(train_loader)
@@ -66,7 +66,8 @@ def dry_run(run: Run, train_loader: DataLoader, val_loader: DataLoader) -> DryRu
         losses = train_step.step(group, len(seconds), steps)
         if losses is None:
             raise DataError("the training loss of the first batches is not finite: look at the starting weights")
-        first = first or MeanLosses(losses.regression.item(), losses.classification.item())
+        if not seconds:
+            first = MeanLosses(losses.regression.item(), losses.classification.item())
         wait_for(device)
         now = time.perf_counter()
         seconds.append(now - before)

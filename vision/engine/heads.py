@@ -86,7 +86,7 @@ def load_heads(net: SSD, weights: dict[str, Tensor], specs: Sequence[Level], cla
         the names of the classes that both know, BACKGROUND left out.
     """
     known = {name: label for label, name in enumerate(class_names)}
-    kept = [(known[name], label) for label, name in enumerate(net.class_names) if name in known]
+    kept = [(known[name], label) for label, name in enumerate(net.known_class_names) if name in known]
     theirs, ours = (torch.tensor(labels) for labels in zip(*kept, strict=True))
 
     def classes_of(rows: Tensor) -> Tensor:
@@ -110,4 +110,4 @@ def load_heads(net: SSD, weights: dict[str, Tensor], specs: Sequence[Level], cla
                     rows = classes_of(rows) if name == CLASSIFICATION else match.convert(rows, is_bias=found.dim() == 1)
                     found = rows.flatten(0, 1)
                 value.copy_(found)
-    return [net.class_names[label] for label in ours.tolist() if label]
+    return [net.known_class_names[label] for label in ours.tolist() if label]

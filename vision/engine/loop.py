@@ -13,7 +13,6 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
-from torch.utils.data import DataLoader
 
 from vision.engine.optim import lr_factor
 from vision.engine.step import TrainingModel, to_device
@@ -25,6 +24,7 @@ from vision.structures import Annotation, Batch, DataError, Detections
 from vision.utils.progress import ProgressBar, no_progress
 
 if TYPE_CHECKING:
+    from vision.datasets.batch_loader import BatchLoader
     from vision.engine.faults import StopSignal
     from vision.engine.run import Run
 
@@ -197,13 +197,13 @@ class _UnreadableImages:
             raise DataError(f"{self.count} images could not be read in one epoch, the last: {batch.notes[-1]}")
 
 
-def steps_per_epoch(loader: DataLoader, accumulate: int) -> int:
+def steps_per_epoch(loader: BatchLoader, accumulate: int) -> int:
     """Number of optimizer steps of an epoch."""
     return -(-loader.batch_sampler.batches_of_epoch // accumulate)
 
 
 def train_epochs(
-    run: Run, train_loader: DataLoader, val_loader: DataLoader | None = None, *, stop: StopSignal | None = None
+    run: Run, train_loader: BatchLoader, val_loader: BatchLoader | None = None, *, stop: StopSignal | None = None
 ) -> Iterator[StepResult | EpochResult]:
     """Train, and yield after every step and every epoch.
 
@@ -270,12 +270,12 @@ def train_epochs(
             validation = whole.losses
             if annotations is not None:
                 found = [whole.detections[index] for index in range(len(annotations))]
-                report = evaluate(found, annotations, train_step.net.class_names)
+                report = evaluate(found, annotations, train_step.net.known_class_names)
         factor = lr_factor((state.epoch + 1) * steps - 1, steps, options)
         rates = {group["name"]: group["initial_lr"] * factor for group in train_step.optimizer.param_groups}
-        losses = state.epoch_losses.read()
+        means = state.epoch_losses.read()
         counts = (state.unreadable, state.skipped)
-        result = EpochResult(state.epoch, losses, validation, report, *counts, rates, found, waiting)
+        result = EpochResult(state.epoch, means, validation, report, *counts, rates, found, waiting)
         state.begin_epoch(state.epoch + 1)
         yield result
 
@@ -308,7 +308,7 @@ def _evaluating_net(model: TrainingModel, net: SSD) -> Iterator[TrainingModel]:
 
 def validate(
     model: TrainingModel,
-    loader: DataLoader | Sequence[Batch],
+    loader: BatchLoader | Sequence[Batch],
     annotations: Sequence[Annotation] | None,
     *,
     of_batches: int | None = None,
@@ -346,4 +346,5 @@ def validate(
                     detections[index] = detections_in_pixels(
                         scores, boxes, size, iou_threshold=net.config.iou_threshold
                     )
-    return ValidationSums(*sums, detections)
+    regression, classification, loss_normalizer = sums
+    return ValidationSums(regression, classification, loss_normalizer, detections)

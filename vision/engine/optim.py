@@ -127,9 +127,13 @@ def scale_rates(options: OptimOptions, images_per_step: int) -> OptimOptions:
     if options.auto_lr is None:
         return options
     scale = images_per_step / options.auto_lr
-    extra_layers_lr = None if options.extra_layers_lr is None else options.extra_layers_lr * scale
-    rates = {"lr": options.lr * scale, "base_net_lr": options.base_net_lr * scale, "extra_layers_lr": extra_layers_lr}
-    return replace(options, **rates, auto_lr=None)
+    return replace(
+        options,
+        lr=options.lr * scale,
+        base_net_lr=options.base_net_lr * scale,
+        extra_layers_lr=None if options.extra_layers_lr is None else options.extra_layers_lr * scale,
+        auto_lr=None,
+    )
 
 
 def repeats_for(steps: int, epochs: int) -> int:

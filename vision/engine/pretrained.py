@@ -64,8 +64,8 @@ COCO_FORMS = {"vgg16-ssd": "vgg16-ssd-l2"}
 #: Backbones that end with fewer channels than torchvision's classifier: the first weight that no longer fits.
 NARROWER_FROM = {"mb3-ssd-lite": "13.conv.7.weight"}
 
-#: A name of a weight up to the number of its layer, as in extras.0 and pyramid.laterals.2.
-_LAYER = re.compile(r"\D+\d+")
+#: What follows the number of the layer in a name of a weight, as in extras.0 and pyramid.laterals.2.
+_WITHIN_LAYER = re.compile(r"(?<=\d)\D.*")
 
 WAYS_OUT = (
     "ways out: put the file there yourself, or start from scratch with --pretrained-ssd=none, "
@@ -243,19 +243,21 @@ def load_detector(net: SSD, weights: dict[str, Tensor], source: str, *, new_head
     matched = load_layers(net, weights, description, source)
     load_normalization(net, description)
     net.trained_on = description.trained_on
-    takes_heads = not new_heads and _has_heads_for(description, net)
-    if takes_heads:
-        kept = load_heads(net, weights, description.config.specs, description.class_names)
+    heads = None if new_heads else _heads_for(net, description)
+    if heads is not None:
+        kept = load_heads(net, weights, *heads)
         matched = set(_trained(weights))
     _report(f"pretrained ssd {source}", net, matched, _trained(weights).keys() - matched)
-    if takes_heads:
+    if heads is not None:
         _report_classes(net, kept)
 
 
-def _has_heads_for(description: Description, net: SSD) -> bool:
-    """Whether weights have heads, of the same net, that say what their classes and priors are."""
-    says_all = description.class_names is not None and description.config is not None
-    return says_all and description.net == net.architecture.net
+def _heads_for(net: SSD, description: Description) -> tuple[Sequence[Level], Sequence[str]] | None:
+    """Levels and classes of the heads of weights; None if these are of another net, or do not say both."""
+    names, config = description.class_names, description.config
+    if names is None or config is None or description.net != net.architecture.net:
+        return None
+    return config.specs, names
 
 
 def config_of_known_heads(
@@ -319,7 +321,7 @@ def _layers(weights: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
     layers: dict[str, dict[str, Tensor]] = {}
     for key, value in weights.items():
         if not key.startswith(("base_net.", *HEADS)):
-            layers.setdefault(_LAYER.match(key)[0], {})[key] = value
+            layers.setdefault(_WITHIN_LAYER.sub("", key), {})[key] = value
     return layers
 
 
@@ -392,8 +394,8 @@ def load_coco(net: SSD, weights: dict, source: str, *, new_heads: bool = False) 
         raise DataError(
             f"{source}: has {len(theirs)} weights, expected {len(own)} for {name}; is it another net's file?"
         )
-    own_names = {own_name.casefold(): own_name for own_name in net.class_names}
-    names = [net.class_names[0], *(own_names.get(category.casefold(), category) for category in categories[1:])]
+    own_names = {own_name.casefold(): own_name for own_name in net.known_class_names}
+    names = [net.known_class_names[0], *(own_names.get(category.casefold(), category) for category in categories[1:])]
     pairs = _paired(own, theirs, name, source)
     kept = load_classes(net, pairs, names, published.specs)
     random_keys = {key for key in own if new_heads and key.startswith(HEADS)}
@@ -434,7 +436,7 @@ def _report(source: str, net: SSD, matched: set[str], unused: set[str]) -> None:
 
 
 def _report_classes(net: SSD, kept: Sequence[str]) -> None:
-    new = [name for name in net.class_names[1:] if name not in kept]
+    new = [name for name in net.known_class_names[1:] if name not in kept]
     logger.info(
         "classes that the file knows: %s; new classes, which start from its mean over classes: %s",
         ", ".join(kept) or "none",

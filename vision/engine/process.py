@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -16,8 +16,10 @@ from torch import Tensor, nn
 from vision.engine.faults import StopSignal
 from vision.structures import DataError
 
+if TYPE_CHECKING:
+    from vision.datasets.batch_loader import EpochSampler
+
 Value = TypeVar("Value")
-Batches = TypeVar("Batches")
 
 
 class SingleProcess:
@@ -34,7 +36,7 @@ class SingleProcess:
     def __enter__(self) -> SingleProcess:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         pass
 
     @property
@@ -117,11 +119,11 @@ class SingleProcess:
         """Context that catches the signals by which a run is asked to end."""
         return StopSignal()
 
-    def shard_each_batch(self, batches: Batches) -> Batches:
+    def shard_each_batch(self, batches: EpochSampler) -> EpochSampler:
         """Sampler of this rank's part of each batch."""
         return batches
 
-    def shard_batches(self, batches: Batches) -> Batches:
+    def shard_batches(self, batches: EpochSampler) -> EpochSampler:
         """Sampler of this rank's batches."""
         return batches
 

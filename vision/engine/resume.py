@@ -101,7 +101,8 @@ def load_weights(net: SSD, source: Path, state: checkpoint.RunState | None) -> b
     if names is None and description.num_classes != net.num_classes:
         raise DataError(
             f"{source}: was trained on {description.num_classes} classes whose names it does not know, the data "
-            f"have {list(net.class_names)}; resume with the same classes, or begin a run from it with --pretrained-ssd"
+            f"have {list(net.known_class_names)}; resume with the same classes, or begin a run from it with "
+            "--pretrained-ssd"
         )
     if description.config is not None:
         width, height = description.config.width_height
@@ -110,7 +111,7 @@ def load_weights(net: SSD, source: Path, state: checkpoint.RunState | None) -> b
     if names not in (None, net.class_names):
         kept = pretrained.load_classes(net, weights, names)
         pretrained.load_normalization(net, description)
-        new = [name for name in net.class_names[1:] if name not in kept]
+        new = [name for name in net.known_class_names[1:] if name not in kept]
         dropped = [name for name in names[1:] if name not in kept]
         logger.warning(
             "Resume from %s: other classes, so weights only, starting at epoch 0; kept %s, new %s, dropped %s",

@@ -16,8 +16,9 @@ from vision.boxes.matching import MATCHING_THRESHOLD, find_ignored_priors, match
 from vision.engine.optim import ModelEma, lr_factor, restore, set_learning_rates
 from vision.engine.precision import Precision
 from vision.engine.process import SingleProcess
-from vision.nn.multibox_loss import Losses
+from vision.nn.multibox_loss import Losses, MultiboxLoss
 from vision.options.training import Options
+from vision.ssd.device_augmentation import AugmentingPreprocess
 from vision.ssd.ssd import SSD
 from vision.structures import CROWD, IGNORED, Batch, ImageParts
 
@@ -30,12 +31,12 @@ class TrainingModel(nn.Module):
     Args:
         net: an `SSD` with a config.
         preprocess: turns the batch's images into the net's input.
-        criterion: a `MultiboxLoss` or another of its signature.
+        criterion: a `MultiboxLoss`, or what derives from it.
         precision: of the forward pass; None for float32.
     """
 
     def __init__(
-        self, net: SSD, preprocess: nn.Module, criterion: nn.Module, precision: Precision | None = None
+        self, net: SSD, preprocess: AugmentingPreprocess, criterion: MultiboxLoss, precision: Precision | None = None
     ) -> None:
         super().__init__()
         self.net, self.preprocess, self.criterion = net, preprocess, criterion
@@ -47,7 +48,7 @@ class TrainingModel(nn.Module):
         priors, config = self.net.priors, self.net.config
         corner_form_priors = center_form_to_corner_form(priors)
         boxes, labels = match_batch(batch.boxes, batch.labels, corner_form_priors, MATCHING_THRESHOLD)
-        if batch.ignored_labels is not None:
+        if batch.ignored_boxes is not None and batch.ignored_labels is not None:
             ignored = find_ignored_priors(
                 batch.ignored_boxes,
                 batch.ignored_labels == IGNORED,
@@ -85,16 +86,21 @@ class TrainingModel(nn.Module):
 def to_device(batch: Batch, device: torch.device) -> Batch:
     """Move a batch."""
 
-    def move(tensor: Tensor | None) -> Tensor | None:
-        return None if tensor is None else tensor.to(device, non_blocking=True)
+    def move(tensor: Tensor) -> Tensor:
+        return tensor.to(device, non_blocking=True)
 
     images = batch.images
     if isinstance(images, ImageParts):
         images = images._replace(pixels=move(images.pixels), colors=move(images.colors))
     else:
         images = move(images)
-    rest = {name: move(getattr(batch, name)) for name in ("boxes", "labels", "ignored_boxes", "ignored_labels")}
-    return batch._replace(images=images, **rest)
+    return batch._replace(
+        images=images,
+        boxes=move(batch.boxes),
+        labels=move(batch.labels),
+        ignored_boxes=None if batch.ignored_boxes is None else move(batch.ignored_boxes),
+        ignored_labels=None if batch.ignored_labels is None else move(batch.ignored_labels),
+    )
 
 
 class _Buffers:
@@ -208,7 +214,7 @@ class TrainStep:
             self.scaler.unscale_(self.optimizer)
             norm = nn.utils.clip_grad_norm_(self._parameters, self.options.clip_grad or math.inf)
             # With a scaler gradients may well overflow; it leaves out such a step itself, and scales less from then on.
-            is_good = (total.total.isfinite() & (norm.isfinite() | self.scaler.is_enabled())).item()
+            is_good = bool(total.total.isfinite() & (norm.isfinite() | self.scaler.is_enabled()))
         finally:
             if not is_good:  # not finite, or out of memory
                 self.optimizer.zero_grad(set_to_none=True)

@@ -8,9 +8,9 @@ import sys
 from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
-from torch.utils.data import DataLoader
 
 from vision.engine import checkpoint
 from vision.engine.dry_run import DryRunResult, dry_run
@@ -20,6 +20,9 @@ from vision.engine.resume import program_of, resume_command
 from vision.engine.run import Run
 from vision.ssd.description import Results
 from vision.utils.errors import error_line
+
+if TYPE_CHECKING:
+    from vision.datasets.batch_loader import BatchLoader
 
 logger = logging.getLogger(__name__)
 
@@ -66,7 +69,7 @@ def try_out(run: Run) -> DryRunResult:
                 _reduce_settings(run, err)
 
 
-def _open_loaders(run: Run) -> AbstractContextManager[tuple[DataLoader, DataLoader]]:
+def _open_loaders(run: Run) -> AbstractContextManager[tuple[BatchLoader, BatchLoader]]:
     settings, pin_memory = run.settings, run.device.type == "cuda"
     return run.loaders.open(settings.batch_size, settings.workers, pin_memory, settings.waits)
 

@@ -6,11 +6,14 @@ import argparse
 import dataclasses
 import re
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from vision.console import default_text
 
-Values = TypeVar("Values")
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+Values = TypeVar("Values", bound="DataclassInstance")
 
 _METADATA = "option"
 

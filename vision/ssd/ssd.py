@@ -120,6 +120,17 @@ class SSD(nn.Module):
         if device is not None:
             self.to(device)
 
+    @property
+    def known_class_names(self) -> tuple[str, ...]:
+        """The class names of a net that must have them.
+
+        Raises:
+            ValueError: nobody has named its classes.
+        """
+        if self.class_names is None:
+            raise ValueError("this SSD has no names of its classes; set its `class_names`, BACKGROUND first")
+        return self.class_names
+
     def feature_maps(self, images: Tensor) -> list[Tensor]:
         """Compute the maps the heads look at, from normalized images (B, 3, H, W)."""
         maps, done, x = [], 0, images
