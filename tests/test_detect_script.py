@@ -409,7 +409,13 @@ def test_a_full_disk_ends_a_video_that_is_whole_so_far(script, sure_model, video
 
 
 def test_a_video_that_opencv_cannot_write_leaves_nothing(tmp_path, video, monkeypatch):
-    monkeypatch.setattr(cv2, "VideoWriter", lambda *_: SimpleNamespace(isOpened=lambda: False, release=lambda: None))
+    class Writer:
+        fourcc = cv2.VideoWriter.fourcc
+
+        def __init__(self, *_):
+            self.isOpened, self.release = (lambda: False), (lambda: None)
+
+    monkeypatch.setattr(cv2, "VideoWriter", Writer)
     sink, refusal = detect.Sink(tmp_path / "o.webm", Source(str(video), None)), "this OpenCV cannot write .webm videos"
     with pytest.raises(DataError, match=rf"o.webm: {refusal}; try .avi"), sink:
         sink.write(Frame("clip#0", None), np.zeros((48, 64, 3), np.uint8))

@@ -341,7 +341,7 @@ class Sink:
         if self.writer is None:
             path: Path = self.video_path  # type: ignore[assignment]  # this is called for videos alone
             suffix = path.suffix
-            codec = cv2.VideoWriter_fourcc(*VIDEO_CODECS[suffix.lower()])
+            codec = cv2.VideoWriter.fourcc(*VIDEO_CODECS[suffix.lower()])
             self._temporary = self._contexts.enter_context(replacing(path, keep_suffix=True))
             self.writer = cv2.VideoWriter(str(self._temporary), codec, frame_rate, (width, height))
             self.size = (width, height)
