@@ -235,13 +235,8 @@ class OnnxSession(Session):
             )
             mean, std, names, self.net_name, self.width_mult = config.image_mean, config.image_std, None, None, None
         else:
-            try:
-                description = Description.from_dict(facts)
-            except (KeyError, TypeError, ValueError) as err:
-                raise DataError(
-                    f"{path}: what it says of its net cannot be read ({type(err).__name__}: {err}), it is of another "
-                    "version; use the version that wrote it, or export again"
-                ) from err
+            way_out = "it is of another version; use the version that wrote it, or export again"
+            description = Description.of_file(facts, path, way_out)
             self.net_name = description.net or None
             normalization = json.loads(metadata[NORMALIZATION_KEY])
             mean, std = normalization["mean"], normalization["std"]

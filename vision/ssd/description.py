@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from vision.ssd.config import SSDConfig
 from vision.ssd.trained_images import TrainedImages
+from vision.structures import DataError
 
 
 @dataclass(frozen=True)
@@ -111,6 +113,25 @@ class Description:
             "config": None if self.config is None else self.config.to_dict(),
             **{key: value for key, value in optional.items() if value is not None},
         }
+
+    @classmethod
+    def of_file(cls, plain: Mapping[str, Any], source: str | Path, way_out: str) -> Description:
+        """Read what a file says of itself, see `from_dict`.
+
+        Args:
+            plain: what it says.
+            source: the file, for messages.
+            way_out: end of the message: what the file may be, and what to do.
+
+        Raises:
+            DataError: it cannot be read.
+        """
+        try:
+            return cls.from_dict(plain)
+        except (KeyError, TypeError, ValueError) as err:
+            raise DataError(
+                f"{source}: what it says of its net cannot be read ({type(err).__name__}: {err}), {way_out}"
+            ) from err
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> Description:

@@ -482,13 +482,8 @@ def describe_weights(weights: Mapping[str, Tensor], source: str, *, with_heads: 
     """
     facts = description_of(weights)
     if facts and facts.get("net") in MODELS:
-        try:
-            description = Description.from_dict(facts)
-        except (KeyError, TypeError, ValueError) as err:
-            raise DataError(
-                f"{source}: what it says of its net cannot be read ({type(err).__name__}: {err}), it is damaged or of "
-                "a later version; use the version that wrote it, or another file"
-            ) from err
+        way_out = "it is damaged or of a later version; use the version that wrote it, or another file"
+        description = Description.of_file(facts, source, way_out)
         if with_heads and not any(key.startswith(HEADS) for key in weights):
             raise DataError(
                 f"{source}: a {description.net} without heads, which detects nothing; it is for train_ssd.py "
