@@ -159,7 +159,7 @@ def test_requirements_are_what_is_imported():
             names += [node.module] if isinstance(node, ast.ImportFrom) else []
             imported |= {name.split(".")[0] for name in names}
     ours = {"vision", *(path.stem for path in ROOT.glob("*.py"))}
-    imported -= set(sys.stdlib_module_names) | ours | {"_typeshed"}  # which exists for type checkers alone
+    imported -= set(sys.stdlib_module_names) | ours
     lines = (ROOT / "requirements.txt").read_text().splitlines()
     required = {line.split(">")[0] for line in lines if line and not line.startswith("#")}
     # torch.utils.tensorboard imports tensorboard, torch.onnx onnxscript

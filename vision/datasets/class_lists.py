@@ -40,7 +40,7 @@ def find_class_list(tree: Tree, folders: Collection[str], is_annotation: Callabl
     """Find the list of classes.
 
     Lists in `folders` come before those that lie elsewhere, and lists of a usual name before others. At each
-    stages there may be several lists of the same names.
+    stage there may be several lists of the same names.
 
     Args:
         tree: all files.

@@ -269,7 +269,7 @@ class YoloReader(DatasetReader):
             is_asked_for = "/" in usual and name == "train"  # one for validation may be empty, as in a repository
             if place.is_file() or (place.is_dir() and (is_asked_for or self._below(place))):
                 return self._part_of(place)
-        deeper = [path for path in self.tree.ending(f"/{name}.txt") if path not in set(self.pairs.text_of.values())]
+        deeper = set(self.tree.ending(f"/{name}.txt")).difference(self.pairs.text_of.values())
         for path in sorted(deeper, key=lambda path: (path.count("/"), path)):
             part = self._part_of(self.root / path)
             if any(member.image is not None for member in part.members):
@@ -321,8 +321,8 @@ class YoloReader(DatasetReader):
 
     def _inside(self, place: Path) -> Path | None:
         """A path below the dataset's folder that leads to the same; None if it lies elsewhere."""
-        for own, other in ((os.path.normpath, os.path.normpath), (os.path.realpath, os.path.realpath)):
-            root, path = Path(own(self.root)), Path(other(place))
+        for resolved in (os.path.normpath, os.path.realpath):
+            root, path = Path(resolved(self.root)), Path(resolved(place))
             if path.is_relative_to(root):
                 return self.root / path.relative_to(root)
         return None
@@ -406,11 +406,12 @@ class YoloReader(DatasetReader):
         if self.options.labels_from_data:
             return images, []
         known = set(self.numbered_names)
-        left_out = []
+        kept: list[RawImage] = []
+        left_out: list[RawImage] = []
         for raw in images:
             boxes = [item for item in raw.objects if item.box]
-            if boxes and raw.image_path is not None and not any(item.name in known for item in boxes):
-                left_out.append(raw)
+            is_unknown = boxes and raw.image_path is not None and not any(item.name in known for item in boxes)
+            (left_out if is_unknown else kept).append(raw)
         if not left_out:
             return images, []
         names = sorted({str(item.name) for raw in left_out for item in raw.objects if item.box})
@@ -418,8 +419,6 @@ class YoloReader(DatasetReader):
         classes = (
             f"{first_few(names)}, not in the list {list(self.labels.names)}{did_you_mean(names[0], self.labels.names)}"
         )
-        ids = {id(raw) for raw in left_out}
-        kept = [raw for raw in images if id(raw) not in ids]
         if not kept:
             raise DataError(
                 f"{source}: none of its {len(images)} images can be used, all objects are of {classes}; complete the "

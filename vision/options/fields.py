@@ -6,14 +6,16 @@ import argparse
 import dataclasses
 import re
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import Any, ClassVar, NamedTuple, Protocol, TypeVar
 
 from vision.console import default_text
 
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
 
-Values = TypeVar("Values", bound="DataclassInstance")
+class _Dataclass(Protocol):
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+
+Values = TypeVar("Values", bound=_Dataclass)
 
 _METADATA = "option"
 
