@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Measure how well a detector finds the objects of a dataset, and show what it misses.
 
-python3 eval_ssd.py --model=models/fruit --dataset-type=open_images --data=data/fruit
+python3 eval_ssd.py --model=models/fruit --data=data/fruit
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         type=cli.user_path,
         help=".pth or .onnx file, or a model folder (its best checkpoint)",
     )
-    cli.add_dataset_type_option(parser, "voc")
+    cli.add_dataset_type_option(parser)
     cli.add_reading_options(parser)
     parser.add_argument(
         "--dataset", "--data", type=cli.user_place, nargs="+", required=True, help="folder of the dataset, or several"

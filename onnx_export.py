@@ -127,7 +127,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     proof.add_argument(
         "--data", type=cli.user_place, help="folder of a dataset, to measure each file on its test images"
     )
-    cli.add_dataset_type_option(proof, AUTO)
+    cli.add_dataset_type_option(proof)
     cli.add_reading_options(proof)
     cli.add_trained_images_option(proof)
     proof.add_argument(

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Retrain an SSD detector on images of your own.
 
-python3 train_ssd.py --dataset-type=voc --data=data/fruit --model-dir=models/fruit
+python3 train_ssd.py --data=data/fruit --model-dir=models/fruit
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ import pytest
 import torch
 from conftest import CLASSES, ROOT, assert_refused, train_argv
 
+import eval_ssd
 import onnx_export
 import train_ssd
 from vision import cli
@@ -462,12 +463,18 @@ def test_small_objects_call_for_a_finer_net(reached, capsys, tmp_path, sizes, is
     assert [bool(re.search(ways, line)) for line in lines if "of the boxes are" in line] == [True] * is_said
 
 
-@pytest.mark.parametrize(("net", "dataset_type", "epochs"), [("mb1-ssd", "open_images", 30)])
+@pytest.mark.parametrize(("net", "dataset_type", "epochs"), [("mb1-ssd", "auto", 30)])
 def test_defaults(net, dataset_type, epochs):
     args = train_ssd.parse_args([])
     assert (args.net, args.dataset_type, args.data, args.resolution) == (net, dataset_type, ("data",), 300)
     assert (args.epochs, args.workers, args.model_dir, args.log_level) == (epochs, 2, Path("models"), "info")
     assert train_ssd.parse_args(["--checkpoint-folder=x"]).model_dir == Path("x")
+
+
+def test_all_scripts_go_by_what_is_on_disk():
+    assert train_ssd.parse_args([]).dataset_type == "auto"
+    assert eval_ssd.parse_args(["--model=m", "--data=d"]).dataset_type == "auto"
+    assert onnx_export.parse_args([]).dataset_type == "auto"
 
 
 def test_defaults_of_options_and_of_the_command_line_are_the_same():

@@ -71,9 +71,9 @@ def add_resolution_option(parser: argparse.ArgumentParser, default: Size | None,
     add_option(parser, Options, "resolution", default=default, help=help)
 
 
-def add_dataset_type_option(parser: argparse._ActionsContainer, default: str) -> None:
+def add_dataset_type_option(parser: argparse._ActionsContainer) -> None:
     """Add --dataset-type."""
-    add_option(parser, Options, "dataset_type", default=default)
+    add_option(parser, Options, "dataset_type")
 
 
 def add_reading_options(parser: argparse._ActionsContainer) -> None:

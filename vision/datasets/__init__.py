@@ -36,6 +36,7 @@ from vision.datasets.unsupported import pointer_in, tool_of, what_is_there
 from vision.datasets.via import ViaReader
 from vision.datasets.voc_dataset import VocReader
 from vision.datasets.yolo import YoloReader
+from vision.options.kinds import AUTO
 from vision.structures import DataError
 from vision.utils.progress import ProgressBar, no_progress
 
@@ -48,7 +49,6 @@ DATASETS: Mapping[str, type[DatasetReader]] = {
         *(ViaReader, LabelStudioReader),
     )
 }
-AUTO = "auto"
 
 #: Folders around a dataset that are gone through.
 _DEEPEST = 3

@@ -7,11 +7,14 @@ from vision.ssd.choices import COCO, SCRATCH, VOC, canonical_name
 
 DEVICE_TYPES = ("auto", "cpu", "cuda", "mps")
 
+#: The dataset type that goes by what is on disk.
+AUTO = "auto"
+
 #: Names of the formats of datasets, see `vision.datasets.DATASETS`, and the word for looking at what is on disk.
 DATASET_TYPES = (
     *("voc", "open_images", "coco", "yolo", "cvat", "labelme", "createml", "csv", "kitti", "oidv4", "imglab"),
     *("via", "label_studio"),
-    "auto",
+    AUTO,
 )
 
 #: What --pretrained-ssd may say instead of a file.

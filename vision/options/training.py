@@ -25,6 +25,7 @@ from vision.console import (
 )
 from vision.options.fields import add_option, option, options_of
 from vision.options.kinds import (
+    AUTO,
     DATASET_TYPES,
     dataset_type,
     device_name,
@@ -131,7 +132,7 @@ class DataOptions:
 
     dataset_type: str = option(
         "--dataset-type",
-        default="open_images",
+        default=AUTO,
         kind=dataset_type,
         help=f"one of {', '.join(DATASET_TYPES)}; auto goes by what is on disk; or package.module:Class, a reader of "
         "your own",
@@ -531,13 +532,13 @@ GROUPS = (DataOptions, NetOptions, StartOptions, OptimOptions, ScheduleOptions, 
 
 #: Options that people need first, in order.
 FIRST = (
-    *("dataset_type", "data", "model_dir", "net", "resolution", "pretrained_ssd", "epochs", "batch_size"),
+    *("data", "dataset_type", "model_dir", "net", "resolution", "pretrained_ssd", "epochs", "batch_size"),
     *("resume", "dry_run"),
 )
 
 _DESCRIPTION = """Retrain an SSD detector on images of your own. Example:
 
-  python3 train_ssd.py --dataset-type=voc --data=data/fruit --model-dir=models/fruit --epochs=30
+  python3 train_ssd.py --data=data/fruit --model-dir=models/fruit --epochs=30
 
 README.md leads from data to a detector, docs/training.md says more about training. Options may be abbreviated.
 """
