@@ -32,7 +32,7 @@ from vision.deploy import detectnet
 from vision.deploy.session import Session, TorchSession
 from vision.evaluation import Evaluation, evaluate, number_text
 from vision.evaluation.coco import FIGURE_NAMES
-from vision.evaluation.metrics import PRINTED, class_table
+from vision.evaluation.metrics import PRINTED, aligned, class_table
 from vision.report.evaluation_files import write_files, write_voc_files
 from vision.report.evaluation_images import WORST, draw_worst, show_images
 from vision.report.evaluation_page import write_page
@@ -315,7 +315,7 @@ def print_report(evaluation: Evaluation, use_2007_metric: bool) -> None:
         print(f"{of_class.name}: {number_text(of_class.ap_2007 if use_2007_metric else of_class.ap_area, '')}")
     mean = report.mean_ap_2007 if use_2007_metric else report.mean_ap_area
     print(f"\nAverage Precision Across All Classes: {number_text(mean, '')}\n")
-    for row in _aligned(class_table(report, evaluation.threshold, PRINTED, ".4f")):
+    for row in aligned(class_table(report, evaluation.threshold, PRINTED, ".4f")):
         print(row)
     print(f"\nEach class is at its own threshold of highest F1, and the row of means, too; {report.means_note}.\n")
     print(", ".join(f"{name} {number_text(value)}" for name, value in zip(FIGURE_NAMES, report.coco, strict=True)))
@@ -327,11 +327,6 @@ def print_report(evaluation: Evaluation, use_2007_metric: bool) -> None:
     best = report.mean_at(report.best_threshold)
     if not math.isnan(best.threshold):
         print(f"The highest mean F1 is {best.f1:.4f}, at --threshold={best.threshold:g}")
-
-
-def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return ["  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows]
 
 
 class MeanAPEvaluator:

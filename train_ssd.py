@@ -24,6 +24,7 @@ import json
 import logging
 import math
 import secrets
+import shlex
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
@@ -48,7 +49,7 @@ from vision.engine.step import TrainingModel, TrainStep, to_device
 from vision.engine.trainer import save_state, train, try_out
 from vision.nn.multibox_loss import MultiboxLoss
 from vision.options.fields import read_values
-from vision.options.kinds import START_WORDS
+from vision.options.kinds import AUTO, START_WORDS
 from vision.options.training import (
     AUGMENT_ON_DEVICE,
     DEFAULT_RATES,
@@ -61,9 +62,11 @@ from vision.options.training import (
 )
 from vision.report.audit_page import save_audit_page
 from vision.report.lines import log_dry_run
-from vision.report.records import RunRecorder, write_arguments
+from vision.report.pace import Pace
+from vision.report.records import TABLE, ResultsTable, RunRecorder, Scalars, write_arguments
 from vision.report.run_pictures import RESULTS, TRAIN_BATCH, VAL_BATCH, RunPictures, draw_training_batch
 from vision.report.sheet import MAX_CELLS
+from vision.report.summary import RunSummary
 from vision.ssd.choices import (
     ADAMW_RATES,
     BUNDLED_BASE_NET_RATES,
@@ -94,8 +97,8 @@ BOXES_AT_START = 5000
 #: Best possible recall that is given up for heads that know the classes.
 RECALL_FOR_HEADS = 0.01
 
-#: Files of the audit and of the priors in the model folder.
-AUDIT, PRIORS = "audit.json", "priors.json"
+#: Files of the audit, of the priors and of the log in the model folder.
+AUDIT, PRIORS, LOG = "audit.json", "priors.json", "log.txt"
 
 
 class ChosenConfig(NamedTuple):
@@ -197,11 +200,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parse_args(argv)
     with current_process() as process, ExitStack() as stack:
         cli.setup_logging(options.log_level if process.is_main_process else "critical")
-        logger.info("%s", argparse.Namespace(**vars(options)))
+        log_file = stack.enter_context(console.LogFile())
         run = Run(options, argv, process)
         with process.failing_together():
+            log_command(options, argv)  # says at once what cannot be had
             run.device = choose_device(run)
-            start.general_config(options)  # says at once what cannot be had
             if process.is_main_process:
                 stack.enter_context(cli.writable_folder(options.model_dir, "--model-dir"))
                 stack.enter_context(locked(options.model_dir, argv))
@@ -237,11 +240,30 @@ def main(argv: Sequence[str] | None = None) -> int:
             elif process.is_main_process:
                 run.recorder = make_recorder(run)
                 write_records(run)
+                log_file.open(options.model_dir / LOG)
         if options.dry_run:
             log_dry_run(try_out(run), options.epochs, options.validation_epochs)
             logger.info("Dry run done: nothing was trained; %s has all of the audit", options.model_dir / AUDIT)
             return 0
         return train(run)
+
+
+def log_command(options: Options, argv: Sequence[str]) -> None:
+    """Say what was typed, and the settings that matter most; all options are in `args.json`."""
+    width, height = start.general_config(options).width_height
+    logger.info("%s", shlex.join([Path(sys.argv[0]).name, *argv]))
+    logger.info(
+        "%s at %dx%d, %d epochs, batches of %d, %s with --lr=%g --base-net-lr=%g",
+        canonical_name(options.net),
+        width,
+        height,
+        options.epochs,
+        options.batch_size,
+        options.optimizer,
+        options.lr,
+        options.base_net_lr,
+    )
+    logger.debug("%s", argparse.Namespace(**vars(options)))
 
 
 def choose_device(run: Run) -> torch.device:
@@ -496,12 +518,34 @@ def make_checkpointer(run: Run) -> checkpoint.Checkpointer:
 
 def make_recorder(run: Run) -> RunRecorder:
     """Make what logs, writes and draws the results, after those of the run that goes on."""
-    options = run.options
-    pictures = RunPictures(options.model_dir, run.val_set) if options.plots else None
+    options, folder = run.options, run.options.model_dir
     source = None if run.state is None else run.source
     # Beside a state that was set aside lie the results of the run that replaced it.
     earlier = None if source is None or source.name == checkpoint.PREVIOUS_STATE else source.parent
-    return RunRecorder(options.model_dir, pictures, earlier, run.train_state.epoch)
+    return RunRecorder(
+        ResultsTable(folder / TABLE, earlier and earlier / TABLE, run.train_state.epoch),
+        Scalars(folder / "tensorboard"),
+        Pace(options.epochs, options.validation_epochs, run.images_per_step),
+        RunSummary(
+            folder / checkpoint.BEST,
+            {name: count // run.repeats for name, count in run.train_set.class_counts().items()},
+            run.annotations,
+            run.net.config.width_height,
+            next_commands(options),
+        ),
+        RunPictures(folder, run.val_set) if options.plots else None,
+        console.TerminalStepBar,
+    )
+
+
+def next_commands(options: Options) -> dict[str, str]:
+    """What to do with a trained net, a command by what it is for."""
+    data = options.validation_dataset or options.data
+    kind = [] if options.dataset_type == AUTO else [f"--dataset-type={options.dataset_type}"]
+    folders = [f"--data={data[0]}"] if len(data) == 1 else ["--data", *data]
+    evaluate = [*console.command_of("eval_ssd.py"), f"--model={options.model_dir}", *kind, *folders]
+    export = [*console.command_of("onnx_export.py"), f"--model-dir={options.model_dir}"]
+    return {"measure it, see its errors": shlex.join(evaluate), "export it for the device": shlex.join(export)}
 
 
 def write_records(run: Run) -> None:

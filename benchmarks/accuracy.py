@@ -54,7 +54,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 #: Files of a run: what was asked for, written at its start; its log; its figures, written at its end.
-ASKED, LOG, FIGURES = "asked.json", "log.txt", "ap.json"
+ASKED, LOG, FIGURES = "asked.json", "output.txt", "ap.json"
 
 #: Folder of `--runs` with the datasets less their test images; no dataset's name begins with a dot.
 VIEWS = ".data"

@@ -32,8 +32,9 @@ from vision.evaluation.metrics import COLUMNS, CURVES, METRICS, PRINTED, class_t
 from vision.report.evaluation_files import write_files, write_voc_files
 from vision.report.evaluation_page import write_page
 from vision.report.evaluation_plots import draw_thresholds
-from vision.report.lines import log_result, log_row, row_of
-from vision.report.records import RunRecorder
+from vision.report.lines import log_epoch, log_row, row_of
+from vision.report.pace import Pace
+from vision.report.records import ResultsTable, RunRecorder, Scalars
 from vision.ssd.models import MODELS
 from vision.ssd.weights import read_weights
 from vision.structures import Annotation, Detections
@@ -308,9 +309,10 @@ def test_the_log_of_a_run_has_dashes_for_classes_without_objects(uneven, tmp_pat
     losses = MeanLosses(1.0, 2.0)
     result = EpochResult(1, losses, losses, uneven.report)
     (tmp_path / "results.csv").write_text("epoch,Class Average Precision/absent\n0,nan\n")
-    with RunRecorder(tmp_path, None, tmp_path, first_epoch=1) as recorder:
+    table = ResultsTable(tmp_path / "results.csv", tmp_path / "results.csv", first_epoch=1)
+    with RunRecorder(table, Scalars(tmp_path), Pace(2, 1, 4)) as recorder:
         recorder.log(result)
-        recorder.write(result)
+        recorder.write(result, is_best=True)
     assert "Epoch: 1, Average Precision never found: 0.0000" in caplog.messages
     assert "Epoch: 1, Average Precision absent: -" in caplog.messages
     assert "Epoch: 1, Mean Average Precision: 0.5000" in caplog.messages
@@ -327,8 +329,8 @@ def test_the_log_of_a_run_has_dashes_for_classes_without_objects(uneven, tmp_pat
         ("BACKGROUND", "a"),
     )
     caplog.clear()
-    log_result(EpochResult(0, losses, losses, nobody.report))
-    log_row(row_of(EpochResult(0, losses, losses, nobody.report), 1.0), with_heads=False)
+    log_epoch(EpochResult(0, losses, losses, nobody.report))
+    log_row(row_of(EpochResult(0, losses, losses, nobody.report), 1.0), with_heads=False, is_best=False)
     assert "Epoch: 0, Mean Average Precision: -" in caplog.messages
     assert "nan" not in caplog.text
     (entry,) = plot_logs.read_log("\n".join(caplog.messages[:-1]))

@@ -48,7 +48,7 @@ def test_each_draw_is_trained_on_and_the_curve_drawn(argv, tmp_path, script):
     argv = *argv, "--images", "4", "2", "--setting", "plain=", f"--plot={plot}"
     done = script(few_images.main, *argv)
     assert (done.code, done.err) == (0, "")
-    logs = {images: (tmp_path / f"runs/small-{images}/plain/seed1/log.txt").read_text() for images in (2, 4)}
+    logs = {images: (tmp_path / f"runs/small-{images}/plain/seed1/output.txt").read_text() for images in (2, 4)}
     assert all(f"train: {images} of {images} images used" in log for images, log in logs.items())
     assert done.out.index("small-2, 3 test images") < done.out.index("small-4, 3 test images")
     assert cv2.imread(str(plot)).shape == (450, 1200, 3)

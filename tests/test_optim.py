@@ -17,7 +17,7 @@ from vision.engine.optim import (
     set_learning_rates,
 )
 from vision.options.training import OptimOptions, Options, ScheduleOptions
-from vision.report.lines import log_result
+from vision.report.lines import log_epoch
 from vision.ssd.models import MODELS
 from vision.structures import DataError
 
@@ -190,7 +190,8 @@ def test_a_run_says_that_it_waits_for_images(voc_root, monkeypatch, caplog, seco
     caplog.set_level("INFO")
     for result in loop.train_epochs(run_of(train_step, epochs=1), SlowLoader()):
         clock[0] += 1.0
-        log_result(result)
+        if isinstance(result, loop.EpochResult):
+            log_epoch(result)
     lines = [record.getMessage() for record in caplog.records if "waited" in record.getMessage()]
     assert len(lines) == (said is not None)
     assert said is None or (said in lines[0] and "--workers" in lines[0])

@@ -16,6 +16,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from datetime import datetime
 from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
@@ -108,6 +109,20 @@ def _inner_errors() -> tuple[type[Exception], ...]:
     """What goes wrong inside; OpenCV's errors, too, where a script has loaded it."""
     opencv = sys.modules.get("cv2")
     return (RuntimeError, ImportError, *(() if opencv is None else (opencv.error,)))
+
+
+#: Names of the scripts as commands of an installed package.
+INSTALLED = {"eval_ssd.py": "ssd-eval", "onnx_export.py": "ssd-export"}
+
+
+def command_of(script: str) -> list[str]:
+    """Return what starts another script, as the one that runs was started: its file, or an installed command.
+
+    Args:
+        script: a key of `INSTALLED`.
+    """
+    started = Path(sys.argv[0])
+    return ["python3", str(started.with_name(script))] if started.suffix == ".py" else [INSTALLED[script]]
 
 
 def answer_help(make_parser: Callable[[], argparse.ArgumentParser], argv: Sequence[str]) -> None:
@@ -268,24 +283,96 @@ def open_fraction(text: str) -> float:
 # Output.
 
 
+#: The documented form of a line of the log: `2026-01-31 12:00:00 - message`.
+_LOG_FORM = logging.Formatter("%(asctime)s - %(message)s", datefmt="%Y-%m-%d %H:%M:%S")
+
+
+class _TerminalForm(logging.Formatter):
+    """The message alone; warnings begin with that word."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Format a record."""
+        text = super().format(record)
+        return f"{record.levelname.lower()}: {text}" if record.levelno >= logging.WARNING else text
+
+
+class _OutputHandler(logging.Handler):
+    """Writes the log to standard output, past any progress bar.
+
+    Files and pipes get the documented form. On a terminal, where nothing parses it, lines have no date, and those that
+    bars and tables show there are left out, unless the level is debug.
+    """
+
+    def __init__(self, level: int) -> None:
+        super().__init__(level)
+        is_terminal = sys.stdout.isatty()
+        self.setFormatter(_TerminalForm() if is_terminal else _LOG_FORM)
+        if is_terminal and level > logging.DEBUG:
+            self.addFilter(lambda record: not hasattr(record, "not_on_terminals"))
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a record."""
+        text = self.format(record)
+        # What is logged is not worth the work: a closed pipe or terminal or a full disk must not end a run.
+        write_out(sys.stdout, lambda: tqdm.write(text, file=sys.stdout))
+        write_out(sys.stdout, sys.stdout.flush)
+
+
+class LogFile(logging.Handler):
+    """The log of a run in a file, in the documented form; a context, which logs the error that ends it, too.
+
+    Lines are kept until the file is opened. So a run that does not even begin leaves no file.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(logging.INFO)
+        self.setFormatter(_LOG_FORM)
+        self._stream: TextIO | None = None
+        self._waiting: list[str] = []
+
+    def __enter__(self) -> LogFile:
+        root = logging.getLogger()
+        root.setLevel(min(root.level, self.level))  # the level of the output is that of its own handler
+        root.addHandler(self)
+        return self
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        if isinstance(error, Exception):
+            self._write(f"{datetime.now():%Y-%m-%d %H:%M:%S} - error: {error_line(error)}")
+        logging.getLogger().removeHandler(self)
+        if self._stream is not None:
+            with suppress(OSError):
+                self._stream.close()
+
+    def open(self, path: Path) -> None:
+        """Append all lines to a file from now on, and what was logged before."""
+        self._stream = open(path, "a", encoding="utf-8", errors="backslashreplace")  # noqa: SIM115 - closed at exit
+        for line in self._waiting:
+            self._write(line)
+        self._waiting = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a record."""
+        self._write(self.format(record))
+
+    def _write(self, line: str) -> None:
+        stream = self._stream
+        if stream is None:
+            self._waiting.append(line)
+            return
+        write_out(stream, lambda: stream.write(f"{line}\n"))
+        write_out(stream, stream.flush)
+
+
 def setup_logging(level: str = "info") -> None:
-    """Log to standard output in the documented form, `2026-01-31 12:00:00 - message`, past any progress bar."""
-
-    class Handler(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            text = self.format(record)
-            # What is logged is not worth the work: a closed pipe or terminal or a full disk must not end a run.
-            write_out(sys.stdout, lambda: tqdm.write(text, file=sys.stdout))
-            write_out(sys.stdout, sys.stdout.flush)
-
+    """Log to standard output: see `_OutputHandler`."""
     open_streams()
     for stream in (sys.stdout, sys.stderr):  # a name of a class or file must not end a run whose output is redirected
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     # By default a lock of several processes: a loader process that is killed while it has the lock would stop the run.
     tqdm.set_lock(threading.RLock())
-    handler = Handler()
-    handler.setFormatter(logging.Formatter("%(asctime)s - %(message)s", datefmt="%Y-%m-%d %H:%M:%S"))
+    handler = _OutputHandler(logging.getLevelName(level.upper()))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     logging.getLogger("matplotlib").setLevel(logging.WARNING)  # it tells of its fonts
 
@@ -293,6 +380,29 @@ def setup_logging(level: str = "info") -> None:
 def progress(items: Iterable, what: str, total: int | None) -> Iterable:
     """Show a bar with the time left on a terminal, nothing elsewhere."""
     return tqdm(items, desc=what, total=total, leave=False, dynamic_ncols=True, disable=None)
+
+
+class TerminalStepBar:
+    """A bar on a terminal, nothing elsewhere; see `vision.utils.progress.StepBar`.
+
+    Args:
+        what: to write before it.
+        steps: that there are.
+    """
+
+    def __init__(self, what: str, steps: int) -> None:
+        form = "{desc}  {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt}{postfix}"
+        self._bar = tqdm(desc=what, total=steps, leave=False, dynamic_ncols=True, disable=None, bar_format=form)
+
+    def show(self, step: int, note: str) -> None:
+        """Show that so many steps are done; the note stands behind them, "" keeps the last one."""
+        if note:
+            self._bar.set_postfix_str(note, refresh=False)
+        self._bar.update(step - self._bar.n)
+
+    def close(self) -> None:
+        """Take the bar away."""
+        self._bar.close()
 
 
 def check_writable(folder: Path, option: str) -> None:

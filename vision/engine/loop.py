@@ -233,7 +233,7 @@ def train_epochs(
         train_step.train()
         unreadable = _UnreadableImages(sampler.batches_of_epoch, state.unreadable)
         is_unfinished = state.step < steps
-        batches = iter(progress_bar(train_loader, f"Epoch {state.epoch}", len(sampler)) if is_unfinished else ())
+        batches = iter((train_loader if stop is None else stop.check_between(train_loader)) if is_unfinished else ())
         began, waited = perf_counter(), 0.0
         while True:
             asked = perf_counter()

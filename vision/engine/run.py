@@ -18,6 +18,7 @@ from vision.engine.loop import EpochResult, StepResult, TrainState
 from vision.engine.process import SingleProcess
 from vision.engine.step import TrainStep
 from vision.options.training import Options
+from vision.ssd.description import Results
 from vision.ssd.ssd import SSD
 from vision.structures import Annotation
 from vision.utils.progress import ProgressBar, no_progress
@@ -37,8 +38,11 @@ class Recorder(Protocol):
     def log(self, result: StepResult | EpochResult) -> None:
         """Log a result."""
 
-    def write(self, result: EpochResult) -> None:
-        """Write an epoch's results where they are kept; its checkpoint is there."""
+    def write(self, result: EpochResult, is_best: bool) -> None:
+        """Write an epoch's results where they are kept; its checkpoint is there. The best so far is marked."""
+
+    def finish(self, best: Results | None) -> None:
+        """Say at the end of a run what came out; the best results are those of its checkpointer."""
 
 
 @dataclass

@@ -20,6 +20,7 @@ from vision.engine.resume import program_of, resume_command
 from vision.engine.run import Run
 from vision.ssd.description import Results
 from vision.utils.errors import error_line
+from vision.utils.progress import NOT_ON_TERMINALS
 
 if TYPE_CHECKING:
     from vision.datasets.batch_loader import BatchLoader
@@ -52,6 +53,8 @@ def train(run: Run) -> int:
                 except (RuntimeError, MemoryError, OSError) as err:
                     _reduce_settings(run, err)
         if code == 0:
+            if run.recorder is not None:
+                run.recorder.finish(run.checkpointer.best)
             logger.info("Task done, exiting program.")
     run.process.all_gather(None)  # when one ends, torchrun ends all: wait for what the main process writes
     return code
@@ -89,9 +92,9 @@ def _record_and_save(run: Run, results: Iterable[StepResult | EpochResult], stop
             if every and result.step % every == 0 and result.step < result.steps:
                 save_state(run)
         else:
-            _save_checkpoint(run, result)
+            is_best = _save_checkpoint(run, result)
             if run.recorder is not None:
-                run.recorder.write(result)
+                run.recorder.write(result, is_best)
             save_state(run)
             if _patience_is_over(run):
                 logger.info(
@@ -108,9 +111,10 @@ def _patience_is_over(run: Run) -> bool:
     return patience is not None and run.checkpointer.validations_since_best >= patience
 
 
-def _save_checkpoint(run: Run, result: EpochResult) -> None:
+def _save_checkpoint(run: Run, result: EpochResult) -> bool:
+    """Save the net of a validated epoch; returns whether it is the best so far."""
     if result.validation is None:
-        return
+        return False
     net, threshold = run.train_step.eval_net, math.nan if result.report is None else result.report.best_threshold
     net.threshold = None if math.isnan(threshold) else threshold
     results = Results(result.epoch, result.validation.total)
@@ -119,7 +123,8 @@ def _save_checkpoint(run: Run, result: EpochResult) -> None:
     is_best = run.checkpointer.update_best(results)
     if run.process.is_main_process:
         path = run.checkpointer.save(net, results, is_best)
-        logger.info("Saved model %s", path)
+        logger.info("Saved model %s", path, extra=NOT_ON_TERMINALS)
+    return is_best
 
 
 def save_state(run: Run) -> None:

@@ -112,3 +112,9 @@ def class_table(report: Report, threshold: float, metrics: Sequence[Metric], for
         rows.append([result.name, str(result.objects), *texts(values)])
     objects = sum(result.objects for result in report.classes)
     return [*rows, ["mean", str(objects), *texts([metric.of_all(report, threshold) for metric in metrics])]]
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Write rows of a table with columns of equal width, the first to the left and numbers to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows]

@@ -1,4 +1,4 @@
-"""What a run says of itself as it goes on: the documented lines, and the names of its curves."""
+"""What a run says of itself as it goes on: the documented lines, its table, and the names of its curves."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from vision.engine.loop import EpochResult, StepResult
 from vision.evaluation import number_text
 from vision.evaluation.coco import FIGURE_NAMES
 from vision.evaluation.metrics import CURVES
+from vision.utils.progress import NOT_ON_TERMINALS
 
 logger = logging.getLogger(__name__)
 
@@ -18,20 +19,34 @@ logger = logging.getLogger(__name__)
 WAITING_WORTH_SAYING = 0.2
 
 
-def log_result(result: StepResult | EpochResult) -> None:
-    """Log the losses of some steps, or the results of an epoch."""
-    if isinstance(result, StepResult):
-        if result.losses is None:
-            return
-        logger.info(
-            "Epoch: %d, Step: %d/%d, Avg Loss: %.4f, Avg Regression Loss %.4f, Avg Classification Loss: %.4f",
-            result.epoch,
-            result.step,
-            result.steps,
-            result.losses.total,
-            *result.losses,
-        )
-        return
+def log_steps(result: StepResult, pace: str) -> None:
+    """Log the losses of some steps.
+
+    Args:
+        result: with losses.
+        pace: how fast the run goes, see `pace_text`.
+    """
+    assert result.losses is not None  # else there is nothing to log
+    logger.info(
+        "Epoch: %d, Step: %d/%d, Avg Loss: %.4f, Avg Regression Loss %.4f, Avg Classification Loss: %.4f, %s",
+        result.epoch,
+        result.step,
+        result.steps,
+        result.losses.total,
+        *result.losses,
+        pace,
+        extra=NOT_ON_TERMINALS,
+    )
+
+
+def pace_text(images_per_second: float, seconds_left: float) -> str:
+    """Write how fast a run goes and how long it will still take: `21 images/s, 12 min left`."""
+    speed = f"{images_per_second:.{0 if images_per_second >= 9.95 else 1}f} images/s"
+    return speed if math.isnan(seconds_left) else f"{speed}, {format_duration(seconds_left)} left"
+
+
+def log_epoch(result: EpochResult) -> None:
+    """Log the results of an epoch."""
     for kind, losses in (("Training", result.losses), ("Validation", result.validation)):
         if losses is not None:
             logger.info(
@@ -39,16 +54,17 @@ def log_result(result: StepResult | EpochResult) -> None:
                 result.epoch,
                 losses.total,
                 *losses,
+                extra=NOT_ON_TERMINALS,
             )
     if result.unreadable:
         logger.warning("Epoch: %d, %d images could not be read, others stood for them", result.epoch, result.unreadable)
     if result.report is not None:
         for of_class in result.report.classes:
             ap = number_text(of_class.ap_2007)
-            logger.info("Epoch: %d, Average Precision %s: %s", result.epoch, of_class.name, ap)
-        logger.info("Epoch: %d, Mean Average Precision: %s", result.epoch, number_text(result.report.mean_ap_2007))
+            _log_figures("Epoch: %d, Average Precision %s: %s", result.epoch, of_class.name, ap)
+        _log_figures("Epoch: %d, Mean Average Precision: %s", result.epoch, number_text(result.report.mean_ap_2007))
         figures = map(number_text, result.report.coco[:3])
-        logger.info("Epoch: %d, COCO AP: %s, AP50: %s, AP75: %s", result.epoch, *figures)
+        _log_figures("Epoch: %d, COCO AP: %s, AP50: %s, AP75: %s", result.epoch, *figures)
     if result.waiting >= WAITING_WORTH_SAYING:
         logger.info(
             "Epoch: %d, waited %.0f%% of the time for images: more --workers, --cache-images=ram or smaller files help",
@@ -57,6 +73,11 @@ def log_result(result: StepResult | EpochResult) -> None:
         )
     if result.skipped:
         logger.warning("Epoch: %d, %d steps left out, their losses were not finite", result.epoch, result.skipped)
+
+
+def _log_figures(message: str, *values: object) -> None:
+    """Log what a terminal shows as a row of the table."""
+    logger.info(message, *values, extra=NOT_ON_TERMINALS)
 
 
 def scalars_of(result: EpochResult) -> dict[str, float]:
@@ -86,16 +107,21 @@ _CELLS = (
     ("seconds", "seconds", 1),
 )
 
-#: Epochs after which the table's heads are written again.
-ROWS_BETWEEN_HEADS = 10
 
+def log_row(row: Mapping[str, float], *, with_heads: bool, is_best: bool, seconds_left: float = math.nan) -> None:
+    """Log an epoch as a row of a table.
 
-def log_row(row: Mapping[str, float], with_heads: bool) -> None:
-    """Log a row of `results.csv` as one of a table; what it does not have is a dash."""
+    Args:
+        row: of `results.csv`; what it does not have is a dash.
+        with_heads: whether the heads of the table come first.
+        is_best: whether it is the best epoch so far.
+        seconds_left: that the run will still take; nan if that is not known.
+    """
     if with_heads:
-        logger.info("epoch  %s", "  ".join(f"{head:>8}" for head, _, _ in _CELLS))
+        logger.info("epoch  %s  %8s", "  ".join(f"{head:>8}" for head, _, _ in _CELLS), "left")
     cells = [f"{number_text(row.get(column, math.nan), f'.{digits}f'):>8}" for _, column, digits in _CELLS]
-    logger.info("%5d  %s", row["epoch"], "  ".join(cells))
+    left = "-" if math.isnan(seconds_left) else format_duration(seconds_left)
+    logger.info("%5d  %s  %8s%s", row["epoch"], "  ".join(cells), left, "  best so far" if is_best else "")
 
 
 def row_of(result: EpochResult, seconds: float) -> dict[str, float]:

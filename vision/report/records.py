@@ -11,7 +11,7 @@ import platform
 import shlex
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -21,9 +21,13 @@ import torch
 
 from vision import __version__
 from vision.engine.loop import EpochResult, StepResult
-from vision.report.lines import ROWS_BETWEEN_HEADS, log_result, log_row, row_of, scalars_of
+from vision.report.lines import log_epoch, log_row, log_steps, pace_text, row_of, scalars_of
+from vision.report.pace import Pace
 from vision.report.run_pictures import RunPictures
+from vision.report.summary import RunSummary
+from vision.ssd.description import Results
 from vision.utils.files import write_text
+from vision.utils.progress import NoStepBar, StepBar
 
 logger = logging.getLogger(__name__)
 
@@ -121,39 +125,78 @@ class RunRecorder:
     A context.
 
     Args:
-        folder: the model folder.
-        pictures: draws them, None for nothing drawn.
-        earlier: model folder of the run that goes on, None for none.
-        first_epoch: of the run.
+        table: of the epochs.
+        scalars: curves for TensorBoard.
+        pace: measures how fast the run goes.
+        summary: says at the end what came out; None for no word.
+        pictures: draws results; None for nothing drawn.
+        step_bar: makes the bar of an epoch.
     """
 
     def __init__(
-        self, folder: Path, pictures: RunPictures | None, earlier: Path | None = None, first_epoch: int = 0
+        self,
+        table: ResultsTable,
+        scalars: Scalars,
+        pace: Pace,
+        summary: RunSummary | None = None,
+        pictures: RunPictures | None = None,
+        step_bar: Callable[[str, int], StepBar] = NoStepBar,
     ) -> None:
-        self._pictures = pictures
-        self._table = ResultsTable(folder / TABLE, earlier and earlier / TABLE, first_epoch)
-        self._scalars = Scalars(folder / "tensorboard")
+        self._table, self._scalars, self._pace, self._summary = table, scalars, pace, summary
+        self._pictures, self._new_step_bar = pictures, step_bar
+        self._step_bar: StepBar | None = None
 
     def __enter__(self) -> RunRecorder:
         self._scalars.__enter__()
         self._epoch_began = time.monotonic()
-        self._rows_logged = 0
+        self._is_first_row = True
         return self
 
     def __exit__(self, *exception: object) -> None:
+        self._close_step_bar()
         self._scalars.__exit__(*exception)
 
     def log(self, result: StepResult | EpochResult) -> None:
-        """Log a result."""
-        log_result(result)
+        """Log a result, or show it on the epoch's bar."""
+        if isinstance(result, EpochResult):
+            self._close_step_bar()
+            self._pace.count_epoch(result)
+            log_epoch(result)
+            return
+        self._pace.count_step(result)
+        note = ""
+        if result.losses is not None:
+            left = self._pace.seconds_left(result.epoch, result.step)
+            note = pace_text(self._pace.images_per_second(), left)
+            log_steps(result, note)
+            note = f"loss {result.losses.total:.3f}, {note}"
+        if self._step_bar is None:
+            what = f"Epoch {result.epoch} ({result.epoch + 1} of {self._pace.epochs})"
+            self._step_bar = self._new_step_bar(what, result.steps)
+        self._step_bar.show(result.step, note)
+        if result.step == result.steps:
+            self._close_step_bar()
 
-    def write(self, result: EpochResult) -> None:
+    def _close_step_bar(self) -> None:
+        if self._step_bar is not None:
+            self._step_bar.close()
+            self._step_bar = None
+
+    def write(self, result: EpochResult, is_best: bool) -> None:
         """Write an epoch's results; its time includes validation and checkpoint."""
         self._scalars.write(result.epoch, scalars_of(result))
         row = row_of(result, time.monotonic() - self._epoch_began)
         self._table.add(row)
-        log_row(row, with_heads=self._rows_logged % ROWS_BETWEEN_HEADS == 0)
-        self._rows_logged += 1
+        left = self._pace.seconds_left(result.epoch + 1, 0)
+        log_row(row, with_heads=self._is_first_row, is_best=is_best, seconds_left=left)
+        self._is_first_row = False
+        if is_best and self._summary is not None:
+            self._summary.take_best(result)
         if self._pictures is not None:
             self._pictures.draw(result, self._table.rows)
         self._epoch_began = time.monotonic()
+
+    def finish(self, best: Results | None) -> None:
+        """Say at the end of a run what came out."""
+        if self._summary is not None:
+            self._summary.log(best, self._table.rows, self._pace.epochs)
