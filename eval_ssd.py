@@ -30,7 +30,7 @@ from vision.datasets.folder import SPLITS
 from vision.datasets.records import log_defects
 from vision.deploy import detectnet
 from vision.deploy.session import Session, TorchSession
-from vision.evaluation import Evaluation, evaluate, number_text
+from vision.evaluation import Evaluation, evaluate, findings, number_text
 from vision.evaluation.coco import FIGURE_NAMES
 from vision.evaluation.metrics import PRINTED, aligned, class_table
 from vision.report.evaluation_files import write_files, write_voc_files
@@ -158,6 +158,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         cut_off=args.threshold if args.postprocess == cli.DETECTNET else 0.0,
     )
     print_report(evaluation, args.use_2007_metric)
+    found = findings.find(evaluation.report, evaluation.matches, session.size).lines()
+    if found:
+        print("", *found, sep="\n")
     facts, described = facts_of(args, model, session), describe(args, model, session, datasets)
     facts["trained_images"] = None if trained is None else trained._asdict()
     if trained is not None:
@@ -174,7 +177,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     for name in (PAGE, *plots, *WORST.values()):  # of other figures, they would contradict these
         (args.eval_dir / name).unlink(missing_ok=True)
     if args.plots:
-        draw(args, described, places, evaluation)
+        draw(args, described, places, evaluation, found)
     if args.show_dir is not None:
         indices = cli.progress(range(len(places)), "Drawing", len(places))
         show_images(args.show_dir, evaluation, reader_of(places), indices)
@@ -295,7 +298,13 @@ def describe(
     }
 
 
-def draw(args: argparse.Namespace, facts: dict[str, str], places: Sequence[Place], evaluation: Evaluation) -> None:
+def draw(
+    args: argparse.Namespace,
+    facts: dict[str, str],
+    places: Sequence[Place],
+    evaluation: Evaluation,
+    found: Sequence[str],
+) -> None:
     """Draw the plots and the worst images, and put all on a page; without matplotlib a warning."""
     try:
         pictures = draw_plots(args.eval_dir, evaluation)
@@ -303,7 +312,7 @@ def draw(args: argparse.Namespace, facts: dict[str, str], places: Sequence[Place
         logger.warning("%s: no plots and no %s, %s (pip install matplotlib)", args.eval_dir, PAGE, err)
         return
     pictures |= draw_worst(args.eval_dir, evaluation, reader_of(places))
-    write_page(args.eval_dir / PAGE, "Evaluation", facts, evaluation, pictures)
+    write_page(args.eval_dir / PAGE, "Evaluation", facts, evaluation, pictures, found)
     logger.info("Saved %s", args.eval_dir / PAGE)
 
 

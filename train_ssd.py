@@ -42,7 +42,7 @@ from vision.datasets.loading import Loaders
 from vision.engine import bundled_weights, checkpoint, optim, pretrained, resume, start
 from vision.engine.batch_norm import check_batch_size, trains_batch_norm
 from vision.engine.compute import choose_execution
-from vision.engine.model_folder import describe_previous_run, locked
+from vision.engine.model_folder import describe_disk, describe_previous_run, locked
 from vision.engine.process import current_process
 from vision.engine.run import Run
 from vision.engine.step import TrainingModel, TrainStep, to_device
@@ -227,6 +227,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             run.train_set.repeat(run.repeats)
             run.frozen = optim.freeze(run.net, options)
 
+            if process.is_main_process:
+                log_disk(run)
             run.execution = choose_execution(run)
             run.loaders = make_loaders(run)
             run.train_step = make_train_step(run)
@@ -438,6 +440,13 @@ def choose_repeats(run: Run) -> int:
             steps,
         )
     return repeats
+
+
+def log_disk(run: Run) -> None:
+    """Say how much room the run's files will take; a warning where there is less."""
+    first_epoch = 0 if run.state is None else run.state.progress.epoch
+    line, is_enough = describe_disk(run.options.model_dir, run.net, run.options, first_epoch)
+    logger.log(logging.INFO if is_enough else logging.WARNING, "%s", line)
 
 
 def make_loaders(run: Run) -> Loaders:

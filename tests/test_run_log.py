@@ -1,5 +1,6 @@
 """What people see of a run: lines of the log and their file, bars, the pace, and the words at the end."""
 
+import html
 import json
 import logging
 import math
@@ -10,16 +11,20 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from conftest import ROOT, train_argv
 
+import eval_ssd
 import train_ssd
 from vision import console
+from vision.engine import model_folder
 from vision.engine.loop import EpochResult, MeanLosses, StepResult
 from vision.evaluation import Evaluation, findings
+from vision.options.training import Options
 from vision.report.lines import pace_text
 from vision.report.pace import Pace
 from vision.report.summary import MAX_CLASSES, RunSummary, advice_on_epochs
@@ -294,3 +299,31 @@ def test_many_classes_are_cut_to_the_weakest(caplog):
     table = [line for line in caplog.messages if re.match(r"class\d+ ", line)]
     assert len(table) == MAX_CLASSES
     assert {f"class{number}" for number in range(21, 31)} <= {line.split()[0] for line in table}
+
+
+def test_an_evaluation_says_what_stands_out(script, model_dir, voc_root, tmp_path):
+    argv = (f"--model={model_dir}", f"--data={voc_root}", "--include-trained", f"--eval-dir={tmp_path}")
+    done = script(eval_ssd.main, *argv)
+    (line,) = [line for line in done.out.splitlines() if line.startswith("weak: ")]
+    assert line in html.unescape((tmp_path / "report.html").read_text())
+
+
+@pytest.mark.parametrize(
+    ("options", "size", "kept"),
+    [
+        (Options(epochs=10), "1.4 GB", 10),  # besides the checkpoints of epochs best, last, weights and momentum
+        (Options(epochs=10, validation_epochs=4), "700 MB", 3),
+        (Options(epochs=10, keep_checkpoints=2, optimizer="adam", ema=True), "800 MB", 2),
+    ],
+)
+def test_the_disk_that_a_run_takes_is_said(monkeypatch, tmp_path, options, size, kept):
+    monkeypatch.setattr(model_folder.shutil, "disk_usage", lambda folder: SimpleNamespace(free=2_000_000_000))
+    net = torch.nn.Linear(1000, 25_000, bias=False)  # 100 MB
+    line, is_enough = model_folder.describe_disk(tmp_path, net, options, 0)
+    assert line.startswith(f"disk: about {size} for {kept} checkpoints and the state, 2.0 GB free")
+    assert is_enough
+    monkeypatch.setattr(model_folder.shutil, "disk_usage", lambda folder: SimpleNamespace(free=300_000_000))
+    line, is_enough = model_folder.describe_disk(tmp_path, net, options, 0)
+    assert "300 MB free" in line
+    assert not is_enough
+    assert ("--keep-checkpoints=3" in line) == (kept > 3)

@@ -7,19 +7,26 @@ import json
 import logging
 import os
 import shlex
+import shutil
 import socket
 import sys
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 
+from torch import nn
+
 from vision.engine import checkpoint
+from vision.options.training import Options
 from vision.ssd.models import describe_weights
 from vision.ssd.weights import read_weights
 from vision.structures import DataError
 from vision.utils.errors import error_line
 
 logger = logging.getLogger(__name__)
+
+#: Checkpoints that are enough for most, as best.pth and last.pth are there besides.
+_FEW_CHECKPOINTS = 3
 
 #: Locked by the run of a folder, and says who that is.
 LOCK = ".run.lock"
@@ -146,3 +153,34 @@ def _results_of(path: Path) -> str:
         if results.mean_ap is not None:
             parts.append(f"mean ap {results.mean_ap:.4g}")
     return f" ({', '.join(parts)})"
+
+
+def describe_disk(folder: Path, net: nn.Module, options: Options, first_epoch: int) -> tuple[str, bool]:
+    """Say how much room the files of a run will take, and how much there is.
+
+    Args:
+        folder: the model folder.
+        net: to be trained.
+        options: of the run.
+        first_epoch: epoch that comes next.
+
+    Returns:
+        a line for the log, and whether there is room enough.
+    """
+    weights = sum(tensor.numel() * tensor.element_size() for tensor in net.state_dict().values())
+    every = options.validation_epochs
+    checkpoints = -(-options.epochs // every) - first_epoch // every
+    kept = checkpoints if options.keep_checkpoints is None else min(checkpoints, options.keep_checkpoints)
+    # Besides them best.pth, last.pth, and the state: weights, what the optimizer remembers, and the average.
+    in_state = 1 + (1 if options.optimizer == "sgd" else 2) + options.ema
+    needed = weights * (kept + 2 + in_state)
+    free = shutil.disk_usage(folder).free
+    fewer = "" if kept <= _FEW_CHECKPOINTS else f"; --keep-checkpoints={_FEW_CHECKPOINTS} keeps the newest alone"
+    return f"disk: about {_size_text(needed)} for {kept} checkpoints and the state, {_size_text(free)} free{fewer}", (
+        free > needed
+    )
+
+
+def _size_text(count: int) -> str:
+    """Write a number of bytes for people: 390 MB, 1.2 GB."""
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 
@@ -14,7 +14,12 @@ from vision.report.page import facts_list, figure_boxes, picture, table, write_h
 
 
 def write_page(
-    path: Path, title: str, facts: Mapping[str, str], evaluation: Evaluation, pictures: Mapping[str, Path]
+    path: Path,
+    title: str,
+    facts: Mapping[str, str],
+    evaluation: Evaluation,
+    pictures: Mapping[str, Path],
+    findings: Sequence[str] = (),
 ) -> None:
     """Write the page.
 
@@ -24,11 +29,13 @@ def write_page(
         facts: what was evaluated and how, in words.
         evaluation: the figures.
         pictures: PNG and JPEG files by their headings, in the order of the page.
+        findings: what stands out, a sentence each.
     """
     report, threshold = evaluation.report, evaluation.threshold
     parts = [
         facts_list(facts),
         _headline(evaluation),
+        _list_of("What stands out", findings),
         "<h2>Classes</h2>",
         table(class_table(report, threshold, COLUMNS, ".3f"), total=True),
         "<p>Precision, recall and F1 are first at each class's best threshold, where its F1 is highest, then at the "
@@ -55,6 +62,11 @@ def _headline(evaluation: Evaluation) -> str:
         "recall": point.recall,
     }
     return figure_boxes({name: _number(value) for name, value in figures.items()})
+
+
+def _list_of(heading: str, lines: Sequence[str]) -> str:
+    items = "".join(f"<li>{escape(line)}</li>" for line in lines)
+    return f"<h2>{heading}</h2><ul>{items}</ul>" if lines else ""
 
 
 def _number(value: float) -> str:
