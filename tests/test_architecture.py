@@ -44,7 +44,7 @@ ALLOWED = {
     "evaluation": {"boxes", "structures", "utils"},
     "engine": {"options", "ssd", "nn", "evaluation", "boxes", "structures", "utils"},
     "deploy": {"ssd", "evaluation", "boxes", "structures", "utils", "vision"},
-    "report": {"datasets", "engine", "evaluation", "structures", "utils", "vision"},
+    "report": {"datasets", "engine", "evaluation", "ssd", "structures", "utils", "vision"},
     "console": {"utils"},
     "commands": {"console"},
     "cli": {"console", "options", "datasets", "engine", "deploy", "ssd", "boxes", "structures", "utils"},

@@ -104,7 +104,7 @@ def test_help_comes_before_torch_is_loaded(word):
     *said, loaded = done.stdout.splitlines()
     assert loaded == "[]"
     text = "\n".join(said)
-    assert text.index("python3 train_ssd.py --dataset-type=voc") < text.index("--dry-run") < text.index("--val-split")
+    assert text.index("python3 train_ssd.py --data=data/fruit") < text.index("--dry-run") < text.index("--val-split")
     assert "docs/training.md" in text
 
 

@@ -37,7 +37,8 @@ def test_training_writes_the_documented_lines_and_files(script, voc_root, tmp_pa
     lines = [re.sub(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d - ", "", line) for line in done.out.splitlines()]
     assert lines != done.out.splitlines(), "each line begins with the date"
     for pattern in (
-        rf"Epoch: 0, Step: 2/2, Avg Loss: {number}, Avg Regression Loss {number}, Avg Classification Loss: {number}",
+        rf"Epoch: 0, Step: 2/2, Avg Loss: {number}, Avg Regression Loss {number}, Avg Classification Loss: {number}, "
+        r"[\d.]+ images/s, \d+ s left",
         rf"Epoch: 0, Training Loss: {number}, Training Regression Loss {number}, Training Classification Loss: {number}",
         rf"Epoch: 0, Validation Loss: {number}, Validation Regression Loss {number}, Validation Classification Loss: {number}",
         r"Saved model .*/mb1-ssd-lite-Epoch-0-Loss-\d+\.\d+\.pth",
@@ -57,6 +58,7 @@ def test_training_writes_the_documented_lines_and_files(script, voc_root, tmp_pa
             "last.pth",
             "last.state",
             "labels.txt",
+            "log.txt",
             "priors.json",
             "results.png",
             "tensorboard",

@@ -395,7 +395,7 @@ class TerminalStepBar:
         self._bar = tqdm(desc=what, total=steps, leave=False, dynamic_ncols=True, disable=None, bar_format=form)
 
     def show(self, step: int, note: str) -> None:
-        """Show that so many steps are done; the note stands behind them, "" keeps the last one."""
+        """Show how many steps are done; the note stands behind them, "" keeps the last one."""
         if note:
             self._bar.set_postfix_str(note, refresh=False)
         self._bar.update(step - self._bar.n)

@@ -21,7 +21,7 @@ class StepBar(Protocol):
     """A bar that is told how far the work is."""
 
     def show(self, step: int, note: str) -> None:
-        """Show that so many steps are done; the note stands behind them, "" keeps the last one."""
+        """Show how many steps are done; the note stands behind them, "" keeps the last one."""
 
     def close(self) -> None:
         """Take the bar away."""
