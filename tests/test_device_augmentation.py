@@ -21,7 +21,7 @@ from vision.ssd import device_augmentation
 from vision.ssd.data_preprocessing import AUGMENTATIONS, TrainAugmentation
 from vision.ssd.device_augmentation import AugmentingPreprocess, DeferredAugmentation, change_colors
 from vision.structures import Batch, ImageParts
-from vision.transforms.transforms import ColorChange, PhotometricDistort, RandomContrast
+from vision.transforms.color import ColorChange, PhotometricDistort, RandomContrast
 
 SIZE, MEAN = (96, 64), (127, 100, 60)
 
