@@ -26,8 +26,9 @@ from vision.boxes.forms import center_form_to_corner_form
 from vision.datasets import ReadingOptions, open_dataset, open_splits, synthetic
 from vision.datasets import folder as reading
 from vision.datasets.audit import make_audit
+from vision.datasets.defects import INFO, KINDS, LEFT_OUT
 from vision.datasets.folder import hold_out
-from vision.datasets.records import INFO, KINDS, LEFT_OUT, RawImage
+from vision.datasets.records import RawImage
 from vision.datasets.voc_dataset import VocReader
 from vision.engine import trainer
 from vision.engine.step import TrainStep

@@ -10,21 +10,13 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+from vision.datasets.defects import Defect, ambiguous_image, differing_name, unannotated
 from vision.datasets.file_cache import FileCache
 from vision.datasets.folder import SPLITS, DatasetReader, ReadingOptions, SplitImages, may_be_of, splits_of
 from vision.datasets.images import FileMatch
 from vision.datasets.labels import LabelList, read_label_list
-from vision.datasets.records import (
-    Defect,
-    RawImage,
-    RawObject,
-    ambiguous_image,
-    differing_name,
-    first_few,
-    has_box,
-    shorten,
-    unannotated,
-)
+from vision.datasets.names import first_few, shorten
+from vision.datasets.records import RawImage, RawObject, has_box
 from vision.datasets.tree import Tree
 from vision.structures import DataError
 

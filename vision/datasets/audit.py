@@ -16,19 +16,19 @@ import torch
 from vision.boxes.forms import iou_of
 from vision.boxes.matching import MATCHING_THRESHOLD
 from vision.datasets.base import DetectionDataset
-from vision.datasets.records import (
+from vision.datasets.defects import (
     INFO,
     KINDS,
     LEFT_OUT,
     REPAIRED,
     SUSPECT,
     Defect,
-    Record,
     count_things,
-    first_few,
     log_defects,
     way_out_of,
 )
+from vision.datasets.names import first_few
+from vision.datasets.records import Record
 from vision.structures import DataError
 
 logger = logging.getLogger(__name__)

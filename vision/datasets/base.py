@@ -13,8 +13,10 @@ from pathlib import Path
 
 import numpy as np
 
+from vision.datasets.defects import Defect
 from vision.datasets.labels import merge
-from vision.datasets.records import EXAMPLES, Defect, Record, did_you_mean, fold_name
+from vision.datasets.names import EXAMPLES, did_you_mean, fold_name
+from vision.datasets.records import Record
 from vision.structures import CROWD, IGNORED, Annotation
 
 logger = logging.getLogger(__name__)

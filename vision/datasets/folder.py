@@ -21,21 +21,12 @@ from typing import Any, NamedTuple
 
 import cv2
 
+from vision.datasets.defects import Defect, joined, way_out_of, weighed
 from vision.datasets.file_cache import FileCache
 from vision.datasets.images import ImageInfo, read_image_info, try_decoding
 from vision.datasets.labels import LabelList, read_text, with_background
-from vision.datasets.records import (
-    BoxFormat,
-    Defect,
-    RawImage,
-    RawObject,
-    Record,
-    first_few,
-    joined,
-    make_record,
-    way_out_of,
-    weighed,
-)
+from vision.datasets.names import first_few
+from vision.datasets.records import BoxFormat, RawImage, RawObject, Record, make_record
 from vision.datasets.tree import ARCHIVES, Tree
 from vision.options.training import VAL_SPLIT
 from vision.structures import DataError

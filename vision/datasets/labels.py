@@ -10,8 +10,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from vision.datasets.defects import REPAIRED, Defect
 from vision.datasets.images import LFS_POINTER, LFS_PULL
-from vision.datasets.records import REPAIRED, Defect
 from vision.structures import DataError
 from vision.utils.files import write_text
 

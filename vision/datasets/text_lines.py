@@ -8,8 +8,9 @@ from functools import partial
 from typing import NamedTuple
 
 from vision.datasets.annotated_folder import LABEL_FILES, Annotated, SelfDescribedReader, without_suffix
+from vision.datasets.defects import Defect
 from vision.datasets.labels import read_lines, read_text
-from vision.datasets.records import BoxFormat, Defect, RawImage, RawObject
+from vision.datasets.records import BoxFormat, RawImage, RawObject
 from vision.datasets.tree import Tree, try_to
 
 #: Texts that are about something else, by the beginnings of their names in lower case.

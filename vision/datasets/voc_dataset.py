@@ -13,24 +13,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from vision.datasets.base import DetectionDataset
+from vision.datasets.defects import Defect, ambiguous_image, differing_name, log_defects, unannotated
 from vision.datasets.file_cache import FileCache
 from vision.datasets.folder import SPLIT_NAMES, SPLITS, DatasetReader, ReadingOptions, SplitImages, may_be_of, splits_of
 from vision.datasets.images import LFS_POINTER, LFS_PULL, FileIndex, FileMatch, files_below, other_suffixes
 from vision.datasets.labels import LabelList, read_label_list, read_labels, read_text
-from vision.datasets.records import (
-    EXAMPLES,
-    BoxFormat,
-    Defect,
-    RawImage,
-    RawObject,
-    ambiguous_image,
-    are_fractions,
-    differing_name,
-    first_few,
-    log_defects,
-    shorten,
-    unannotated,
-)
+from vision.datasets.names import EXAMPLES, first_few, shorten
+from vision.datasets.records import BoxFormat, RawImage, RawObject, are_fractions
 from vision.datasets.tree import Tree, try_to
 from vision.structures import DataError
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from vision.datasets import DetectionDataset
 from vision.datasets.audit import Audit, box_sides
-from vision.datasets.records import INFO, KINDS, LEFT_OUT, REPAIRED, SUSPECT, Defect, count_things
+from vision.datasets.defects import INFO, KINDS, LEFT_OUT, REPAIRED, SUSPECT, Defect, count_things
 from vision.report.drawing import color_of, draw_annotation
 from vision.report.page import facts_list, figure_boxes, picture, picture_of, table, write_html
 from vision.report.plots import figure_file, plain_text
