@@ -23,9 +23,10 @@ from train_steps import SIZE, freeze_norms, join_batches, train_step_on
 import train_ssd
 from vision.datasets.loading import EpochBatches, make_loader
 from vision.datasets.voc_dataset import VOCDataset
-from vision.engine import checkpoint, compute, loop, optim, resume, trainer
+from vision.engine import checkpoint, compute, loop, resume, schedule, trainer
 from vision.engine.dry_run import dry_run
 from vision.engine.faults import LoaderSettings, StopSignal, reduced_settings
+from vision.engine.model_ema import ModelEma
 from vision.engine.precision import Precision, choose_precision
 from vision.engine.process import SingleProcess
 from vision.engine.run import Run
@@ -377,7 +378,7 @@ def test_an_average_that_begins_on_resume_begins_with_the_weights(data, caplog):
     train_step.step(batches, 5, 3)
     state = train_step.state_dict()
     other, _ = train_step_on(data)
-    other = TrainStep(other.model, other.optimizer, other.options, average=optim.ModelEma(other.net))
+    other = TrainStep(other.model, other.optimizer, other.options, average=ModelEma(other.net))
     other.average.updates = 7
     with caplog.at_level("WARNING"):
         other.load_state_dict(state)
@@ -466,7 +467,7 @@ def test_the_average_is_validated_saved_and_resumed(script, data, tmp_path):
 
 def test_the_average_follows_the_formula():
     net = MODELS["mb1-ssd-lite"].build(2)
-    average = optim.ModelEma(net)
+    average = ModelEma(net)
     key = "extras.0.0.bias"
     expected = net.state_dict()[key].clone().double()
     for step in range(1, 4):
@@ -543,7 +544,7 @@ def rates(out: Path) -> list[float]:
 
 
 def factors(options: ScheduleOptions, steps: int) -> list[float]:
-    return [optim.lr_factor(iteration, steps, options) for iteration in range(options.epochs * steps)]
+    return [schedule.lr_factor(iteration, steps, options) for iteration in range(options.epochs * steps)]
 
 
 def test_the_presets_of_detectron():
@@ -598,7 +599,7 @@ def test_auto_lr_scales_by_the_whole_batch(data, tmp_path, script):
     argv = train_argv(data, tmp_path, "--epochs=1", "--batch-size=2", "--accumulate=4", "--warmup-iters=0")
     done = script(train_ssd.main, *argv, "--auto-lr", "--lr=0.01")
     assert "--auto-lr: rates times 2 = 8 images per step (batch 2 x 4 accumulated x 1 processes) / 4" in done.out
-    options = optim.scale_rates(train_ssd.parse_args(["--auto-lr=32", "--lr=0.01", "--base-net-lr=0.001"]), 16)
+    options = schedule.scale_rates(train_ssd.parse_args(["--auto-lr=32", "--lr=0.01", "--base-net-lr=0.001"]), 16)
     assert (options.lr, options.base_net_lr) == (0.005, 0.0005)
 
 
