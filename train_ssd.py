@@ -75,7 +75,7 @@ from vision.ssd.choices import (
     UPSTREAM_PRIORS,
     canonical_name,
 )
-from vision.ssd.config import SSDConfig
+from vision.ssd.config.ssd_config import SSDConfig
 from vision.ssd.data_preprocessing import TestTransform, TrainAugmentation
 from vision.ssd.device_augmentation import AugmentingPreprocess, DeferredAugmentation
 from vision.ssd.models import MODELS, describe_weights, identify_base_net

@@ -32,7 +32,7 @@ from vision.datasets.records import RawImage
 from vision.datasets.voc_dataset import VocReader
 from vision.engine import trainer
 from vision.engine.step import TrainStep
-from vision.ssd.config import MOBILENETV1
+from vision.ssd.config.families import MOBILENETV1
 from vision.ssd.models import MODELS
 
 TRAIN, TEST = 6, 3

@@ -18,7 +18,7 @@ from vision.datasets import open_dataset
 from vision.datasets.loading import pad
 from vision.engine.step import TrainingModel
 from vision.nn.multibox_loss import MultiboxLoss
-from vision.ssd.config import MOBILENETV1
+from vision.ssd.config.families import MOBILENETV1
 from vision.ssd.data_preprocessing import Preprocess, TestTransform, TrainAugmentation
 from vision.ssd.models import MODELS
 from vision.structures import CROWD, IGNORED, Sample
