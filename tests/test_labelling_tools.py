@@ -194,6 +194,15 @@ def test_a_broken_cvat_file_is_named(tmp_path):
         open_dataset("cvat", tmp_path, "train", AFRESH)
 
 
+@pytest.mark.parametrize(("kind", "name"), [("cvat", "annotations.xml"), ("labelme", "a.json")])
+def test_a_folder_with_a_colon_is_no_part_of_what_is_wrong(tmp_path, kind, name):
+    folder = tmp_path / "set: two"
+    put_image(folder / "a.jpg")
+    put_text(folder / name, "<[")
+    with pytest.raises(DataError, match=r"(not used|image a left out): (not readable as XML|cannot be read as JSON)"):
+        open_dataset(kind, folder, "train", AFRESH)
+
+
 # LabelMe.
 
 

@@ -156,7 +156,7 @@ class SelfDescribedReader(DatasetReader):
 
 def not_used(file: Path, error: DataError) -> Defect:
     """Say that a file of annotations cannot be read."""
-    return Defect("annotation-unreadable", file, f"not used: {str(error).partition(': ')[2]}")
+    return Defect("annotation-unreadable", file, f"not used: {str(error).removeprefix(f'{file}: ')}")
 
 
 def without_suffix(name: str) -> str:

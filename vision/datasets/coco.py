@@ -187,8 +187,8 @@ class CocoReader(DatasetReader):
             image_id = name.rpartition(".")[0] or name
             key = _key(image.get("id"))
             if key in met or image.get("id") is None:
-                message = f"image {image_id} left out: another one has its id {key}, or it has none"
-                own = [Defect("row-unreadable", path, message, images=1)]
+                detail = f"$image left out: another one has its id {key}, or it has none"
+                own = [Defect("row-unreadable", path, detail, images=1, image_id=image_id)]
                 images.append(RawImage(image_id, None, path, defects=own))
                 continue
             met.add(key)

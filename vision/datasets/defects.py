@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -18,6 +19,9 @@ LEFT_OUT, REPAIRED, SUSPECT, INFO = "left out", "repaired", "suspect", "noted"
 
 #: How many defects of a kind the log shows, and how many lines of examples in all; above that it is one a kind.
 _SHOWN_PER_KIND, _MOST_SHOWN = 3, 30
+
+#: What stands in a defect's detail for the image and the object that it is about.
+_FIELDS = re.compile(r"\$(image|object)\b")
 
 
 class Kind(NamedTuple):
@@ -138,18 +142,37 @@ class Defect(NamedTuple):
     Attributes:
         kind: a key of `KINDS`.
         source: the file.
-        message: what it is and what became of it, in one line; names the object.
+        detail: what it is and what became of it, in one line; `$image` and `$object` stand for those it is about.
         objects: how many objects were left out because of it.
         images: how many images were left out because of it.
         things: how many things of its kind it stands for.
+        image_id: of the image that it is about; "" if it is not about a single image.
+        where: what the object that it is about is called in the file: "object 3", "line 7".
+        class_name: of the object or class that it is about.
     """
 
     kind: str
     source: Path
-    message: str
+    detail: str
     objects: int = 0
     images: int = 0
     things: int = 1
+    image_id: str = ""
+    where: str = ""
+    class_name: str = ""
+
+    @property
+    def message(self) -> str:
+        """What it is and what became of it, in one line that names image and object."""
+        return _FIELDS.sub(self._name_field, self.detail)
+
+    def _name_field(self, field: re.Match[str]) -> str:
+        image = f"image {self.image_id}"
+        if field[1] == "image":
+            return image
+        named = f"{self.where} {self.class_name!r}" if self.class_name else self.where
+        # The file may be called as the image is.
+        return named if self.source.stem == self.image_id.rpartition("/")[2] else f"{named} of {image}"
 
     @property
     def effect(self) -> str:

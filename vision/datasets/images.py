@@ -81,6 +81,9 @@ LFS_POINTER = b"version https://git-lfs.github.com/"
 POINTER_ERROR = "is a Git LFS pointer in the place of an image"
 LFS_PULL = "run `git lfs pull` in the repository that it comes from"
 
+#: How the errors of files that end early begin.
+_TRUNCATED = "truncated"
+
 #: How the two usual formats end; a file that ends so was written to its end.
 _ENDINGS = {"JPEG": b"\xff\xd9", "MPO": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}
 
@@ -115,6 +118,11 @@ class ImageInfo(NamedTuple):
         """(width, height) in pixels after turning it upright."""
         swap = _TURNS[self.orientation][0]
         return (self.height, self.width) if swap else (self.width, self.height)
+
+    @property
+    def is_truncated(self) -> bool:
+        """Whether its error is that the file ends early."""
+        return self.error is not None and self.error.startswith(_TRUNCATED)
 
     def suffix_fits(self, path: Path) -> bool:
         """Whether the file's name promises what the file is."""
@@ -227,7 +235,7 @@ def _what_is_wrong(path: Path, err: Exception) -> str:
     if isinstance(err, Image.DecompressionBombError):
         return f"has more than {2 * (Image.MAX_IMAGE_PIXELS or 0) // 10**6} megapixels, the most that is read"
     if "truncated" in str(err):
-        return f"truncated after {size} bytes"
+        return f"{_TRUNCATED} after {size} bytes"
     if isinstance(err, Image.UnidentifiedImageError):
         if is_pointer(path):
             return POINTER_ERROR
@@ -276,7 +284,7 @@ def _decode(path: Path, flags: int) -> tuple[np.ndarray | None, str]:
 def _damage(words: str) -> str | None:
     """Say what is wrong with an image of which a decoder said this, if pixels are lost."""
     if "premature end" in words.lower():
-        return f"truncated or damaged within ({words})"
+        return f"{_TRUNCATED} or damaged within ({words})"
     return f"damaged within ({words})" if any(lost in words for lost in _LOST_PIXELS) else None
 
 

@@ -70,7 +70,7 @@ def _parse_or_say(path: Path) -> tuple[dict[str, Any] | None, str]:
     try:
         return _parse(path), ""
     except DataError as err:
-        return None, str(err).partition(": ")[2]
+        return None, str(err).removeprefix(f"{path}: ")
 
 
 def _parse(path: Path) -> dict[str, Any]:

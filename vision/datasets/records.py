@@ -112,10 +112,6 @@ class Record(NamedTuple):
             crowds=pick(self.crowds),
         )
 
-    def what(self, place: str, name: str) -> str:
-        """Name an object of the image, for messages behind the name of its file."""
-        return _what(self.source, self.image_id, place, name)
-
 
 class BoxFormat(NamedTuple):
     """How a format writes boxes.
@@ -147,36 +143,37 @@ def make_record(
     Returns:
         the record, None if the image must be left out; and the defects.
     """
-    defects = list(raw.defects)
+    defects = [defect if defect.image_id else defect._replace(image_id=raw.image_id) for defect in raw.defects]
     if any(defect.images for defect in defects):
         return None, defects
     lost = len(raw.objects)
     if raw.image_path is None or info is None:
-        defects.append(Defect("image-missing", raw.source, f"image {raw.image_id} left out: no such file", lost, 1))
+        detail = "$image left out: no such file"
+        defects.append(Defect("image-missing", raw.source, detail, lost, 1, image_id=raw.image_id))
         return None, defects
     if info.error is not None:
-        kind = "image-truncated" if info.error.startswith("truncated") else "image-undecodable"
+        kind = "image-truncated" if info.is_truncated else "image-undecodable"
         if info.error == POINTER_ERROR:
             kind = "image-pointer"
-        message = f"image left out: {info.error}; replace the file or take it out of the dataset"
-        defects.append(Defect(kind, raw.image_path, message, lost, 1))
+        detail = f"image left out: {info.error}; replace the file or take it out of the dataset"
+        defects.append(Defect(kind, raw.image_path, detail, lost, 1, image_id=raw.image_id))
         return None, defects
-    defects += _about_the_file(raw.image_path, info)
+    defects += [defect._replace(image_id=raw.image_id) for defect in _about_the_file(raw.image_path, info)]
     stored = _boxes_are_of_the_stored_image(raw, info)
     defects += _about_the_size(raw, info, form, stored)
     size = (info.width, info.height) if stored else info.upright_size
     boxes, names, kept = [], [], []
     if raw.relative:
-        message = f"boxes of image {raw.image_id} are fractions of it, where pixels are usual; taken as that"
-        defects.append(Defect("box-relative", raw.source, message))
+        detail = "boxes of $image are fractions of it, where pixels are usual; taken as that"
+        defects.append(Defect("box-relative", raw.source, detail, image_id=raw.image_id))
         form = form._replace(relative=True, first_pixel=0)
     elif raw.first_pixel is not None:
         form = form._replace(first_pixel=raw.first_pixel)
     elif form.whole_pixels:
         fractions = [item.where for item in raw.objects if item.box and any(value % 1 > 0 for value in item.box)]
         if fractions:
-            message = f"image {raw.image_id} has fractions of pixels in its boxes: {first_few(fractions)}"
-            defects.append(Defect("box-fraction", raw.source, message))
+            detail = f"$image has fractions of pixels in its boxes: {first_few(fractions)}"
+            defects.append(Defect("box-fraction", raw.source, detail, image_id=raw.image_id))
     for item in raw.objects:
         box, found = _check(item, raw, size, form)
         if box is None or class_names is None or item.name in class_names:
@@ -186,8 +183,8 @@ def make_record(
             names.append(sys.intern(item.name))
             kept.append(item)
     if len(raw.objects) == 1 and defects and defects[-1].kind == "box-not-finite":
-        message = f"image {raw.image_id} has nothing but an object without numbers, and counts as one without objects"
-        defects.append(Defect("negative-mark", raw.source, message))
+        detail = "$image has nothing but an object without numbers, and counts as one without objects"
+        defects.append(Defect("negative-mark", raw.source, detail, image_id=raw.image_id))
     array = np.array(boxes, np.float32).reshape(-1, 4)
     if stored:
         array = orient_boxes(array, info.orientation, info.upright_size)
@@ -239,22 +236,19 @@ def _boxes_are_of_the_stored_image(raw: RawImage, info: ImageInfo) -> bool:
 
 def _about_the_size(raw: RawImage, info: ImageInfo, form: BoxFormat, stored: bool) -> list[Defect]:
     width, height = info.upright_size
-    image = f"image {raw.image_id}"
     if not form.states_size or raw.size == (width, height):
         return []
+    said = "" if raw.size is None else f"{raw.size[0]}x{raw.size[1]}"
     if raw.size is None:
-        return [Defect("size-missing", raw.source, f"does not say the size of {image}; it is {width}x{height}")]
-    if min(raw.size) <= 0:
-        said = f"{raw.size[0]}x{raw.size[1]}"
-        return [Defect("size-zero", raw.source, f"says {image} is {said}; it is {width}x{height}")]
-    if stored:
-        message = f"boxes turned with {image}: they were made for {raw.size[0]}x{raw.size[1]}, without its EXIF"
-        return [Defect("box-turned", raw.source, message)]
-    message = (
-        f"says {image} is {raw.size[0]}x{raw.size[1]}, it is {width}x{height}; boxes are taken as they are, "
-        "look whether they fit"
-    )
-    return [Defect("size-differs", raw.source, message)]
+        kind, detail = "size-missing", f"does not say the size of $image; it is {width}x{height}"
+    elif min(raw.size) <= 0:
+        kind, detail = "size-zero", f"says $image is {said}; it is {width}x{height}"
+    elif stored:
+        kind, detail = "box-turned", f"boxes turned with $image: they were made for {said}, without its EXIF"
+    else:
+        fit = "boxes are taken as they are, look whether they fit"
+        kind, detail = "size-differs", f"says $image is {said}, it is {width}x{height}; {fit}"
+    return [Defect(kind, raw.source, detail, image_id=raw.image_id)]
 
 
 def _check(
@@ -263,9 +257,10 @@ def _check(
     """Return an object's box in pixels counted from 0, inside the image; None if the object must be left out."""
     written = shorten(item.written or str(None if item.box is None else [round(value, 6) for value in item.box]))
 
-    def defect(kind: str, message: str, objects: int = 0) -> Defect:
-        what = _what(raw.source, raw.image_id, item.where, item.name)
-        return Defect(kind, raw.source, f"{what} {message}", objects)
+    def defect(kind: str, detail: str, objects: int = 0) -> Defect:
+        detail = f"$object {detail}"
+        name = item.name or ""
+        return Defect(kind, raw.source, detail, objects, image_id=raw.image_id, where=item.where, class_name=name)
 
     if not item.name:
         return None, [defect("name-missing", "left out: it has no name", 1)]
@@ -309,12 +304,6 @@ def _check(
     if from_zero:
         found.append(defect("box-from-zero", f"has 0 in its box {written}, where pixels count from 1"))
     return clipped, found
-
-
-def _what(source: Path, image_id: str, place: str, name: str | None) -> str:
-    """Name an object; its image too, unless the file is called the same."""
-    named = f"{place} {name!r}" if name else place
-    return named if source.stem == image_id.rpartition("/")[2] else f"{named} of image {image_id}"
 
 
 def has_box(item: RawObject) -> bool:

@@ -255,8 +255,8 @@ class VocReader(DatasetReader):
         if image is None:
             return RawImage(name, None, list_path, defects=[self._without_image(name, list_path, 0)])
         image_id = self._id_of(image.path)
-        message = f"image {image_id} left out: no XML in {self.annotation_folder}"
-        defect = Defect("annotation-missing", list_path, message, images=1)
+        detail = f"$image left out: no XML in {self.annotation_folder}"
+        defect = Defect("annotation-missing", list_path, detail, images=1, image_id=image_id)
         return RawImage(image_id, image.path, list_path, defects=[defect])
 
     def _annotated(self, path: str) -> RawImage:
@@ -279,8 +279,8 @@ class VocReader(DatasetReader):
         image_path = found.path
         image_id = self._id_of(image_path)
         if annotation.error is not None:
-            message = f"image {image_id} left out: {annotation.error}; repair the file or remove it from the dataset"
-            defect = Defect("annotation-unreadable", path, message, images=1)
+            detail = f"$image left out: {annotation.error}; repair the file or remove it from the dataset"
+            defect = Defect("annotation-unreadable", path, detail, images=1, image_id=image_id)
             return RawImage(image_id, image_path, path, defects=[defect])
         size = None if annotation.size is None else (annotation.size[0], annotation.size[1])
         objects = self._objects(annotation)
@@ -301,10 +301,10 @@ class VocReader(DatasetReader):
         return defects
 
     def _without_image(self, name: str, source: Path, objects: int) -> Defect:
-        message = f"image {name.removesuffix('.xml')} left out: no image of that name in {self.image_folder}"
+        detail = f"$image left out: no image of that name in {self.image_folder}"
         if not len(self.images):
-            message += f", which holds {self._other_files}"
-        return Defect("image-missing", source, message, objects, 1)
+            detail += f", which holds {self._other_files}"
+        return Defect("image-missing", source, detail, objects, 1, image_id=name.removesuffix(".xml"))
 
     @staticmethod
     def _find(index: FileIndex, name: str, file_name: str, fits: Callable[[str], bool]) -> FileMatch | None:

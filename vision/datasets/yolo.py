@@ -384,8 +384,9 @@ class YoloReader(DatasetReader):
             return RawImage(member.image_id, member.image, member.text, defects=member.defects)
         lines, error = self._lines(member.text)
         if error is not None:
-            message = f"image {member.image_id} left out: {error}"
-            defect = Defect("annotation-unreadable", member.text, message, images=1)
+            defect = Defect(
+                "annotation-unreadable", member.text, f"$image left out: {error}", images=1, image_id=member.image_id
+            )
             return RawImage(member.image_id, member.image, member.text, defects=[defect])
         objects = [self._object(number, line) for number, line in enumerate(lines, 1) if line.split()]
         return RawImage(member.image_id, member.image, member.text, objects, defects=member.defects)
