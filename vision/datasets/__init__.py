@@ -24,13 +24,14 @@ from vision.datasets.folder import (
     splits_of,
 )
 from vision.datasets.imglab import ImglabReader
+from vision.datasets.kitti import KittiReader
 from vision.datasets.label_studio import LabelStudioReader
 from vision.datasets.labelme import LabelmeReader
 from vision.datasets.labels import merge
 from vision.datasets.names import EXAMPLES, first_few
+from vision.datasets.oidv4 import Oidv4Reader
 from vision.datasets.open_images import OpenImagesReader
 from vision.datasets.own_reader import is_own, load_reader
-from vision.datasets.text_lines import KittiReader, Oidv4Reader
 from vision.datasets.tree import KIND_FOLDERS, Tree
 from vision.datasets.unsupported import pointer_in, tool_of, what_is_there
 from vision.datasets.via import ViaReader
