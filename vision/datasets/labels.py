@@ -56,6 +56,12 @@ def read_label_list(path: str | Path) -> LabelList:
     return check_labels(written_names(path), path)._replace(source=path)
 
 
+def find_label_list(folders: Iterable[Path], names: Sequence[str]) -> LabelList | None:
+    """Read the first list of classes with one of these names in one of the folders; None if there is none."""
+    paths = (folder / name for folder in folders for name in names)
+    return next((read_label_list(path) for path in paths if path.is_file()), None)
+
+
 def written_names(path: Path) -> list[str]:
     """Read the names of a list of classes as they stand there, backgrounds and repetitions included.
 
