@@ -11,8 +11,8 @@ from conftest import SHARED
 from PIL import Image
 
 from vision.datasets import DetectionDataset, open_dataset, open_folder, open_splits, synthetic
+from vision.datasets.file_index import FileIndex
 from vision.datasets.folder import ReadingOptions
-from vision.datasets.images import FileIndex
 from vision.structures import DataError
 
 TOOLS = SHARED / "datasets" / "labelling_tools"

@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 from vision.datasets.defects import Defect, ambiguous_image, differing_name, unannotated
 from vision.datasets.file_cache import FileCache
+from vision.datasets.file_index import FileMatch
 from vision.datasets.folder import SPLITS, DatasetReader, ReadingOptions, SplitImages, may_be_of, splits_of
-from vision.datasets.images import FileMatch
 from vision.datasets.labels import LabelList, find_label_list
 from vision.datasets.names import first_few, shorten
 from vision.datasets.records import RawImage, RawObject, has_box

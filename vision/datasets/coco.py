@@ -12,8 +12,9 @@ from typing import Any
 
 from vision.datasets.defects import Defect
 from vision.datasets.file_cache import FileCache
+from vision.datasets.file_index import FileIndex
 from vision.datasets.folder import SPLIT_NAMES, SPLITS, DatasetReader, ReadingOptions, SplitImages, may_be_of, splits_of
-from vision.datasets.images import LFS_POINTER, FileIndex
+from vision.datasets.images import LFS_POINTER
 from vision.datasets.labels import LabelList, check_labels, read_text
 from vision.datasets.names import first_few, shorten
 from vision.datasets.records import BoxFormat, RawImage, RawObject

@@ -9,7 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from vision.datasets.images import LFS_PULL, FileMatch
+from vision.datasets.file_index import FileMatch
+from vision.datasets.images import LFS_PULL
 from vision.datasets.names import first_few, shorten
 
 logger = logging.getLogger(__name__)

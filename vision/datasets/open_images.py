@@ -13,8 +13,8 @@ import numpy as np
 from vision.datasets.base import DetectionDataset
 from vision.datasets.defects import Defect, log_defects, unannotated
 from vision.datasets.file_cache import FileCache
+from vision.datasets.file_index import FileIndex
 from vision.datasets.folder import DatasetReader, ReadingOptions, SplitImages
-from vision.datasets.images import FileIndex
 from vision.datasets.labels import LabelList
 from vision.datasets.records import BoxFormat, RawImage, RawObject
 from vision.datasets.tree import Tree

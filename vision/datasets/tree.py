@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 from xml.etree import ElementTree
 
-from vision.datasets.images import LFS_POINTER, LFS_PULL, FileIndex, files_below
+from vision.datasets.file_index import FileIndex, files_below
+from vision.datasets.images import LFS_POINTER, LFS_PULL
 from vision.datasets.labels import read_text
 from vision.datasets.names import EXAMPLES
 from vision.structures import IMAGE_SUFFIXES, DataError

@@ -10,8 +10,8 @@ from pathlib import Path
 from vision.datasets.base import DetectionDataset
 from vision.datasets.defects import Defect, ambiguous_image, differing_name, log_defects, unannotated
 from vision.datasets.file_cache import FileCache
+from vision.datasets.file_index import FileIndex, FileMatch, other_suffixes
 from vision.datasets.folder import SPLIT_NAMES, SPLITS, DatasetReader, ReadingOptions, SplitImages, may_be_of, splits_of
-from vision.datasets.images import FileIndex, FileMatch, other_suffixes
 from vision.datasets.labels import LabelList, find_label_list, read_labels, read_text
 from vision.datasets.names import first_few
 from vision.datasets.records import BoxFormat, RawImage, RawObject, are_fractions

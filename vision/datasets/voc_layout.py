@@ -6,8 +6,8 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
+from vision.datasets.file_index import files_below
 from vision.datasets.folder import SPLIT_NAMES
-from vision.datasets.images import files_below
 from vision.datasets.tree import MAX_DEPTH, several_datasets, subfolders
 
 #: Folders of annotations and of images, in any case; without them, any folder below the root may hold some.

@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 from vision.datasets.class_lists import find_class_list, folders_around, is_usual_name, names_in, other_lists
 from vision.datasets.defects import Defect, ambiguous_image
 from vision.datasets.file_cache import FileCache
+from vision.datasets.file_index import files_below
 from vision.datasets.folder import SPLIT_NAMES, SPLITS, DatasetReader, ReadingOptions, SplitImages, may_be_of, splits_of
-from vision.datasets.images import files_below
 from vision.datasets.labels import LabelList, check_labels, read_lines, read_text, written_names
 from vision.datasets.names import EXAMPLES, did_you_mean, first_few
 from vision.datasets.records import BoxFormat, RawImage, RawObject
