@@ -123,9 +123,7 @@ class OpenImagesReader(DatasetReader):
             image = files.find(image_id)
             image_path = None if image is None else image.path
             own = [
-                Defect(
-                    kind, table, f"$image: {', '.join(places)} neither trained on nor counted", image_id=image_id
-                )
+                Defect(kind, table, f"$image: {', '.join(places)} neither trained on nor counted", image_id=image_id)
                 for kind, places in special.get(image_id, {}).items()
             ]
             if image_path is None:
