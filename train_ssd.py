@@ -40,7 +40,7 @@ from vision.datasets.audit import Audit, best_possible_recall, box_sides, finger
 from vision.datasets.loading import Loaders
 from vision.engine import bundled_weights, checkpoint, optim, pretrained, resume, schedule, start
 from vision.engine.batch_norm import check_batch_size, trains_batch_norm
-from vision.engine.compute import choose_execution
+from vision.engine.execution import choose_execution
 from vision.engine.model_ema import ModelEma
 from vision.engine.model_folder import describe_previous_run, locked
 from vision.engine.process import current_process
@@ -531,7 +531,7 @@ def write_records(run: Run) -> None:
         "processes": run.process.world_size,
         "repeats": run.repeats,
         **asdict(run.execution.choice),
-        "fingerprints": {"training": run.data_order.images, "validation": run.checkpointer.validation},
+        "fingerprints": {"training": run.data_order.images, "validation": run.checkpointer.validation_fingerprint},
     }
     write_arguments(folder / "args.json", run.argv, vars(options), facts)
     if begins and not options.plots:
