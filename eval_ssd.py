@@ -26,8 +26,8 @@ import torch
 from vision import cli
 from vision.boxes.nms import DEFAULT_SCORE_THRESHOLD, DEFAULT_SIGMA
 from vision.datasets import DetectionDataset, open_dataset, open_listed
+from vision.datasets.defects import log_defects
 from vision.datasets.folder import SPLITS
-from vision.datasets.records import log_defects
 from vision.deploy import detectnet
 from vision.deploy.session import Session, TorchSession
 from vision.evaluation import Evaluation, evaluate, findings, number_text

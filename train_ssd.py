@@ -39,9 +39,10 @@ from vision.boxes.forms import center_form_to_corner_form
 from vision.datasets import Splits, image_cache, labels, open_splits
 from vision.datasets.audit import Audit, best_possible_recall, box_sides, fingerprint, make_audit, require_objects
 from vision.datasets.loading import Loaders
-from vision.engine import bundled_weights, checkpoint, optim, pretrained, resume, start
+from vision.engine import bundled_weights, checkpoint, optim, pretrained, resume, schedule, start
 from vision.engine.batch_norm import check_batch_size, trains_batch_norm
-from vision.engine.compute import choose_execution
+from vision.engine.execution import choose_execution
+from vision.engine.model_ema import ModelEma
 from vision.engine.model_folder import describe_disk, describe_previous_run, locked
 from vision.engine.process import current_process
 from vision.engine.run import Run
@@ -77,7 +78,7 @@ from vision.ssd.choices import (
     UPSTREAM_PRIORS,
     canonical_name,
 )
-from vision.ssd.config import SSDConfig
+from vision.ssd.config.ssd_config import SSDConfig
 from vision.ssd.data_preprocessing import TestTransform, TrainAugmentation
 from vision.ssd.device_augmentation import AugmentingPreprocess, DeferredAugmentation
 from vision.ssd.models import MODELS, describe_weights, identify_base_net
@@ -429,7 +430,7 @@ def choose_repeats(run: Run) -> int:
         return run.state.data_order.repeats
     images, epochs = len(run.train_set), run.options.epochs
     steps = epochs * math.ceil(images / run.images_per_step)
-    repeats = optim.repeats_for(steps, epochs)
+    repeats = schedule.repeats_for(steps, epochs)
     if repeats > 1:
         logger.info(
             "%d images are few: each epoch goes through them %d times, for about %d steps instead of %d; --repeat=1 "
@@ -492,7 +493,7 @@ def make_train_step(run: Run) -> TrainStep:
             options.auto_lr,
         )
     move_net(net, execution.device, execution.channels_last)
-    average = optim.ModelEma(net) if options.ema else None
+    average = ModelEma(net) if options.ema else None
     if options.sync_bn:
         run.process.convert_sync_batchnorm(net)
     config = net.config
@@ -500,7 +501,7 @@ def make_train_step(run: Run) -> TrainStep:
     criterion = MultiboxLoss(beta=options.smooth_l1_beta)
     return TrainStep(
         TrainingModel(net, preprocess, criterion, execution.precision).to(execution.device),
-        optim.make_optimizer(net, optim.scale_rates(options, run.images_per_step)),
+        optim.make_optimizer(net, schedule.scale_rates(options, run.images_per_step)),
         options,
         frozen=run.frozen,
         average=average,
@@ -583,7 +584,7 @@ def write_records(run: Run) -> None:
         "processes": run.process.world_size,
         "repeats": run.repeats,
         **asdict(run.execution.choice),
-        "fingerprints": {"training": run.data_order.images, "validation": run.checkpointer.validation},
+        "fingerprints": {"training": run.data_order.images, "validation": run.checkpointer.validation_fingerprint},
     }
     write_arguments(folder / "args.json", run.argv, vars(options), facts)
     if begins and not options.plots:

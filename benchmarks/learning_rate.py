@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from matplotlib.figure import Figure  # noqa: E402
 
 import train_ssd  # noqa: E402
-from vision.engine.optim import lr_factor  # noqa: E402
+from vision.engine.schedule import lr_factor  # noqa: E402
 
 STEPS = 250
 

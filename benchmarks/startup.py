@@ -33,7 +33,7 @@ def measure(root: Path, kind: str) -> dict[str, float]:
     from vision.boxes.forms import center_form_to_corner_form
     from vision.datasets import open_splits
     from vision.datasets.audit import make_audit
-    from vision.ssd.config import MOBILENETV1
+    from vision.ssd.config.families import MOBILENETV1
 
     config = MOBILENETV1.at(300)
     before = _peak()

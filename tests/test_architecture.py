@@ -26,6 +26,7 @@ COMPATIBILITY = {
         )
     ),
     *(f"vision.ssd.config.{name}_ssd_config" for name in ("mobilenetv1", "squeezenet", "vgg")),
+    "vision.transforms.transforms",
     "vision.utils.misc",
     "vision.utils.box_utils",
 }

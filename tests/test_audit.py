@@ -26,12 +26,14 @@ from vision.boxes.forms import center_form_to_corner_form
 from vision.datasets import ReadingOptions, open_dataset, open_splits, synthetic
 from vision.datasets import folder as reading
 from vision.datasets.audit import make_audit
+from vision.datasets.defects import INFO, KINDS, LEFT_OUT, Defect
 from vision.datasets.folder import hold_out
-from vision.datasets.records import INFO, KINDS, LEFT_OUT, RawImage
+from vision.datasets.records import RawImage
 from vision.datasets.voc_dataset import VocReader
 from vision.engine import trainer
 from vision.engine.step import TrainStep
-from vision.ssd.config import MOBILENETV1
+from vision.report.audit_page import write_defects
+from vision.ssd.config.families import MOBILENETV1
 from vision.ssd.models import MODELS
 
 TRAIN, TEST = 6, 3
@@ -825,6 +827,37 @@ def test_a_page_shows_each_defect_with_its_images(voc, script, tmp_path):
     drawn = cv2.imdecode(np.frombuffer(base64.b64decode(content), np.uint8), cv2.IMREAD_COLOR)
     assert drawn.shape[1] == 360, "one image, drawn with its boxes"
     assert 'src="data:image/png' in sections[-1], "the drawing of all of it"
+
+
+def test_a_page_shows_the_image_of_a_defect_not_one_whose_name_begins_alike(templates, tmp_path):
+    root = tmp_path / "data"
+    shutil.copytree(templates["coco"], root)
+    path = root / "annotations" / "instances_train.json"
+    content = json.loads(path.read_text())
+    for image, name in zip(content["images"], ("img.jpg", "img 2.jpg"), strict=False):
+        (root / "train" / image["file_name"]).rename(root / "train" / name)
+        image["file_name"] = name
+    annotation = next(one for one in content["annotations"] if one["image_id"] == content["images"][1]["id"])
+    annotation["bbox"] = [-9, 9, 60, 40]
+    path.write_text(json.dumps(content))
+    train_set, validation = open_splits("coco", [root])
+    priors = center_form_to_corner_form(MOBILENETV1.at(96).priors)
+    audit = make_audit(train_set, validation, (96, 96), priors)
+    write_defects(tmp_path / "audit.html", train_set, audit, None)
+    (section,) = re.findall(r"<h2>boxes that reach out.*?(?=<h2>|$)", (tmp_path / "audit.html").read_text(), re.DOTALL)
+    assert "of image img 2 repaired" in section
+    content = re.search(r'src="data:image/jpeg;base64,([^"]+)"', section)[1]
+    drawn = cv2.imdecode(np.frombuffer(base64.b64decode(content), np.uint8), cv2.IMREAD_COLOR)
+    assert drawn.shape[1] == 360, "one image"
+
+
+def test_a_defect_names_its_image_and_object():
+    about = {"image_id": "train/img 2", "where": "object 3", "class_name": "cat"}
+    shared, own = (Defect("box-outside", Path(name), "$object repaired", **about) for name in ("a.json", "img 2.xml"))
+    assert str(shared) == "a.json: object 3 'cat' of image train/img 2 repaired"
+    assert str(own) == "img 2.xml: object 3 'cat' repaired"
+    assert str(own._replace(detail="says $image is 1x1")) == "img 2.xml: says image train/img 2 is 1x1"
+    assert str(own._replace(detail="as it stands", image_id="")) == "img 2.xml: as it stands"
 
 
 def test_a_dry_run_decodes_every_image_and_later_starts_know(voc, script, tmp_path, train):

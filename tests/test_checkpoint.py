@@ -15,8 +15,9 @@ import torch
 from vision.deploy.session import load_net
 from vision.engine import checkpoint, pretrained
 from vision.engine.loop import TrainState
+from vision.ssd.choices import NET_NAMES
 from vision.ssd.description import Architecture, Results
-from vision.ssd.models import MODELS, NET_NAMES, describe_weights
+from vision.ssd.models import MODELS, describe_weights
 from vision.ssd.weights import description_of, read_weights, unwrapped
 from vision.structures import DataError
 from vision.utils.files import replacing
@@ -177,7 +178,7 @@ def state_of(net, epoch: int) -> checkpoint.RunState:
         best=Results(epoch - 1, 0.5, mean_ap=0.25),
         validations_since_best=2,
         random=checkpoint.random_state(CPU),
-        compute=checkpoint.ComputeChoice("off", channels_last=True, augment_on="device"),
+        execution=checkpoint.ExecutionChoice("off", channels_last=True, augment_on="device"),
     )
 
 
@@ -185,7 +186,7 @@ def test_states_survive(net, tmp_path):
     state = state_of(net, 4)
     checkpoint.save_state(tmp_path / "last.state", state)
     again = checkpoint.load_state(tmp_path / "last.state")
-    for name in ("description", "data_order", "seed", "best", "validations_since_best", "compute", "run"):
+    for name in ("description", "data_order", "seed", "best", "validations_since_best", "execution", "run"):
         assert getattr(again, name) == getattr(state, name), name
     assert (again.progress.epoch, again.progress.step) == (4, 3)
     assert all(torch.equal(value, again.training["weights"][key]) for key, value in net.state_dict().items())
@@ -217,7 +218,7 @@ def test_the_keys_of_a_state_file_stay(net, tmp_path):
     torch.save({**plain, "best": {}}, path)
     old = checkpoint.load_state(path)
     assert old.data_order == checkpoint.DataOrder("fingerprint", 7, images_per_step=8, repeats=1)
-    assert (old.compute.augment_on, old.best, old.run, old.validation) == ("cpu", None, "", "")
+    assert (old.execution.augment_on, old.best, old.run, old.validation_fingerprint) == ("cpu", None, "", "")
 
 
 def test_a_description_that_cannot_be_read_is_named(net, tmp_path):

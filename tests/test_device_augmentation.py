@@ -12,8 +12,8 @@ from vision.datasets import synthetic
 from vision.datasets.image_cache import ImageCache
 from vision.datasets.loading import EpochBatches, end_workers, make_loader
 from vision.datasets.voc_dataset import VOCDataset
-from vision.engine.checkpoint import ComputeChoice
-from vision.engine.compute import choose_execution
+from vision.engine.checkpoint import ExecutionChoice
+from vision.engine.execution import choose_execution
 from vision.engine.run import Run
 from vision.engine.step import to_device
 from vision.options.training import Options
@@ -21,7 +21,7 @@ from vision.ssd import device_augmentation
 from vision.ssd.data_preprocessing import AUGMENTATIONS, TrainAugmentation
 from vision.ssd.device_augmentation import AugmentingPreprocess, DeferredAugmentation, change_colors
 from vision.structures import Batch, ImageParts
-from vision.transforms.transforms import ColorChange, PhotometricDistort, RandomContrast
+from vision.transforms.color import ColorChange, PhotometricDistort, RandomContrast
 
 SIZE, MEAN = (96, 64), (127, 100, 60)
 
@@ -176,7 +176,7 @@ def test_samples_do_not_depend_on_workers_or_the_cache(dataset, workers):
 )
 def test_who_augments(monkeypatch, asked, device, kept, expected):
     class State:
-        compute = ComputeChoice(**{"amp": "off", "channels_last": False, **(kept or {})})
+        execution = ExecutionChoice(**{"amp": "off", "channels_last": False, **(kept or {})})
 
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (8, 0))
     state = None if kept is None else State

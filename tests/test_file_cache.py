@@ -144,7 +144,7 @@ def test_the_second_start_reads_no_file_again(own_voc, monkeypatch, settled):
         raise AssertionError(f"{path} is read again")
 
     monkeypatch.setattr(folder, "read_image_info", refuse)
-    monkeypatch.setattr(voc_dataset, "_parse", refuse)
+    monkeypatch.setattr(voc_dataset, "parse_annotation", refuse)
     assert snapshot() == first
     with pytest.raises(AssertionError, match="is read again"):
         snapshot(ReadingOptions(cache=False))

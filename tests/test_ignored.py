@@ -18,11 +18,11 @@ from vision.datasets import open_dataset
 from vision.datasets.loading import pad
 from vision.engine.step import TrainingModel
 from vision.nn.multibox_loss import MultiboxLoss
-from vision.ssd.config import MOBILENETV1
+from vision.ssd.config.families import MOBILENETV1
 from vision.ssd.data_preprocessing import Preprocess, TestTransform, TrainAugmentation
 from vision.ssd.models import MODELS
 from vision.structures import CROWD, IGNORED, Sample
-from vision.transforms.transforms import Window
+from vision.transforms.windows import Window
 
 PRIORS = center_form_to_corner_form(MOBILENETV1.at(300).priors)
 WHOLE = [0.0, 0.0, 1.0, 1.0]

@@ -11,8 +11,8 @@ from conftest import SHARED
 from PIL import Image
 
 from vision.datasets import DetectionDataset, open_dataset, open_folder, open_splits, synthetic
+from vision.datasets.file_index import FileIndex
 from vision.datasets.folder import ReadingOptions
-from vision.datasets.images import FileIndex
 from vision.structures import DataError
 
 TOOLS = SHARED / "datasets" / "labelling_tools"
@@ -192,6 +192,15 @@ def test_a_broken_cvat_file_is_named(tmp_path):
     put_text(tmp_path / "annotations.xml", "<annotations><image")
     with pytest.raises(DataError, match=r"no annotation of cvat; .*annotations.xml: not used: not readable as XML"):
         open_dataset("cvat", tmp_path, "train", AFRESH)
+
+
+@pytest.mark.parametrize(("kind", "name"), [("cvat", "annotations.xml"), ("labelme", "a.json")])
+def test_a_folder_with_a_colon_is_no_part_of_what_is_wrong(tmp_path, kind, name):
+    folder = tmp_path / "set: two"
+    put_image(folder / "a.jpg")
+    put_text(folder / name, "<[")
+    with pytest.raises(DataError, match=r"(not used|image a left out): (not readable as XML|cannot be read as JSON)"):
+        open_dataset(kind, folder, "train", AFRESH)
 
 
 # LabelMe.

@@ -9,7 +9,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from vision.boxes import matching
 from vision.boxes.forms import center_form_to_corner_form, iou_of
 from vision.boxes.matching import assign_priors, hard_negative_mining, match_batch
-from vision.ssd.config import MOBILENETV1
+from vision.ssd.config.families import MOBILENETV1
 from vision.ssd.ssd import MatchPrior
 
 MATCHING = np.load(GOLDEN / "matching_mb1_300.npz")

@@ -18,8 +18,9 @@ from PIL import Image
 import eval_ssd
 import train_ssd
 from vision.datasets import ReadingOptions, open_folder, open_splits, synthetic
+from vision.datasets.file_index import FileIndex
 from vision.datasets.folder import splits_of
-from vision.datasets.images import FileIndex, read_image, read_image_info, read_upright, try_decoding
+from vision.datasets.images import read_image, read_image_info, read_upright, try_decoding
 from vision.structures import DataError
 
 FIRST = "train_00000"

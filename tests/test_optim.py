@@ -8,14 +8,8 @@ from train_steps import train_step_on
 from vision.datasets.loading import EpochBatches
 from vision.engine import loop
 from vision.engine.batch_norm import trains_batch_norm
-from vision.engine.optim import (
-    freeze,
-    lr_factor,
-    make_optimizer,
-    param_groups,
-    restore,
-    set_learning_rates,
-)
+from vision.engine.optim import freeze, make_optimizer, param_groups, restore
+from vision.engine.schedule import lr_factor, set_learning_rates
 from vision.options.training import OptimOptions, Options, ScheduleOptions
 from vision.report.lines import log_epoch
 from vision.ssd.models import MODELS

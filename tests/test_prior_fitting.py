@@ -10,7 +10,7 @@ from vision.boxes.forms import center_form_to_corner_form, iou_of
 from vision.boxes.prior_fitting import MAX_CLUSTERS, cluster_sides, fair_weights, fit_priors, fit_sides
 from vision.boxes.priors import CellPrior, FreePriorLevel, generate_ssd_priors
 from vision.ssd.choices import COCO_PRIORS, FITTED_PRIORS, UPSTREAM_PRIORS
-from vision.ssd.config import MOBILENETV1
+from vision.ssd.config.families import MOBILENETV1
 from vision.ssd.models import MODELS, NET_NAMES
 from vision.ssd.prior_choice import config_with_priors, with_fitted_priors
 

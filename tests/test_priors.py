@@ -6,7 +6,8 @@ import torch
 from conftest import GOLDEN, golden_json
 
 from vision.boxes.priors import PriorLevel, SSDBoxSizes, generate_ssd_priors
-from vision.ssd.config import MOBILENETV1, SQUEEZENET, VGG, SSDConfig
+from vision.ssd.config.families import MOBILENETV1, SQUEEZENET, VGG
+from vision.ssd.config.ssd_config import SSDConfig
 
 FAMILIES = {"mobilenetv1": MOBILENETV1, "squeezenet": SQUEEZENET, "vgg": VGG}
 

@@ -10,7 +10,7 @@ from hypothesis.extra import numpy as arrays
 
 from vision.datasets.images import ImageInfo
 from vision.datasets.records import BoxFormat, RawImage, RawObject, make_record
-from vision.ssd.config import MOBILENETV1
+from vision.ssd.config.families import MOBILENETV1
 from vision.ssd.data_preprocessing import AUGMENTATIONS, TrainAugmentation
 from vision.ssd.ssd import MatchPrior
 

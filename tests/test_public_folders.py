@@ -13,8 +13,8 @@ from PIL import Image
 from vision.boxes.forms import center_form_to_corner_form
 from vision.datasets import ReadingOptions, open_folder, open_splits
 from vision.datasets.audit import make_audit, require_objects
-from vision.datasets.records import KINDS, Defect, log_defects
-from vision.ssd.config import MOBILENETV1
+from vision.datasets.defects import KINDS, Defect, log_defects
+from vision.ssd.config.families import MOBILENETV1
 from vision.structures import CROWD, DataError
 
 ODD = SHARED / "datasets" / "odd_folders"

@@ -23,9 +23,10 @@ from train_steps import SIZE, freeze_norms, join_batches, train_step_on
 import train_ssd
 from vision.datasets.loading import EpochBatches, make_loader
 from vision.datasets.voc_dataset import VOCDataset
-from vision.engine import checkpoint, compute, loop, optim, resume, trainer
+from vision.engine import checkpoint, execution, loop, resume, schedule, trainer
 from vision.engine.dry_run import dry_run
 from vision.engine.faults import LoaderSettings, StopSignal, reduced_settings
+from vision.engine.model_ema import ModelEma
 from vision.engine.precision import Precision, choose_precision
 from vision.engine.process import SingleProcess
 from vision.engine.run import Run
@@ -378,7 +379,7 @@ def test_an_average_that_begins_on_resume_begins_with_the_weights(data, caplog):
     train_step.step(batches, 5, 3)
     state = train_step.state_dict()
     other, _ = train_step_on(data)
-    other = TrainStep(other.model, other.optimizer, other.options, average=optim.ModelEma(other.net))
+    other = TrainStep(other.model, other.optimizer, other.options, average=ModelEma(other.net))
     other.average.updates = 7
     with caplog.at_level("WARNING"):
         other.load_state_dict(state)
@@ -467,7 +468,7 @@ def test_the_average_is_validated_saved_and_resumed(script, data, tmp_path):
 
 def test_the_average_follows_the_formula():
     net = MODELS["mb1-ssd-lite"].build(2)
-    average = optim.ModelEma(net)
+    average = ModelEma(net)
     key = "extras.0.0.bias"
     expected = net.state_dict()[key].clone().double()
     for step in range(1, 4):
@@ -507,7 +508,7 @@ def test_precision_choices(monkeypatch):
 def test_amp_reaches_the_loop_and_a_resumed_run_keeps_it(script, data, tmp_path):
     argv = train_argv(data, tmp_path, "--resolution=48")
     assert script(train_ssd.main, *argv, "--epochs=1", "--amp=bf16").code == 0
-    assert checkpoint.load_state(tmp_path / "last.state").compute.amp == "bf16"
+    assert checkpoint.load_state(tmp_path / "last.state").execution.amp == "bf16"
     done = script(train_ssd.main, *argv, "--epochs=2", "--amp=auto", "--resume")
     assert "precision: bf16 mixed with float32" in done.out
 
@@ -525,13 +526,13 @@ def test_amp_reaches_the_loop_and_a_resumed_run_keeps_it(script, data, tmp_path)
 )
 def test_the_memory_format_follows_from_device_and_precision(monkeypatch, device, amp, kept, expected):
     class State:
-        compute = checkpoint.ComputeChoice(amp, kept)
+        execution = checkpoint.ExecutionChoice(amp, kept)
 
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (8, 0))
     state = None if kept is None else State
     run = Run(Options(amp=amp), ())
     run.device, run.state = torch.device(device), state
-    chosen = compute.choose_execution(run)
+    chosen = execution.choose_execution(run)
     assert chosen.channels_last == chosen.choice.channels_last == expected
 
 
@@ -544,7 +545,7 @@ def rates(out: Path) -> list[float]:
 
 
 def factors(options: ScheduleOptions, steps: int) -> list[float]:
-    return [optim.lr_factor(iteration, steps, options) for iteration in range(options.epochs * steps)]
+    return [schedule.lr_factor(iteration, steps, options) for iteration in range(options.epochs * steps)]
 
 
 def test_the_presets_of_detectron():
@@ -599,7 +600,7 @@ def test_auto_lr_scales_by_the_whole_batch(data, tmp_path, script):
     argv = train_argv(data, tmp_path, "--epochs=1", "--batch-size=2", "--accumulate=4", "--warmup-iters=0")
     done = script(train_ssd.main, *argv, "--auto-lr", "--lr=0.01")
     assert "--auto-lr: rates times 2 = 8 images per step (batch 2 x 4 accumulated x 1 processes) / 4" in done.out
-    options = optim.scale_rates(train_ssd.parse_args(["--auto-lr=32", "--lr=0.01", "--base-net-lr=0.001"]), 16)
+    options = schedule.scale_rates(train_ssd.parse_args(["--auto-lr=32", "--lr=0.01", "--base-net-lr=0.001"]), 16)
     assert (options.lr, options.base_net_lr) == (0.005, 0.0005)
 
 
@@ -751,7 +752,7 @@ def test_interrupting_twice_ends_at_once(data, tmp_path):
 
 def test_a_precision_that_the_device_lacks_is_chosen_anew(caplog):
     class State:
-        compute = checkpoint.ComputeChoice("fp16", channels_last=False)
+        execution = checkpoint.ExecutionChoice("fp16", channels_last=False)
 
     def run_with(amp: str) -> Run:
         run = Run(Options(amp=amp), ())
@@ -759,11 +760,11 @@ def test_a_precision_that_the_device_lacks_is_chosen_anew(caplog):
         return run
 
     with caplog.at_level("WARNING"):
-        chosen = compute.choose_execution(run_with("auto"))
+        chosen = execution.choose_execution(run_with("auto"))
     assert chosen.precision.name in ("off", "bf16")
     assert "the run was in fp16" in caplog.text
     with pytest.raises(ValueError, match="--amp=fp16 needs a CUDA device"):
-        compute.choose_execution(run_with("fp16"))
+        execution.choose_execution(run_with("fp16"))
 
 
 def test_a_run_whose_patience_is_over_does_not_go_on(script, data, tmp_path):
@@ -806,9 +807,9 @@ def test_the_best_of_a_run_that_moves_is_looked_for_anew(script, data, tmp_path)
     def best(folder: str, validation: str) -> Results | None:
         return checkpoint.Checkpointer(tmp_path / folder, None, validation, state).best
 
-    assert best("a", state.validation).epoch == 0
-    assert (best("a", "others"), best("b", state.validation)) == (None, None)
-    assert checkpoint.Checkpointer(tmp_path / "a", None, "x", replace(state, validation="")).best.epoch == 0
+    assert best("a", state.validation_fingerprint).epoch == 0
+    assert (best("a", "others"), best("b", state.validation_fingerprint)) == (None, None)
+    assert checkpoint.Checkpointer(tmp_path / "a", None, "x", replace(state, validation_fingerprint="")).best.epoch == 0
     argv = train_argv(data, tmp_path / "b", "--epochs=2", f"--resume={tmp_path / 'a' / 'last.state'}")
     assert script(train_ssd.main, *argv, "--lr=0", "--base-net-lr=0").code == 0
     assert (tmp_path / "b" / "best.pth").is_file()
@@ -838,9 +839,9 @@ def test_a_run_that_another_took_the_folder_of_goes_on_without_the_others_result
     folder.mkdir()
     results = replace(best, epoch=2, ap_50_95=best.ap_50_95 + 0.1)
     checkpoint.save(MODELS["sq-ssd-lite"].build(2), [folder / "best.pth"], results)
-    assert checkpoint.Checkpointer(folder, None, state.validation, state).best == best
+    assert checkpoint.Checkpointer(folder, None, state.validation_fingerprint, state).best == best
     checkpoint.save(MODELS["sq-ssd-lite"].build(2), [folder / "best.pth"], replace(results, ap_50_95=-1.0))
-    assert checkpoint.Checkpointer(folder, None, state.validation, state).best is None
+    assert checkpoint.Checkpointer(folder, None, state.validation_fingerprint, state).best is None
 
 
 def test_repeats_of_a_run_that_starts_anew_go_by_its_own_images(script, data, tmp_path):

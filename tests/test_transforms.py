@@ -9,6 +9,7 @@ from vision.datasets.images import read_image, reductions_of
 from vision.datasets.synthetic import write_image
 from vision.ssd.data_preprocessing import PredictionTransform, Preprocess, TestTransform, TrainAugmentation, normalize
 from vision.transforms import transforms as T
+from vision.transforms.windows import Window
 from vision.utils.pixels import channels_first
 
 WIDTH, HEIGHT = 90, 60
@@ -92,7 +93,7 @@ def test_without_a_generator_numpys_global_seed_counts():
     assert len(set(draws())) == 2
 
 
-def crop_windows(boxes: np.ndarray, count: int = 400) -> list[T.Window]:
+def crop_windows(boxes: np.ndarray, count: int = 400) -> list[Window]:
     crop = T.RandomSampleCrop()
     return [crop.plan((WIDTH, HEIGHT), boxes, np.random.default_rng(seed)) for seed in range(count)]
 
@@ -101,12 +102,12 @@ def test_crops_are_shaped_as_the_paper_says_and_hold_an_object():
     whole = 0
     for window in crop_windows(BOXES):
         width, height = window.size
-        whole += window == T.Window(0, 0, WIDTH, HEIGHT)
+        whole += window == Window(0, 0, WIDTH, HEIGHT)
         assert 0.3 * WIDTH - 1 <= width <= WIDTH
         assert 0.3 * HEIGHT - 1 <= height <= HEIGHT
         assert window.left >= 0
         assert window.bottom <= HEIGHT
-        if window != T.Window(0, 0, WIDTH, HEIGHT):
+        if window != Window(0, 0, WIDTH, HEIGHT):
             assert 0.45 < height / width < 2.1
             assert len(window.map_boxes(BOXES, LABELS)[1]) >= 1
     assert 400 / 7 * 0.6 < whole < 400 / 2
@@ -136,7 +137,7 @@ def test_composed_windows_are_the_windows_one_after_the_other():
     """Looking through windows in turn, or through their composition at once, moves boxes alike."""
     rng = np.random.default_rng(0)
     for _ in range(200):
-        boxes, labels, window = BOXES, LABELS, T.Window(0, 0, WIDTH, HEIGHT)
+        boxes, labels, window = BOXES, LABELS, Window(0, 0, WIDTH, HEIGHT)
         for transform in GEOMETRIC:
             step = transform.plan(window.size, boxes, rng)
             boxes, labels = step.map_boxes(boxes, labels)
@@ -147,9 +148,9 @@ def test_composed_windows_are_the_windows_one_after_the_other():
 
 
 def test_mirrored_windows_compose():
-    mirrored = T.Window(0, 0, 10, 10, True).then(T.Window(1, 0, 4, 10))
-    assert mirrored == T.Window(6, 0, 9, 10, True)
-    assert mirrored.then(T.Window(0, 0, 3, 10, True)) == T.Window(6, 0, 9, 10, False)
+    mirrored = Window(0, 0, 10, 10, True).then(Window(1, 0, 4, 10))
+    assert mirrored == Window(6, 0, 9, 10, True)
+    assert mirrored.then(Window(0, 0, 3, 10, True)) == Window(6, 0, 9, 10, False)
 
 
 def test_boxes_follow_the_pixels():
@@ -258,7 +259,7 @@ def test_expansion_is_filled_with_the_mean():
 
 
 def test_render_of_a_window_beside_the_image_is_all_fill():
-    assert (T.Window(-20, -20, -10, -10).render(gradient_image(), (5, 5), (7, 8, 9)) == (7, 8, 9)).all()
+    assert (Window(-20, -20, -10, -10).render(gradient_image(), (5, 5), (7, 8, 9)) == (7, 8, 9)).all()
 
 
 def test_coordinates_there_and_back():

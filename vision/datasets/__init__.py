@@ -24,14 +24,15 @@ from vision.datasets.folder import (
     splits_of,
 )
 from vision.datasets.imglab import ImglabReader
+from vision.datasets.kitti import KittiReader
 from vision.datasets.label_studio import LabelStudioReader
 from vision.datasets.labelme import LabelmeReader
 from vision.datasets.labels import merge
+from vision.datasets.names import first_few
+from vision.datasets.oidv4 import Oidv4Reader
 from vision.datasets.open_images import OpenImagesReader
 from vision.datasets.own_reader import is_own, load_reader
-from vision.datasets.records import EXAMPLES, first_few
-from vision.datasets.text_lines import KittiReader, Oidv4Reader
-from vision.datasets.tree import KIND_FOLDERS, Tree
+from vision.datasets.tree import KIND_FOLDERS, MAX_DEPTH, Tree, several_datasets, subfolders
 from vision.datasets.unsupported import pointer_in, tool_of, what_is_there
 from vision.datasets.via import ViaReader
 from vision.datasets.voc_dataset import VocReader
@@ -49,9 +50,6 @@ DATASETS: Mapping[str, type[DatasetReader]] = {
         *(ViaReader, LabelStudioReader),
     )
 }
-
-#: Folders around a dataset that are gone through.
-_DEEPEST = 3
 
 #: Folders of a level that are looked into where a folder is none.
 _MOST_LOOKED_INTO = 20
@@ -98,8 +96,7 @@ def open_folder(dataset_type: str, root: str | Path, options: ReadingOptions | N
         return reader(root, _cache_of(root, options), options)
     root = _unwrapped(root)
     if several := _datasets_in(root):
-        some_of_them = " ".join(map(str, several[:EXAMPLES]))
-        raise DataError(f"{root}: holds {len(several)} datasets; name them one by one: --data {some_of_them}")
+        raise several_datasets(root, several)
     if dataset_type == AUTO:
         tree = Tree(root)
         candidates = _formats_of(tree)
@@ -131,7 +128,7 @@ def _cache_of(root: Path, options: ReadingOptions) -> FileCache:
 
 def _unwrapped(root: Path) -> Path:
     """Go into a folder that an archive wrapped around a dataset: alone where it is, and of a name that says nothing."""
-    for _ in range(_DEEPEST):
+    for _ in range(MAX_DEPTH):
         inside = [path for path in root.iterdir() if not path.name.startswith((".", "__MACOSX"))]
         says_something = any(path.name.lower() in (*SPLIT_NAMES, *KIND_FOLDERS, "imagesets") for path in inside)
         if len(inside) != 1 or not inside[0].is_dir() or says_something:
@@ -143,8 +140,8 @@ def _unwrapped(root: Path) -> Path:
 def _dataset_inside(root: Path) -> tuple[Path, str] | None:
     """Find the outermost folder below the root of which a format reads something, and that format."""
     level = [root]
-    for _ in range(_DEEPEST):
-        level = [child for folder in level for child in _folders_in(folder)][:_MOST_LOOKED_INTO]
+    for _ in range(MAX_DEPTH):
+        level = [child for folder in level for child in subfolders(folder)][:_MOST_LOOKED_INTO]
         for folder in level:
             found = [name for name, images in _formats_of(Tree(folder)).items() if images]
             if found:
@@ -152,22 +149,11 @@ def _dataset_inside(root: Path) -> tuple[Path, str] | None:
     return None
 
 
-def _folders_in(folder: Path) -> list[Path]:
-    try:
-        return [path for path in sorted(folder.iterdir()) if path.is_dir() and not path.name.startswith(".")]
-    except OSError:
-        return []
-
-
 def _datasets_in(root: Path) -> list[Path]:
     """List the datasets in a folder that is none itself; none of them if there is but one."""
     if _begins_at(root):
         return []
-    children = [
-        path
-        for path in sorted(root.iterdir())
-        if path.is_dir() and not path.name.startswith(".") and path.name.lower() not in KIND_FOLDERS
-    ]
+    children = [path for path in subfolders(root) if path.name.lower() not in KIND_FOLDERS]
     children = [path for path in children if not splits_of(f"{path.name}/", by_name=False)]
     beginning = [path for path in children if _begins_at(path)]
     if not beginning or len(children) == 1:

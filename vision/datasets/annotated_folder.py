@@ -10,21 +10,13 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+from vision.datasets.defects import Defect, ambiguous_image, differing_name, unannotated
 from vision.datasets.file_cache import FileCache
+from vision.datasets.file_index import FileMatch
 from vision.datasets.folder import SPLITS, DatasetReader, ReadingOptions, SplitImages, may_be_of, splits_of
-from vision.datasets.images import FileMatch
-from vision.datasets.labels import LabelList, read_label_list
-from vision.datasets.records import (
-    Defect,
-    RawImage,
-    RawObject,
-    ambiguous_image,
-    differing_name,
-    first_few,
-    has_box,
-    shorten,
-    unannotated,
-)
+from vision.datasets.labels import LabelList, find_label_list
+from vision.datasets.names import first_few, shorten
+from vision.datasets.records import RawImage, RawObject, has_box
 from vision.datasets.tree import Tree
 from vision.structures import DataError
 
@@ -88,8 +80,7 @@ class SelfDescribedReader(DatasetReader):
 
     def written_labels(self) -> LabelList | None:
         """Read a list of classes at the root, if there is one."""
-        path = next((path for name in LABEL_FILES if (path := self.root / name).is_file()), None)
-        return None if path is None else read_label_list(path)
+        return find_label_list([self.root], LABEL_FILES)
 
     def all_names(self) -> Iterator[str]:
         """Return the names of all objects that have a box: those of points and lines are no classes."""
@@ -164,7 +155,7 @@ class SelfDescribedReader(DatasetReader):
 
 def not_used(file: Path, error: DataError) -> Defect:
     """Say that a file of annotations cannot be read."""
-    return Defect("annotation-unreadable", file, f"not used: {str(error).partition(': ')[2]}")
+    return Defect("annotation-unreadable", file, f"not used: {str(error).removeprefix(f'{file}: ')}")
 
 
 def without_suffix(name: str) -> str:

@@ -15,20 +15,20 @@ import torch
 
 from vision.boxes.forms import iou_of
 from vision.boxes.matching import MATCHING_THRESHOLD
-from vision.datasets.base import DetectionDataset
-from vision.datasets.records import (
+from vision.datasets.base import DetectionDataset, say_left_out
+from vision.datasets.defects import (
     INFO,
     KINDS,
     LEFT_OUT,
     REPAIRED,
     SUSPECT,
     Defect,
-    Record,
     count_things,
-    first_few,
     log_defects,
     way_out_of,
 )
+from vision.datasets.names import first_few
+from vision.datasets.records import Record
 from vision.structures import DataError
 
 logger = logging.getLogger(__name__)
@@ -256,6 +256,12 @@ class _Place(NamedTuple):
     place: str
     name: str
 
+    def defect(self, kind: str, detail: str) -> Defect:
+        """Make a defect of the box; the detail follows its name."""
+        source, image_id = self.record.source, self.record.image_id
+        detail = f"$object {detail}"
+        return Defect(kind, source, detail, image_id=image_id, where=self.place, class_name=self.name)
+
 
 def _boxes_to_train_on(dataset: DetectionDataset, most: int | None) -> tuple[torch.Tensor, list[_Place]]:
     """Relative corner-form boxes (N, 4) of known classes that are not difficult; at most `most`, evenly picked."""
@@ -286,16 +292,14 @@ def _look_at_boxes(
     sides = ((boxes[:, 2:] - boxes[:, :2]) * torch.tensor(network_size)).numpy()
     defects = []
     small = unreached = 0
-    for (record, place, name), (width, height), best in zip(places, sides.tolist(), ious.tolist(), strict=True):
-        what = record.what(place, name)
+    for place, (width, height), best in zip(places, sides.tolist(), ious.tolist(), strict=True):
         if min(width, height) < SMALL_SIDE:
             small += 1
-            message = f"{what} is {width:.1f}x{height:.1f} pixels at the network's size"
-            defects.append(Defect("box-small", record.source, message))
+            defects.append(place.defect("box-small", f"is {width:.1f}x{height:.1f} pixels at the network's size"))
         if best < MATCHING_THRESHOLD:
             unreached += 1
-            message = f"{what} overlaps no prior by {MATCHING_THRESHOLD:g}, the best by {best:.2f}"
-            defects.append(Defect("box-unreached", record.source, message))
+            detail = f"overlaps no prior by {MATCHING_THRESHOLD:g}, the best by {best:.2f}"
+            defects.append(place.defect("box-unreached", detail))
     names = np.array([name for _, _, name in places], dtype=str)
     reached = ious.numpy() >= MATCHING_THRESHOLD
     recalls = {name: float(reached[names == name].mean()) for name in dataset.class_names[1:] if (names == name).any()}
@@ -401,7 +405,11 @@ def _why_no_object(dataset: DetectionDataset) -> tuple[str, str]:
     lost: Counter[str] = Counter()
     for defect in dataset.defects:
         lost[defect.kind] += defect.objects
-    unknown = [d.message.partition(" is not in the list")[0] for d in dataset.defects if d.kind == "class-unknown"]
+    unknown = [
+        f"{say_left_out(defect.objects)}: class {defect.class_name!r}" if defect.class_name else defect.message
+        for defect in dataset.defects
+        if defect.kind == "class-unknown"
+    ]
     reasons = {kind: f"{count} {KINDS[kind].title}" for kind, count in lost.most_common() if count}
     if unknown:
         reasons["class-unknown"] = "; ".join(unknown)

@@ -13,8 +13,10 @@ from pathlib import Path
 
 import numpy as np
 
+from vision.datasets.defects import Defect
 from vision.datasets.labels import merge
-from vision.datasets.records import EXAMPLES, Defect, Record, did_you_mean, fold_name
+from vision.datasets.names import EXAMPLES, did_you_mean, fold_name
+from vision.datasets.records import Record
 from vision.structures import CROWD, IGNORED, Annotation
 
 logger = logging.getLogger(__name__)
@@ -101,13 +103,13 @@ class DetectionDataset:
                         places.append(f"{record.source} {index}")
         defects = []
         for name, (record, places) in sorted(found.items()):
-            objects = "object is" if counts[name] == 1 else "objects are"
             more = f" and {counts[name] - EXAMPLES} more" if counts[name] > EXAMPLES else ""
-            message = (
-                f"{counts[name]} {objects} left out: class {name!r} is not in the list {list(known)}{of_file}"
+            detail = (
+                f"{say_left_out(counts[name])}: class {name!r} is not in the list {list(known)}{of_file}"
                 f"{did_you_mean(name, known)}; first: {', '.join(places[:EXAMPLES])}{more}"
             )
-            defects.append(Defect("class-unknown", record.source, message, objects=counts[name], things=counts[name]))
+            count = counts[name]
+            defects.append(Defect("class-unknown", record.source, detail, count, things=count, class_name=name))
         return defects
 
     def class_defects(self) -> list[Defect]:
@@ -118,7 +120,7 @@ class DetectionDataset:
         counts = self.class_counts()
         for name in known:
             if not counts[name]:
-                defects.append(Defect("class-empty", source, f"class {name!r} has no object"))
+                defects.append(Defect("class-empty", source, f"class {name!r} has no object", class_name=name))
         alike: dict[str, list[str]] = {}
         for name in known:
             alike.setdefault(fold_name(name), []).append(name)
@@ -261,6 +263,11 @@ class DetectionDataset:
         """Say in one line what is in here."""
         counts = ", ".join(f"{name} {count}" for name, count in self.class_counts().items())
         return f"{len(self)} images, objects: {counts or 'none'}"
+
+
+def say_left_out(objects: int) -> str:
+    """Say how many objects are left out."""
+    return f"{objects} {'object is' if objects == 1 else 'objects are'} left out"
 
 
 def join(datasets: Sequence[DetectionDataset]) -> DetectionDataset:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 
 from vision.datasets.labels import read_text, with_background, written_names
-from vision.datasets.records import EXAMPLES
+from vision.datasets.names import EXAMPLES
 from vision.datasets.tree import KIND_FOLDERS, Tree, try_to
 from vision.structures import DataError
 

@@ -10,11 +10,14 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from vision.datasets.defects import Defect
 from vision.datasets.file_cache import FileCache
+from vision.datasets.file_index import FileIndex
 from vision.datasets.folder import SPLIT_NAMES, SPLITS, DatasetReader, ReadingOptions, SplitImages, may_be_of, splits_of
-from vision.datasets.images import LFS_POINTER, FileIndex
+from vision.datasets.images import LFS_POINTER
 from vision.datasets.labels import LabelList, check_labels, read_text
-from vision.datasets.records import BoxFormat, Defect, RawImage, RawObject, first_few, shorten
+from vision.datasets.names import first_few, shorten
+from vision.datasets.records import BoxFormat, RawImage, RawObject
 from vision.datasets.tree import Tree, as_written, bounding_box
 from vision.structures import DataError
 
@@ -185,8 +188,8 @@ class CocoReader(DatasetReader):
             image_id = name.rpartition(".")[0] or name
             key = _key(image.get("id"))
             if key in met or image.get("id") is None:
-                message = f"image {image_id} left out: another one has its id {key}, or it has none"
-                own = [Defect("row-unreadable", path, message, images=1)]
+                detail = f"$image left out: another one has its id {key}, or it has none"
+                own = [Defect("row-unreadable", path, detail, images=1, image_id=image_id)]
                 images.append(RawImage(image_id, None, path, defects=own))
                 continue
             met.add(key)

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from vision.datasets.annotated_folder import Annotated, SelfDescribedReader, not_used
-from vision.datasets.records import BoxFormat, Defect, RawObject
+from vision.datasets.defects import Defect
+from vision.datasets.records import BoxFormat, RawObject
 from vision.datasets.tree import Tree, as_written, load_json, try_to
 from vision.structures import DataError
 

@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from vision.datasets.annotated_folder import Annotated, SelfDescribedReader, not_used
+from vision.datasets.defects import Defect
 from vision.datasets.labels import read_text
-from vision.datasets.records import BoxFormat, Defect, RawObject, are_fractions, shorten
+from vision.datasets.names import shorten
+from vision.datasets.records import BoxFormat, RawObject, are_fractions
 from vision.datasets.tree import Tree, try_to
 from vision.structures import IMAGE_SUFFIXES, DataError
 

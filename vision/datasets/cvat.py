@@ -8,10 +8,11 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from vision.datasets.annotated_folder import Annotated, SelfDescribedReader, not_used
+from vision.datasets.defects import Defect
 from vision.datasets.file_cache import FileCache
 from vision.datasets.folder import ReadingOptions
 from vision.datasets.labels import LabelList, check_labels
-from vision.datasets.records import BoxFormat, Defect, RawImage, RawObject
+from vision.datasets.records import BoxFormat, RawImage, RawObject
 from vision.datasets.tree import Tree, bounding_box, parse_xml, try_to
 from vision.structures import DataError
 

@@ -21,21 +21,12 @@ from typing import Any, NamedTuple
 
 import cv2
 
+from vision.datasets.defects import Defect, joined, way_out_of, weighed
 from vision.datasets.file_cache import FileCache
 from vision.datasets.images import ImageInfo, read_image_info, try_decoding
 from vision.datasets.labels import LabelList, read_text, with_background
-from vision.datasets.records import (
-    BoxFormat,
-    Defect,
-    RawImage,
-    RawObject,
-    Record,
-    first_few,
-    joined,
-    make_record,
-    way_out_of,
-    weighed,
-)
+from vision.datasets.names import first_few
+from vision.datasets.records import BoxFormat, RawImage, RawObject, Record, make_record
 from vision.datasets.tree import ARCHIVES, Tree
 from vision.options.training import VAL_SPLIT
 from vision.structures import DataError
@@ -392,8 +383,8 @@ class DatasetReader:
                 if annotated is None or annotated is raw.image_path:
                     images.append(raw)
                 else:
-                    message = f"image {path.name} left out: {raw.source.name} is the annotation of {annotated.name}"
-                    defects.append(Defect("annotation-repeats", raw.source, message, 0, 1))
+                    detail = f"image {path.name} left out: {raw.source.name} is the annotation of {annotated.name}"
+                    defects.append(Defect("annotation-repeats", raw.source, detail, 0, 1, image_id=raw.image_id))
             elif first.source == raw.source or first.objects == raw.objects:
                 repeated.append(raw.image_id)
                 if first.objects != raw.objects:
@@ -401,8 +392,8 @@ class DatasetReader:
                     known += [found for found in raw.objects if not any(_is_same(found, other) for other in known)]
             else:
                 count = len(raw.objects)
-                message = f"its {count} objects left out: image {raw.image_id} has its annotation in {first.source}"
-                defects.append(Defect("annotation-repeats", raw.source, message, count))
+                detail = f"its {count} objects left out: $image has its annotation in {first.source}"
+                defects.append(Defect("annotation-repeats", raw.source, detail, count, image_id=raw.image_id))
         if all_objects:
             images = [raw._replace(objects=all_objects.get(_key(raw), raw.objects)) for raw in images]
         if repeated:

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from vision.datasets.annotated_folder import Annotated, SelfDescribedReader, not_used
-from vision.datasets.records import BoxFormat, Defect, RawObject
+from vision.datasets.defects import Defect
+from vision.datasets.records import BoxFormat, RawObject
 from vision.datasets.tree import Tree, parse_xml, try_to
 from vision.structures import DataError
 

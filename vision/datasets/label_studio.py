@@ -10,7 +10,9 @@ from typing import Any, NamedTuple
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from vision.datasets.annotated_folder import Annotated, SelfDescribedReader, not_used
-from vision.datasets.records import BoxFormat, Defect, RawObject, shorten
+from vision.datasets.defects import Defect
+from vision.datasets.names import shorten
+from vision.datasets.records import BoxFormat, RawObject
 from vision.datasets.tree import Tree, as_written, bounding_box, load_json, try_to
 from vision.structures import IMAGE_SUFFIXES, DataError
 

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from vision.datasets.annotated_folder import Annotated, SelfDescribedReader, without_suffix
-from vision.datasets.records import BoxFormat, Defect, RawObject
+from vision.datasets.defects import Defect
+from vision.datasets.records import BoxFormat, RawObject
 from vision.datasets.tree import Tree, as_written, bounding_box, load_json, try_to
 from vision.structures import DataError
 
@@ -69,7 +70,7 @@ def _parse_or_say(path: Path) -> tuple[dict[str, Any] | None, str]:
     try:
         return _parse(path), ""
     except DataError as err:
-        return None, str(err).partition(": ")[2]
+        return None, str(err).removeprefix(f"{path}: ")
 
 
 def _parse(path: Path) -> dict[str, Any]:

@@ -10,8 +10,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from vision.datasets.defects import REPAIRED, Defect
 from vision.datasets.images import LFS_POINTER, LFS_PULL
-from vision.datasets.records import REPAIRED, Defect
 from vision.structures import DataError
 from vision.utils.files import write_text
 
@@ -54,6 +54,12 @@ def read_label_list(path: str | Path) -> LabelList:
     """
     path = Path(path)
     return check_labels(written_names(path), path)._replace(source=path)
+
+
+def find_label_list(folders: Iterable[Path], names: Sequence[str]) -> LabelList | None:
+    """Read the first list of classes with one of these names in one of the folders; None if there is none."""
+    paths = (folder / name for folder in folders for name in names)
+    return next((read_label_list(path) for path in paths if path.is_file()), None)
 
 
 def written_names(path: Path) -> list[str]:

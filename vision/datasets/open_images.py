@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 
 from vision.datasets.base import DetectionDataset
+from vision.datasets.defects import Defect, log_defects, unannotated
 from vision.datasets.file_cache import FileCache
+from vision.datasets.file_index import FileIndex
 from vision.datasets.folder import DatasetReader, ReadingOptions, SplitImages
-from vision.datasets.images import FileIndex
 from vision.datasets.labels import LabelList
-from vision.datasets.records import BoxFormat, Defect, RawImage, RawObject, log_defects, unannotated
+from vision.datasets.records import BoxFormat, RawImage, RawObject
 from vision.datasets.tree import Tree
 from vision.structures import DataError
 
@@ -122,12 +123,12 @@ class OpenImagesReader(DatasetReader):
             image = files.find(image_id)
             image_path = None if image is None else image.path
             own = [
-                Defect(kind, table, f"image {image_id}: {', '.join(places)} neither trained on nor counted")
+                Defect(kind, table, f"$image: {', '.join(places)} neither trained on nor counted", image_id=image_id)
                 for kind, places in special.get(image_id, {}).items()
             ]
             if image_path is None:
-                message = f"image {image_id} left out: no image of that name in {files.folder}"
-                own = [Defect("image-missing", table, message, len(found), 1)]
+                detail = f"$image left out: no image of that name in {files.folder}"
+                own = [Defect("image-missing", table, detail, len(found), 1, image_id=image_id)]
             images.append(RawImage(image_id, image_path, table, found, defects=own))
         used = {raw.image_path for raw in images}
         free = [path for path in files.paths if files.folder / path not in used]

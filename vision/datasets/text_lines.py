@@ -1,15 +1,15 @@
-"""Formats with a text file per image, a line per object, by name and pixels: KITTI's, and that of the OIDv4 toolkit."""
+"""What formats share that have a text file per image with a line per object, by name and pixels."""
 
 from __future__ import annotations
 
-from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from functools import partial
 from typing import NamedTuple
 
 from vision.datasets.annotated_folder import LABEL_FILES, Annotated, SelfDescribedReader, without_suffix
+from vision.datasets.defects import Defect
 from vision.datasets.labels import read_lines, read_text
-from vision.datasets.records import BoxFormat, Defect, RawImage, RawObject
+from vision.datasets.records import RawImage, RawObject
 from vision.datasets.tree import Tree, try_to
 
 #: Texts that are about something else, by the beginnings of their names in lower case.
@@ -29,15 +29,24 @@ class TextLinesReader(SelfDescribedReader):
     own_files = True
     about_many = False
 
-    @staticmethod
-    @abstractmethod
-    def box_of(line: Line) -> tuple[float, float, float, float] | None:
-        """The corners of an object's box in pixels; None if the line is not as the format has it."""
+    #: How many numbers may stand behind a name, and which of them is the first of an object's corners.
+    lengths: tuple[int, ...] = (4,)
+    first_corner = 0
+    #: The folder that the texts of an image lie in, in lower case; "" for any.
+    folder = ""
+    #: The name of regions that count as nothing.
+    not_counted = ""
 
-    @staticmethod
-    @abstractmethod
-    def may_be(path: str) -> bool:
-        """Whether a text of this path may be one of the format."""
+    @classmethod
+    def box_of(cls, line: Line) -> tuple[float, float, float, float] | None:
+        """The corners of an object's box in pixels; None if the line is not as the format has it.
+
+        Of a box in pixels at most two corners lie within the first pixel; YOLO's fractions of an image all do.
+        """
+        if not line.name or len(line.numbers) not in cls.lengths:
+            return None
+        x1, y1, x2, y2 = line.numbers[cls.first_corner : cls.first_corner + 4]
+        return None if sum(value <= 1 for value in (x1, y1, x2, y2)) > 2 else (x1, y1, x2, y2)
 
     @classmethod
     def annotated_images(cls, tree: Tree) -> int:
@@ -58,7 +67,8 @@ class TextLinesReader(SelfDescribedReader):
         return [
             path
             for path in tree.ending(".txt")
-            if cls.may_be(path) and not path.rpartition("/")[2].lower().startswith(_OTHER_TEXTS)
+            if (not cls.folder or cls.folder in path.lower().split("/")[:-1])
+            and not path.rpartition("/")[2].lower().startswith(_OTHER_TEXTS)
         ]
 
     def annotate(self) -> Iterator[Annotated | Defect]:
@@ -76,80 +86,13 @@ class TextLinesReader(SelfDescribedReader):
         for number, line in enumerate(lines, start=1):
             if not line.strip():
                 continue
-            parsed = parse_line(line)
-            if parsed.name == "DontCare":
-                message = (
-                    f"line {number}: a region that KITTI marks as not to be counted, neither trained on nor counted"
-                )
-                defects.append(Defect("group", file, message))
+            where, parsed = f"line {number}", parse_line(line)
+            if self.not_counted and parsed.name == self.not_counted:
+                detail = f"{where}: a region that KITTI marks as not to be counted, neither trained on nor counted"
+                defects.append(Defect("group", file, detail))
                 continue
-            objects.append(RawObject(f"line {number}", parsed.name or None, self.box_of(parsed), written=repr(line)))
+            objects.append(RawObject(where, parsed.name or None, self.box_of(parsed), written=repr(line)))
         return self.image(without_suffix(path), file, objects, defects=defects)
-
-
-class KittiReader(TextLinesReader):
-    """A dataset as KITTI, DIGITS and TAO have it: `labels/x.txt` with `Car 0.00 0 0.0 x1 y1 x2 y2 ...` lines."""
-
-    name = "kitti"
-    form = BoxFormat()
-    looks_like = "a text file for each image with lines such as `car 0.00 0 0.0 65.0 44.2 122.7 94.0 0 0 0 0 0 0 0`"
-
-    @staticmethod
-    def box_of(line: Line) -> tuple[float, float, float, float] | None:
-        """See `TextLinesReader.box_of`."""
-        return _in_pixels(line.numbers[3:7]) if line.name and len(line.numbers) in (7, 14, 15) else None
-
-    @staticmethod
-    def may_be(path: str) -> bool:
-        """See `TextLinesReader.may_be`."""
-        return True
-
-
-class Oidv4Reader(TextLinesReader):
-    """A dataset as the OIDv4 toolkit downloads it: `train/Apple/x.jpg` with `train/Apple/Label/x.txt`.
-
-    An image that lies in the folders of several classes has the objects of all of them.
-    """
-
-    name = "oidv4"
-    form = BoxFormat()
-    looks_like = "folders of classes with images and `Label/*.txt` of `name x1 y1 x2 y2` lines"
-
-    @staticmethod
-    def box_of(line: Line) -> tuple[float, float, float, float] | None:
-        """See `TextLinesReader.box_of`."""
-        return _in_pixels(line.numbers) if line.name and len(line.numbers) == 4 else None
-
-    @staticmethod
-    def may_be(path: str) -> bool:
-        """See `TextLinesReader.may_be`."""
-        return "label" in path.lower().split("/")[:-1]
-
-    def annotate(self) -> Iterator[Annotated | Defect]:
-        """Read all texts, and join those about images of one name in one split."""
-        first: dict[tuple[str, frozenset[str]], Annotated] = {}
-        for item in super().annotate():
-            if isinstance(item, Defect):
-                yield item
-                continue
-            key = (item.image.image_id.rpartition("/")[2], item.splits)
-            before = first.get(key)
-            if before is None or before.image.image_path is None or item.image.image_path is None:
-                first[key if before is None else (item.image.image_id, item.splits)] = item
-                continue
-            known = {(one.name, one.box) for one in before.image.objects}
-            more = [one for one in item.image.objects if (one.name, one.box) not in known]
-            image = before.image._replace(
-                objects=[*before.image.objects, *more], defects=[*before.image.defects, *item.image.defects]
-            )
-            first[key] = Annotated(image, item.splits)
-        yield from first.values()
-
-
-def _in_pixels(corners: Sequence[float]) -> tuple[float, float, float, float] | None:
-    """The corners of a box; None if three of them lie within the first pixel, as YOLO's fractions of an image do."""
-    x1, y1, x2, y2 = corners
-    return None if sum(value <= 1 for value in corners) > 2 else (x1, y1, x2, y2)
 
 
 def parse_line(line: str) -> Line:

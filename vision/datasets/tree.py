@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import functools
 import json
+import os
+import re
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 from xml.etree import ElementTree
 
-from vision.datasets.images import LFS_POINTER, LFS_PULL, FileIndex, files_below
+from vision.datasets.file_index import FileIndex, files_below
+from vision.datasets.images import LFS_POINTER, LFS_PULL
 from vision.datasets.labels import read_text
+from vision.datasets.names import EXAMPLES
 from vision.structures import IMAGE_SUFFIXES, DataError
 
 T = TypeVar("T")
@@ -23,6 +27,12 @@ KIND_FOLDERS = (
 
 #: How names of archives end, which are to be unpacked first.
 ARCHIVES = (".zip", ".7z", ".rar", ".tar", ".tgz", ".tbz2", ".txz", ".gz", ".bz2", ".xz", ".zst")
+
+#: How deep below a folder a dataset may begin, as archives wrap it in folders of their own.
+MAX_DEPTH = 3
+
+#: An XML declaration up to the end, with the encoding that it names.
+_XML_ENCODING = re.compile(rb"\s*<\?xml[^>]*?encoding\s*=\s*[\"']([\w.-]+)[\"'][^>]*\?>")
 
 #: Files of a kind that are looked into when each image has one.
 _LOOKED_INTO = 12
@@ -109,7 +119,23 @@ def parse_xml(path: Path) -> ElementTree.Element:
     content = path.read_bytes()
     if content.startswith(LFS_POINTER):
         raise ValueError(f"a Git LFS pointer; {LFS_PULL}")
-    return ElementTree.fromstring(content)
+    return xml_root(content)
+
+
+def xml_root(content: bytes) -> ElementTree.Element:
+    """Parse XML, also in encodings that Python knows and expat does not.
+
+    Raises:
+        ElementTree.ParseError, ValueError, LookupError: it is no XML, or not in the encoding that it names.
+    """
+    try:
+        return ElementTree.fromstring(content)
+    except (ElementTree.ParseError, ValueError, LookupError):
+        declared = _XML_ENCODING.match(content)
+        if declared is None:
+            raise
+        text = content[declared.end() :].decode(declared[1].decode("ascii"))
+        return ElementTree.fromstring(text[text.index("<") :] if "<" in text else text)
 
 
 def as_written(value: Any) -> str:
@@ -135,3 +161,18 @@ def bounding_box(points: Iterable[Sequence[float]]) -> tuple[float, float, float
         return None
     xs, ys = zip(*pairs, strict=True)
     return min(xs), min(ys), max(xs), max(ys)
+
+
+def subfolders(folder: Path) -> list[Path]:
+    """List the folders in a folder, sorted, without hidden ones; none where it cannot be read."""
+    try:
+        with os.scandir(folder) as entries:  # says of each file what it is without asking again
+            return sorted(Path(entry.path) for entry in entries if not entry.name.startswith(".") and entry.is_dir())
+    except OSError:
+        return []
+
+
+def several_datasets(root: Path, found: Sequence[Path]) -> DataError:
+    """Say that a folder holds several datasets, and how to name them."""
+    listed = " ".join(map(str, found[:EXAMPLES]))
+    return DataError(f"{root}: holds {len(found)} datasets; name them one by one: --data {listed}")

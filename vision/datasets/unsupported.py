@@ -11,7 +11,7 @@ from typing import Any
 
 from vision.datasets.images import LFS_PULL, is_pointer
 from vision.datasets.labels import read_text
-from vision.datasets.records import first_few, shorten
+from vision.datasets.names import first_few, shorten
 from vision.datasets.tree import ARCHIVES, Tree, load_json, parse_xml, try_to
 from vision.structures import IMAGE_SUFFIXES
 

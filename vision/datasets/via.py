@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from vision.datasets.annotated_folder import Annotated, SelfDescribedReader, not_used
+from vision.datasets.defects import Defect
 from vision.datasets.imglab import UNLABELLED
 from vision.datasets.labels import read_text
-from vision.datasets.records import BoxFormat, Defect, RawObject, shorten
+from vision.datasets.names import shorten
+from vision.datasets.records import BoxFormat, RawObject
 from vision.datasets.tree import Tree, as_written, bounding_box, load_json, try_to
 from vision.structures import DataError
 

@@ -1,37 +1,30 @@
-"""Pascal VOC's layout: an XML file per image, and lists of images; as every tool writes it a little differently."""
+"""Pascal VOC's layout: an XML file per image, and lists of images."""
 
 from __future__ import annotations
 
 import functools
 import logging
-import math
-import os
-import re
-import xml.etree.ElementTree as ET
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
 
 from vision.datasets.base import DetectionDataset
+from vision.datasets.defects import Defect, ambiguous_image, differing_name, log_defects, unannotated
 from vision.datasets.file_cache import FileCache
+from vision.datasets.file_index import FileIndex, FileMatch, other_suffixes
 from vision.datasets.folder import SPLIT_NAMES, SPLITS, DatasetReader, ReadingOptions, SplitImages, may_be_of, splits_of
-from vision.datasets.images import LFS_POINTER, LFS_PULL, FileIndex, FileMatch, files_below, other_suffixes
-from vision.datasets.labels import LabelList, read_label_list, read_labels, read_text
-from vision.datasets.records import (
-    EXAMPLES,
-    BoxFormat,
-    Defect,
-    RawImage,
-    RawObject,
-    ambiguous_image,
-    are_fractions,
-    differing_name,
-    first_few,
-    log_defects,
-    shorten,
-    unannotated,
-)
+from vision.datasets.labels import LabelList, find_label_list, read_labels, read_text
+from vision.datasets.names import first_few
+from vision.datasets.records import BoxFormat, RawImage, RawObject, are_fractions
 from vision.datasets.tree import Tree, try_to
+from vision.datasets.voc_layout import (
+    ANNOTATION_FOLDERS,
+    IMAGE_FOLDERS,
+    find_annotation_folder,
+    find_base,
+    find_subfolder,
+    is_laid_out,
+)
+from vision.datasets.voc_xml import VocAnnotation, may_be_box, parse_annotation
 from vision.structures import DataError
 
 logger = logging.getLogger(__name__)
@@ -46,35 +39,14 @@ LISTS = {
 #: Folders of lists below the root, in this order; in any case.
 _LIST_FOLDERS = (("imagesets", "main"), ("imagesets",), ())
 
-#: Folders of annotations and of images, in any case; without them, any folder below the root may hold some.
-_ANNOTATION_FOLDERS = ("annotations", "annotation", "xmls", "xml", "labels")
-_IMAGE_FOLDERS = ("jpegimages", "images", "image", "imgs", "img")
-
 #: Beginnings of the names of folders whose images are masks.
 _MASK_FOLDERS = ("segmentation", "mask")
 
 #: Files of class names that are looked for, in this order; the second is CVAT's.
 LABEL_FILES = ("labels.txt", "labelmap.txt")
 
-_CORNERS = ("xmin", "ymin", "xmax", "ymax")
-#: An XML declaration up to the end, with the encoding that it names.
-_ENCODING = re.compile(rb"\s*<\?xml[^>]*?encoding\s*=\s*[\"']([\w.-]+)[\"'][^>]*\?>")
-
 _TRUE = ("1", "true")
 _FALSE = ("0", "false")
-
-#: How deep below the given folder a dataset may begin, as archives wrap it in folders of their own.
-_DEEPEST = 3
-
-
-class _Annotation(NamedTuple):
-    """What an XML file says; plain values, so that they can be kept between runs."""
-
-    file_name: str
-    size: list[int] | None
-    objects: list[list[Any]]  # name, four texts or None, difficult as text or None
-    error: str | None
-    first_pixel: int | None = None  # where it is not VOC's
 
 
 class VocReader(DatasetReader):
@@ -91,10 +63,10 @@ class VocReader(DatasetReader):
 
     def __init__(self, root: Path, cache: FileCache | None = None, options: ReadingOptions | None = None) -> None:
         super().__init__(root, cache, options)
-        self.base = _base(root) or root
-        self.annotation_folder = _annotation_folder(self.base) or self.base
-        self.image_folder = _subfolder(self.base, _IMAGE_FOLDERS) or self.base
-        say_the_kind = (*_ANNOTATION_FOLDERS, *_IMAGE_FOLDERS)
+        self.base = find_base(root) or root
+        self.annotation_folder = find_annotation_folder(self.base) or self.base
+        self.image_folder = find_subfolder(self.base, IMAGE_FOLDERS) or self.base
+        say_the_kind = (*ANNOTATION_FOLDERS, *IMAGE_FOLDERS)
         self.annotations = FileIndex(self.annotation_folder, (".xml",), say_the_kind)
         self.images = FileIndex(self.image_folder, transparent=say_the_kind, left_out=_MASK_FOLDERS)
         self._listed_annotations: set[Path] = set()
@@ -103,19 +75,19 @@ class VocReader(DatasetReader):
     @staticmethod
     def recognizes(root: Path) -> bool:
         """Whether a folder looks like this format."""
-        return _base(root) is not None
+        return find_base(root) is not None
 
     @staticmethod
     def begins_at(folder: Path) -> bool:
         """See `DatasetReader.begins_at`."""
-        return _is_laid_out(folder)
+        return is_laid_out(folder)
 
     @classmethod
     def annotated_images(cls, tree: Tree) -> int:
         """See `DatasetReader.annotated_images`."""
 
         def fits(path: str) -> bool:
-            annotation = try_to(_parse, tree.root / path)
+            annotation = try_to(parse_annotation, tree.root / path)
             if annotation is None or annotation.error is not None:
                 return False
             return tree.holds(path) or (bool(annotation.file_name) and tree.holds(annotation.file_name))
@@ -145,7 +117,7 @@ class VocReader(DatasetReader):
     def _lists(self, split: str) -> list[Path]:
         """Find the list of a split, or its lists of classes; [] where there are none."""
         for names in _LIST_FOLDERS:
-            folder = _subfolder(self.base, *([name] for name in names)) if names else self.base
+            folder = find_subfolder(self.base, *([name] for name in names)) if names else self.base
             texts = {} if folder is None else {path.stem.lower(): path for path in sorted(folder.glob("*.txt"))}
             for wanted in LISTS[split]:
                 if wanted in texts:
@@ -178,9 +150,7 @@ class VocReader(DatasetReader):
 
     def written_labels(self) -> LabelList | None:
         """Read `labels.txt` or CVAT's `labelmap.txt`."""
-        folders = (self.base, self.root)
-        paths = [folder / name for folder in folders for name in LABEL_FILES if (folder / name).is_file()]
-        return read_label_list(paths[0]) if paths else None
+        return find_label_list((self.base, self.root), LABEL_FILES)
 
     def all_names(self) -> Iterator[str]:
         """Return the names of all objects in all XML files, listed or not."""
@@ -188,7 +158,7 @@ class VocReader(DatasetReader):
             annotation = self._read(self.annotation_folder / path)
             if annotation.error is not None:
                 logger.warning("%s: not read for class names, %s", self.annotation_folder / path, annotation.error)
-            yield from (name for name, corners, _ in annotation.objects if name and _may_be_box(corners))
+            yield from (name for name, corners, _ in annotation.objects if name and may_be_box(corners))
 
     def unlisted(self) -> list[Defect]:
         """See `DatasetReader.unlisted`."""
@@ -266,8 +236,8 @@ class VocReader(DatasetReader):
         if image is None:
             return RawImage(name, None, list_path, defects=[self._without_image(name, list_path, 0)])
         image_id = self._id_of(image.path)
-        message = f"image {image_id} left out: no XML in {self.annotation_folder}"
-        defect = Defect("annotation-missing", list_path, message, images=1)
+        detail = f"$image left out: no XML in {self.annotation_folder}"
+        defect = Defect("annotation-missing", list_path, detail, images=1, image_id=image_id)
         return RawImage(image_id, image.path, list_path, defects=[defect])
 
     def _annotated(self, path: str) -> RawImage:
@@ -290,8 +260,8 @@ class VocReader(DatasetReader):
         image_path = found.path
         image_id = self._id_of(image_path)
         if annotation.error is not None:
-            message = f"image {image_id} left out: {annotation.error}; repair the file or remove it from the dataset"
-            defect = Defect("annotation-unreadable", path, message, images=1)
+            detail = f"$image left out: {annotation.error}; repair the file or remove it from the dataset"
+            defect = Defect("annotation-unreadable", path, detail, images=1, image_id=image_id)
             return RawImage(image_id, image_path, path, defects=[defect])
         size = None if annotation.size is None else (annotation.size[0], annotation.size[1])
         objects = self._objects(annotation)
@@ -299,7 +269,7 @@ class VocReader(DatasetReader):
         relative = are_fractions(objects)
         return RawImage(image_id, image_path, path, objects, size, doubts, relative, annotation.first_pixel)
 
-    def _doubts(self, path: Path, annotation: _Annotation, found: FileMatch) -> list[Defect]:
+    def _doubts(self, path: Path, annotation: VocAnnotation, found: FileMatch) -> list[Defect]:
         defects = ambiguous_image(found, path)
         unsaid = [
             number
@@ -312,10 +282,10 @@ class VocReader(DatasetReader):
         return defects
 
     def _without_image(self, name: str, source: Path, objects: int) -> Defect:
-        message = f"image {name.removesuffix('.xml')} left out: no image of that name in {self.image_folder}"
+        detail = f"$image left out: no image of that name in {self.image_folder}"
         if not len(self.images):
-            message += f", which holds {self._other_files}"
-        return Defect("image-missing", source, message, objects, 1)
+            detail += f", which holds {self._other_files}"
+        return Defect("image-missing", source, detail, objects, 1, image_id=name.removesuffix(".xml"))
 
     @staticmethod
     def _find(index: FileIndex, name: str, file_name: str, fits: Callable[[str], bool]) -> FileMatch | None:
@@ -326,7 +296,7 @@ class VocReader(DatasetReader):
         """The images of the whole dataset, for those that are not where they usually are; None if that is where."""
         if self.image_folder == self.root:
             return None
-        return FileIndex(self.root, transparent=(*_ANNOTATION_FOLDERS, *_IMAGE_FOLDERS), left_out=_MASK_FOLDERS)
+        return FileIndex(self.root, transparent=(*ANNOTATION_FOLDERS, *IMAGE_FOLDERS), left_out=_MASK_FOLDERS)
 
     @functools.cached_property
     def _other_files(self) -> str:
@@ -338,7 +308,7 @@ class VocReader(DatasetReader):
         return image_path.relative_to(folder).as_posix().rpartition(".")[0]
 
     @staticmethod
-    def _objects(annotation: _Annotation) -> list[RawObject]:
+    def _objects(annotation: VocAnnotation) -> list[RawObject]:
         found = []
         for number, (name, corners, difficult) in enumerate(annotation.objects, start=1):
             box: tuple[float, float, float, float] | None
@@ -352,11 +322,11 @@ class VocReader(DatasetReader):
             found.append(RawObject(f"object {number}", name, box, is_difficult, written))
         return found
 
-    def _read(self, path: Path) -> _Annotation:
+    def _read(self, path: Path) -> VocAnnotation:
         try:
-            return _Annotation(*self.cache.get("voc", path, _parse))
+            return VocAnnotation(*self.cache.get("voc", path, parse_annotation))
         except OSError as err:
-            return _Annotation("", None, [], f"cannot be read ({err.strerror})")
+            return VocAnnotation("", None, [], f"cannot be read ({err.strerror})")
 
 
 class VOCDataset(DetectionDataset):
@@ -401,166 +371,3 @@ class VOCDataset(DetectionDataset):
             **contents.origin,
         )
         log_defects([*self.defects, *self.class_defects()])
-
-
-def _base(root: Path) -> Path | None:
-    """Find where a dataset of this layout begins: at the root, or in folders that an archive wrapped around it.
-
-    Raises:
-        DataError: several datasets lie side by side.
-    """
-    level = [root]
-    for _ in range(_DEEPEST + 1):
-        fitting = [folder for folder in level if _begins_in(folder)]
-        if len(fitting) == 1 and not (several := _datasets_beside_flat_ones(fitting[0])):
-            return fitting[0]
-        if len(fitting) == 1:
-            return several[0] if len(several) == 1 else _common_base(root, several)
-        if fitting:
-            return _common_base(root, fitting)
-        level = [child for folder in level for child in _folders(folder)]
-    return None
-
-
-def _common_base(root: Path, fitting: list[Path]) -> Path:
-    """Return the folder of parts that are named as splits, train/Annotations and test/Annotations."""
-    splits = set(SPLIT_NAMES)
-    names = {part.lower() for folder in fitting for part in folder.relative_to(root).parts}
-    names |= {child.name.lower() for folder in fitting for child in _folders(folder)}
-    if names & splits:
-        return Path(os.path.commonpath(fitting))
-    raise DataError(
-        f"{root}: holds {len(fitting)} datasets; name them one by one: --data {' '.join(map(str, fitting[:EXAMPLES]))}"
-    )
-
-
-def _begins_in(folder: Path) -> bool:
-    return _is_laid_out(folder) or any(_xml_in(place) for place in (folder, *_folders(folder)))
-
-
-def _is_laid_out(folder: Path) -> bool:
-    return bool(_subfolder(folder, ("imagesets",)) or _annotation_folder(folder))
-
-
-def _datasets_beside_flat_ones(folder: Path) -> list[Path]:
-    """List the datasets in a folder that begins with XML files one below it, if one of them has a layout of its own."""
-    if _is_laid_out(folder) or _xml_in(folder):
-        return []
-    flat = level = _folders(folder)
-    laid_out: list[Path] = []
-    for _ in range(_DEEPEST):
-        found = [place for place in level if _is_laid_out(place)]
-        laid_out += found
-        level = [child for place in level if place not in found for child in _folders(place)]
-    return [*laid_out, *(place for place in flat if _xml_in(place) and place not in laid_out)] if laid_out else []
-
-
-def _annotation_folder(folder: Path) -> Path | None:
-    """Find the folder that is named as one of annotations and holds XML files."""
-    candidates = (_subfolder(folder, (name,)) for name in _ANNOTATION_FOLDERS)
-    return next((path for path in candidates if path and next(files_below(path, (".xml",)), None)), None)
-
-
-def _xml_in(folder: Path) -> bool:
-    try:
-        return any(path.suffix.lower() == ".xml" for path in folder.iterdir())
-    except OSError:
-        return False
-
-
-def _folders(folder: Path) -> list[Path]:
-    try:
-        with os.scandir(folder) as entries:  # says of each file what it is without asking again
-            return sorted(Path(entry.path) for entry in entries if not entry.name.startswith(".") and entry.is_dir())
-    except OSError:
-        return []
-
-
-def _subfolder(folder: Path, *names: Iterable[str]) -> Path | None:
-    """Follow folders by names in any case; each step has alternatives, the first that is there counts."""
-    for alternatives in names:
-        by_name = {path.name.lower(): path for path in _folders(folder)}
-        found = next((by_name[name] for name in alternatives if name in by_name), None)
-        if found is None:
-            return None
-        folder = found
-    return folder
-
-
-def _parse(path: Path) -> _Annotation:
-    """Read an XML file; what cannot be read becomes its error."""
-    content = path.read_bytes()
-    if content.startswith(LFS_POINTER):
-        return _Annotation("", None, [], f"is a Git LFS pointer; {LFS_PULL}")
-    try:
-        root = _root_of(content)
-    except (ET.ParseError, ValueError, LookupError) as err:
-        return _Annotation("", None, [], f"not readable as XML ({err})")
-    for element in root.iter():  # namespaces say nothing here
-        element.tag = str(element.tag).rpartition("}")[2]
-    if root.tag.lower() != "annotation":
-        return _Annotation("", None, [], f"holds <{shorten(root.tag, 20)}>, expected <annotation>")
-    is_labelme = root.find("object/polygon/pt") is not None and root.find("object/bndbox") is None
-    size = root.find("imagesize" if is_labelme else "size")
-    sides = ("ncols", "nrows") if is_labelme else ("width", "height")
-    numbers = [] if size is None else [_whole(size.findtext(side)) for side in sides]
-    stated = [number for number in numbers if number is not None]
-    return _Annotation(
-        file_name=(root.findtext("filename") or "").strip(),
-        size=stated if len(stated) == len(sides) else None,
-        objects=[
-            [_text(element, "name"), _corners(element), _text(element, "difficult")] for element in root.iter("object")
-        ],
-        error=None,
-        first_pixel=0 if is_labelme else None,
-    )
-
-
-def _root_of(content: bytes) -> ET.Element:
-    """Parse XML, also in encodings that Python knows and expat does not."""
-    try:
-        return ET.fromstring(content)
-    except (ET.ParseError, ValueError, LookupError):
-        declared = _ENCODING.match(content)
-        if declared is None:
-            raise
-        text = content[declared.end() :].decode(declared[1].decode("ascii"))
-        return ET.fromstring(text[text.index("<") :] if "<" in text else text)
-
-
-def _may_be_box(corners: Sequence[str] | None) -> bool:
-    """Whether four texts are finite numbers; an object of another kind is none of a class."""
-    try:
-        return corners is not None and all(math.isfinite(float(corner)) for corner in corners)
-    except ValueError:
-        return False
-
-
-def _text(element: ET.Element, tag: str) -> str | None:
-    return (element.findtext(tag) or "").strip() or None
-
-
-def _whole(text: str | None) -> int | None:
-    try:
-        return None if text is None else round(float(text))
-    except (ValueError, OverflowError):
-        return None
-
-
-def _corners(element: ET.Element) -> list[str] | None:
-    """Return the four texts of a box, or of the box around a polygon."""
-    if element.find("bndbox") is not None:
-        return [(element.findtext(f"bndbox/{corner}") or "").strip() for corner in _CORNERS]
-    polygon = element.find("polygon")
-    if polygon is None:
-        return None
-    axes: dict[str, list[float]] = {"x": [], "y": []}
-    for point in polygon.iter():
-        if point.tag[:1] in axes and point.tag[1:].isdecimal() | (len(point.tag) == 1):
-            try:
-                axes[point.tag[0]].append(float(point.text or ""))
-            except ValueError:
-                return None
-    if not axes["x"] or not axes["y"]:
-        return None
-    return [repr(function(axes[axis])) for function in (min, max) for axis in ("x", "y")]

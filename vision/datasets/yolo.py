@@ -11,20 +11,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from vision.datasets.class_lists import find_class_list, folders_around, is_usual_name, names_in, other_lists
+from vision.datasets.defects import Defect, ambiguous_image
 from vision.datasets.file_cache import FileCache
+from vision.datasets.file_index import files_below
 from vision.datasets.folder import SPLIT_NAMES, SPLITS, DatasetReader, ReadingOptions, SplitImages, may_be_of, splits_of
-from vision.datasets.images import files_below
 from vision.datasets.labels import LabelList, check_labels, read_lines, read_text, written_names
-from vision.datasets.records import (
-    EXAMPLES,
-    BoxFormat,
-    Defect,
-    RawImage,
-    RawObject,
-    ambiguous_image,
-    did_you_mean,
-    first_few,
-)
+from vision.datasets.names import EXAMPLES, did_you_mean, first_few
+from vision.datasets.records import BoxFormat, RawImage, RawObject
 from vision.datasets.text_pairs import Pairs, pair, places_of
 from vision.datasets.tree import Tree, try_to
 from vision.structures import IMAGE_SUFFIXES, DataError
@@ -391,8 +384,9 @@ class YoloReader(DatasetReader):
             return RawImage(member.image_id, member.image, member.text, defects=member.defects)
         lines, error = self._lines(member.text)
         if error is not None:
-            message = f"image {member.image_id} left out: {error}"
-            defect = Defect("annotation-unreadable", member.text, message, images=1)
+            defect = Defect(
+                "annotation-unreadable", member.text, f"$image left out: {error}", images=1, image_id=member.image_id
+            )
             return RawImage(member.image_id, member.image, member.text, defects=[defect])
         objects = [self._object(number, line) for number, line in enumerate(lines, 1) if line.split()]
         return RawImage(member.image_id, member.image, member.text, objects, defects=member.defects)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from vision.boxes.priors import Size, as_width_height
 from vision.deploy import detectnet
-from vision.ssd.config import SSDConfig
+from vision.ssd.config.ssd_config import SSDConfig
 from vision.ssd.data_preprocessing import Mean, PredictionTransform, Renormalize
 from vision.ssd.description import Description
 from vision.ssd.models import MODELS, build_described, describe_weights, spec_of

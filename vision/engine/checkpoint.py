@@ -215,18 +215,22 @@ _KEYS_OF_DATA_ORDER = {
 
 
 @dataclass(frozen=True)
-class ComputeChoice:
+class ExecutionChoice:
     """What was chosen at the start of a run and stays when it goes on.
 
     Attributes:
         amp: name of the precision.
         channels_last: memory format of net and images.
-        augment_on: where images are augmented, see `vision.engine.compute`; "cpu" in states that do not say it.
+        augment_on: where images are augmented, see `vision.engine.execution`; "cpu" in states that do not say it.
     """
 
     amp: str
     channels_last: bool
     augment_on: str = "cpu"
+
+
+#: Fields of `RunState` -> their keys in a state file, where they differ.
+_KEYS_OF_RUN_STATE = {"execution": "compute", "validation_fingerprint": "validation"}
 
 
 @dataclass(frozen=True)
@@ -242,8 +246,8 @@ class RunState:
         best: results of the best epoch so far; None before the first validation.
         validations_since_best: how many were no better.
         random: see `random_state`.
-        compute: what was chosen at the start and stays.
-        validation: fingerprint of the images that `best` was found on; "" where nobody knows.
+        execution: what was chosen at the start and stays.
+        validation_fingerprint: of the images that `best` was found on; "" where nobody knows.
         run: see `new_run`; "" of versions before 0.13.0.
     """
 
@@ -255,8 +259,8 @@ class RunState:
     best: Results | None
     validations_since_best: int
     random: dict[str, Any]
-    compute: ComputeChoice
-    validation: str = ""
+    execution: ExecutionChoice
+    validation_fingerprint: str = ""
     run: str = ""
 
     @property
@@ -268,12 +272,12 @@ class RunState:
     def to_dict(self) -> dict[str, Any]:
         """Plain values and tensors, for a state file."""
         return {
-            **vars(self),
+            **{_KEYS_OF_RUN_STATE.get(name, name): value for name, value in vars(self).items()},
             "description": self.description.to_dict(),
             "progress": self.progress.as_values(),
             "data_order": self.data_order.to_dict(),
             "best": {} if self.best is None else self.best.to_dict(),
-            "compute": asdict(self.compute),
+            "compute": asdict(self.execution),
         }
 
     @classmethod
@@ -283,13 +287,14 @@ class RunState:
         Raises:
             KeyError, TypeError, ValueError: the values are no such state.
         """
+        fields = {key: name for name, key in _KEYS_OF_RUN_STATE.items()}
         values = {
-            **plain,
+            **{fields.get(key, key): value for key, value in plain.items()},
             "description": Description.from_dict(plain["description"]),
             "progress": TrainState.from_values(plain["progress"]),
             "data_order": DataOrder.from_dict(plain["data_order"]),
             "best": Results.from_dict(plain["best"]),
-            "compute": ComputeChoice(**plain["compute"]),
+            "execution": ExecutionChoice(**plain["compute"]),
         }
         return cls(**values)
 
@@ -456,7 +461,7 @@ class Checkpointer:
     Args:
         folder: the model folder.
         keep: how many of the newest files of epochs stay, None for all.
-        validation: fingerprint of the images to validate on.
+        validation_fingerprint: of the images to validate on.
         state: of the run that goes on. Its best epoch counts where its file is, and was found on the same images.
 
     Attributes:
@@ -466,16 +471,16 @@ class Checkpointer:
     """
 
     def __init__(
-        self, folder: Path, keep: int | None = None, validation: str = "", state: RunState | None = None
+        self, folder: Path, keep: int | None = None, validation_fingerprint: str = "", state: RunState | None = None
     ) -> None:
-        self.folder, self.keep, self.validation = folder, keep, validation
+        self.folder, self.keep, self.validation_fingerprint = folder, keep, validation_fingerprint
         self.best: Results | None = None
         self.validations_since_best = 0
         self.run = new_run() if state is None else state.run
         self._best_is_own = False
         if state is None or state.best is None:
             return
-        if state.validation not in ("", validation):
+        if state.validation_fingerprint not in ("", validation_fingerprint):
             logger.warning("other images to validate on than before: the best epoch so far is forgotten")
         elif (folder / BEST).is_file():
             if _is_best_of(folder / BEST, state):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
-from vision.engine.compute import wait_for
+from vision.engine.execution import wait_for
 from vision.engine.loop import MeanLosses, ValidationSums, steps_per_epoch, validate
 from vision.structures import DataError
 

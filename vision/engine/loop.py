@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
-from vision.engine.optim import lr_factor
+from vision.engine.schedule import lr_factor
 from vision.engine.step import TrainingModel, to_device
 from vision.evaluation import Report, evaluate
 from vision.nn.multibox_loss import Losses

@@ -1,25 +1,13 @@
-"""What is trained, and how fast: parameter groups, freezing, optimizers, rates over the iterations, averaging."""
+"""What is trained, and by which optimizer: parts of a net, freezing, parameter groups."""
 
 from __future__ import annotations
 
-import copy
-import math
-from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import nn
 
-from vision.options.training import (
-    EPOCHS_PER_REPEAT,
-    OPTIMIZERS,
-    SCHEDULERS,
-    TARGET_STEPS,
-    WARMUP_FRACTION,
-    WARMUP_ITERATIONS,
-    OptimOptions,
-    ScheduleOptions,
-)
+from vision.options.training import OPTIMIZERS, OptimOptions
 from vision.ssd.ssd import HEADS, SSD
 from vision.structures import DataError
 
@@ -120,97 +108,3 @@ def restore(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
     optimizer.load_state_dict(state)
     for group, options in zip(optimizer.param_groups, asked, strict=True):
         group.update(options)
-
-
-def scale_rates(options: OptimOptions, images_per_step: int) -> OptimOptions:
-    """Multiply rates by images per step / `auto_lr`, where that is given (linear scaling rule, arXiv 1706.02677)."""
-    if options.auto_lr is None:
-        return options
-    scale = images_per_step / options.auto_lr
-    return replace(
-        options,
-        lr=options.lr * scale,
-        base_net_lr=options.base_net_lr * scale,
-        extra_layers_lr=None if options.extra_layers_lr is None else options.extra_layers_lr * scale,
-        auto_lr=None,
-    )
-
-
-def repeats_for(steps: int, epochs: int) -> int:
-    """How many times an epoch should go through the images, so that a run has about `TARGET_STEPS`.
-
-    Args:
-        steps: of the run, if an epoch goes through them once.
-        epochs: of the run.
-    """
-    return max(1, min(round(TARGET_STEPS / steps), epochs // EPOCHS_PER_REPEAT))
-
-
-def warmup_iterations(options: ScheduleOptions, steps_per_epoch: int) -> int:
-    """Return the number of iterations in which rates rise."""
-    if options.warmup_epochs is not None:
-        return round(options.warmup_epochs * steps_per_epoch)
-    if options.warmup_iters is not None:
-        return options.warmup_iters
-    return min(WARMUP_ITERATIONS, int(options.epochs * steps_per_epoch * WARMUP_FRACTION))
-
-
-def lr_factor(iteration: int, steps_per_epoch: int, options: ScheduleOptions) -> float:
-    """Factor of the initial rates in an iteration (counted from 0 over the whole run).
-
-    Linear warm-up, times cosine (SGDR, arXiv 1608.03983, equation 5, without restarts) or steps.
-    """
-    warmup = warmup_iterations(options, steps_per_epoch)
-    first = 1 / (warmup + 1) if options.warmup_factor is None else options.warmup_factor
-    warm = first + (1 - first) * iteration / warmup if iteration < warmup else 1.0
-    if options.scheduler == "cosine":
-        period = (options.t_max or options.epochs) * steps_per_epoch
-        return warm * (1 + math.cos(math.pi * iteration / period)) / 2
-    if options.scheduler == "multi-step":
-        epoch = iteration // steps_per_epoch
-        return warm * options.gamma ** sum(milestone <= epoch for milestone in options.milestones)
-    raise ValueError(f"unknown scheduler {options.scheduler!r}, expected one of {', '.join(SCHEDULERS)}")
-
-
-def set_learning_rates(optimizer: torch.optim.Optimizer, factor: float) -> None:
-    """Set each group's rate to its initial one times a factor."""
-    for group in optimizer.param_groups:
-        group["lr"] = group["initial_lr"] * factor
-
-
-class ModelEma:
-    """An exponential moving average of a net's weights and batch-norm statistics.
-
-    The decay rises to `DECAY`, so that the first weights are soon forgotten.
-
-    Args:
-        net: whose weights are averaged.
-    """
-
-    DECAY = 0.9998
-    RAMP = 2000.0
-
-    def __init__(self, net: SSD) -> None:
-        self.net = copy.deepcopy(net).eval()
-        freeze_net_layers(self.net)
-        self.updates = 0
-
-    @torch.no_grad()
-    def update(self, net: SSD) -> None:
-        """Take in the net's weights as they are now."""
-        self.updates += 1
-        weight = 1 - self.DECAY * (1 - math.exp(-self.updates / self.RAMP))
-        averages, weights = self.net.state_dict(), net.state_dict()
-        floating = [key for key, value in averages.items() if value.is_floating_point()]
-        torch._foreach_lerp_([averages[key] for key in floating], [weights[key] for key in floating], weight)
-        for key in averages.keys() - set(floating):
-            averages[key].copy_(weights[key])
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return what a resumed run needs."""
-        return {"weights": self.net.state_dict(), "updates": self.updates}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on where that state was made."""
-        self.net.load_state_dict(state["weights"])
-        self.updates = state["updates"]

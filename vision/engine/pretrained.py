@@ -18,7 +18,7 @@ from torch import Tensor
 from vision.boxes.priors import Level, Size
 from vision.engine.heads import load_heads
 from vision.ssd.choices import COCO, IMAGENET, NET_NAMES, SCRATCH, TORCHVISION
-from vision.ssd.config import SSDConfig
+from vision.ssd.config.ssd_config import SSDConfig
 from vision.ssd.description import Description
 from vision.ssd.models import PUBLISHED_MB1, describe_weights, identify, identify_base_net, spec_of
 from vision.ssd.ssd import HEADS, SSD

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vision.engine import checkpoint, pretrained
-from vision.ssd.config import SSDConfig
+from vision.ssd.config.ssd_config import SSDConfig
 from vision.ssd.description import Description
 from vision.ssd.models import describe_weights, spec_of
 from vision.ssd.ssd import SSD, load_strictly

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from vision.engine.checkpoint import Checkpointer, DataOrder, RunState
-from vision.engine.compute import ExecutionConfig
+from vision.engine.execution import ExecutionConfig
 from vision.engine.faults import LoaderSettings
 from vision.engine.loop import EpochResult, StepResult, TrainState
 from vision.engine.process import SingleProcess

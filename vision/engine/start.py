@@ -12,7 +12,7 @@ from vision.boxes.priors import as_width_height
 from vision.engine import bundled_weights, pretrained
 from vision.options.training import Options
 from vision.ssd.choices import FITTED_PRIORS, NET_NAMES
-from vision.ssd.config import SSDConfig
+from vision.ssd.config.ssd_config import SSDConfig
 from vision.ssd.models import MODELS, describe_weights
 from vision.ssd.prior_choice import config_with_priors, with_fitted_priors
 from vision.ssd.ssd import SSD

@@ -13,9 +13,11 @@ from torch import Tensor, nn
 from vision.boxes.coding import convert_boxes_to_locations
 from vision.boxes.forms import center_form_to_corner_form, corner_form_to_center_form
 from vision.boxes.matching import MATCHING_THRESHOLD, find_ignored_priors, match_batch
-from vision.engine.optim import ModelEma, lr_factor, restore, set_learning_rates
+from vision.engine.model_ema import ModelEma
+from vision.engine.optim import restore
 from vision.engine.precision import Precision
 from vision.engine.process import SingleProcess
+from vision.engine.schedule import lr_factor, set_learning_rates
 from vision.nn.multibox_loss import Losses, MultiboxLoss
 from vision.options.training import Options
 from vision.ssd.device_augmentation import AugmentingPreprocess

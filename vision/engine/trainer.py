@@ -139,10 +139,10 @@ def save_state(run: Run) -> None:
         seed=run.seed,
         best=run.checkpointer.best,
         validations_since_best=run.checkpointer.validations_since_best,
-        validation=run.checkpointer.validation,
+        validation_fingerprint=run.checkpointer.validation_fingerprint,
         run=run.checkpointer.run,
         random=checkpoint.random_state(run.train_step.device),
-        compute=run.execution.choice,
+        execution=run.execution.choice,
     )
     checkpoint.save_state(run.options.model_dir / checkpoint.STATE, state)
 

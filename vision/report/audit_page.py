@@ -15,7 +15,7 @@ from torch import Tensor
 
 from vision.datasets import DetectionDataset
 from vision.datasets.audit import Audit, box_sides
-from vision.datasets.records import INFO, KINDS, LEFT_OUT, REPAIRED, SUSPECT, Defect, count_things
+from vision.datasets.defects import INFO, KINDS, LEFT_OUT, REPAIRED, SUSPECT, Defect, count_things
 from vision.report.drawing import color_of, draw_annotation
 from vision.report.page import facts_list, figure_boxes, picture, picture_of, table, write_html
 from vision.report.plots import figure_file, plain_text
@@ -118,7 +118,7 @@ def _section(kind: str, found: Sequence[Defect], train_set: DetectionDataset) ->
 
 
 def _images_of(defects: Sequence[Defect], train_set: DetectionDataset) -> list[tuple[np.ndarray, Annotation]]:
-    """Read the first few images that defects are about: those of their file, or whose name they give."""
+    """Read the first few images that defects are about: those of their ids or their file."""
     by_source: dict[Path, list[int]] = {}
     first = {record.image_path: index for index, record in reversed(list(enumerate(train_set.records)))}  # some repeat
     for path, index in first.items():
@@ -127,7 +127,7 @@ def _images_of(defects: Sequence[Defect], train_set: DetectionDataset) -> list[t
     chosen: dict[int, None] = {}
     for defect in defects:
         places = by_source.get(defect.source, [])
-        named = [index for index in places if f"image {train_set.ids[index]} " in defect.message]
+        named = [index for index in places if train_set.ids[index] == defect.image_id]
         chosen |= dict.fromkeys(named or (places if len(places) == 1 else []))
         if len(chosen) >= SHEET_COLUMNS:
             break

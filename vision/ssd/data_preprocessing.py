@@ -15,14 +15,10 @@ from torch import Tensor
 
 from vision.boxes.priors import Size, as_width_height
 from vision.ssd.choices import AUGMENTATIONS
-from vision.transforms.transforms import (
-    Expand,
-    PhotometricDistort,
-    RandomMirror,
-    RandomSampleCrop,
-    Window,
-    generator_or_global,
-)
+from vision.transforms.base import generator_or_global
+from vision.transforms.color import PhotometricDistort
+from vision.transforms.geometry import Expand, RandomMirror, RandomSampleCrop
+from vision.transforms.windows import Window
 from vision.utils.pixels import channels_first
 
 Mean = float | Sequence[float]

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from vision.ssd.config import SSDConfig
+from vision.ssd.config.ssd_config import SSDConfig
 from vision.ssd.trained_images import TrainedImages
 from vision.structures import DataError
 

@@ -14,7 +14,8 @@ from torch.nn import functional as F
 from vision.boxes.priors import Size, as_width_height
 from vision.ssd.data_preprocessing import Mean, Preprocess, SamplePlan, TrainAugmentation
 from vision.structures import ImagePart, ImageParts
-from vision.transforms.transforms import ColorChange, Placement
+from vision.transforms.color import ColorChange
+from vision.transforms.windows import Placement
 
 #: Pixels that a part may have for each that it becomes; a larger one takes longer to hand over than to resize.
 _MAX_HANDED_OVER = 4.0

@@ -11,7 +11,9 @@ from typing import Any
 import torch
 
 from vision.boxes.priors import Size
-from vision.ssd.config import BASE_SIZE, MOBILENETV1, SQUEEZENET, VGG, SSDConfig
+from vision.ssd.choices import BASE_SIZE
+from vision.ssd.config.families import MOBILENETV1, SQUEEZENET, VGG
+from vision.ssd.config.ssd_config import SSDConfig
 from vision.ssd.models import MODELS
 from vision.ssd.predictor import Predictor
 from vision.ssd.ssd import SSD

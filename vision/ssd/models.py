@@ -36,7 +36,8 @@ from vision.ssd.choices import (  # noqa: F401 - names of nets are looked for he
     WIDTH_RANGE,
     canonical_name,
 )
-from vision.ssd.config import FPNLITE, MOBILENETV1, SQUEEZENET, SSD300, SSDLITE320, VGG, ConfigFamily, SSDConfig
+from vision.ssd.config.families import FPNLITE, MOBILENETV1, SQUEEZENET, SSD300, SSDLITE320, VGG, ConfigFamily
+from vision.ssd.config.ssd_config import SSDConfig
 from vision.ssd.description import Architecture, Description
 from vision.ssd.predictor import Predictor
 from vision.ssd.ssd import HEADS, SSD, GraphPath

@@ -12,7 +12,7 @@ import numpy as np
 from vision.boxes.prior_fitting import fit_priors
 from vision.boxes.priors import Size
 from vision.ssd.choices import COCO_PRIORS, FITTED_PRIORS, PRIOR_CHOICES, UPSTREAM_PRIORS
-from vision.ssd.config import SSDConfig, level_from_dict, level_to_dict
+from vision.ssd.config.ssd_config import SSDConfig, level_from_dict, level_to_dict
 from vision.ssd.models import ModelSpec
 from vision.structures import DataError
 from vision.utils.files import write_text

@@ -14,7 +14,7 @@ from vision.boxes.coding import convert_boxes_to_locations, convert_locations_to
 from vision.boxes.forms import center_form_to_corner_form, corner_form_to_center_form
 from vision.boxes.matching import assign_priors
 from vision.nn.layers import initialize
-from vision.ssd.config import SSDConfig
+from vision.ssd.config.ssd_config import SSDConfig
 from vision.ssd.description import Architecture, Description
 from vision.ssd.trained_images import TrainedImages
 from vision.ssd.weights import METADATA_KEY, read_weights, write_weights

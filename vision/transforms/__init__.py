@@ -1,1 +1,1 @@
-"""Augmentations on (image, boxes, labels) triples."""
+"""Augmentations on (image, boxes, labels) triples; see `base`."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from vision.engine.checkpoint import ComputeChoice
+from vision.engine.checkpoint import ExecutionChoice
 from vision.engine.precision import Precision, choose_precision
 from vision.options.training import AUGMENT_AUTO, AUGMENT_ON_CPU, AUGMENT_ON_DEVICE
 
@@ -35,9 +35,9 @@ class ExecutionConfig:
     augment_on: str = AUGMENT_ON_CPU
 
     @property
-    def choice(self) -> ComputeChoice:
+    def choice(self) -> ExecutionChoice:
         """What a resumed run keeps."""
-        return ComputeChoice(self.precision.name, self.channels_last, self.augment_on)
+        return ExecutionChoice(self.precision.name, self.channels_last, self.augment_on)
 
 
 def choose_execution(run: Run) -> ExecutionConfig:
@@ -54,7 +54,7 @@ def choose_execution(run: Run) -> ExecutionConfig:
     options, device, state = run.options, run.device, run.state
     amp, augment_on = options.amp, options.augment_on
     if state and amp == "auto":
-        amp = state.compute.amp
+        amp = state.execution.amp
         if amp == "fp16" and device.type != "cuda":
             logger.warning("the run was in fp16, which %s does not compute in: its precision is chosen again", device)
             amp = "auto"
@@ -62,9 +62,9 @@ def choose_execution(run: Run) -> ExecutionConfig:
     logger.info(why)
     if (name := run.process.broadcast_from_main(lambda: precision.name)) != precision.name:
         precision, _ = choose_precision(name, device)
-    channels_last = state.compute.channels_last if state else channels_last_is_faster(device, precision)
+    channels_last = state.execution.channels_last if state else channels_last_is_faster(device, precision)
     if augment_on == AUGMENT_AUTO and state:
-        augment_on = state.compute.augment_on
+        augment_on = state.execution.augment_on
     if augment_on == AUGMENT_AUTO:
         augment_on = AUGMENT_ON_DEVICE if device.type == "cuda" else AUGMENT_ON_CPU
     if augment_on == AUGMENT_ON_DEVICE:
