@@ -183,9 +183,12 @@ WORDS_TO_AVOID = re.compile(
 )
 
 
-@pytest.mark.parametrize("path", sorted([*PACKAGE.rglob("*.py"), *ROOT.glob("*.py")]), ids=lambda path: path.name)
+PLAIN = sorted([*PACKAGE.rglob("*.py"), *ROOT.glob("*.py"), ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
+
+
+@pytest.mark.parametrize("path", PLAIN, ids=lambda path: path.name)
 def test_words_are_plain(path):
-    """Docstrings, comments and messages stand alone, in words of today."""
+    """Docstrings, comments, messages and docs stand alone, in words of today."""
     found = [
         f"line {number}: {match[0]}"
         for number, line in enumerate(path.read_text().splitlines(), start=1)

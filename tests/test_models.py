@@ -39,10 +39,10 @@ def test_golden_state_dict(name):
     assert sum(parameter.numel() for parameter in net.parameters()) == STATE_DICTS[name]["parameters"]
 
 
-def test_the_readme_says_which_checkpoints_upstreams_code_loads():
+def test_the_docs_say_which_checkpoints_upstreams_code_loads():
     """Those of its nets, with its priors: with fitted ones, the default, the heads have other sizes."""
-    text = (ROOT / "README.md").read_text()
-    (paragraph,) = (part for part in text.split("\n\n") if "Upstream's code loads" in part)
+    text = (ROOT / "docs" / "upstream.md").read_text()
+    (paragraph,) = (part for part in text.split("\n\n") if part.startswith("Upstream's code loads"))
     assert set(re.findall(r"`((?:mb|sq|vgg)[-\w]+)`", paragraph)) == set(STATE_DICTS)
     assert all(option in paragraph for option in (f"--priors={UPSTREAM_PRIORS}", "--recipe=upstream"))
     assert Options().prior_choice != UPSTREAM_PRIORS, "the default"
