@@ -11,9 +11,17 @@ import signal
 if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # until `run`: Ctrl-C ends the imports without a traceback
 
+import sys
+
+from vision import console
+from vision.options.common import check_postprocess_options
+from vision.options.detection import make_parser
+
+if __name__ == "__main__":
+    console.answer_help(make_parser, sys.argv[1:])  # at once: what is imported below takes seconds
+
 import argparse
 import logging
-import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
@@ -26,11 +34,10 @@ import numpy as np
 
 from vision import cli
 from vision.datasets.images import read_upright
-from vision.deploy.detectnet import DEFAULT_THRESHOLD
 from vision.deploy.media import Frame, Sink, Source
 from vision.deploy.session import NETWORK, POST_PROCESSING, RESIZING
 from vision.report.drawing import draw_detections
-from vision.report.sheet import MAX_CELLS, Sheet
+from vision.report.sheet import Sheet
 from vision.structures import DataError, Detections
 from vision.utils.files import JsonListFile, write_text
 from vision.utils.prefetch import WriteBehind, read_ahead
@@ -48,47 +55,9 @@ DETECTING = (RESIZING, NETWORK, POST_PROCESSING)
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
-    parser = cli.Parser(description="Find objects in images, videos and camera streams.")
-    cli.add_net_options(parser, None)
-    parser.add_argument(
-        "--model",
-        required=True,
-        type=cli.user_path,
-        help=".pth or .onnx file, or a model folder (its best checkpoint)",
-    )
-    parser.add_argument("--labels", type=cli.user_path, help="class names, for a model that does not know its own")
-    parser.add_argument(
-        "--input",
-        type=cli.user_place,
-        required=True,
-        help="image, folder, glob, video, camera (0, /dev/video0), rtsp://...",
-    )
-    parser.add_argument(
-        "--output", type=cli.user_path, default=Path("detections"), help="folder, or an image or video file"
-    )
-    parser.add_argument(
-        "--threshold",
-        type=cli.fraction,
-        help=f"least score (default: what suited best when the model's run was validated, else {DEFAULT_THRESHOLD})",
-    )
-    cli.add_postprocess_options(parser)
-    parser.add_argument("--top-k", type=cli.count, help="detections per class and image (default: all)")
-    parser.add_argument("--classes", help="show only these, with commas between (default: all)")
-    parser.add_argument(
-        "--save-json", action=argparse.BooleanOptionalAction, default=True, help="write detections.json"
-    )
-    parser.add_argument(
-        "--save-txt", action="store_true", help="write <image>.txt, a line `class score x1 y1 x2 y2` each"
-    )
-    parser.add_argument(
-        "--sheet", action="store_true", help=f"write {SHEET_NAME}, too: up to {MAX_CELLS} drawn images in a grid"
-    )
-    parser.add_argument("--show", action="store_true", help="show a window, too; q ends, any key goes on")
-    parser.add_argument("--benchmark", action="store_true", help="print the time of each stage, and images per second")
-    cli.add_device_options(parser)
-    cli.add_resolution_option(parser, None, " (default: as trained)")
+    parser = make_parser()
     args = parser.parse_args(argv)
-    cli.check_postprocess_options(parser, args)
+    check_postprocess_options(parser, args)
     if args.top_k is not None and args.postprocess == cli.DETECTNET:
         parser.error("--top-k: detectNet has no such limit; leave it out, or --postprocess=detectnet")
     return args

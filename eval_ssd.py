@@ -11,11 +11,19 @@ import signal
 if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # until `run`: Ctrl-C ends the imports without a traceback
 
+import sys
+
+from vision import console
+from vision.options.common import check_postprocess_options
+from vision.options.evaluation import make_parser
+
+if __name__ == "__main__":
+    console.answer_help(make_parser, sys.argv[1:])  # at once: what is imported below takes seconds
+
 import argparse
 import itertools
 import logging
 import math
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -27,7 +35,6 @@ from vision import cli
 from vision.boxes.nms import DEFAULT_SCORE_THRESHOLD, DEFAULT_SIGMA
 from vision.datasets import DetectionDataset, open_dataset, open_listed
 from vision.datasets.defects import log_defects
-from vision.datasets.folder import SPLITS
 from vision.deploy import detectnet
 from vision.deploy.session import Session, TorchSession
 from vision.evaluation import Evaluation, evaluate, findings, number_text
@@ -57,74 +64,9 @@ Place = tuple[DetectionDataset, int]
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
-    parser = cli.Parser(description="Measure how well a detector finds the objects of a dataset.")
-    cli.add_net_options(parser, None)
-    parser.add_argument(
-        "--trained-model",
-        "--model",
-        required=True,
-        type=cli.user_path,
-        help=".pth or .onnx file, or a model folder (its best checkpoint)",
-    )
-    cli.add_dataset_type_option(parser)
-    cli.add_reading_options(parser)
-    parser.add_argument(
-        "--dataset", "--data", type=cli.user_place, nargs="+", required=True, help="folder of the dataset, or several"
-    )
-    parser.add_argument(
-        "--split",
-        type=cli.one_of("split", tuple(SPLITS)),
-        default="test",
-        help="images to evaluate on: test, else what there is for validation; val, else test; or train",
-    )
-    parser.add_argument(
-        "--image-list",
-        type=cli.user_path,
-        help="file with names of images, one a line, to evaluate on these instead, whatever split they are in",
-    )
-    parser.add_argument(
-        "--label-file", "--labels", type=cli.user_path, help="class names, for a model that does not know its own"
-    )
-    cli.add_trained_images_option(parser)
-    cli.add_device_options(parser)
-    parser.add_argument(
-        "--use-2007-metric",
-        type=cli.str2bool,
-        nargs="?",
-        const=True,
-        default=True,
-        help="the headline is the 11-point AP, else the area under the curve",
-    )
-    cli.add_postprocess_options(parser)
-    parser.add_argument(
-        "--iou-threshold", type=cli.fraction, default=0.5, help="overlap above which a detection is a hit"
-    )
-    parser.add_argument(
-        "--inclusive-boxes",
-        action="store_true",
-        help="VOC's AP: a box reaches to the far side of its last pixel, as in the devkit's areas",
-    )
-    parser.add_argument(
-        "--threshold",
-        type=cli.fraction,
-        help="score from which detections count in precision, recall, the confusion matrix and the images (default: "
-        "where the mean F1 of the classes is highest); with --postprocess=detectnet, from which there are any (0.5)",
-    )
-    parser.add_argument(
-        "--eval-dir", type=cli.user_path, default=Path("eval_results"), help="where reports are written"
-    )
-    parser.add_argument(
-        "--show-dir", type=cli.user_path, help="folder for all images, with what was found beside what is there"
-    )
-    parser.add_argument(
-        "--complexity",
-        action="store_true",
-        help="parameters, multiply-accumulates and activation memory of the net, too; of a .pth",
-    )
-    parser.add_argument("--no-plots", dest="plots", action="store_false", help="neither plots nor report.html")
-    cli.add_resolution_option(parser, None, " (default: as trained)")
+    parser = make_parser()
     args = parser.parse_args(argv)
-    cli.check_postprocess_options(parser, args)
+    check_postprocess_options(parser, args)
     if args.postprocess == cli.DETECTNET and args.threshold is None:
         args.threshold = detectnet.DEFAULT_THRESHOLD  # what it does not report cannot be judged
     return args

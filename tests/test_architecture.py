@@ -39,7 +39,7 @@ ALLOWED = {
     "boxes": set(),
     "nn": {"boxes"},
     "transforms": {"boxes"},
-    "options": {"console", "ssd", "utils"},
+    "options": {"boxes", "console", "deploy", "ssd", "utils"},
     "datasets": {"options", "boxes", "structures", "utils"},
     "ssd": {"nn", "transforms", "boxes", "structures", "utils"},
     "evaluation": {"boxes", "structures", "utils"},

@@ -10,8 +10,10 @@ from conftest import ROOT
 
 import train_ssd
 from vision.console import Parser, count
-from vision.datasets import AUTO, DATASETS
-from vision.options import page
+from vision.datasets import AUTO, DATASETS, folder
+from vision.deploy.choices import INPUT_NORM_NAMES
+from vision.deploy.export import INPUT_NORMS
+from vision.options import kinds, page
 from vision.options.fields import add_option, option, options_of, read_values, table_rows
 from vision.options.training import DATASET_TYPES, FIRST, RECIPES, SCHEDULES, Options, make_parser
 from vision.ssd.choices import ADAMW_RATES, BUNDLED_BASE_NET_RATES, NET_NAMES, TORCHVISION
@@ -89,13 +91,14 @@ def test_names_that_are_known_without_torch_are_those_of_the_tables():
         assert set(names) <= set(NET_NAMES)
 
 
+@pytest.mark.parametrize("script", ["train_ssd.py", "eval_ssd.py", "onnx_export.py", "detect.py"])
 @pytest.mark.parametrize("word", ["--help", "-h"])
-def test_help_comes_before_torch_is_loaded(word):
+def test_help_comes_before_torch_is_loaded(script, word):
     code = (
         "import runpy, sys\n"
-        f"sys.argv = ['train_ssd.py', {word!r}]\n"
+        f"sys.argv = [{script!r}, {word!r}]\n"
         "try:\n"
-        "    runpy.run_path('train_ssd.py', run_name='__main__')\n"
+        f"    runpy.run_path({script!r}, run_name='__main__')\n"
         "finally:\n"
         "    print([name for name in ('torch', 'numpy', 'cv2') if name in sys.modules])"
     )
@@ -103,9 +106,18 @@ def test_help_comes_before_torch_is_loaded(word):
     assert (done.returncode, done.stderr) == (0, "")
     *said, loaded = done.stdout.splitlines()
     assert loaded == "[]"
-    text = "\n".join(said)
+    assert any(line.startswith(f"  python3 {script} --") for line in said), "an example"
+
+
+def test_help_of_training_begins_with_what_people_need_first():
+    text = make_parser().format_help()
     assert text.index("python3 train_ssd.py --data=data/fruit") < text.index("--dry-run") < text.index("--val-split")
     assert "docs/training.md" in text
+
+
+def test_words_that_options_take_are_those_that_the_program_knows():
+    assert tuple(folder.SPLITS) == kinds.SPLITS
+    assert tuple(INPUT_NORMS) == INPUT_NORM_NAMES
 
 
 def test_what_a_user_types_is_what_args_json_has():

@@ -13,8 +13,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from vision.boxes.nms import DEFAULT_IOU_THRESHOLD, METHODS
-from vision.boxes.priors import Size
 from vision.console import (  # noqa: F401 - scripts find all of them here
     FAILURE,
     USER_ERROR,
@@ -37,14 +35,11 @@ from vision.console import (  # noqa: F401 - scripts find all of them here
     writable_folder,
 )
 from vision.datasets import DetectionDataset, ReadingOptions, labels
-from vision.deploy import detectnet
-from vision.deploy.detectnet import DEFAULT_THRESHOLD
+from vision.deploy.choices import DEFAULT_CLUSTERING, DEFAULT_THRESHOLD, DETECTNET, NMS  # noqa: F401 - scripts find both here
 from vision.deploy.session import OnnxSession, Session, is_onnx, open_session
 from vision.engine import checkpoint
-from vision.options.fields import add_option
 from vision.options.kinds import net_name, resolution  # noqa: F401 - scripts find them here
 from vision.options.training import Options
-from vision.ssd.choices import CANONICAL_NAMES
 from vision.ssd.models import spec_of
 from vision.ssd.trained_images import TrainedCounts, TrainedImages
 from vision.structures import DataError, Detections
@@ -52,94 +47,15 @@ from vision.utils.memory import keep_freed_memory
 
 logger = logging.getLogger(__name__)
 
-#: What --postprocess may say.
-NMS, DETECTNET = POSTPROCESSES = ("nms", "detectnet")
-
-
-# Options that several scripts have.
-
-
-def add_net_options(parser: argparse.ArgumentParser, default: str | None, note: str = "") -> None:
-    """Add --net and --mb2-width-mult."""
-    add_option(parser, Options, "net", default=default, help=f"one of {', '.join(CANONICAL_NAMES)}{note}")
-    add_option(parser, Options, "mb2_width_mult")
-
-
-def add_resolution_option(parser: argparse.ArgumentParser, default: Size | None, note: str = "") -> None:
-    """Add --resolution."""
-    help = f"the network's input in pixels, N or WxH{note}"
-    add_option(parser, Options, "resolution", default=default, help=help)
-
-
-def add_dataset_type_option(parser: argparse._ActionsContainer) -> None:
-    """Add --dataset-type."""
-    add_option(parser, Options, "dataset_type")
-
-
-def add_reading_options(parser: argparse._ActionsContainer) -> None:
-    """Add the options of how datasets are read."""
-    for name in ("val_split", "include_depiction", "min_object", "cache"):
-        add_option(parser, Options, name)
-
 
 def reading_options(args: argparse.Namespace | Options) -> ReadingOptions:
-    """Collect the options of `add_reading_options`, and those that only training has."""
+    """Collect the options of `vision.options.common.add_reading_options`, and those that only training has."""
     return ReadingOptions(
         val_split=args.val_split,
         labels_from_data=getattr(args, "labels_from_data", False),
         include_depictions=args.include_depiction,
         cache=args.cache,
         decode=getattr(args, "dry_run", False),
-    )
-
-
-def add_device_options(parser: argparse.ArgumentParser) -> None:
-    """Add --device, --use-cuda and --no-cuda."""
-    for name in ("device", "use_cuda"):
-        add_option(parser, Options, name)
-
-
-def add_postprocess_options(parser: argparse.ArgumentParser) -> None:
-    """Add --postprocess, and what either way has: --nms-method and --nms-iou-threshold, or --clustering."""
-    parser.add_argument(
-        "--postprocess",
-        type=one_of("post-processing", POSTPROCESSES),
-        default=NMS,
-        help="nms; or detectnet for a device's own arithmetic, from its resizing to the joining of boxes",
-    )
-    parser.add_argument(
-        "--clustering",
-        type=fraction,
-        help=f"detectnet: overlap above which boxes are joined (default: {detectnet.DEFAULT_CLUSTERING})",
-    )
-    parser.add_argument("--nms-method", type=one_of("NMS method", METHODS), default="hard", help="hard or soft")
-    parser.add_argument(
-        "--nms-iou-threshold",
-        type=fraction,
-        default=DEFAULT_IOU_THRESHOLD,
-        help="overlap above which NMS drops a box",
-    )
-
-
-def check_postprocess_options(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
-    """End with an error if options of the other post-processing were given."""
-    if args.postprocess == NMS and args.clustering is not None:
-        parser.error("--clustering: belongs to --postprocess=detectnet; add that, or leave it out")
-    if args.nms_method == "soft" and args.nms_iou_threshold != parser.get_default("nms_iou_threshold"):
-        parser.error("--nms-iou-threshold: soft suppression has no such limit; leave it out, or --nms-method=soft")
-    if args.postprocess == DETECTNET:
-        for name in ("nms_method", "nms_iou_threshold"):
-            if getattr(args, name) != parser.get_default(name):
-                option = "--" + name.replace("_", "-")
-                parser.error(f"{option}: detectNet does not suppress; leave it out, or --postprocess=detectnet")
-
-
-def add_trained_images_option(parser: argparse._ActionsContainer) -> None:
-    """Add --include-trained."""
-    parser.add_argument(
-        "--include-trained",
-        action="store_true",
-        help="measure on images that the model was trained on, too (default: they are left out where others remain)",
     )
 
 
@@ -219,8 +135,8 @@ def detect(session: Session, rgb_image: np.ndarray, args: argparse.Namespace, **
         return session.detect(
             rgb_image, nms_method=args.nms_method, iou_threshold=args.nms_iou_threshold, **nms_options
         )
-    threshold = detectnet.DEFAULT_THRESHOLD if args.threshold is None else args.threshold
-    clustering = detectnet.DEFAULT_CLUSTERING if args.clustering is None else args.clustering
+    threshold = DEFAULT_THRESHOLD if args.threshold is None else args.threshold
+    clustering = DEFAULT_CLUSTERING if args.clustering is None else args.clustering
     return session.detect_as_detectnet(rgb_image, threshold=threshold, clustering=clustering)
 
 

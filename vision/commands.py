@@ -42,12 +42,24 @@ def download() -> NoReturn:
     _run("open_images_downloader")
 
 
+#: Scripts whose help is shown before what takes seconds to load -> the module of their options.
+_OPTIONS = {
+    "train_ssd": "vision.options.training",
+    "eval_ssd": "vision.options.evaluation",
+    "onnx_export": "vision.options.export",
+    "detect": "vision.options.detection",
+}
+
+
 def _run(script: str) -> NoReturn:
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # until `console.run`
     try:
-        main = import_module(script).main
         from vision import console
+
+        if script in _OPTIONS:
+            console.answer_help(import_module(_OPTIONS[script]).make_parser, sys.argv[1:])
+        main = import_module(script).main
     except ImportError as err:  # OpenCV, for one, needs libraries of the system
         sys.exit(f"{Path(sys.argv[0]).name}: failed: {err} (ImportError)")
     console.run(main, sys.argv[1:])

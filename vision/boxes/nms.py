@@ -12,14 +12,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vision.boxes.choices import DEFAULT_IOU_THRESHOLD, METHODS
 from vision.boxes.forms import iou_of
 
-DEFAULT_IOU_THRESHOLD = 0.45
 DEFAULT_SCORE_THRESHOLD = 0.01
 DEFAULT_CANDIDATES = 200
 DEFAULT_SIGMA = 0.5
-
-METHODS = ("hard", "soft")
 
 
 def check_method(nms_method: str | None) -> None:

@@ -13,9 +13,9 @@ import cv2
 import numpy as np
 import torch
 
+from vision.boxes.choices import DEFAULT_IOU_THRESHOLD
 from vision.boxes.forms import iou_of
-from vision.boxes.nms import DEFAULT_IOU_THRESHOLD
-from vision.deploy.detectnet import DEFAULT_THRESHOLD
+from vision.deploy.choices import DEFAULT_THRESHOLD
 from vision.deploy.export import ExportRejected
 from vision.deploy.session import OnnxSession, TorchSession
 from vision.evaluation import Report, evaluate, number_text

@@ -14,11 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-#: A score counts from this on (detectnet's --threshold, which takes 0 for this number; here 0 is 0).
-DEFAULT_THRESHOLD = 0.5
-
-#: Boxes are joined above this overlap (detectnet's --clustering).
-DEFAULT_CLUSTERING = 0.75
+from vision.deploy.choices import DEFAULT_CLUSTERING, DEFAULT_THRESHOLD
 
 #: What is subtracted from pixels in 0 ... 255, and what divides them after that.
 MEAN, STD = 127.5, 127.5

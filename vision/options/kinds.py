@@ -17,6 +17,9 @@ DATASET_TYPES = (
     AUTO,
 )
 
+#: What --split may say, see `vision.datasets.folder.SPLITS`.
+SPLITS = ("train", "test", "val")
+
 #: What --pretrained-ssd may say instead of a file.
 START_WORDS = (SCRATCH, COCO, VOC)
 

@@ -1,0 +1,67 @@
+"""The options of detect.py."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from vision.console import Parser, count, fraction, user_path, user_place
+from vision.deploy.choices import DEFAULT_THRESHOLD
+from vision.options.common import (
+    add_device_options,
+    add_net_options,
+    add_postprocess_options,
+    add_resolution_option,
+)
+
+_DESCRIPTION = """Find objects in images, videos and camera streams. Example:
+
+  python3 detect.py --model=models/fruit --input=images/ --output=out/
+"""
+
+
+def make_parser() -> Parser:
+    """Make the parser of detect.py."""
+    parser = Parser(description=_DESCRIPTION)
+    add_net_options(parser, None)
+    parser.add_argument(
+        "--model",
+        required=True,
+        type=user_path,
+        help=".pth or .onnx file, or a model folder (its best checkpoint)",
+    )
+    parser.add_argument("--labels", type=user_path, help="class names, for a model that does not know its own")
+    parser.add_argument(
+        "--input",
+        type=user_place,
+        nargs="+",
+        required=True,
+        help="images, folders with their subfolders, globs; or a video, a camera (0, /dev/video0), rtsp://...",
+    )
+    parser.add_argument(
+        "--output", type=user_path, default=Path("detections"), help="folder, or an image or video file"
+    )
+    parser.add_argument(
+        "--threshold",
+        type=fraction,
+        help=f"least score (default: what suited best when the model's run was validated, else {DEFAULT_THRESHOLD})",
+    )
+    add_postprocess_options(parser)
+    parser.add_argument("--top-k", type=count, help="detections per class and image (default: all)")
+    parser.add_argument("--classes", help="show only these, with commas between (default: all)")
+    parser.add_argument(
+        "--save-json", action=argparse.BooleanOptionalAction, default=True, help="write detections.json"
+    )
+    parser.add_argument(
+        "--save-txt", action="store_true", help="write <image>.txt, a line `class score x1 y1 x2 y2` each"
+    )
+    parser.add_argument("--sheet", action="store_true", help="write sheet.png, too: some of the drawn images in a grid")
+    parser.add_argument("--show", action="store_true", help="show a window, too; q ends, any key goes on")
+    parser.add_argument(
+        "--benchmark",
+        action="store_true",
+        help="print the time of each stage, and images per second without loading and warm-up",
+    )
+    add_device_options(parser)
+    add_resolution_option(parser, None, " (default: as trained)")
+    return parser
