@@ -23,10 +23,11 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks import rounds  # noqa: E402
-from vision import cli  # noqa: E402
+from vision import cli
 from vision.datasets import AUTO, open_dataset, synthetic  # noqa: E402
 from vision.deploy import export  # noqa: E402
 from vision.deploy.session import OnnxSession  # noqa: E402
+from vision.options import common  # noqa: E402
 from vision.ssd.models import DEFAULT_NET, MODELS  # noqa: E402
 from vision.utils.prefetch import read_ahead  # noqa: E402
 
@@ -60,7 +61,7 @@ def measure(path: Path, images: Sequence[np.ndarray], threads: int, count: int) 
 def main(argv: list[str] | None = None) -> None:
     """Print a row for each number of threads."""
     parser = cli.Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    cli.add_net_options(parser, DEFAULT_NET)
+    common.add_net_options(parser, DEFAULT_NET)
     parser.add_argument("--resolution", type=cli.count, default=300)
     parser.add_argument("--model", type=Path, help="exported file (default: one of --net with random weights)")
     parser.add_argument("--data", help="dataset whose test images are looked at (default: drawings of 640x480)")

@@ -24,7 +24,7 @@ from torchvision import ops
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks import rounds  # noqa: E402
-from vision import cli  # noqa: E402
+from vision import cli
 from vision.boxes.nms import (  # noqa: E402
     DEFAULT_CANDIDATES,
     DEFAULT_IOU_THRESHOLD,
@@ -36,6 +36,7 @@ from vision.datasets import open_dataset  # noqa: E402
 from vision.deploy.session import open_session  # noqa: E402
 from vision.engine import checkpoint  # noqa: E402
 from vision.evaluation import evaluate  # noqa: E402
+from vision.options import common  # noqa: E402
 from vision.structures import Detections  # noqa: E402
 
 #: Priors and classes: VGG on VOC, MobileNet on COCO, MobileNet on three classes of one's own.
@@ -117,7 +118,7 @@ def main(argv: list[str] | None = None) -> None:
     rounds.add_options(parser, 15)
     parser.add_argument("--model", type=Path, help=".pth or .onnx file, or a model folder")
     parser.add_argument("--data", help="folder of the dataset to measure the model's mAP on")
-    cli.add_dataset_type_option(parser, "auto")
+    common.add_dataset_type_option(parser)
     args = parser.parse_args(argv)
     if (args.model is None) != (args.data is None):
         parser.error("--model and --data go together; give both or neither")

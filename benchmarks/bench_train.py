@@ -25,7 +25,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks import rounds  # noqa: E402
-from vision import cli  # noqa: E402
+from vision import cli
 from vision.datasets import AUTO, open_dataset  # noqa: E402
 from vision.datasets.image_cache import ImageCache  # noqa: E402
 from vision.datasets.loading import EpochBatches, end_workers, make_loader  # noqa: E402
@@ -33,6 +33,7 @@ from vision.engine import optim  # noqa: E402
 from vision.engine.precision import Precision  # noqa: E402
 from vision.engine.step import TrainingModel, TrainStep  # noqa: E402
 from vision.nn.multibox_loss import MultiboxLoss  # noqa: E402
+from vision.options import common  # noqa: E402
 from vision.options.training import (  # noqa: E402
     AUGMENT_ON_CPU,
     AUGMENT_ON_DEVICE,
@@ -190,7 +191,7 @@ def peak_of_training(args: argparse.Namespace, amp: str, batch_size: int) -> int
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
     """Read the command line."""
     parser = cli.Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    cli.add_net_options(parser, DEFAULT_NET)
+    common.add_net_options(parser, DEFAULT_NET)
     parser.add_argument("--resolution", type=cli.count, default=300)
     parser.add_argument("--batch-size", nargs="+", type=cli.count, default=[4, 16])
     parser.add_argument("--data", help="dataset to train on, against a batch in memory")

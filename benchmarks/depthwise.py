@@ -19,8 +19,9 @@ from torch import Tensor, nn
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks import rounds  # noqa: E402
-from vision import cli  # noqa: E402
+from vision import cli
 from vision.engine.precision import is_depthwise  # noqa: E402
+from vision.options import common  # noqa: E402
 from vision.ssd.models import DEFAULT_NET, MODELS  # noqa: E402
 from vision.utils.memory import keep_freed_memory  # noqa: E402
 
@@ -58,7 +59,7 @@ def forward_backward(layer: nn.Conv2d, shape: tuple[int, ...], dtype: torch.dtyp
 def main(argv: list[str] | None = None) -> None:
     """Print a table of milliseconds and ratios, medians of several rounds."""
     parser = cli.Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    cli.add_net_options(parser, DEFAULT_NET)
+    common.add_net_options(parser, DEFAULT_NET)
     parser.add_argument("--resolution", type=cli.count, default=300)
     rounds.add_options(parser)
     args = parser.parse_args(argv)
