@@ -21,7 +21,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from benchmarks import rounds  # noqa: E402
 from vision import cli  # noqa: E402
 from vision.engine.precision import is_depthwise  # noqa: E402
-from vision.ssd.models import DEFAULT_NET, MODELS  # noqa: E402
+from vision.ssd.choices import DEFAULT_NET  # noqa: E402
+from vision.ssd.models import MODELS  # noqa: E402
 from vision.utils.memory import keep_freed_memory  # noqa: E402
 
 BATCH_SIZE = 4
