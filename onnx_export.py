@@ -50,7 +50,8 @@ from vision.deploy.media import Source
 from vision.deploy.session import OnnxSession, load_net
 from vision.deploy.verification import PARITY_IMAGES, image_like, operators_of, verify
 from vision.engine import checkpoint
-from vision.ssd.models import UPSTREAM_NET, spec_of
+from vision.ssd.choices import UPSTREAM_NET
+from vision.ssd.models import spec_of
 from vision.ssd.ssd import SSD
 from vision.structures import Annotation, DataError
 from vision.utils.files import write_text

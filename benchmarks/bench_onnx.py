@@ -28,7 +28,8 @@ from vision.datasets import AUTO, open_dataset, synthetic  # noqa: E402
 from vision.deploy import export  # noqa: E402
 from vision.deploy.session import OnnxSession  # noqa: E402
 from vision.options import common  # noqa: E402
-from vision.ssd.models import DEFAULT_NET, MODELS  # noqa: E402
+from vision.ssd.choices import DEFAULT_NET  # noqa: E402
+from vision.ssd.models import MODELS  # noqa: E402
 from vision.utils.prefetch import read_ahead  # noqa: E402
 
 NUM_CLASSES = 4

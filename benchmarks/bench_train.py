@@ -40,9 +40,10 @@ from vision.options.training import (  # noqa: E402
     OptimOptions,
     Options,
 )
+from vision.ssd.choices import DEFAULT_NET  # noqa: E402
 from vision.ssd.data_preprocessing import TrainAugmentation  # noqa: E402
 from vision.ssd.device_augmentation import AugmentingPreprocess, DeferredAugmentation  # noqa: E402
-from vision.ssd.models import DEFAULT_NET, MODELS  # noqa: E402
+from vision.ssd.models import MODELS  # noqa: E402
 from vision.structures import Batch  # noqa: E402
 from vision.utils.memory import keep_freed_memory  # noqa: E402
 

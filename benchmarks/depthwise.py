@@ -22,7 +22,8 @@ from benchmarks import rounds  # noqa: E402
 from vision import cli
 from vision.engine.precision import is_depthwise  # noqa: E402
 from vision.options import common  # noqa: E402
-from vision.ssd.models import DEFAULT_NET, MODELS  # noqa: E402
+from vision.ssd.choices import DEFAULT_NET  # noqa: E402
+from vision.ssd.models import MODELS  # noqa: E402
 from vision.utils.memory import keep_freed_memory  # noqa: E402
 
 BATCH_SIZE = 4

@@ -23,8 +23,9 @@ from vision.boxes.priors import Size, as_width_height  # noqa: E402
 from vision.deploy.export import ExportOptions, ExportRejected, write  # noqa: E402
 from vision.deploy.jetpack import OPERATORS, missing_operators  # noqa: E402
 from vision.deploy.verification import Parity, image_like, operators_of, verify  # noqa: E402
+from vision.ssd.choices import NET_NAMES  # noqa: E402
 from vision.ssd.data_preprocessing import Preprocess  # noqa: E402
-from vision.ssd.models import NET_NAMES, spec_of  # noqa: E402
+from vision.ssd.models import spec_of  # noqa: E402
 from vision.ssd.ssd import SSD  # noqa: E402
 
 NUM_CLASSES = 4

@@ -25,7 +25,8 @@ from benchmarks.rounds import peak_bytes  # noqa: E402
 from vision import cli  # noqa: E402
 from vision.boxes.forms import center_form_to_corner_form, iou_of  # noqa: E402
 from vision.boxes.matching import FORCED_OVERLAP, MATCHING_THRESHOLD, match_batch  # noqa: E402
-from vision.ssd.models import DEFAULT_NET, MODELS  # noqa: E402
+from vision.ssd.choices import DEFAULT_NET  # noqa: E402
+from vision.ssd.models import MODELS  # noqa: E402
 
 Matcher = Callable[[Tensor, Tensor, Tensor, float], tuple[Tensor, Tensor]]
 

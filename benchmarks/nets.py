@@ -24,8 +24,9 @@ from benchmarks.bench_train import draw_batch, make_train_step, step_of  # noqa:
 from vision import cli  # noqa: E402
 from vision.deploy import export  # noqa: E402
 from vision.deploy.session import INPUT  # noqa: E402
+from vision.ssd.choices import DEFAULT_NET, NET_NAMES  # noqa: E402
 from vision.ssd.complexity import Complexity, complexity_of  # noqa: E402
-from vision.ssd.models import DEFAULT_NET, MODELS, NET_NAMES  # noqa: E402
+from vision.ssd.models import MODELS  # noqa: E402
 from vision.utils.memory import keep_freed_memory  # noqa: E402
 
 BATCH_SIZE, NUM_CLASSES = 4, 4

@@ -32,7 +32,7 @@ from benchmarks import accuracy  # noqa: E402
 from benchmarks.accuracy import LOG  # noqa: E402
 from vision import __version__, cli  # noqa: E402
 from vision.engine import checkpoint  # noqa: E402
-from vision.ssd.models import DEFAULT_NET, NET_NAMES  # noqa: E402
+from vision.ssd.choices import DEFAULT_NET, NET_NAMES  # noqa: E402
 from vision.ssd.ssd import HEADS  # noqa: E402
 from vision.ssd.weights import METADATA_KEY, read_weights, write_weights  # noqa: E402
 from vision.utils.files import write_text  # noqa: E402

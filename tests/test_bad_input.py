@@ -12,7 +12,8 @@ import detect
 import eval_ssd
 import onnx_export
 import train_ssd
-from vision.ssd.models import MODELS, NET_NAMES
+from vision.ssd.choices import NET_NAMES
+from vision.ssd.models import MODELS
 from vision.ssd.weights import read_weights
 
 

@@ -4,8 +4,9 @@ import pytest
 import torch
 from torch import nn
 
+from vision.ssd.choices import NET_NAMES
 from vision.ssd.complexity import complexity_of
-from vision.ssd.models import MODELS, NET_NAMES
+from vision.ssd.models import MODELS
 
 
 def built(name: str, size: int = 96):

@@ -14,7 +14,8 @@ from vision.deploy.export import DEFAULT_OPTIONS, INPUT_NORMS, ExportOptions, Ex
 from vision.deploy.jetpack import JETPACKS
 from vision.deploy.session import OnnxSession, TorchSession, choose_providers, open_runtime, open_session
 from vision.deploy.verification import Parity, check_contract, image_like, verify
-from vision.ssd.models import MODELS, NET_NAMES
+from vision.ssd.choices import NET_NAMES
+from vision.ssd.models import MODELS
 from vision.structures import DataError
 
 

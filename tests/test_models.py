@@ -10,16 +10,8 @@ from conftest import GOLDEN, ROOT, golden_json, golden_net
 
 from vision.engine.start import build_net, fitted_config, general_config
 from vision.options.training import Options
-from vision.ssd.choices import UPSTREAM_PRIORS
-from vision.ssd.models import (
-    MODELS,
-    NET_NAMES,
-    build_described,
-    describe_weights,
-    identify,
-    identify_base_net,
-    spec_of,
-)
+from vision.ssd.choices import NET_NAMES, UPSTREAM_PRIORS
+from vision.ssd.models import MODELS, build_described, describe_weights, identify, identify_base_net, spec_of
 from vision.ssd.ssd import SSD, evaluating
 from vision.ssd.weights import description_of, read_weights
 from vision.structures import DataError

@@ -11,7 +11,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from train_steps import PRECISIONS
 
 from vision.engine.precision import Precision, is_depthwise, is_slow_in_16_bits, kernel_exceeds_map
-from vision.ssd.models import MODELS, NET_NAMES
+from vision.ssd.choices import NET_NAMES
+from vision.ssd.models import MODELS
 from vision.ssd.ssd import move_net
 
 #: At the first sizes maps are 1x1 before the last layers are reached; the last is the published size.

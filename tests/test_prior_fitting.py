@@ -9,9 +9,9 @@ import torch
 from vision.boxes.forms import center_form_to_corner_form, iou_of
 from vision.boxes.prior_fitting import MAX_CLUSTERS, cluster_sides, fair_weights, fit_priors, fit_sides
 from vision.boxes.priors import CellPrior, FreePriorLevel, generate_ssd_priors
-from vision.ssd.choices import COCO_PRIORS, FITTED_PRIORS, UPSTREAM_PRIORS
+from vision.ssd.choices import COCO_PRIORS, FITTED_PRIORS, NET_NAMES, UPSTREAM_PRIORS
 from vision.ssd.config.families import MOBILENETV1
-from vision.ssd.models import MODELS, NET_NAMES
+from vision.ssd.models import MODELS
 from vision.ssd.prior_choice import config_with_priors, with_fitted_priors
 
 

@@ -57,7 +57,7 @@ def separable_conv(
     return nn.Sequential(depthwise, *between, nn.Conv2d(in_channels, out_channels, 1))
 
 
-def full_extra(in_channels: int, hidden: int, out_channels: int, stride: int, padding: int) -> nn.Sequential:
+def full_extra(in_channels: int, hidden: int, out_channels: int, stride: int = 2, padding: int = 1) -> nn.Sequential:
     """Make a 1x1 and a 3x3 convolution, each with ReLU: one more, smaller feature map."""
     return nn.Sequential(
         nn.Conv2d(in_channels, hidden, 1),
@@ -68,7 +68,7 @@ def full_extra(in_channels: int, hidden: int, out_channels: int, stride: int, pa
 
 
 def lite_extra(
-    in_channels: int, hidden: int, out_channels: int, stride: int, padding: int, gain: float = 1.0
+    in_channels: int, hidden: int, out_channels: int, stride: int = 2, padding: int = 1, gain: float = 1.0
 ) -> nn.Sequential:
     """Make a 1x1 convolution with ReLU and a separable one without activation at its end."""
     return nn.Sequential(
@@ -104,7 +104,7 @@ def separable_conv_norm(in_channels: int, out_channels: int, stride: int = 1) ->
     )
 
 
-def norm_extra(in_channels: int, hidden: int, out_channels: int, stride: int, padding: int) -> nn.Sequential:
+def norm_extra(in_channels: int, hidden: int, out_channels: int, stride: int = 2) -> nn.Sequential:
     """Make a 1x1, a 3x3 depthwise (padding 1) and a 1x1 convolution, each with batch norm and ReLU6."""
     make = partial(conv_norm, norm=SLOW_NORM, activation=nn.ReLU6)
     return nn.Sequential(

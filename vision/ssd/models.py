@@ -28,14 +28,7 @@ from vision.nn.pyramid import FeaturePyramid
 from vision.nn.squeezenet import SqueezeNet
 from vision.nn.torchvision_mobilenet_v3 import mobilenet_v3_large
 from vision.nn.vgg import vgg16_reduced
-from vision.ssd.choices import (  # noqa: F401 - names of nets are looked for here, too
-    DEFAULT_NET,
-    NET_ALIASES,
-    NET_NAMES,
-    UPSTREAM_NET,
-    WIDTH_RANGE,
-    canonical_name,
-)
+from vision.ssd.choices import NET_ALIASES, NET_NAMES, WIDTH_RANGE, canonical_name
 from vision.ssd.config.families import FPNLITE, MOBILENETV1, SQUEEZENET, SSD300, SSDLITE320, VGG, ConfigFamily
 from vision.ssd.config.ssd_config import SSDConfig
 from vision.ssd.description import Architecture, Description
@@ -50,28 +43,18 @@ _BLOCK_OUTPUT = re.compile(r"base_net\.(\d+)\.conv\.\d+\.weight$")
 PUBLISHED_MB1 = "models/mobilenet-v1-ssd-mp-0_675.pth"
 
 
-def _conv3_head(in_channels: int, out_channels: int) -> nn.Module:
-    return nn.Conv2d(in_channels, out_channels, 3, padding=1)
+_conv3_head = partial(nn.Conv2d, kernel_size=3, padding=1)
+_conv1_head = partial(nn.Conv2d, kernel_size=1)
+_separable_norm_head = partial(separable_conv, norm=True)
+_v3_extra = partial(GatedResidual, stride=2)
 
 
-def _conv1_head(in_channels: int, out_channels: int) -> nn.Module:
-    return nn.Conv2d(in_channels, out_channels, 1)
+def _inverted_residual_extra(in_channels: int, hidden: int, out_channels: int) -> nn.Module:
+    return InvertedResidual(in_channels, out_channels, stride=2, expand_ratio=1, hidden=hidden)
 
 
-def _separable_norm_head(in_channels: int, out_channels: int) -> nn.Module:
-    return separable_conv(in_channels, out_channels, norm=True)
-
-
-def _inverted_residual_extra(in_channels: int, hidden: int, out_channels: int, stride: int, padding: int) -> nn.Module:
-    return InvertedResidual(in_channels, out_channels, stride, expand_ratio=1, hidden=hidden)
-
-
-def _v3_extra(in_channels: int, hidden: int, out_channels: int, stride: int, padding: int) -> nn.Module:
-    return GatedResidual(in_channels, hidden, out_channels, stride=stride)
-
-
-def _pyramid_extra(in_channels: int, hidden: int, out_channels: int, stride: int, padding: int) -> nn.Module:
-    return separable_conv_norm(in_channels, out_channels, stride)
+def _pyramid_extra(in_channels: int, hidden: int, out_channels: int) -> nn.Module:
+    return separable_conv_norm(in_channels, out_channels, stride=2)  # nothing is hidden in it
 
 
 def _mobilenet_v1() -> nn.Sequential:
@@ -105,8 +88,8 @@ class ModelSpec:
         taps: where maps leave the backbone, see `SSD`, the last at its end; with a function in the place of a norm
             module, as each net needs one of its own.
         tap_channels: channels of the tapped maps; where the width can be chosen, a function of the width.
-        extra: makes one extra layer from (in, hidden, out, stride, padding).
-        extras: hidden, out, stride and padding of each.
+        extra: makes one extra layer from (in, *numbers), numbers being those of `extras`.
+        extras: hidden and out channels of each; its stride and padding where they are not 2 and 1.
         head: makes a head from (in, out).
         last_head: makes the head of the last map; None for one like the others.
         pyramid_channels: of the feature pyramid between backbone and heads; None for none.
@@ -119,8 +102,8 @@ class ModelSpec:
     backbone: Callable[..., nn.Sequential]
     taps: tuple[int | GraphPath | tuple[int, Callable[[], nn.Module]], ...]
     tap_channels: tuple[int, ...] | Callable[[float], tuple[int, ...]]
-    extra: Callable[[int, int, int, int, int], nn.Module]
-    extras: tuple[tuple[int, int, int, int], ...]
+    extra: Callable[..., nn.Module]
+    extras: tuple[tuple[int, ...], ...]
     head: Callable[[int, int], nn.Module]
     last_head: Callable[[int, int], nn.Module] | None = None
     pyramid_channels: int | None = None
@@ -209,15 +192,15 @@ class ModelSpec:
             channels = [self.pyramid_channels] * len(channels)
         in_channels = channels[-1]
         extras = []
-        for hidden, out_channels, stride, padding in self.extras:
-            extras.append(self.extra(in_channels, hidden, out_channels, stride, padding))
-            channels.append(out_channels)
-            in_channels = out_channels
+        for numbers in self.extras:
+            extras.append(self.extra(in_channels, *numbers))
+            in_channels = numbers[1]
+            channels.append(in_channels)
         heads: dict[str, Any] = {name: nn.ModuleList() for name in HEADS}
         for index, (width, level) in enumerate(zip(channels, config.specs, strict=True)):
             make = (self.last_head or self.head) if index == len(channels) - 1 else self.head
-            for name, numbers in zip(HEADS, (num_classes, 4), strict=True):
-                heads[name].append(make(width, level.boxes_per_location * numbers))
+            for name, outputs in zip(HEADS, (num_classes, 4), strict=True):
+                heads[name].append(make(width, level.boxes_per_location * outputs))
         net = SSD(
             num_classes,
             self.backbone(width_mult=width_mult, **options) if self.has_width else self.backbone(),
@@ -244,15 +227,15 @@ class ModelSpec:
         )
 
 
-_MOBILE_EXTRAS = ((256, 512, 2, 1), (128, 256, 2, 1), (128, 256, 2, 1), (128, 256, 2, 1))
-_NARROWING_EXTRAS = ((256, 512, 2, 1), (128, 256, 2, 1), (128, 256, 2, 1), (64, 64, 2, 1))
-_VGG_EXTRAS = ((256, 512, 2, 1), (128, 256, 2, 1), (128, 256, 1, 0), (128, 256, 1, 0))
+_MOBILE_EXTRAS = ((256, 512), (128, 256), (128, 256), (128, 256))
+_NARROWING_EXTRAS = ((256, 512), (128, 256), (128, 256), (64, 64))
+_VGG_EXTRAS = ((256, 512), (128, 256), (128, 256, 1, 0), (128, 256, 1, 0))
 
 #: The numbers in SqueezeNet's maps are some twenty times as large as MobileNet's, which have batch norm.
 _SQUEEZENET_GAIN = 0.1
 
 #: Maps at 1/64 and 1/128 after a pyramid's three.
-_PYRAMID_EXTRAS = ((128, 128, 2, 1), (128, 128, 2, 1))
+_PYRAMID_EXTRAS = ((128, 128), (128, 128))
 
 _ROWS = (
     ModelSpec(
@@ -296,7 +279,7 @@ _ROWS = (
         taps=(GraphPath(13, "conv", 3), 17),
         tap_channels=(672, 480),
         extra=norm_extra,
-        extras=((256, 512, 2, 1), (128, 256, 2, 1), (128, 256, 2, 1), (64, 128, 2, 1)),
+        extras=((256, 512), (128, 256), (128, 256), (64, 128)),
         head=norm_head,
     ),
     ModelSpec(
@@ -328,7 +311,7 @@ _ROWS = (
         taps=(12,),
         tap_channels=(512,),
         extra=partial(lite_extra, gain=_SQUEEZENET_GAIN),
-        extras=((256, 512, 2, 2), (256, 512, 2, 1), (128, 256, 2, 1), (128, 256, 2, 1), (128, 256, 2, 1)),
+        extras=((256, 512, 2, 2), (256, 512), (128, 256), (128, 256), (128, 256)),
         head=partial(separable_conv, gain=_SQUEEZENET_GAIN),
         last_head=_conv1_head,
     ),
