@@ -100,7 +100,7 @@ def add_device_options(parser: argparse.ArgumentParser) -> None:
 
 
 def add_postprocess_options(parser: argparse.ArgumentParser) -> None:
-    """Add --postprocess, and what either way has: --nms-method and --nms-iou-threshold, or --clustering."""
+    """Add --postprocess, and what belongs to either way: three options of NMS, or --clustering."""
     parser.add_argument(
         "--postprocess",
         type=one_of("post-processing", POSTPROCESSES),
@@ -119,6 +119,11 @@ def add_postprocess_options(parser: argparse.ArgumentParser) -> None:
         default=DEFAULT_IOU_THRESHOLD,
         help="overlap above which NMS drops a box",
     )
+    parser.add_argument(
+        "--class-agnostic",
+        action="store_true",
+        help="NMS: a box also drops boxes of other classes, so that an object has one class",
+    )
 
 
 def check_postprocess_options(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
@@ -127,8 +132,10 @@ def check_postprocess_options(parser: argparse.ArgumentParser, args: argparse.Na
         parser.error("--clustering: belongs to --postprocess=detectnet; add that, or leave it out")
     if args.nms_method == "soft" and args.nms_iou_threshold != parser.get_default("nms_iou_threshold"):
         parser.error("--nms-iou-threshold: soft suppression has no such limit; leave it out, or --nms-method=soft")
+    if args.nms_method == "soft" and args.class_agnostic:
+        parser.error("--class-agnostic: soft suppression is of one class at a time; leave one of the two out")
     if args.postprocess == DETECTNET:
-        for name in ("nms_method", "nms_iou_threshold"):
+        for name in ("nms_method", "nms_iou_threshold", "class_agnostic"):
             if getattr(args, name) != parser.get_default(name):
                 option = "--" + name.replace("_", "-")
                 parser.error(f"{option}: detectNet does not suppress; leave it out, or --postprocess=detectnet")
@@ -217,7 +224,11 @@ def detect(session: Session, rgb_image: np.ndarray, args: argparse.Namespace, **
     """
     if args.postprocess == NMS:
         return session.detect(
-            rgb_image, nms_method=args.nms_method, iou_threshold=args.nms_iou_threshold, **nms_options
+            rgb_image,
+            nms_method=args.nms_method,
+            iou_threshold=args.nms_iou_threshold,
+            class_agnostic=args.class_agnostic,
+            **nms_options,
         )
     threshold = detectnet.DEFAULT_THRESHOLD if args.threshold is None else args.threshold
     clustering = detectnet.DEFAULT_CLUSTERING if args.clustering is None else args.clustering
