@@ -176,7 +176,7 @@ def test_what_cannot_be_drawn_is_one_line(script, runs, tmp_path):
     assert_refused(script(plot_logs.main, tmp_path / "empty.log", output), "empty.log", "no epoch")
     assert_refused(script(plot_logs.main, runs[2], output, "--keys=speed"), "--keys", "'speed'", "AP50", "Loss/val")
     assert_refused(script(plot_logs.main, runs[0], runs[0], output), "named twice")
-    assert_refused(script(plot_logs.main, runs[0], "--output=c.jpg"), "--output", ".png")
+    assert_refused(script(plot_logs.main, runs[0], "--output=c.jpg"), "--output", ".png", ".html")
 
 
 def test_runs_of_the_same_name_have_their_paths(tmp_path):
