@@ -183,12 +183,13 @@ def folder_of(path: Path) -> Path | None:
 
 
 def names_of(paths: Sequence[Path]) -> list[str]:
-    """Name runs by the last part of their paths, and by all of them where two would be called the same."""
-    short = [(path.parent if path.name == RESULTS else path).name or str(path) for path in paths]
-    names = short if len(set(short)) == len(short) else list(map(str, paths))
-    if len(set(names)) < len(names):
-        raise DataError(f"{max(names, key=names.count)}: named twice; name each run once")
-    return names
+    """Name runs by the last part of their paths, and by as many more as it takes to tell them apart."""
+    folders = [path.parent if path.name == RESULTS else path for path in paths]
+    for count in range(1, max(len(folder.parts) for folder in folders) + 2):
+        names = [str(Path(*folder.parts[-count:])) for folder in folders]
+        if len(set(names)) == len(names):
+            return names
+    raise DataError(f"{max(names, key=names.count)}: named twice; name each run once")
 
 
 def panel_of(key: str, runs: dict[str, Rows]) -> Panel:

@@ -108,9 +108,10 @@ def test_the_verdict_names_the_best_the_fastest_and_the_nearly_as_good():
     assert verdict([tiny, big, small]) == [
         "big has the best AP: 0.5100, at epoch 1.",
         "small is within 0.01 AP of it (0.5000) and smaller: 4.0 MB instead of 9.0 MB.",
+        "small is within 0.01 AP of it (0.5000) and faster: 5.0 ms instead of 12.0 ms.",
         "small is the fastest: 5.0 ms an image; big takes 12.0 ms.",
     ]
-    assert verdict([big, tiny])[1] == "No smaller one is within 0.01 AP of it."
+    assert verdict([big, tiny])[1:3] == [f"No {word} one is within 0.01 AP of it." for word in ("smaller", "faster")]
     assert verdict([run_of("log", ""), run_of("other", "")]) == []
     assert verdict([run_of("a", 0.2), run_of("log", "")]) == ["a has the best AP: 0.2000, at epoch 0."]
 

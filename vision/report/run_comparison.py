@@ -6,9 +6,10 @@ import json
 import logging
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
+from operator import attrgetter
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -157,7 +158,7 @@ def _groups(runs: Sequence[RunSummary], which: str) -> str:
 
 
 def verdict(runs: Sequence[RunSummary]) -> list[str]:
-    """Say which run has the best AP, which is the fastest, and which is nearly as good and smaller."""
+    """Say which run has the best AP, which is nearly as good and smaller or faster, and which is the fastest."""
     said = []
     ranked = [(run.ap, run) for run in runs if run.ap is not None]
     if _groups(runs, "validation"):
@@ -165,24 +166,26 @@ def verdict(runs: Sequence[RunSummary]) -> list[str]:
     elif ranked:
         best_ap, best = max(ranked, key=lambda pair: pair[0])
         said.append(f"{best.name} has the best AP: {best_ap:.4f}, at epoch {best.best['epoch']}.")
-        smaller = [
-            (run.model_bytes, ap, run.name)
-            for ap, run in ranked
-            if run.model_bytes and best.model_bytes and run.model_bytes < best.model_bytes
-            if ap >= best_ap - AP_TOLERANCE
-        ]
-        if smaller:
-            size, ap, name = min(smaller)
-            said.append(
-                f"{name} is within {AP_TOLERANCE} AP of it ({ap:.4f}) and smaller: {_megabytes(size)} instead of "
-                f"{_megabytes(best.model_bytes)}."
-            )
-        elif len(ranked) > 1 and best.model_bytes:
-            said.append(f"No smaller one is within {AP_TOLERANCE} AP of it.")
+        near = [run for ap, run in ranked if run is not best and round(best_ap - ap, 6) <= AP_TOLERANCE]
+        for word, cost, text in _COSTS:
+            limit = cost(best)
+            if limit is None or len(ranked) < 2:
+                continue
+            cheaper = [(value, run) for run in near if (value := cost(run)) is not None and value < limit]
+            if cheaper:
+                value, run = min(cheaper, key=lambda pair: pair[0])
+                said.append(
+                    f"{run.name} is within {AP_TOLERANCE} AP of it ({run.ap:.4f}) and {word}: {text(value)} instead of "
+                    f"{text(limit)}."
+                )
+            else:
+                said.append(f"No {word} one is within {AP_TOLERANCE} AP of it.")
     timed = sorted((run.milliseconds, run.name) for run in runs if run.milliseconds is not None)
     if len(timed) > 1:
         (least, fastest), (most, slowest) = timed[0], timed[-1]
-        said.append(f"{fastest} is the fastest: {least:.1f} ms an image; {slowest} takes {most:.1f} ms.")
+        said.append(
+            f"{fastest} is the fastest: {_milliseconds(least)} an image; {slowest} takes {_milliseconds(most)}."
+        )
     return said
 
 
@@ -274,6 +277,17 @@ def _text(number: float | None, form: str) -> str:
 
 def _megabytes(size: int | None) -> str:
     return UNKNOWN if size is None else f"{size / 1e6:.1f} MB"
+
+
+def _milliseconds(time: float) -> str:
+    return f"{time:.1f} ms"
+
+
+#: By what a run may be cheaper than the best: a word, the cost, and how it is written.
+_COSTS: tuple[tuple[str, Callable[[RunSummary], float | None], Callable[[Any], str]], ...] = (
+    ("smaller", attrgetter("model_bytes"), _megabytes),
+    ("faster", attrgetter("milliseconds"), _milliseconds),
+)
 
 
 def _setting_text(value: Any) -> str:
