@@ -7,7 +7,6 @@ import re
 import resource
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -17,7 +16,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from conftest import CLASSES, ROOT, assert_refused
+from conftest import CLASSES, assert_refused
 from torchvision import ops
 
 import detect
@@ -171,16 +170,12 @@ def test_show_opens_a_window_until_q(script, sure_model, voc_root, tmp_path, mon
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="other systems have no DISPLAY")
-def test_without_a_display_show_is_one_line(sure_model, voc_root, tmp_path):
-    """And no core file; a display that is named but not there is found out by trying."""
+def test_without_a_display_show_is_one_line(script, sure_model, voc_root, tmp_path, monkeypatch):
+    """Before anything is opened or written; OpenCV would end the process."""
     for name in ("DISPLAY", "WAYLAND_DISPLAY", "QT_QPA_PLATFORM"):
-        os.environ.pop(name, None)
+        monkeypatch.delenv(name, raising=False)
     argv = (f"--model={sure_model}", f"--input={voc_root}/JPEGImages", f"--output={tmp_path / 'out'}", "--show")
-    command = [sys.executable, ROOT / "detect.py", *argv]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
-    assert_refused(
-        SimpleNamespace(code=done.returncode, out=done.stdout, err=done.stderr), "--show", "DISPLAY", "--output"
-    )
+    assert_refused(script(detect.main, *argv), "--show: there is no display", "DISPLAY", "leave --show out")
     assert not list(tmp_path.iterdir())
 
 
