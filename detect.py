@@ -22,6 +22,8 @@ if __name__ == "__main__":
 
 import argparse
 import logging
+import os
+import subprocess
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
@@ -34,11 +36,11 @@ import numpy as np
 
 from vision import cli
 from vision.datasets.images import read_upright
-from vision.deploy.media import Frame, Sink, Source
+from vision.deploy.media import VIDEO_CODECS, Frame, Sink, Source
 from vision.deploy.session import NETWORK, POST_PROCESSING, RESIZING
 from vision.report.drawing import draw_detections
 from vision.report.sheet import Sheet
-from vision.structures import DataError, Detections
+from vision.structures import IMAGE_SUFFIXES, DataError, Detections
 from vision.utils.files import JsonListFile, write_text
 from vision.utils.prefetch import WriteBehind, read_ahead
 from vision.utils.timer import Stages
@@ -46,7 +48,20 @@ from vision.utils.timer import Stages
 logger = logging.getLogger(__name__)
 
 WINDOW = "detections (q ends)"
-SHEET_NAME = "sheet.png"
+SHEET_NAME, RESULTS_NAME = "sheet.png", "detections.json"
+
+#: Tried in a process of its own, since OpenCV ends the process where it cannot open a window; that leaves no core file.
+TRY_WINDOW = """
+import contextlib
+with contextlib.suppress(ImportError):
+    import resource
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+import cv2
+cv2.namedWindow("try")
+cv2.destroyAllWindows()
+"""
+#: Seconds after which a display counts as one that cannot be reached.
+MAX_DISPLAY_WAIT = 20
 
 #: Stages, besides those of detecting.
 READING, DRAWING, WRITING = "read", "draw", "write"
@@ -67,21 +82,26 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Detect."""
     args = parse_args(argv)
     cli.setup_logging()
+    if args.show:
+        check_display()
+    began = perf_counter()
     _, session, class_names = cli.open_model(args.model, args.labels, args)
+    loading = perf_counter() - began
     threshold = cli.choose_threshold(args.threshold, session.threshold)
     args.threshold = threshold.value
     logger.info("%s", threshold)
     wanted = wanted_labels(args.classes, class_names)
-    source = Source(args.input, read_upright)
+    source = Source(args.input, read_upright, left_out=args.output)
     cli.check_writable(args.output if not args.output.suffix else args.output.parent, "--output")
 
     counts: Counter[str] = Counter()
     stages = session.stages
     sink = Sink(args.output, source)
-    results = JsonListFile(sink.folder / "detections.json") if args.save_json else None
+    results = JsonListFile(sink.folder / RESULTS_NAME) if args.save_json else None
     window = Window(waits=not source.is_video) if args.show else None
     sheet_file = sheet_path(sink, source) if args.sheet else None
     sheet = Sheet(class_names) if args.sheet else None
+    log_earlier_files(sink, source, args)
 
     def finish(frame: Frame, found: Detections) -> np.ndarray:
         with stages(DRAWING):
@@ -95,11 +115,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     # What a camera gave before it was asked for would be shown late.
     frames = stages.each(READING, source)
     frames = frames if source.is_live else read_ahead(frames)
-    began = perf_counter()
+    began = first_ended = perf_counter()
     images = 0
     try:
         with cli.sigterm_interrupts(), results or nullcontext(), sink, WriteBehind(finish) as finish_soon:
-            for frame in cli.progress(frames, "Detecting", source.total):
+            for frame in cli.progress(frames, f"{source.unit.capitalize()}s", source.total):
                 found = cli.detect(session, frame.image, args, score_threshold=args.threshold, top_k=args.top_k or -1)
                 found = within(only(found, wanted), frame.image)
                 images += 1
@@ -112,10 +132,12 @@ def main(argv: Sequence[str] | None = None) -> None:
                     finish_soon(frame, found)
                 elif not window.show(finish(frame, found)):
                     break
+                if images == 1:
+                    first_ended = perf_counter()
     except KeyboardInterrupt:
         logger.info("interrupted; what was found so far is kept")
     finally:  # an image that cannot be written ends the run, but does not lose what was found
-        seconds = perf_counter() - began
+        ended = perf_counter()
         if sheet is not None and sheet_file is not None and images:
             sheet.write(sheet_file)
             logger.info("Saved %s", sheet_file)
@@ -123,10 +145,44 @@ def main(argv: Sequence[str] | None = None) -> None:
         logger.warning(unreadable_line(source))
     summary = ", ".join(f"{name} {count}" for name, count in counts.most_common()) or "nothing"
     detecting = sum(mean(without_first(stages.seconds[stage])) for stage in DETECTING if stages.seconds.get(stage))
-    logger.info("%d images, found: %s; %.1f ms per image", images, summary, 1000 * detecting)
+    logger.info("%s, found: %s; %.1f ms per %s", counted(images, source.unit), summary, 1000 * detecting, source.unit)
     logger.info("Saved to %s", sink.output)
     if args.benchmark:
-        print("\n".join(stage_lines(stages, images, seconds)))
+        print("\n".join(stage_lines(stages, source.unit)))
+        print(rate_line(images, source.unit, loading, first_ended - began, ended - first_ended))
+
+
+def log_earlier_files(sink: Sink, source: Source, args: argparse.Namespace) -> None:
+    """Say how many files as this script writes them are in a folder for output before a run, if there are any."""
+    if sink.output != sink.folder:
+        return
+    pictures = set(sink.image_paths.values()) if sink.video_path is None else {sink.video_path}
+    texts = {path.with_suffix(".txt") for path in sink.image_paths.values()} if args.save_txt else set()
+    results = {sink.folder / RESULTS_NAME} if args.save_json else set()
+    sheets = {sink.folder / SHEET_NAME} if args.sheet else set()
+    sources = {path.resolve() for path in (source.paths or [Path(source.text)])}
+    there = {
+        path
+        for folder in {sink.folder, *(path.parent for path in pictures)}
+        if folder.is_dir()
+        for path in folder.iterdir()
+        if path.suffix.lower() in (*IMAGE_SUFFIXES, *VIDEO_CODECS, ".txt") or path.name == RESULTS_NAME
+        if path.resolve() not in sources
+    }
+    if there:
+        replaced = len(there & (pictures | texts | results | sheets))
+        logger.info(
+            "%s: holds %s from before this run: %d will be replaced, %d stay; another --output keeps runs apart",
+            sink.folder,
+            counted(len(there), "file"),
+            replaced,
+            len(there) - replaced,
+        )
+
+
+def counted(count: int, unit: str) -> str:
+    """Write a number of things."""
+    return f"{count} {unit}" if count == 1 else f"{count} {unit}s"
 
 
 def unreadable_line(source: Source) -> str:
@@ -147,20 +203,31 @@ def without_first(times: Iterable[float]) -> list[float]:
     return others or [first]
 
 
-def stage_lines(stages: Stages, images: int, seconds: float) -> list[str]:
-    """Lay out how long each stage takes.
-
-    Args:
-        stages: with their times.
-        images: that went through them.
-        seconds: that all of it took; less than the sum of the stages, as reading and writing go on meanwhile.
-    """
-    lines = [f"{'stage':20}  {'median':>9}  {'mean':>9}  per image, without the first, which loads and plans"]
+def stage_lines(stages: Stages, unit: str) -> list[str]:
+    """Lay out how long each stage takes for an image or frame."""
+    lines = [f"{'stage':20}  {'median':>9}  {'mean':>9}  per {unit}, without the first, which loads and plans"]
     for stage in (READING, *DETECTING, DRAWING, WRITING):
         if stages.seconds.get(stage):
             times = without_first(stages.seconds[stage])
             lines.append(f"{stage:20}  {1000 * median(times):6.2f} ms  {1000 * mean(times):6.2f} ms")
-    return [*lines, f"{images} images in {seconds:.2f} s, {images / seconds:.1f} images/s"]
+    return lines
+
+
+def rate_line(images: int, unit: str, loading: float, first: float, others: float) -> str:
+    """Say how many images or frames a second go through.
+
+    Args:
+        images: that went through, or frames.
+        unit: "image" or "frame".
+        loading: seconds that the model took.
+        first: seconds that the first took, with what it waited for.
+        others: seconds of all after it; less than the sum of the stages, as reading and writing go on meanwhile.
+    """
+    left_out = f"loading the model ({loading:.2f} s) and the first {unit} ({first:.2f} s), which warms up, are left out"
+    if images < 2:
+        return f"no {unit}s/s: {left_out}; more {unit}s are needed"
+    timed = images - 1
+    return f"{counted(timed, unit)} in {others:.2f} s, {timed / others:.1f} {unit}s/s; {left_out}"
 
 
 def wanted_labels(text: str | None, class_names: Sequence[str]) -> set[int]:
@@ -230,7 +297,7 @@ def text_path(sink: Sink, frame: Frame, source: Source) -> Path:
     """Say where an image's lines go; a video's frames are numbered."""
     if source.is_video:
         return sink.folder / f"{sink.path_of(frame).stem}_{frame.name.rpartition('#')[2]}.txt"
-    return sink.folder / f"{sink.image_paths[frame.name].stem}.txt"
+    return sink.image_paths[frame.name].with_suffix(".txt")
 
 
 def sheet_path(sink: Sink, source: Source) -> Path:
@@ -244,6 +311,32 @@ def sheet_path(sink: Sink, source: Source) -> Path:
     if path.resolve() in {image.resolve() for image in images}:
         raise DataError(f"--sheet: {path} is one of the images; give that image another name, or leave --sheet out")
     return path
+
+
+def check_display() -> None:
+    """Check that a window can be opened.
+
+    Raises:
+        DataError: it cannot.
+    """
+    way_out = "leave --show out: drawn images and videos are in --output"
+    names = ("DISPLAY", "WAYLAND_DISPLAY", "QT_QPA_PLATFORM")
+    if sys.platform.startswith("linux") and not any(map(os.environ.get, names)):
+        raise DataError(f"--show: there is no display here (DISPLAY is not set); {way_out}")
+    try:
+        tried = subprocess.run(
+            [sys.executable, "-c", TRY_WINDOW],
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=MAX_DISPLAY_WAIT,
+        )
+    except subprocess.TimeoutExpired:
+        raise DataError(f"--show: the display does not answer for {MAX_DISPLAY_WAIT} s; {way_out}") from None
+    if tried.returncode:
+        said = [line for line in tried.stderr.splitlines() if line.strip()] or ["OpenCV does not say why"]
+        why = said[-1] if tried.returncode > 0 else said[0]  # an exception comes after its traceback
+        raise DataError(f"--show: no window can be opened here ({why.strip()}); {way_out}")
 
 
 class Window:

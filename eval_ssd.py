@@ -208,7 +208,8 @@ def postprocess_of(args: argparse.Namespace) -> dict[str, Any]:
         return {"kind": args.postprocess, "threshold": args.threshold, "clustering": clustering}
     if args.nms_method == "soft":
         return {"kind": args.postprocess, "method": args.nms_method, "sigma": DEFAULT_SIGMA}
-    return {"kind": args.postprocess, "method": args.nms_method, "overlap": args.nms_iou_threshold}
+    agnostic = {"class_agnostic": True} if args.class_agnostic else {}
+    return {"kind": args.postprocess, "method": args.nms_method, "overlap": args.nms_iou_threshold, **agnostic}
 
 
 def reader_of(places: Sequence[Place]) -> Any:

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Draw the curves of one or several runs side by side.
+"""Compare runs: curves, figures, and the settings that differ.
 
-python3 plot_logs.py models/fruit models/fruit-fpnlite --keys loss mAP AP --output=curves.png
+python3 plot_logs.py models/fruit models/fruit-fpnlite --output=runs.html
 """
 
 from __future__ import annotations
@@ -16,10 +16,23 @@ import csv
 import logging
 import re
 import sys
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from statistics import median
+from time import perf_counter
 
 from vision import console
+from vision.report.run_comparison import (
+    RunSummary,
+    comparability,
+    figures_table,
+    settings_table,
+    summarize,
+    verdict,
+    write_comparison,
+)
 from vision.report.training_plots import KEYS, Panel, Rows, columns_of, draw_runs
 from vision.structures import DataError
 
@@ -27,6 +40,12 @@ logger = logging.getLogger(__name__)
 
 #: Keys that are drawn if none are typed.
 _USUAL_KEYS = ("loss", "mAP", "AP")
+
+#: The table of a model folder.
+RESULTS = "results.csv"
+
+#: Turns that each net takes when it is timed, and those before, which warm up.
+_TURNS, _WARM_UP_TURNS = 20, 3
 
 #: What a log says of a step or of an epoch: the kind of line, and its numbers.
 _EPOCH = re.compile(r"Epoch: (\d+), ")
@@ -39,7 +58,10 @@ _MEAN_AP = re.compile(r"Mean Average Precision: ([^-\s]\S*)|mAP: (\S+)")
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
-    parser = console.Parser(description="Draw the curves of one or several runs side by side.")
+    parser = console.Parser(
+        description="Compare runs: curves as a .png, or an .html page with figures, settings that differ and curves. "
+        "Of several runs a table is printed, too."
+    )
     parser.add_argument(
         "runs",
         nargs="+",
@@ -52,32 +74,122 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help=f"what to draw, a plot each: {', '.join(KEYS)}, or a column of results.csv (default: "
         f"{', '.join(_USUAL_KEYS)}, as far as any run has them)",
     )
-    parser.add_argument("--output", type=console.user_path, default=Path("curves.png"), help="the .png file to write")
+    parser.add_argument(
+        "--output",
+        type=console.user_path,
+        default=Path("curves.png"),
+        help="the file to write: .png for curves, .html for a page with all that can be compared",
+    )
+    parser.add_argument(
+        "--time",
+        action="store_true",
+        help="measure what an image takes: each best.pth in PyTorch on this CPU, the runs taking turns",
+    )
     args = parser.parse_args(argv)
-    if args.output.suffix != ".png":
-        parser.error(f"--output: {args.output} has not the suffix .png")
+    if args.output.suffix not in (".png", ".html"):
+        parser.error(f"--output: {args.output} has neither the suffix .png nor .html")
     return args
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Read the runs and draw them."""
+    """Read the runs, compare them, and draw their curves."""
     args = parse_args(argv)
     console.setup_logging()
     console.check_writable(args.output.parent, "--output")
-    names = names_of(args.runs)
-    runs = {name: read_run(path) for name, path in zip(names, args.runs, strict=True)}
-    keys = args.keys or [key for key in _USUAL_KEYS if columns_of(KEYS[key], runs)] or _USUAL_KEYS
-    draw_runs(args.output, runs, [panel_of(key, runs) for key in keys])
+    folders = {name: folder_of(path) for name, path in zip(names_of(args.runs), args.runs, strict=True)}
+    rows = {name: read_run(path) for name, path in zip(folders, args.runs, strict=True)}
+    keys = args.keys or [key for key in _USUAL_KEYS if columns_of(KEYS[key], rows)] or _USUAL_KEYS
+    panels = [panel_of(key, rows) for key in keys]
+    runs = [summarize(name, rows[name], folder) for name, folder in folders.items()]
+    if args.time:
+        times = milliseconds_of({name: folder for name, folder in folders.items() if folder is not None})
+        runs = [replace(run, milliseconds=times.get(run.name)) for run in runs]
+    if len(runs) > 1 or args.time:
+        print("\n".join(comparison_lines(runs)))
+    if args.output.suffix == ".png":
+        draw_runs(args.output, rows, panels)
+    else:
+        write_page(args.output, runs, rows, panels)
     logger.info("Saved %s", args.output)
 
 
+def write_page(path: Path, runs: Sequence[RunSummary], rows: dict[str, Rows], panels: Sequence[Panel]) -> None:
+    """Write the comparison as a page; without matplotlib it has no curves."""
+    with tempfile.TemporaryDirectory() as folder:
+        curves: Path | None = Path(folder) / "curves.png"
+        try:
+            draw_runs(Path(folder) / "curves.png", rows, panels)
+        except ImportError as err:
+            logger.warning("%s: has no curves, %s (pip install matplotlib)", path, err)
+            curves = None
+        write_comparison(path, runs, curves)
+
+
+def comparison_lines(runs: Sequence[RunSummary]) -> list[str]:
+    """Lay the comparison out for the terminal."""
+    differing = settings_table(runs)
+    lines = ["", *comparability(runs), *aligned(figures_table(runs)), ""]
+    if len(differing) > 1:
+        lines += ["settings that differ:", *aligned(differing), ""]
+    return [*lines, *verdict(runs)]
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Write rows of texts in columns."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows]
+
+
+def milliseconds_of(folders: Mapping[str, Path]) -> dict[str, float]:
+    """Measure what an image takes: the nets of each `best.pth`, in PyTorch on the CPU, taking turns.
+
+    Args:
+        folders: of the runs, by their names.
+
+    Returns:
+        the median for each run that has that file.
+
+    Raises:
+        DataError: none has it.
+    """
+    import torch  # takes a second or two, which curves need not wait for
+
+    from vision.deploy.session import open_session
+
+    paths = {name: folder / "best.pth" for name, folder in folders.items() if (folder / "best.pth").is_file()}
+    if not paths:
+        raise DataError("--time: none of the runs has a best.pth to measure; leave --time out")
+    sessions = {name: open_session(path) for name, path in paths.items()}
+    noise = torch.Generator().manual_seed(0)
+    images = {
+        name: torch.randn(1, 3, *reversed(session.size), generator=noise)  # size is (width, height)
+        for name, session in sessions.items()
+    }
+    times: dict[str, list[float]] = {name: [] for name in sessions}
+    for _ in console.progress(range(_WARM_UP_TURNS + _TURNS), "Timing", _WARM_UP_TURNS + _TURNS):
+        for name, session in sessions.items():
+            began = perf_counter()
+            session.run(images[name])
+            times[name].append(1000 * (perf_counter() - began))
+    logger.info("timed in turns, medians of %d images, on %d threads", _TURNS, torch.get_num_threads())
+    return {name: median(of_run[_WARM_UP_TURNS:]) for name, of_run in times.items()}
+
+
+def folder_of(path: Path) -> Path | None:
+    """The model folder of a run; None of a text log."""
+    if path.is_dir():
+        return path
+    return path.parent if path.name == RESULTS else None
+
+
 def names_of(paths: Sequence[Path]) -> list[str]:
-    """Name runs by the last part of their paths, and by all of them where two would be called the same."""
-    short = [(path.parent if path.name == "results.csv" else path).name or str(path) for path in paths]
-    names = short if len(set(short)) == len(short) else list(map(str, paths))
-    if len(set(names)) < len(names):
-        raise DataError(f"{max(names, key=names.count)}: named twice; name each run once")
-    return names
+    """Name runs by the last part of their paths, and by as many more as it takes to tell them apart."""
+    folders = [path.parent if path.name == RESULTS else path for path in paths]
+    for count in range(1, max(len(folder.parts) for folder in folders) + 2):
+        names = [str(Path(*folder.parts[-count:])) for folder in folders]
+        if len(set(names)) == len(names):
+            return names
+    raise DataError(f"{max(names, key=names.count)}: named twice; name each run once")
 
 
 def panel_of(key: str, runs: dict[str, Rows]) -> Panel:
@@ -103,7 +215,7 @@ def read_run(path: Path) -> Rows:
         DataError: there is no such file, or it holds no epoch.
     """
     if path.is_dir():
-        path = path / "results.csv"
+        path = path / RESULTS
     if not path.is_file():
         raise DataError(f"{path}: no such file; name a model folder, its results.csv, or the text log of a run")
     text = path.read_text(encoding="utf-8", errors="replace")

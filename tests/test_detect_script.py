@@ -7,6 +7,8 @@ import re
 import resource
 import shutil
 import signal
+import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,8 +17,10 @@ import numpy as np
 import pytest
 import torch
 from conftest import CLASSES, assert_refused
+from torchvision import ops
 
 import detect
+from vision import cli
 from vision.datasets.images import read_upright
 from vision.deploy import media
 from vision.deploy.media import VIDEO_CODECS, Frame, Source
@@ -62,11 +66,37 @@ def test_benchmark_says_what_each_stage_takes(script, sure_model, voc_root, tmp_
         times = dict(re.findall(r"^([a-z -]+?) {2,}[\d.]+ ms +([\d.]+) ms$", done.out, re.MULTILINE))
         assert list(times) == stages
         assert float(times["network"]) > 0
-        images, seconds, speed = re.search(r"^(\d+) images in ([\d.]+) s, ([\d.]+) images/s$", done.out, re.M).groups()
-        assert int(images) == 3
-        least, most = float(seconds) - 0.006, float(seconds) + 0.006  # both numbers are rounded
-        assert 3 / most - 0.06 < float(speed) < 3 / least + 0.06
+        assert re.search(
+            r"^2 images in [\d.]+ s, [\d.]+ images/s; loading the model \([\d.]+ s\) and the ", done.out, re.M
+        )
     assert "network" not in script(detect.main, *argv).out
+
+
+def test_the_rate_leaves_out_loading_and_warm_up():
+    left_out = "loading the model (8.00 s) and the first image (4.00 s), which warms up, are left out"
+    assert detect.rate_line(6, "image", 8.0, 4.0, 0.5) == f"5 images in 0.50 s, 10.0 images/s; {left_out}"
+    assert detect.rate_line(2, "frame", 8.0, 4.0, 0.5).startswith("1 frame in 0.50 s, 2.0 frames/s; loading")
+    for images in (0, 1):
+        assert detect.rate_line(images, "image", 8.0, 4.0, 0.0) == f"no images/s: {left_out}; more images are needed"
+
+
+def test_the_clock_of_the_rate_starts_when_the_first_image_is_done(script, sure_model, voc_root, tmp_path, monkeypatch):
+    times = []
+    monkeypatch.setattr(detect, "rate_line", lambda *args: times.append(args) or "")
+    real = Source.images
+
+    def slow_at_first(source, paths):
+        for number, frame in enumerate(real(source, paths)):
+            time.sleep(0.3 if number == 0 else 0)
+            yield frame
+
+    monkeypatch.setattr(Source, "images", slow_at_first)
+    argv = (f"--model={sure_model}", f"--input={voc_root}/JPEGImages/test*.jpg", f"--output={tmp_path}", "--benchmark")
+    assert script(detect.main, *argv).code == 0
+    ((images, unit, loading, first, others),) = times
+    assert (images, unit) == (3, "image")
+    assert min(loading, others) > 0
+    assert first > 0.3
 
 
 def test_a_file_that_cannot_be_written_ends_detection(script, sure_model, voc_root, tmp_path, monkeypatch):
@@ -131,11 +161,31 @@ def test_show_opens_a_window_until_q(script, sure_model, voc_root, tmp_path, mon
     monkeypatch.setattr(cv2, "imshow", lambda name, image: shown.append(image.shape))
     monkeypatch.setattr(cv2, "waitKey", lambda wait: ord("q"))
     monkeypatch.setattr(cv2, "getWindowProperty", lambda name, which: 1.0)
+    monkeypatch.setattr(detect, "check_display", lambda: None)
     argv = (f"--model={sure_model}", f"--input={voc_root}/JPEGImages", f"--output={tmp_path}")
     assert script(detect.main, *argv).code == 0
     assert shown == []
     assert script(detect.main, *argv, "--show").code == 0
     assert shown == [(80, 96, 3)]
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="other systems have no DISPLAY")
+def test_without_a_display_show_is_one_line(script, sure_model, voc_root, tmp_path, monkeypatch):
+    """Before anything is opened or written; OpenCV would end the process."""
+    for name in ("DISPLAY", "WAYLAND_DISPLAY", "QT_QPA_PLATFORM"):
+        monkeypatch.delenv(name, raising=False)
+    argv = (f"--model={sure_model}", f"--input={voc_root}/JPEGImages", f"--output={tmp_path / 'out'}", "--show")
+    assert_refused(script(detect.main, *argv), "--show: there is no display", "DISPLAY", "leave --show out")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="other systems have no DISPLAY")
+def test_a_display_that_cannot_be_reached_is_one_line(tmp_path, monkeypatch):
+    monkeypatch.setenv("DISPLAY", ":4321")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError, match="^--show: no window can be opened here .*; leave --show out"):
+        detect.check_display()
+    assert not list(tmp_path.iterdir()), "a core file"
 
 
 def test_an_image_stays_until_a_key_and_a_closed_window_ends(monkeypatch):
@@ -508,6 +558,128 @@ def test_folders_and_patterns(voc_root, tmp_path, monkeypatch):
     assert Source("tree/**/*.jpg", read_upright).total == 2
     numbered = Source("2024", read_upright)
     assert (numbered.is_live, numbered.total) == (False, 1)
+
+
+@pytest.fixture
+def photos(voc_root, tmp_path) -> Path:
+    """Two subfolders with an image of the same name, a hidden one, and a file that is no image."""
+    folder = tmp_path / "photos"
+    for number, name in enumerate(("x.jpg", "a/x.jpg", "b/x.jpg", "b/c/y.jpg", ".thumbs/x.jpg")):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(voc_root / f"JPEGImages/test_0000{number % 3}.jpg", folder / name)
+    (folder / "notes.txt").write_text("")
+    return folder
+
+
+def relative_names(source: Source) -> list[str]:
+    return [path.as_posix() for path in source.relative_paths.values()]
+
+
+def test_subfolders_are_read_and_kept(script, sure_model, photos, tmp_path):
+    """Those of the output are not looked into: the next run would detect in its own pictures."""
+    output, names = photos / "out", ["a/x.jpg", "b/c/y.jpg", "b/x.jpg", "x.jpg"]
+    for _ in range(2):
+        done = script(detect.main, f"--model={sure_model}", f"--input={photos}", f"--output={output}", "--save-txt")
+        assert (done.code, done.err) == (0, "")
+        assert "4 images, found" in done.out
+        written = sorted(path.relative_to(output).as_posix() for path in output.rglob("*.jpg"))
+        assert written == names
+        assert sorted(path.relative_to(output).as_posix() for path in output.rglob("*.txt")) == [
+            name.replace("jpg", "txt") for name in names
+        ]
+
+
+def test_several_inputs_are_read_once_each(photos, monkeypatch, caplog):
+    monkeypatch.chdir(photos)
+    assert relative_names(Source(["x.jpg", "b", "a/x.jpg", "./b/x.jpg", "."], read_upright)) == [
+        *("x.jpg", "b/c/y.jpg", "b/x.jpg", "x.jpg")
+    ]
+    everything = ["notes.txt", *sorted(str(path) for path in Path().glob("[ab]*")), "x.jpg"]
+    assert relative_names(Source(everything, read_upright)) == ["a/x.jpg", "b/c/y.jpg", "b/x.jpg", "x.jpg"]
+    assert caplog.messages == ["left out, as there is no image: notes.txt (a video is read alone)"]
+    quoted = Source("*", read_upright)
+    assert sorted(relative_names(quoted)) == sorted(relative_names(Source(everything, read_upright))), "as unquoted"
+    sink = detect.Sink(Path("out"), Source(["x.jpg", "a/x.jpg", "b", f"{photos}/b"], read_upright))
+    assert [path.as_posix() for path in sink.image_paths.values()] == [
+        *("out/x.jpg", "out/x_2.jpg", "out/b/c/y.jpg", "out/b/x.jpg")
+    ]
+
+
+def test_one_name_in_one_subfolder_is_numbered(photos, monkeypatch):
+    monkeypatch.chdir(photos)
+    for name in ("one/s/x.jpg", "two/s/x.jpg"):
+        Path(name).parent.mkdir(parents=True)
+        shutil.copy("x.jpg", name)
+    sink = detect.Sink(Path("out"), Source(["one/s", "two/s", "one/s/.."], read_upright))
+    assert [path.as_posix() for path in sink.image_paths.values()] == ["out/s/x.jpg", "out/s/x_2.jpg"]
+
+
+def test_inputs_that_do_not_go_together_are_one_line(photos, video, tmp_path):
+    with pytest.raises(DataError, match="none.jpg: no such image, folder or video; expected an image"):
+        Source([str(photos), str(tmp_path / "none.jpg")], read_upright)
+    with pytest.raises(DataError, match="^0: a camera or stream is read alone"):
+        Source([str(photos), "0"], read_upright)
+    with pytest.raises(DataError, match="clip.avi.*holds no image; .*; a video is read alone"):
+        Source([str(video), str(photos / "notes.txt")], read_upright)
+    assert Source(f"{tmp_path}/*.avi", read_upright).is_video, "a glob that fits one video"
+    many = [str(photos / "notes.txt")] * 9
+    with pytest.raises(DataError, match="notes.txt and 6 more: holds no image"):
+        Source(many, read_upright)
+
+
+def test_files_of_an_earlier_run_are_counted_and_stay(script, sure_model, voc_root, tmp_path):
+    def run(pattern, *more):
+        done = script(detect.main, f"--model={sure_model}", f"--input={voc_root}/JPEGImages/{pattern}", output, *more)
+        assert done.code == 0
+        return re.findall(r"holds .*", done.out)
+
+    output = f"--output={tmp_path / 'o'}"
+    assert run("test*.jpg", "--save-txt") == []
+    rest = "stay; another --output keeps runs apart"
+    assert run("*0000[01].jpg", "--save-txt") == [
+        f"holds 7 files from before this run: 5 will be replaced, 2 {rest}"  # two train_*.jpg are new
+    ]
+    (tmp_path / "o" / "plan.pdf").touch()
+    assert run("test_00000.jpg", "--no-save-json") == [
+        f"holds 11 files from before this run: 1 will be replaced, 10 {rest}"
+    ]
+    assert len(list((tmp_path / "o").iterdir())) == 12
+
+
+def test_a_video_beside_its_output_is_no_file_of_an_earlier_run(script, sure_model, video, tmp_path):
+    done = script(detect.main, f"--model={sure_model}", f"--input={video}", f"--output={tmp_path}")
+    assert done.code == 0
+    assert "holds" not in done.out
+    assert "6 frames, found" in done.out
+    assert "ms per frame" in done.out
+
+
+def test_a_terminal_sees_how_long_a_video_will_take(script, sure_model, video, tmp_path, monkeypatch):
+    """The bar has a number of frames to count to."""
+    shown, image = [], tmp_path / "i.jpg"
+    monkeypatch.setattr(cli, "progress", lambda items, *rest: shown.append(rest) or items)
+    cv2.imwrite(str(image), np.zeros((8, 8, 3), np.uint8))
+    for place in (video, image):
+        assert script(detect.main, f"--model={sure_model}", f"--input={place}", f"--output={tmp_path / 'o'}").code == 0
+    assert shown == [("Frames", 6), ("Images", 1)]
+
+
+def test_one_suppression_over_all_classes(script, sure_model, voc_root, tmp_path):
+    image = voc_root / "JPEGImages/test_00000.jpg"
+    argv = (f"--model={sure_model}", f"--input={image}", f"--output={tmp_path}")
+
+    def run(*more):
+        assert script(detect.main, *argv, "--threshold=0.1", *more).code == 0
+        return found(tmp_path)
+
+    of_each, of_all = run(), run("--class-agnostic")
+    assert 0 < len(of_all) < len(of_each)
+    expected = open_session(sure_model).detect(read_upright(image), score_threshold=0.1, class_agnostic=True)
+    assert [d["score"] for d in of_all] == pytest.approx(expected.scores.tolist(), abs=1e-6)
+    assert (ops.box_iou(expected.boxes, expected.boxes) - torch.eye(len(of_all))).max() <= 0.45 + 1e-5
+    assert_refused(script(detect.main, *argv, "--class-agnostic", "--nms-method=soft"), "--class-agnostic", "soft")
+    done = script(detect.main, *argv, "--class-agnostic", "--postprocess=detectnet")
+    assert_refused(done, "--class-agnostic", "--postprocess=detectnet")
 
 
 def test_boxes_are_cut_to_their_image():

@@ -80,10 +80,11 @@ def headline(done) -> float:
 
 
 def test_evaluation_options_have_effects(script, model_dir, voc_root, tmp_path, monkeypatch):
-    seen = []
+    seen, agnostic = [], []
 
     def record(self, image, **options):
         seen.append((options["nms_method"], options["iou_threshold"]))
+        agnostic.append(options["class_agnostic"])
         return type(self).detect_really(self, image, **options)
 
     from vision.deploy.session import TorchSession
@@ -112,6 +113,9 @@ def test_evaluation_options_have_effects(script, model_dir, voc_root, tmp_path, 
     assert written == {"kind": "nms", "method": "soft", "sigma": 0.5}
     done = script(eval_ssd.main, *argv, "--nms-method=soft", "--nms-iou-threshold=0.3")
     assert_refused(done, "--nms-iou-threshold: soft suppression has no such limit")
+    script(eval_ssd.main, *argv, "--class-agnostic")
+    assert [*dict.fromkeys(agnostic)] == [False, True]
+    assert json.loads((tmp_path / "metrics.json").read_text())["postprocess"]["class_agnostic"] is True
     old = ("report.html", "pr_curves.png", "worst_false.jpg")
     for name in old:
         (tmp_path / name).touch()

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import GOLDEN
+from torchvision import ops
 
 from vision.boxes.forms import IOU_EPSILON, iou_of
 from vision.boxes.nms import hard_nms, multiclass_nms, nms, soft_nms
@@ -106,6 +107,35 @@ def test_all_classes_are_each_class_alone(method, options):
     assert labels.tolist() == expected_labels
     assert len(labels) > 10
     torch.testing.assert_close(torch.cat([found_boxes, found_scores[:, None]], dim=1), torch.cat(expected_rows))
+
+
+@pytest.mark.parametrize("options", [{}, {"top_k": 2}, {"iou_threshold": 0.2, "score_threshold": 0.3}])
+def test_class_agnostic_is_torchvisions_suppression_of_all_boxes_together(options):
+    scores, boxes = random_answer()
+    prior, number = (scores[:, 1:] > options.get("score_threshold", 0.01)).nonzero(as_tuple=True)
+    all_scores = scores[prior, number + 1]
+    kept = ops.nms(boxes[prior], all_scores, options.get("iou_threshold", 0.45))
+    assert 10 < len(kept) < len(multiclass_nms(scores, boxes, **{**options, "top_k": -1})[1])
+    found_boxes, labels, found_scores = multiclass_nms(
+        scores, boxes, candidate_size=400, class_agnostic=True, **options
+    )
+    assert labels.tolist() == sorted(labels.tolist())
+    for label in range(1, scores.shape[1]):
+        expected = kept[number[kept] + 1 == label][: options.get("top_k")]
+        assert torch.equal(found_scores[labels == label], all_scores[expected])
+        assert torch.equal(found_boxes[labels == label], boxes[prior[expected]])
+
+
+def test_class_agnostic_takes_the_best_candidates_of_each_class():
+    scores, boxes = random_answer()
+    rows = [ranked(scores, boxes, label)[:10] for label in range(1, scores.shape[1])]
+    together = torch.cat(rows)
+    expected = together[ops.nms(together[:, :4], together[:, 4], 0.45), 4]
+    _, _, found = multiclass_nms(scores, boxes, candidate_size=10, class_agnostic=True)
+    assert torch.equal(found.sort(descending=True).values, expected)
+    with pytest.raises(ValueError, match="soft suppression is of one class at a time"):
+        multiclass_nms(scores, boxes, nms_method="soft", class_agnostic=True)
+    assert multiclass_nms(scores, boxes, score_threshold=1.0, class_agnostic=True)[0].shape == (0, 4)
 
 
 @pytest.mark.parametrize("method", ["hard", "soft"])

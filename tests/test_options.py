@@ -6,8 +6,13 @@ import sys
 from dataclasses import dataclass, fields
 
 import pytest
-from conftest import ROOT
+from conftest import ROOT, assert_refused
 
+import detect
+import eval_ssd
+import onnx_export
+import open_images_downloader
+import plot_logs
 import train_ssd
 from vision.console import Parser, count
 from vision.datasets import AUTO, DATASETS, folder
@@ -44,7 +49,41 @@ def test_parser_and_values_follow_from_the_fields():
     assert few("--pixels=4", "--names", "c", "d", "--fast", "--no-safe", "--no-color") == Few(
         4, ("c", "d"), True, False, False
     )
-    assert few("--siz=5").size == 5, "abbreviated"
+
+
+@pytest.mark.parametrize(
+    ("main", "word", "meant"),
+    [
+        (train_ssd.main, "--model=x", ", did you mean --model-dir?"),
+        (train_ssd.main, "--model", ", did you mean --model-dir?"),
+        (train_ssd.main, "-model_dir=x", ", did you mean --model-dir?"),
+        (train_ssd.main, "--modle_dir=x", ", did you mean --model-dir?"),
+        (train_ssd.main, "--batch=4", ", did you mean --batch-size?"),
+        (train_ssd.main, "--dataset=x", ", did you mean --dataset-type or --datasets?"),
+        (train_ssd.main, "--frobnicate", ""),
+        (eval_ssd.main, "--trained=x", ", did you mean --trained-model?"),
+        (onnx_export.main, "--model=x", ", did you mean --model-dir?"),
+        (detect.main, "--thresh=0.3", ", did you mean --threshold?"),
+        (plot_logs.main, "--key", ", did you mean --keys?"),
+        (open_images_downloader.main, "--class=cat", ", did you mean --class-names?"),
+    ],
+)
+def test_an_abbreviation_is_refused_and_the_option_named(script, main, word, meant):
+    """Before argparse says that another is missing; `--model` would name a folder in training, and a file elsewhere."""
+    done = script(main, word)
+    assert_refused(done, f"unknown option {word.partition('=')[0]}{meant} (--help lists all options)\n")
+
+
+def test_documented_names_and_what_is_no_name_stay():
+    known = {name for action in make_parser()._actions for name in action.option_strings}
+    assert {"--model-dir", "--checkpoint-folder", "--learning-rate", "--num-epochs", "--num-workers"} <= known
+    assert str(train_ssd.parse_args(["--model_dir", "x"]).model_dir) == "x"
+    assert str(train_ssd.parse_args(["--model-dir=--x"]).model_dir) == "--x"
+    parser = Parser()
+    parser.add_argument("--size", type=float)
+    parser.add_argument("rest", nargs="*")
+    args = parser.parse_args(["--size", "-3.5", "--", "--siz"])
+    assert (args.size, args.rest) == (-3.5, ["--siz"])
 
 
 def test_rows_of_a_table_follow_from_the_fields():

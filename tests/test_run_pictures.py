@@ -3,6 +3,7 @@
 import csv
 import logging
 import sys
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -178,12 +179,18 @@ def test_what_cannot_be_drawn_is_one_line(script, runs, tmp_path):
     assert_refused(script(plot_logs.main, tmp_path / "empty.log", output), "empty.log", "no epoch")
     assert_refused(script(plot_logs.main, runs[2], output, "--keys=speed"), "--keys", "'speed'", "AP50", "Loss/val")
     assert_refused(script(plot_logs.main, runs[0], runs[0], output), "named twice")
-    assert_refused(script(plot_logs.main, runs[0], "--output=c.jpg"), "--output", ".png")
+    assert_refused(script(plot_logs.main, runs[0], "--output=c.jpg"), "--output", ".png", ".html")
 
 
-def test_runs_of_the_same_name_have_their_paths(tmp_path):
+def test_runs_of_the_same_name_have_as_much_of_their_paths_as_it_takes(tmp_path):
     paths = [tmp_path / "a" / "model", tmp_path / "b" / "model"]
-    assert plot_logs.names_of(paths) == list(map(str, paths))
+    assert plot_logs.names_of(paths) == ["a/model", "b/model"]
+    assert plot_logs.names_of([*paths, tmp_path / "c" / "b" / "model"]) == [
+        *(f"{tmp_path.name}/{name}/model" for name in "ab"),
+        "c/b/model",
+    ]
+    assert plot_logs.names_of([Path(".")]) == ["."]
+    assert plot_logs.names_of([Path("results.csv"), Path("a")]) == [".", "a"]
     assert plot_logs.names_of([paths[0], tmp_path / "b" / "other" / "results.csv"]) == ["model", "other"]
 
 

@@ -177,7 +177,6 @@ def test_resume_within_an_epoch_of_other_images_begins_it_anew(script, data, tmp
         (["--resume", "--data=x"], ["--data=x", "--resume"]),
         (["--resume=models/a b", "--data", "x"], ["--data", "x", "--resume"]),
         (["--resume", "models/a", "--data", "x y"], ["--data", "x y", "--resume"]),
-        (["--resum", "models/a", "--resolution=96"], ["--resolution=96", "--resume"]),
         (["--auto-resume", "--data=x"], ["--auto-resume", "--data=x"]),
         (["--data=x", "--auto_resume"], ["--data=x", "--auto_resume"]),
     ],

@@ -65,7 +65,7 @@ def test_every_path_of_every_script_knows_the_home_folder(parse, home, monkeypat
 def test_several_folders_and_patterns(home):
     assert train_ssd.parse_args(["--data", "~/a", "b", "~/c"]).data == ("/home/ann/a", "b", "/home/ann/c")
     assert plot_logs.parse_args(["~/a", "b"]).runs == [Path("/home/ann/a"), Path("b")]
-    assert detect.parse_args(["--model=~/m", "--input=~/*.jpg"]).input == "/home/ann/*.jpg"
+    assert detect.parse_args(["--model=~/m", "--input", "~/*.jpg", "b"]).input == ["/home/ann/*.jpg", "b"]
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,7 @@ def test_several_folders_and_patterns(home):
 )
 def test_what_does_not_begin_with_a_home_folder_stays(home, text):
     assert console.user_place(text) == text
-    assert detect.parse_args(["--model=m", f"--input={text}"]).input == text
+    assert detect.parse_args(["--model=m", f"--input={text}"]).input == [text]
 
 
 def test_words_in_the_place_of_files_stay(home):

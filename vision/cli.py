@@ -133,7 +133,11 @@ def detect(session: Session, rgb_image: np.ndarray, args: argparse.Namespace, **
     """
     if args.postprocess == NMS:
         return session.detect(
-            rgb_image, nms_method=args.nms_method, iou_threshold=args.nms_iou_threshold, **nms_options
+            rgb_image,
+            nms_method=args.nms_method,
+            iou_threshold=args.nms_iou_threshold,
+            class_agnostic=args.class_agnostic,
+            **nms_options,
         )
     threshold = DEFAULT_THRESHOLD if args.threshold is None else args.threshold
     clustering = DEFAULT_CLUSTERING if args.clustering is None else args.clustering

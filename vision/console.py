@@ -9,8 +9,10 @@ import argparse
 import difflib
 import errno
 import io
+import itertools
 import logging
 import os
+import re
 import signal
 import sys
 import threading
@@ -30,6 +32,11 @@ USER_ERROR = 2
 FAILURE = 1
 #: Exit code where nobody reads the output any more: what a shell has of programs that SIGPIPE ends.
 READER_GONE = 141
+
+#: What an argument that names an option is; numbers below zero are none.
+_OPTION_NAME = re.compile(r"--?[A-Za-z][\w-]*")
+#: Options that the error about an unknown one names at the most, and from which similarity (0 to 1) one is.
+_MAX_HINTS, _MIN_SIMILARITY = 4, 0.7
 
 
 def default_text(value: Any) -> str:
@@ -51,16 +58,33 @@ class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser whose errors are one line, and which takes `--model_dir` for `--model-dir`."""
+    """An argument parser whose errors are one line, and which takes `--model_dir` for `--model-dir`.
+
+    Options are not abbreviated: `--model` would name one thing in one script and another in the next.
+    """
 
     def __init__(self, **kwargs: Any) -> None:
         kwargs.setdefault("formatter_class", _HelpFormatter)
-        super().__init__(**kwargs)
+        super().__init__(allow_abbrev=False, **kwargs)
 
     def parse_known_args(self, args=None, namespace=None):
         """Parse, with underscores in the names of options read as hyphens."""
         argv = sys.argv[1:] if args is None else args
+        for argument in itertools.takewhile(lambda argument: argument != "--", argv):
+            self._check_name(argument)  # before argparse says that something else is missing
         return super().parse_known_args([_kebab(argument) for argument in argv], namespace)
+
+    def _check_name(self, argument: str) -> None:
+        """End with an error that names the nearest options if an argument names one that there is not."""
+        name, known = argument.partition("=")[0], self._option_string_actions
+        is_short = not name.startswith("--") and name[:2] in known  # perhaps several in one word
+        if not _OPTION_NAME.fullmatch(name) or _kebab(name) in known or is_short:
+            return
+        meant = "--" + name.lstrip("-").replace("_", "-")
+        near = [other for other in known if other.startswith(meant)]
+        near = near or difflib.get_close_matches(meant, known, n=1, cutoff=_MIN_SIMILARITY)
+        hint = f", did you mean {' or '.join(near[:_MAX_HINTS])}?" if near else ""
+        self.error(f"unknown option {name}{hint} (--help lists all options)")
 
     def error(self, message: str) -> NoReturn:
         """Say what is wrong in one line and exit."""

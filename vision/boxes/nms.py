@@ -108,10 +108,12 @@ def multiclass_nms(
     sigma: float = DEFAULT_SIGMA,
     candidate_size: int = DEFAULT_CANDIDATES,
     top_k: int = -1,
+    class_agnostic: bool = False,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Pick the detections among a net's answers for one image.
 
-    Per class: scores above the threshold, the best `candidate_size` of them, suppression, the best `top_k`.
+    Per class: scores above the threshold, the best `candidate_size` of them, suppression, the best `top_k`. With
+    `class_agnostic` the candidates of all classes go through one suppression, so that an object has one class.
 
     Args:
         scores: (P, C) after softmax, class 0 is the background.
@@ -122,12 +124,18 @@ def multiclass_nms(
         sigma: of soft suppression.
         candidate_size: candidates per class; soft suppression has no such limit.
         top_k: detections per class, all if not positive.
+        class_agnostic: whether a box also suppresses boxes of other classes; for hard suppression.
 
     Returns:
         boxes (N, 4), corner form, relative, not clipped; labels (N,); scores (N,). In the order of classes,
         within a class by falling score.
+
+    Raises:
+        ValueError: the method is unknown, or soft suppression is to be class-agnostic.
     """
     check_method(nms_method)
+    if class_agnostic and nms_method == "soft":
+        raise ValueError("soft suppression is of one class at a time; use hard suppression, or each class for itself")
     device = scores.device
     # How many boxes remain is needed several times per class; on a GPU each time would be a wait.
     class_scores, boxes = scores[:, 1:].T.cpu().contiguous(), boxes.cpu()
@@ -147,7 +155,12 @@ def multiclass_nms(
             torch.tensor([len(kept) for kept in decayed], dtype=torch.int64)
         )
     else:
-        picked = _exact_nms(rows, counts, iou_threshold, top_k, candidate_size)
+        if class_agnostic:
+            together = _exact_nms(rows, [len(rows)], iou_threshold, -1, len(rows))
+            of_each = (together[of_class[together] == number] for number in range(len(counts)))
+            picked = torch.cat([kept[:top_k] if top_k > 0 else kept for kept in of_each])
+        else:
+            picked = _exact_nms(rows, counts, iou_threshold, top_k, candidate_size)
         found, labels = rows[picked], of_class[picked]
     found = found.to(device)
     return found[:, :4], (labels + 1).to(device), found[:, 4]
@@ -156,17 +169,17 @@ def multiclass_nms(
 def _exact_nms(
     box_scores: Tensor, counts: Sequence[int], iou_threshold: float, top_k: int, candidate_size: int
 ) -> Tensor:
-    """Do what `hard_nms` does for each of several classes, by torchvision's kernel, whose IoU has no epsilon.
+    """Do what `hard_nms` does for each of several groups, by torchvision's kernel, whose IoU has no epsilon.
 
     Args:
-        box_scores: (N, 5) on the CPU, class by class.
-        counts: of the rows of each class.
+        box_scores: (N, 5) on the CPU, group by group.
+        counts: of the rows of each group.
         iou_threshold: see `hard_nms`.
         top_k: see `hard_nms`.
         candidate_size: see `hard_nms`.
 
     Returns:
-        (K,) indices of the rows that stay, class by class.
+        (K,) indices of the rows that stay, group by group.
     """
     from torchvision import ops  # takes a second or two, which not every command has to wait for
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import errno
 import glob
 import logging
+import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from time import perf_counter
@@ -16,6 +17,7 @@ import cv2
 import numpy as np
 
 from vision.structures import IMAGE_SUFFIXES, DataError
+from vision.utils.errors import error_line
 from vision.utils.files import replacing
 
 logger = logging.getLogger(__name__)
@@ -67,6 +69,11 @@ _SILENCE = 10.0
 _FRAMES_TIMED = 12
 
 
+#: Inputs that a message names, and what it says of those that were expected.
+_INPUTS_NAMED = 3
+_EXPECTED = f"an image ({', '.join(IMAGE_SUFFIXES)}), a folder, a glob or a video"
+
+
 class Frame(NamedTuple):
     """An image to look at."""
 
@@ -74,57 +81,125 @@ class Frame(NamedTuple):
     image: np.ndarray  # (H, W, 3) uint8 RGB
 
 
+def _listed(names: Sequence[str]) -> str:
+    """Name the first of several in a message."""
+    more = len(names) - _INPUTS_NAMED
+    return ", ".join(names[:_INPUTS_NAMED]) + (f" and {more} more" if more > 0 else "")
+
+
+def _is_image(path: str | Path) -> bool:
+    """Whether a path has the suffix of an image."""
+    return Path(path).suffix.lower() in IMAGE_SUFFIXES
+
+
+def _is_live(text: str) -> bool:
+    """Whether an input is a camera or a stream."""
+    is_there = os.path.isdir(text) or os.path.isfile(text)
+    return not is_there and (text.isdecimal() or text.startswith("/dev/") or "://" in text)
+
+
+def _places_of(text: str) -> list[str]:
+    """Turn an input into paths: a glob into all that it fits, as a shell does; all else is as it stands.
+
+    Raises:
+        DataError: nothing is there.
+    """
+    if os.path.exists(text) or _is_live(text):
+        return [text]
+    found = sorted(glob.glob(text, recursive=True), key=Path)
+    if not found:
+        raise DataError(f"{text}: no such image, folder or video; expected {_EXPECTED}")
+    return found
+
+
+def _images_below(folder: Path, left_out: Path | None) -> list[Path]:
+    """Find the images in a folder and its subfolders, except hidden subfolders and one that is left out."""
+    avoided = None if left_out is None else left_out.resolve()
+    found = []
+    for parent, folders, files in os.walk(folder, onerror=lambda err: logger.warning("%s", error_line(err))):
+        folders[:] = [name for name in folders if name[0] != "." and Path(parent, name).resolve() != avoided]
+        found += [Path(parent, name) for name in files if _is_image(name) and Path(parent, name).is_file()]
+    return sorted(found)
+
+
 class Source:
     """A stream of frames.
 
     Args:
-        text: an image, a folder of images, a glob, a video file, a camera (`0`, `/dev/video0`) or a network stream.
+        inputs: one or several: images, folders with their subfolders, globs; or alone a video file, a camera (`0`,
+            `/dev/video0`) or a network stream.
         read_image: decodes a file to (H, W, 3) uint8 RGB, upright, or raises DataError.
         clock: gives seconds.
+        left_out: a folder that is not looked into where it lies in another, as that of the output may.
 
     Attributes:
+        text: the inputs, for messages.
         is_video: whether frames belong together.
         is_live: whether they come by themselves, from a camera or a network.
+        unit: what it gives, "image" or "frame".
         frame_rate: of a video, per second.
         total: how many frames there will be, None where nobody knows.
+        relative_paths: for each image where it lies in the folder that was named, else its name; none of a video.
         unreadable: images, or frames of those that a video states, that were left out the last time, as they do not
             decode or are not there.
 
     Raises:
-        DataError: there is nothing to read there; while reading, that no image of all decodes.
+        DataError: there is nothing to read there, or a camera or stream is one of several inputs; while reading, that
+            no image of all decodes.
     """
 
     def __init__(
-        self, text: str, read_image: Callable[[Path], np.ndarray], clock: Callable[[], float] = perf_counter
+        self,
+        inputs: str | Sequence[str],
+        read_image: Callable[[Path], np.ndarray],
+        clock: Callable[[], float] = perf_counter,
+        left_out: Path | None = None,
     ) -> None:
-        self.text, self.read_image, self._clock = text, read_image, clock
+        texts = [inputs] if isinstance(inputs, str) else inputs
+        self.text = _listed(texts)
+        self.read_image, self._clock = read_image, clock
         self.unreadable = 0
         self.frame_rate = _CAMERA_FRAME_RATE
         self.total: int | None = None
-        path = Path(text)
-        is_there = path.is_dir() or path.is_file()
-        self.is_live = not is_there and (text.isdecimal() or text.startswith("/dev/") or "://" in text)
-        if path.is_file() and path.suffix.lower() not in IMAGE_SUFFIXES:
-            self._open_video(str(path))
-        elif self.is_live:
-            self._open_video(int(text) if text.isdecimal() else text)
-            self.total = None
+        self.relative_paths: dict[Path, Path] = {}
+        places = [place for text in texts for place in _places_of(text)]
+        live = [place for place in places if _is_live(place)]
+        if live and len(places) > 1:
+            raise DataError(f"{live[0]}: a camera or stream is read alone; name no other input beside it")
+        self.is_live = bool(live)
+        is_file = len(places) == 1 and Path(places[0]).is_file() and not _is_image(places[0])
+        self.is_video = self.is_live or is_file
+        if self.is_video:
+            self.text = places[0]
+            self._open_video(int(self.text) if self.is_live and self.text.isdecimal() else self.text)
+            self.total = None if self.is_live else self.total
         else:
-            self.is_video = False
-            self.paths = self._find_images(path)
-            self.total = len(self.paths)
+            self.relative_paths = self._find_images(list(map(Path, places)), left_out)
+            self.total = len(self.relative_paths)
+        self.paths = list(self.relative_paths)
+        self.unit = "frame" if self.is_video else "image"
 
-    def _find_images(self, path: Path) -> list[Path]:
-        if path.is_file():
-            return [path]
-        there = path.iterdir() if path.is_dir() else map(Path, glob.glob(self.text, recursive=True))
-        found = sorted(p for p in there if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
+    def _find_images(self, places: Sequence[Path], left_out: Path | None) -> dict[Path, Path]:
+        """Find the images, with their relative paths; what is named twice is taken once."""
+        found: dict[str, tuple[Path, Path]] = {}
+        others = []
+        for place in places:
+            images: list[tuple[Path, Path]] = []
+            if place.is_dir():
+                top = Path(place.resolve().name) if len(places) > 1 else Path()
+                images = [(image, top / image.relative_to(place)) for image in _images_below(place, left_out)]
+            elif _is_image(place):
+                images = [(place, Path(place.name))]
+            for image, relative in images:
+                found.setdefault(os.path.abspath(image), (image, relative))
+            if not images:
+                others.append(str(place))
         if not found:
-            what = "holds no image" if path.is_dir() else "no such image, folder or video"
-            raise DataError(
-                f"{self.text}: {what}; expected an image ({', '.join(IMAGE_SUFFIXES)}), a folder, a glob or a video"
-            )
-        return found
+            alone = "; a video is read alone" if len(places) > 1 else ""
+            raise DataError(f"{self.text}: holds no image; expected {_EXPECTED}{alone}")
+        if others:
+            logger.warning("left out, as there is no image: %s (a video is read alone)", _listed(others))
+        return dict(found.values())
 
     def _open_video(self, target: str | int) -> None:
         self.is_video = True
@@ -198,16 +273,16 @@ class Source:
         return failed >= (_MOST_FAILED_READS if still_to_come else _FAILED_READS)
 
 
-def _distinct_paths(folder: Path, sources: list[Path]) -> dict[str, Path]:
-    """Path in a folder for each image; those of one name from several folders are numbered."""
+def _distinct_paths(folder: Path, relative_paths: Mapping[Path, Path]) -> dict[str, Path]:
+    """Path in a folder for each image, with its subfolder; those of one name in one subfolder are numbered."""
     paths, taken = {}, set()
-    for source in sources:
-        stem, number = source.stem, 1
-        while stem.casefold() in taken:  # one file where case does not count
+    for source, relative in relative_paths.items():
+        without_suffix, number = relative.with_suffix(""), 1
+        while (key := str(without_suffix).casefold()) in taken:  # one file where case does not count
             number += 1
-            stem = f"{source.stem}_{number}"
-        taken.add(stem.casefold())
-        paths[str(source)] = folder / (stem + source.suffix)
+            without_suffix = relative.with_name(f"{relative.stem}_{number}")
+        taken.add(key)
+        paths[str(source)] = folder / without_suffix.with_name(without_suffix.name + source.suffix)
     return paths
 
 
@@ -239,7 +314,7 @@ class Sink:
         self.image_paths: dict[str, Path] = {}
         if suffix in VIDEO_CODECS:
             self.folder, self.video_path = output.parent, output
-            self.image_paths = {} if source.is_video else _distinct_paths(output.parent, source.paths)
+            self.image_paths = {} if source.is_video else _distinct_paths(output.parent, source.relative_paths)
         elif suffix in IMAGE_SUFFIXES:
             if source.is_video or source.total != 1:
                 raise DataError(f"--output={output}: one image cannot take the many of {source.text}; name a folder")
@@ -256,7 +331,7 @@ class Sink:
                 stem = Path(source.text).stem if "://" not in source.text else "stream"
                 self.video_path = output / f"{stem or 'camera'}.mp4"
             else:
-                self.image_paths = _distinct_paths(output, source.paths)
+                self.image_paths = _distinct_paths(output, source.relative_paths)
         self._refuse_to_overwrite()
 
     def _refuse_to_overwrite(self) -> None:

@@ -186,10 +186,8 @@ def resume_command(program: str, argv: Sequence[str], *, auto_resume: bool) -> s
         return f"{program} {shlex.join(argv)}"
     kept, has_value = [], False
     for argument in argv:
-        name = argument.partition("=")[0]
-        # argparse takes the beginning of an option's name, if it is not another's too.
-        if len(name) > 2 and "--resume".startswith(name):
-            has_value = name == argument
+        if argument.partition("=")[0] == "--resume":
+            has_value = argument == "--resume"
             continue
         if not has_value or argument.startswith("-"):
             kept.append(argument)

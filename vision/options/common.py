@@ -63,6 +63,11 @@ def add_postprocess_options(parser: argparse._ActionsContainer) -> None:
         default=DEFAULT_IOU_THRESHOLD,
         help="overlap above which NMS drops a box",
     )
+    parser.add_argument(
+        "--class-agnostic",
+        action="store_true",
+        help="NMS: a box also drops boxes of other classes, so that an object has one class",
+    )
 
 
 def check_postprocess_options(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
@@ -71,8 +76,10 @@ def check_postprocess_options(parser: argparse.ArgumentParser, args: argparse.Na
         parser.error("--clustering: belongs to --postprocess=detectnet; add that, or leave it out")
     if args.nms_method == "soft" and args.nms_iou_threshold != parser.get_default("nms_iou_threshold"):
         parser.error("--nms-iou-threshold: soft suppression has no such limit; leave it out, or --nms-method=soft")
+    if args.nms_method == "soft" and args.class_agnostic:
+        parser.error("--class-agnostic: soft suppression is of one class at a time; leave one of the two out")
     if args.postprocess == DETECTNET:
-        for name in ("nms_method", "nms_iou_threshold"):
+        for name in ("nms_method", "nms_iou_threshold", "class_agnostic"):
             if getattr(args, name) != parser.get_default(name):
                 option = "--" + name.replace("_", "-")
                 parser.error(f"{option}: detectNet does not suppress; leave it out, or --postprocess=detectnet")

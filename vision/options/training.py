@@ -540,7 +540,7 @@ _DESCRIPTION = """Retrain an SSD detector on images of your own. Example:
 
   python3 train_ssd.py --data=data/fruit --model-dir=models/fruit --epochs=30
 
-README.md leads from data to a detector, docs/training.md says more about training. Options may be abbreviated.
+README.md leads from data to a detector, docs/training.md says more about training.
 """
 
 
