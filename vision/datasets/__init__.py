@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from vision.datasets.base import DetectionDataset, join
-from vision.datasets.coco import CocoReader
-from vision.datasets.createml import CreatemlReader
+from vision.datasets.coco import CocoReader, CocoWriter
+from vision.datasets.createml import CreatemlReader, CreatemlWriter
 from vision.datasets.csv_table import TableReader
-from vision.datasets.cvat import CvatReader
+from vision.datasets.cvat import CvatReader, CvatWriter
 from vision.datasets.file_cache import FileCache
 from vision.datasets.folder import (
     NAMES_WANTED,
@@ -26,7 +26,7 @@ from vision.datasets.folder import (
 from vision.datasets.imglab import ImglabReader
 from vision.datasets.kitti import KittiReader
 from vision.datasets.label_studio import LabelStudioReader
-from vision.datasets.labelme import LabelmeReader
+from vision.datasets.labelme import LabelmeReader, LabelmeWriter
 from vision.datasets.labels import merge
 from vision.datasets.names import first_few
 from vision.datasets.oidv4 import Oidv4Reader
@@ -36,7 +36,9 @@ from vision.datasets.tree import KIND_FOLDERS, MAX_DEPTH, Tree, several_datasets
 from vision.datasets.unsupported import pointer_in, tool_of, what_is_there
 from vision.datasets.via import ViaReader
 from vision.datasets.voc_dataset import VocReader
-from vision.datasets.yolo import YoloReader
+from vision.datasets.voc_xml import VocWriter
+from vision.datasets.writer import AnnotationWriter
+from vision.datasets.yolo import YoloReader, YoloWriter
 from vision.options.kinds import AUTO
 from vision.structures import DataError
 from vision.utils.progress import ProgressBar, no_progress
@@ -51,6 +53,11 @@ DATASETS: Mapping[str, type[DatasetReader]] = {
     )
 }
 
+#: Name, as in --save-annotations -> class.
+WRITERS: Mapping[str, type[AnnotationWriter]] = {
+    writer.name: writer for writer in (VocWriter, YoloWriter, CocoWriter, CvatWriter, LabelmeWriter, CreatemlWriter)
+}
+
 #: Folders of a level that are looked into where a folder is none.
 _MOST_LOOKED_INTO = 20
 
@@ -59,6 +66,7 @@ logger = logging.getLogger(__name__)
 __all__ = [
     "AUTO",
     "DATASETS",
+    "WRITERS",
     "DetectionDataset",
     "ReadingOptions",
     "Splits",

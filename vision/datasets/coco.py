@@ -5,6 +5,8 @@ from __future__ import annotations
 import functools
 import json
 import re
+import shutil
+import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -19,7 +21,9 @@ from vision.datasets.labels import LabelList, check_labels, read_text
 from vision.datasets.names import first_few, shorten
 from vision.datasets.records import BoxFormat, RawImage, RawObject
 from vision.datasets.tree import Tree, as_written, bounding_box
+from vision.datasets.writer import AnnotationWriter, WrittenImage, refuse_existing
 from vision.structures import DataError
+from vision.utils.files import replacing
 
 _KEYS = ("images", "annotations", "categories")
 
@@ -329,3 +333,52 @@ def _class_names(content: dict[str, Any]) -> list[str]:
     names = _categories(content)
     ids = sorted(names, key=lambda key: (not key.isdecimal(), int(key) if key.isdecimal() else 0, key))
     return [names[key] for key in ids if key in used or names[key] not in groups]
+
+
+class CocoWriter(AnnotationWriter):
+    """Writes `images` and `annotations/instances_default.json`, as CVAT takes it; scores as in COCO's results.
+
+    Images go into the file as they come; their objects into a temporary one that is appended at the end.
+    """
+
+    name = "coco"
+
+    def __enter__(self) -> AnnotationWriter:
+        super().__enter__()
+        path = self.root / "annotations" / "instances_default.json"
+        refuse_existing(path)
+        path.parent.mkdir(exist_ok=True)
+        temporary = self._contexts.enter_context(replacing(path))
+        self._file = self._contexts.enter_context(open(temporary, "w", encoding="utf-8"))
+        self._objects = self._contexts.enter_context(tempfile.TemporaryFile("w+", encoding="utf-8"))
+        self._contexts.callback(self._complete)
+        self._ids = {name: number for number, name in enumerate(self.class_names, start=1)}
+        self._images_written = self._objects_written = 0
+        self._file.write('{"images": [')
+        return self
+
+    def add(self, image: WrittenImage) -> None:
+        """Write the objects of an image."""
+        width, height = image.size
+        facts = {"id": self._images_written, "file_name": str(image.name), "width": width, "height": height}
+        self._file.write(("," if self._images_written else "") + "\n" + json.dumps(facts))
+        for name, (x1, y1, x2, y2), score in image.objects():
+            entry = {
+                "id": self._objects_written + 1,
+                "image_id": self._images_written,
+                "category_id": self._ids[name],
+                "bbox": [round(value, 2) for value in (x1, y1, x2 - x1, y2 - y1)],
+                "area": round((x2 - x1) * (y2 - y1), 2),
+                "iscrowd": 0,
+                "score": round(score, 4),
+            }
+            self._objects.write(("," if self._objects_written else "") + "\n" + json.dumps(entry))
+            self._objects_written += 1
+        self._images_written += 1
+
+    def _complete(self) -> None:
+        self._file.write('\n], "annotations": [')
+        self._objects.seek(0)
+        shutil.copyfileobj(self._objects, self._file)
+        categories = [{"id": number, "name": name, "supercategory": ""} for name, number in self._ids.items()]
+        self._file.write(f'\n], "categories": {json.dumps(categories)}}}\n')

@@ -10,7 +10,9 @@ from vision.datasets.annotated_folder import Annotated, SelfDescribedReader, not
 from vision.datasets.defects import Defect
 from vision.datasets.records import BoxFormat, RawObject
 from vision.datasets.tree import Tree, as_written, load_json, try_to
+from vision.datasets.writer import AnnotationWriter, WrittenImage, refuse_existing
 from vision.structures import DataError
+from vision.utils.files import JsonListFile
 
 #: What the image's name and its objects are called, by version and tool.
 _IMAGE_KEYS = ("image", "imagefilename", "imageFilename", "filename")
@@ -82,3 +84,26 @@ def _box(item: dict[str, Any]) -> tuple[float, float, float, float] | None:
     except (KeyError, TypeError, ValueError):
         return None
     return x - width / 2, y - height / 2, x + width / 2, y + height / 2
+
+
+class CreatemlWriter(AnnotationWriter):
+    """Writes images and one `_annotations.createml.json` beside them; scores as `confidence`."""
+
+    name = "createml"
+    images_folder = ""
+
+    def __enter__(self) -> AnnotationWriter:
+        super().__enter__()
+        path = self.root / "_annotations.createml.json"
+        refuse_existing(path)
+        self._list = self._contexts.enter_context(JsonListFile(path))
+        return self
+
+    def add(self, image: WrittenImage) -> None:
+        """Write the objects of an image."""
+        objects = []
+        for name, (x1, y1, x2, y2), score in image.objects():
+            center = {"x": (x1 + x2) / 2, "y": (y1 + y2) / 2, "width": x2 - x1, "height": y2 - y1}
+            coordinates = {key: round(value, 2) for key, value in center.items()}
+            objects.append({"label": name, "coordinates": coordinates, "confidence": round(score, 4)})
+        self._list.add({"image": str(image.name), "annotations": objects})

@@ -6,6 +6,7 @@ import math
 import xml.etree.ElementTree as ET
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from xml.sax.saxutils import escape, quoteattr
 
 from vision.datasets.annotated_folder import Annotated, SelfDescribedReader, not_used
 from vision.datasets.defects import Defect
@@ -14,7 +15,9 @@ from vision.datasets.folder import ReadingOptions
 from vision.datasets.labels import LabelList, check_labels
 from vision.datasets.records import BoxFormat, RawImage, RawObject
 from vision.datasets.tree import Tree, bounding_box, parse_xml, try_to
+from vision.datasets.writer import AnnotationWriter, WrittenImage, refuse_existing
 from vision.structures import DataError
+from vision.utils.files import replacing
 
 #: Shapes that have an area, and all others.
 _AREAS = ("box", "polygon", "ellipse", "mask", "cuboid")
@@ -188,3 +191,35 @@ def _turned(x: float, y: float, width: float, height: float, shape: ET.Element) 
     cos, sin = abs(math.cos(turn)), abs(math.sin(turn))
     half_width, half_height = (width * cos + height * sin) / 2, (width * sin + height * cos) / 2
     return x - half_width, y - half_height, x + half_width, y + half_height
+
+
+class CvatWriter(AnnotationWriter):
+    """Writes "CVAT for images": `images` and one `annotations.xml`. The format has no room for scores."""
+
+    name = "cvat"
+
+    def __enter__(self) -> AnnotationWriter:
+        super().__enter__()
+        path = self.root / "annotations.xml"
+        refuse_existing(path)
+        temporary = self._contexts.enter_context(replacing(path))
+        self._file = self._contexts.enter_context(open(temporary, "w", encoding="utf-8"))
+        self._contexts.callback(lambda: self._file.write("</annotations>\n"))
+        self._images_written = 0
+        labels = "".join(f"<label><name>{escape(name)}</name></label>" for name in self.class_names)
+        head = f"<version>1.1</version>\n<meta><task><labels>{labels}</labels></task></meta>\n"
+        self._file.write(f'<?xml version="1.0" encoding="utf-8"?>\n<annotations>\n{head}')
+        return self
+
+    def add(self, image: WrittenImage) -> None:
+        """Write the objects of an image."""
+        width, height = image.size
+        name = quoteattr(str(image.name))
+        self._file.write(f'<image id="{self._images_written}" name={name} width="{width}" height="{height}">\n')
+        for label, (x1, y1, x2, y2), _ in image.objects():
+            corners = f'xtl="{x1:.2f}" ytl="{y1:.2f}" xbr="{x2:.2f}" ybr="{y2:.2f}"'
+            self._file.write(
+                f'  <box label={quoteattr(label)} source="auto" occluded="0" {corners} z_order="0"></box>\n'
+            )
+        self._file.write("</image>\n")
+        self._images_written += 1

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from vision.datasets.annotated_folder import Annotated, SelfDescribedReader, without_suffix
 from vision.datasets.defects import Defect
 from vision.datasets.records import BoxFormat, RawObject
 from vision.datasets.tree import Tree, as_written, bounding_box, load_json, try_to
+from vision.datasets.writer import FilePerImageWriter, WrittenImage
 from vision.structures import DataError
 
 #: Shapes without an area.
@@ -113,3 +115,31 @@ def _box(shape: dict[str, Any]) -> tuple[float, float, float, float] | None:
         radius = math.hypot(rim_x - x, rim_y - y)
         return x - radius, y - radius, x + radius, y + radius
     return box
+
+
+class LabelmeWriter(FilePerImageWriter):
+    """Writes a JSON file beside each image; scores as X-AnyLabeling has them, which LabelMe passes over."""
+
+    name = "labelme"
+    images_folder = ""
+
+    def annotation_path(self, name: PurePosixPath) -> Path:
+        """Say where the annotation of an image belongs."""
+        return self.root / name.with_suffix(".json")
+
+    def text_of(self, image: WrittenImage) -> str:
+        """Write the annotation of an image."""
+        shapes: list[dict[str, Any]] = [
+            {
+                "label": name,
+                "score": round(score, 4),
+                "points": [[round(x1, 2), round(y1, 2)], [round(x2, 2), round(y2, 2)]],
+                "group_id": None,
+                "shape_type": "rectangle",
+                "flags": {},
+            }
+            for name, (x1, y1, x2, y2), score in image.objects()
+        ]
+        width, height = image.size
+        facts = {"imagePath": image.name.name, "imageData": None, "imageHeight": height, "imageWidth": width}
+        return json.dumps({"version": "5.4.1", "flags": {}, "shapes": shapes, **facts}, indent=2) + "\n"

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 import xml.etree.ElementTree as ET
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 from vision.datasets.images import LFS_POINTER, LFS_PULL
 from vision.datasets.names import shorten
 from vision.datasets.tree import xml_root
+from vision.datasets.writer import AnnotationWriter, FilePerImageWriter, WrittenImage, write_class_list
 
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
@@ -90,3 +91,39 @@ def _corners(element: ET.Element) -> list[str] | None:
     if not axes["x"] or not axes["y"]:
         return None
     return [repr(function(axes[axis])) for function in (min, max) for axis in ("x", "y")]
+
+
+class VocWriter(FilePerImageWriter):
+    """Writes Pascal VOC's layout: whole pixels counted from 1; scores in an element that tools pass over."""
+
+    name = "voc"
+    images_folder = "JPEGImages"
+
+    def __enter__(self) -> AnnotationWriter:
+        super().__enter__()
+        write_class_list(self.root / "labels.txt", self.class_names)
+        return self
+
+    def annotation_path(self, name: PurePosixPath) -> Path:
+        """Say where the annotation of an image belongs."""
+        return self.root / "Annotations" / name.with_suffix(".xml")
+
+    def text_of(self, image: WrittenImage) -> str:
+        """Write the annotation of an image."""
+        root = ET.Element("annotation")
+        ET.SubElement(root, "filename").text = image.name.name
+        _add_all(ET.SubElement(root, "size"), {"width": image.size[0], "height": image.size[1], "depth": 3})
+        for name, box, score in image.objects():
+            element = ET.SubElement(root, "object")
+            _add_all(element, {"name": name, "pose": "Unspecified", "truncated": 0, "difficult": 0})
+            x1, y1, x2, y2 = (round(value) + 1 for value in box)
+            corners = (x1, y1, max(x2, x1 + 1), max(y2, y1 + 1))
+            _add_all(ET.SubElement(element, "bndbox"), dict(zip(_CORNERS, corners, strict=True)))
+            _add_all(element, {"score": f"{score:.3f}"})
+        ET.indent(root)
+        return ET.tostring(root, encoding="unicode") + "\n"
+
+
+def _add_all(parent: ET.Element, texts: dict[str, object]) -> None:
+    for tag, text in texts.items():
+        ET.SubElement(parent, tag).text = str(text)

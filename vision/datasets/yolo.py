@@ -7,7 +7,7 @@ import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 from vision.datasets.class_lists import find_class_list, folders_around, is_usual_name, names_in, other_lists
@@ -20,6 +20,7 @@ from vision.datasets.names import EXAMPLES, did_you_mean, first_few
 from vision.datasets.records import BoxFormat, RawImage, RawObject
 from vision.datasets.text_pairs import Pairs, pair, places_of
 from vision.datasets.tree import Tree, try_to
+from vision.datasets.writer import AnnotationWriter, FilePerImageWriter, WrittenImage, write_class_list
 from vision.structures import IMAGE_SUFFIXES, DataError
 
 CONFIG_FILES = ("data.yaml", "data.yml", "dataset.yaml")
@@ -606,3 +607,35 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise DataError(f"{path}: holds no settings; expected `names:` with the classes")
     return {key: None if value in _NOTHING else value for key, value in content.items()}
+
+
+class YoloWriter(FilePerImageWriter):
+    """Writes `images` and `labels` with `classes.txt`, as LabelImg has them. The format has no room for scores."""
+
+    name = "yolo"
+
+    def __enter__(self) -> AnnotationWriter:
+        super().__enter__()
+        write_class_list(self.root / "labels" / "classes.txt", self.class_names)
+        return self
+
+    def annotation_path(self, name: PurePosixPath) -> Path:
+        """Say where the annotation of an image belongs."""
+        return self.root / "labels" / name.with_suffix(".txt")
+
+    def text_of(self, image: WrittenImage) -> str:
+        """Write the annotation of an image."""
+        numbers = {name: number for number, name in enumerate(self.class_names)}
+        return "".join(f"{numbers[name]} {relative_text(box, image.size)}\n" for name, box, _ in image.objects())
+
+
+def relative_text(box: Sequence[float], size: tuple[int, int]) -> str:
+    """Write a box as YOLO does: relative center, width and height.
+
+    Args:
+        box: corner form in pixels.
+        size: (width, height) of the image in pixels.
+    """
+    x1, y1, x2, y2 = box
+    width, height = size
+    return f"{(x1 + x2) / 2 / width:.6f} {(y1 + y2) / 2 / height:.6f} {(x2 - x1) / width:.6f} {(y2 - y1) / height:.6f}"

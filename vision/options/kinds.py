@@ -17,6 +17,9 @@ DATASET_TYPES = (
     AUTO,
 )
 
+#: What --save-annotations may say, see `vision.datasets.WRITERS`.
+WRITTEN_FORMATS = ("voc", "yolo", "coco", "cvat", "labelme", "createml")
+
 #: What --split may say, see `vision.datasets.folder.SPLITS`.
 SPLITS = ("train", "test", "val")
 
