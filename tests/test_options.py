@@ -59,7 +59,7 @@ def test_parser_and_values_follow_from_the_fields():
         (train_ssd.main, "-model_dir=x", ", did you mean --model-dir?"),
         (train_ssd.main, "--modle_dir=x", ", did you mean --model-dir?"),
         (train_ssd.main, "--batch=4", ", did you mean --batch-size?"),
-        (train_ssd.main, "--dataset=x", ", did you mean --dataset-type or --datasets?"),
+        (train_ssd.main, "--dataset=x", ", did you mean --datasets or --dataset-type?"),
         (train_ssd.main, "--frobnicate", ""),
         (eval_ssd.main, "--trained=x", ", did you mean --trained-model?"),
         (onnx_export.main, "--model=x", ", did you mean --model-dir?"),
