@@ -27,7 +27,7 @@ import subprocess
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from statistics import mean, median
 from time import perf_counter
 
@@ -35,11 +35,14 @@ import cv2
 import numpy as np
 
 from vision import cli
+from vision.datasets import WRITERS
 from vision.datasets.images import read_upright
+from vision.datasets.yolo import relative_text
 from vision.deploy.media import VIDEO_CODECS, Frame, Sink, Source
 from vision.deploy.session import NETWORK, POST_PROCESSING, RESIZING
 from vision.report.drawing import draw_detections
 from vision.report.sheet import Sheet
+from vision.report.suggestions import Suggestions
 from vision.structures import IMAGE_SUFFIXES, DataError, Detections
 from vision.utils.files import JsonListFile, write_text
 from vision.utils.prefetch import WriteBehind, read_ahead
@@ -101,6 +104,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     window = Window(waits=not source.is_video) if args.show else None
     sheet_file = sheet_path(sink, source) if args.sheet else None
     sheet = Sheet(class_names) if args.sheet else None
+    suggestions = open_suggestions(args, sink, source, class_names)
     log_earlier_files(sink, source, args)
 
     def finish(frame: Frame, found: Detections) -> np.ndarray:
@@ -108,8 +112,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             drawn = draw_detections(frame.image, found, class_names)
         with stages(WRITING):
             sink.write(frame, drawn)
-            if args.save_txt:
-                write_text(text_path(sink, frame, source), text_lines(found, class_names))
+            write_annotations(args, sink, suggestions, frame, found)
         return drawn
 
     # What a camera gave before it was asked for would be shown late.
@@ -118,7 +121,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     began = first_ended = perf_counter()
     images = 0
     try:
-        with cli.sigterm_interrupts(), results or nullcontext(), sink, WriteBehind(finish) as finish_soon:
+        with (
+            cli.sigterm_interrupts(),
+            results or nullcontext(),
+            sink,
+            suggestions or nullcontext(),
+            WriteBehind(finish) as finish_soon,
+        ):
             for frame in cli.progress(frames, f"{source.unit.capitalize()}s", source.total):
                 found = cli.detect(session, frame.image, args, score_threshold=args.threshold, top_k=args.top_k or -1)
                 found = within(only(found, wanted), frame.image)
@@ -285,12 +294,39 @@ def entry(frame: Frame, found: Detections, class_names: Sequence[str]) -> dict:
     }
 
 
-def text_lines(found: Detections, class_names: Sequence[str]) -> str:
-    """Write an image's detections as lines."""
+def text_lines(found: Detections, image: np.ndarray) -> str:
+    """Write an image's detections as YOLO does: class number from 0, relative box, score."""
+    height, width = image.shape[:2]
     rows = zip(found.labels.tolist(), found.scores.tolist(), found.boxes.tolist(), strict=True)
-    return "".join(
-        f"{class_names[label]} {score:.6f} {' '.join(f'{v:.2f}' for v in box)}\n" for label, score, box in rows
-    )
+    return "".join(f"{label - 1} {relative_text(box, (width, height))} {score:.6f}\n" for label, score, box in rows)
+
+
+def open_suggestions(
+    args: argparse.Namespace, sink: Sink, source: Source, class_names: Sequence[str]
+) -> Suggestions | None:
+    """Open the dataset that --save-annotations asks for; None without the option."""
+    if args.save_annotations is None:
+        return None
+    writer = WRITERS[args.save_annotations](sink.folder / args.save_annotations, class_names[1:])
+    return Suggestions(writer, class_names, args.save_fps, source.frame_rate)
+
+
+def write_annotations(
+    args: argparse.Namespace, sink: Sink, suggestions: Suggestions | None, frame: Frame, found: Detections
+) -> None:
+    """Write what was found in an image or frame as --save-txt and --save-annotations ask for it."""
+    source = sink.source
+    if args.save_txt:
+        write_text(text_path(sink, frame, source), text_lines(found, frame.image))
+    if suggestions is None:
+        return
+    if source.is_video:
+        number = int(frame.name.rpartition("#")[2])
+        name = PurePosixPath(f"{sink.path_of(frame).stem}_{number:06d}.jpg")
+        suggestions.add_frame(name, number, frame.image, found)
+    else:
+        relative = sink.image_paths[frame.name].relative_to(sink.folder)
+        suggestions.add_image(PurePosixPath(relative), Path(frame.name), frame.image, found)
 
 
 def text_path(sink: Sink, frame: Frame, source: Source) -> Path:

@@ -17,15 +17,18 @@ import numpy as np
 import pytest
 import torch
 from conftest import CLASSES, assert_refused
+from PIL import Image
 from torchvision import ops
 
 import detect
 from vision import cli
-from vision.datasets.images import read_upright
+from vision.datasets import ReadingOptions, open_folder
+from vision.datasets.images import read_image_info, read_upright
 from vision.deploy import media
 from vision.deploy.media import VIDEO_CODECS, Frame, Source
 from vision.deploy.session import open_session
 from vision.engine import checkpoint
+from vision.options.kinds import WRITTEN_FORMATS
 from vision.report.drawing import draw_boxes
 from vision.structures import DataError, Detections
 from vision.utils.errors import error_line
@@ -54,7 +57,11 @@ def test_detection_draws_and_lists(script, sure_model, voc_root, tmp_path):
         assert np.abs(drawn.astype(int) - plain).max() > 60
         lines = (tmp_path / name).with_suffix(".txt").read_text().splitlines()
         assert len(lines) == len(entry["detections"])
-        assert lines[0].split()[0] == entry["detections"][0]["class"]
+        number, *box, score = map(float, lines[0].split())
+        first = entry["detections"][0]
+        assert (CLASSES[int(number)], score) == (first["class"], pytest.approx(first["score"], abs=1e-5))
+        x1, y1, x2, y2 = first["box"]
+        assert box == pytest.approx([(x1 + x2) / 192, (y1 + y2) / 160, (x2 - x1) / 96, (y2 - y1) / 80], abs=1e-3)
 
 
 def test_benchmark_says_what_each_stage_takes(script, sure_model, voc_root, tmp_path):
@@ -786,3 +793,64 @@ def test_the_sheet_replaces_no_image(script, sure_model, voc_root, tmp_path):
         assert_refused(done, "--sheet: ", "sheet.png is one of the images", "another name")
     assert original.read_bytes() == before
     assert [path.name for path in original.parent.iterdir()] == ["sheet.png"]
+
+
+@pytest.mark.parametrize("kind", WRITTEN_FORMATS)
+def test_suggestions_are_read_back_as_what_was_found(script, sure_model, photos, tmp_path, kind):
+    argv = (f"--model={sure_model}", f"--input={photos}", f"--output={tmp_path / 'o'}", f"--save-annotations={kind}")
+    done = script(detect.main, *argv, "--threshold=0.2")
+    assert (done.code, done.err) == (0, "")
+    assert f"Saved 4 images with suggestions for labelling: {tmp_path / 'o' / kind}" in done.out
+    entries = json.loads((tmp_path / "o" / "detections.json").read_text())
+    assert all(entry["detections"] for entry in entries)
+    reader = open_folder("auto", tmp_path / "o" / kind, ReadingOptions(cache=False))
+    assert reader.name == kind
+    records = {record.digest: record for record in reader.read(reader.listed_or_all("train")).records}
+    for entry in entries:
+        record = records[read_image_info(Path(entry["image"])).digest]
+        assert list(record.names) == [found["class"] for found in entry["detections"]]
+        np.testing.assert_allclose(record.boxes, [found["box"] for found in entry["detections"]], atol=1.01)
+
+
+def test_a_corrected_annotation_stays_and_is_said(script, sure_model, photos, tmp_path):
+    argv = (f"--model={sure_model}", f"--input={photos}", f"--output={tmp_path / 'o'}", "--save-annotations=yolo")
+    assert script(detect.main, *argv, "--threshold=0.2").code == 0
+    (tmp_path / "o/yolo/labels/x.txt").write_text("0 0.5 0.5 0.1 0.1\n")
+    done = script(detect.main, *argv, "--threshold=0.2")
+    assert "4 annotations were there already, and stay as they are" in done.out
+    assert (tmp_path / "o/yolo/labels/x.txt").read_text() == "0 0.5 0.5 0.1 0.1\n"
+
+
+def test_an_image_that_its_exif_turns_is_written_upright(script, sure_model, voc_root, tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    with Image.open(voc_root / "JPEGImages/test_00000.jpg") as image:
+        image.save(tmp_path / "turned.jpg", exif=exif, quality=95)
+    argv = (f"--model={sure_model}", f"--input={tmp_path / 'turned.jpg'}", f"--output={tmp_path / 'o'}")
+    assert script(detect.main, *argv, "--save-annotations=voc").code == 0
+    written = tmp_path / "o/voc/JPEGImages/turned.jpg"
+    info = read_image_info(written)
+    assert (info.width, info.height, info.orientation) == (80, 96, 1)
+
+
+@pytest.mark.parametrize(("fps", "numbers"), [("10", [0, 2, 4]), ("5", [0, 2, 4]), ("2.5", [0, 4])])
+def test_frames_for_labelling_are_few_and_differ(script, sure_model, tmp_path, fps, numbers):
+    """Of a video of 10 frames a second in which each picture stands for two frames."""
+    writer = cv2.VideoWriter(str(tmp_path / "clip.avi"), cv2.VideoWriter_fourcc(*"MJPG"), 10.0, (96, 80))
+    rng = np.random.default_rng(0)
+    for number in range(6):
+        if number % 2 == 0:
+            picture = cv2.resize(rng.integers(0, 255, (5, 6, 3), np.uint8), (96, 80))
+        writer.write(picture)
+    writer.release()
+    argv = (f"--input={tmp_path / 'clip.avi'}", f"--output={tmp_path / 'o'}", "--save-annotations=coco")
+    done = script(detect.main, f"--model={sure_model}", *argv, f"--save-fps={fps}")
+    assert (done.code, done.err) == (0, "")
+    found = sorted(path.name for path in (tmp_path / "o/coco/images").iterdir())
+    assert found == [f"clip_{number:06d}.jpg" for number in numbers]
+
+
+def test_a_folder_with_annotations_of_all_images_is_refused(script, sure_model, photos, tmp_path):
+    argv = (f"--model={sure_model}", f"--input={photos}", f"--output={tmp_path / 'o'}", "--save-annotations=coco")
+    assert script(detect.main, *argv).code == 0
+    assert_refused(script(detect.main, *argv), "instances_default.json: is there already", "another --output")

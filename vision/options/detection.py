@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from vision.console import Parser, count, fraction, user_path, user_place
+from vision.console import Parser, count, fraction, number, one_of, user_path, user_place
 from vision.deploy.choices import DEFAULT_THRESHOLD
 from vision.options.common import (
     add_device_options,
@@ -13,6 +13,7 @@ from vision.options.common import (
     add_postprocess_options,
     add_resolution_option,
 )
+from vision.options.kinds import WRITTEN_FORMATS
 
 _DESCRIPTION = """Find objects in images, videos and camera streams. Example:
 
@@ -53,7 +54,23 @@ def make_parser() -> Parser:
         "--save-json", action=argparse.BooleanOptionalAction, default=True, help="write detections.json"
     )
     parser.add_argument(
-        "--save-txt", action="store_true", help="write <image>.txt, a line `class score x1 y1 x2 y2` each"
+        "--save-txt",
+        action="store_true",
+        help="write <image>.txt in YOLO's form: class number, relative center, width and height, score",
+    )
+    parser.add_argument(
+        "--save-annotations",
+        metavar="FORMAT",
+        type=one_of("format", WRITTEN_FORMATS),
+        help="write a dataset that a labelling tool opens, to correct what was found, into a folder of that name in "
+        f"--output: {', '.join(WRITTEN_FORMATS)}",
+    )
+    parser.add_argument(
+        "--save-fps",
+        metavar="N",
+        type=number(float, 0, above=True),
+        default=1.0,
+        help="frames of a video that --save-annotations takes per second, at most; near-twins are left out",
     )
     parser.add_argument("--sheet", action="store_true", help="write sheet.png, too: some of the drawn images in a grid")
     parser.add_argument("--show", action="store_true", help="show a window, too; q ends, any key goes on")
