@@ -29,7 +29,7 @@ class Suggestions:
     Args:
         writer: of the dataset.
         class_names: BACKGROUND first.
-        frames_per_second: of a video, at most so many frames are taken.
+        frames_per_second: highest number of frames taken of a second of video.
         frame_rate: of the video.
     """
 
