@@ -95,6 +95,7 @@ def test_without_the_published_file_and_the_network_the_start_of_the_net_or_of_i
     assert (PUBLISHED in said) == (net == "mb1-ssd")
     tried = [message for message in caplog.messages if "its download failed" in message]
     assert len(tried) == (downloads and net == "mb1-ssd")
+    assert not any("ways out" in message or "trying again" in message for message in caplog.messages)
 
 
 def test_the_published_file_counts_before_the_starts_but_not_for_a_net_with_one_of_its_own(no_network, tmp_path):

@@ -73,8 +73,13 @@ WAYS_OUT = (
 )
 
 
-def fetch(path: Path, progress: ProgressBar) -> None:
+def fetch(path: Path, progress: ProgressBar, *, has_other: bool = False) -> None:
     """Download a published file to a temporary name, check size and sha256, and rename it.
+
+    Args:
+        path: of the file.
+        progress: shows parts of it going by.
+        has_other: whether the run has another start; then failures are said in brief.
 
     Raises:
         DataError: no such file is published, it cannot be had, or is not what was published.
@@ -82,7 +87,7 @@ def fetch(path: Path, progress: ProgressBar) -> None:
     published = PUBLISHED.get(path.as_posix())
     if published is None:
         raise DataError(f"{path}: no such file; {WAYS_OUT}")
-    _download(published.url, path, published.sha256, published.size, progress)
+    _download(published.url, path, published.sha256, published.size, progress, has_other=has_other)
 
 
 def fetch_torchvision(start: str, net: str, folder: Path, progress: ProgressBar) -> Path:
@@ -136,9 +141,12 @@ def _download(
     sha256: str,
     size: int | None,
     progress: ProgressBar,
+    *,
+    has_other: bool = False,
 ) -> None:
     """Fetch a file whose sha256 begins as is known, and whose size may be."""
     logger.info("%s is missing, downloading %s", path, url)
+    ways_out = "" if has_other else f"; {WAYS_OUT}"
 
     def check(part: Path) -> None:
         found, digest = part.stat().st_size, hashlib.sha256(part.read_bytes()).hexdigest()
@@ -146,13 +154,14 @@ def _download(
             expected = "" if size is None else f" of {size}"
             raise DataError(
                 f"{url}: what came is not the published file ({found} bytes{expected}, sha256 {digest}), nothing was "
-                f"kept; {WAYS_OUT}"
+                f"kept{ways_out}"
             )
 
+    note = logger.debug if has_other else logger.warning
     try:
-        Fetcher(_TIMEOUT_SECONDS, _RETRIES).fetch(url, path, check=check, progress=progress, note=logger.warning)
+        Fetcher(_TIMEOUT_SECONDS, _RETRIES).fetch(url, path, check=check, progress=progress, note=note)
     except (DownloadError, OSError) as err:
-        raise DataError(f"{path}: missing, and its download failed ({err}); {WAYS_OUT}") from err
+        raise DataError(f"{path}: missing, and its download failed ({err}){ways_out}") from err
 
 
 class WeightsSource(NamedTuple):

@@ -172,7 +172,7 @@ def _find_default(options: Options, downloads: bool, progress_bar: ProgressBar) 
     if published is not None:
         if not Path(published).exists() and downloads:
             try:
-                pretrained.fetch(Path(published), progress_bar)
+                pretrained.fetch(Path(published), progress_bar, has_other=True)
             except DataError as err:
                 logger.warning("%s", err)
         if Path(published).exists():
