@@ -39,7 +39,10 @@ from vision.deploy import detectnet
 from vision.deploy.session import Session, TorchSession
 from vision.evaluation import Evaluation, evaluate, findings, number_text
 from vision.evaluation.coco import FIGURE_NAMES
+from vision.evaluation.doubts import find_doubts
 from vision.evaluation.metrics import PRINTED, aligned, class_table
+from vision.report.doubts_page import MAX_PICTURES, write_doubts
+from vision.report.doubts_page import PAGE as DOUBTS_PAGE
 from vision.report.evaluation_files import write_files, write_voc_files
 from vision.report.evaluation_images import WORST, draw_worst, show_images
 from vision.report.evaluation_page import write_page
@@ -120,6 +123,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         (args.eval_dir / name).unlink(missing_ok=True)
     if args.plots:
         draw(args, described, places, evaluation, found)
+    if args.doubts:
+        save_doubts(args, evaluation, reader_of(places), trained)
     if args.show_dir is not None:
         indices = cli.progress(range(len(places)), "Drawing", len(places))
         show_images(args.show_dir, evaluation, reader_of(places), indices)
@@ -257,6 +262,23 @@ def draw(
     pictures |= draw_worst(args.eval_dir, evaluation, reader_of(places))
     write_page(args.eval_dir / PAGE, "Evaluation", facts, evaluation, pictures, found)
     logger.info("Saved %s", args.eval_dir / PAGE)
+
+
+def save_doubts(
+    args: argparse.Namespace, evaluation: Evaluation, read_image: Any, trained: TrainedCounts | None
+) -> None:
+    """Write what the labels and the net disagree about, see --doubts."""
+    parts = evaluation.detections, evaluation.annotations, evaluation.class_names
+    doubts = find_doubts(*parts, evaluation.report)
+    note = f"{len(doubts)} doubts about the labels of {len(evaluation.ids)} images, the most worth looking at first."
+    if trained is not None and trained.trained_on:
+        note += (
+            f" The net was trained on {trained.trained_on} of these images, and may have learnt their errors; on "
+            "images that it has not seen it doubts more of them."
+        )
+    indices = cli.progress(range(min(len(doubts), MAX_PICTURES)), "Drawing doubts", min(len(doubts), MAX_PICTURES))
+    write_doubts(args.eval_dir, doubts, evaluation.ids, read_image, note, indices)
+    logger.info("Saved %s: %s", args.eval_dir / DOUBTS_PAGE, note)
 
 
 def print_report(evaluation: Evaluation, use_2007_metric: bool) -> None:

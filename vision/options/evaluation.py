@@ -84,6 +84,11 @@ def make_parser() -> Parser:
         action="store_true",
         help="parameters, multiply-accumulates and activation memory of the net, too; of a .pth",
     )
+    parser.add_argument(
+        "--doubts",
+        action="store_true",
+        help="write doubts.csv and doubts.html, too: objects whose labels may be wrong or missing, ranked",
+    )
     parser.add_argument("--no-plots", dest="plots", action="store_false", help="neither plots nor report.html")
     add_resolution_option(parser, None, " (default: as trained)")
     return parser

@@ -1,0 +1,160 @@
+#!/usr/bin/env python3
+"""How many of the first doubts about labels are real: plants errors, trains on the broken labels, and looks.
+
+    python3 benchmarks/doubts.py --runs=runs/doubts --data=data/bccd --common='--net=mb2-ssd-fpnlite --epochs=15'
+
+Of the objects to train on a tenth is removed, a twentieth gets another class, a twentieth is moved to an IoU of 0.3 to
+0.6, and a fiftieth is labeled twice. The net is trained on that and looks at its own training images, as somebody would
+who has no others. Chance is the share of a random object that is wrong.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import shlex
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from benchmarks import accuracy  # noqa: E402
+from vision import cli  # noqa: E402
+from vision.datasets import DetectionDataset, open_splits  # noqa: E402
+from vision.datasets.voc_xml import VocWriter  # noqa: E402
+from vision.datasets.writer import WrittenImage  # noqa: E402
+from vision.evaluation.doubts import DOUBLE, MISPLACED, OVERLOOKED, SWAPPED  # noqa: E402
+from vision.utils.files import write_text  # noqa: E402
+
+#: Kind of doubt that an error should raise -> share of the objects that get the error.
+SHARES = {OVERLOOKED: 0.1, SWAPPED: 0.05, MISPLACED: 0.05, DOUBLE: 0.02}
+
+#: Numbers of first doubts that are looked at.
+FIRST = (50, 100, 200)
+
+
+class Error(NamedTuple):
+    """An error that was planted."""
+
+    image: str
+    kind: str
+    box: np.ndarray  # (4,) of the object as it is, in pixels
+
+
+def iou(one: np.ndarray, other: np.ndarray) -> float:
+    """IoU of two boxes in corner form."""
+    sides = np.minimum(one[2:], other[2:]) - np.maximum(one[:2], other[:2])
+    shared = np.prod(np.maximum(sides, 0))
+    return float(shared / (np.prod(one[2:] - one[:2]) + np.prod(other[2:] - other[:2]) - shared))
+
+
+def moved(box: np.ndarray, size: tuple[int, int], rng: np.random.Generator) -> np.ndarray | None:
+    """Move a box to an IoU of 0.3 to 0.6 with where it was, within the image; None if that cannot be found."""
+    for _ in range(100):
+        sides = np.tile(box[2:] - box[:2], 2)
+        candidate = box + np.tile(rng.uniform(-0.6, 0.6, 2), 2) * sides
+        candidate = np.clip(candidate, 0, [*size, *size])
+        if (candidate[2:] > candidate[:2]).all() and 0.3 <= iou(box, candidate) <= 0.6:
+            return candidate
+    return None
+
+
+def plant(
+    boxes: np.ndarray, names: Sequence[str], size: tuple[int, int], classes: Sequence[str], rng: np.random.Generator
+) -> tuple[list[np.ndarray], list[str], list[tuple[str, np.ndarray]]]:
+    """Give some objects of an image an error; returns the boxes and names as they are written, and the errors."""
+    kept_boxes, kept_names, errors = [], [], []
+    kinds = [*SHARES, ""]
+    chances = [*SHARES.values(), 1 - sum(SHARES.values())]
+    for box, name in zip(boxes, names, strict=True):
+        kind = str(rng.choice(kinds, p=chances))
+        others = [other for other in classes if other != name]
+        place = moved(box, size, rng) if kind == MISPLACED else box
+        if (kind == SWAPPED and not others) or place is None:
+            kind, place = "", box
+        if kind:
+            errors.append((kind, box))
+        if kind == OVERLOOKED:
+            continue
+        kept_boxes.append(place)
+        kept_names.append(str(rng.choice(others)) if kind == SWAPPED else name)
+        if kind == DOUBLE:
+            kept_boxes.append(box + np.array([1, 1, 0, 0]))
+            kept_names.append(name)
+    return kept_boxes, kept_names, errors
+
+
+def write_broken(root: Path, data: str, seed: int) -> tuple[list[Error], int]:
+    """Write a dataset with errors in its training part; returns them, and the number of objects before."""
+    rng = np.random.default_rng(seed)
+    train, test = open_splits("voc", [data])
+    classes = train.class_names[1:]
+    errors: list[Error] = []
+    lists: dict[str, list[str]] = {"trainval": [], "test": []}
+    with VocWriter(root, classes) as writer:
+        parts: list[tuple[str, DetectionDataset]] = [("trainval", train), ("test", test)]
+        for part, dataset in parts:
+            for record in dataset.records:
+                boxes, names = list(record.boxes.astype(float)), list(record.names)
+                if part == "trainval":
+                    boxes, names, of_image = plant(record.boxes.astype(float), names, record.size, classes, rng)
+                    errors += [Error(record.image_id, kind, box) for kind, box in of_image]
+                name = PurePosixPath(f"{record.image_id}{record.image_path.suffix}")
+                place = writer.image_path(name)
+                place.parent.mkdir(parents=True, exist_ok=True)
+                if not place.exists():
+                    place.symlink_to(record.image_path.resolve())
+                kept = np.array(boxes).reshape(-1, 4)
+                writer.add(WrittenImage(name, record.size, kept, names, [1.0] * len(names)))
+                lists[part].append(record.image_id)
+    for part, ids in lists.items():
+        write_text(root / "ImageSets" / "Main" / f"{part}.txt", "".join(f"{image_id}\n" for image_id in ids))
+    return errors, sum(len(record.names) for record in train.records)
+
+
+def is_real(row: dict[str, str], errors: Sequence[Error]) -> Error | None:
+    """The planted error that a doubt is about; None for none."""
+    boxes = [
+        np.array([float(row[f"{prefix}{corner}"]) for corner in ("x1", "y1", "x2", "y2")])
+        for prefix in ("", "found ")
+        if row[f"{prefix}x1"]
+    ]
+    of_image = [error for error in errors if error.image == row["image"]]
+    return next((error for error in of_image if any(iou(error.box, box) >= 0.5 for box in boxes)), None)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Plant, train, look."""
+    parser = cli.Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", required=True, help="folder of a dataset in VOC layout")
+    parser.add_argument("--runs", type=Path, required=True, help="folder for the broken dataset and the model")
+    parser.add_argument("--common", type=shlex.split, default=[], help="options of train_ssd.py")
+    parser.add_argument("--seed", type=int, default=1, help="of the errors and of the run")
+    args = parser.parse_args(argv)
+    cli.setup_logging()
+    data, model, evaluation = (args.runs / name for name in ("data", "model", "evaluation"))
+    errors, objects = write_broken(data, args.data, args.seed)
+    options = [f"--data={data}", f"--model-dir={model}", f"--seed={args.seed}", "--auto-resume", "--no-plots"]
+    accuracy.train(model, ["--dataset-type=voc", *options, *args.common])
+    command = [sys.executable, str(ROOT / "eval_ssd.py"), f"--model={model}", "--dataset-type=voc", f"--data={data}"]
+    command += ["--split=train", "--include-trained", "--doubts", f"--eval-dir={evaluation}"]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    with open(evaluation / "doubts.csv", newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    print(f"{len(errors)} errors in {objects} objects, {dict(Counter(error.kind for error in errors))}")
+    print(f"{len(rows)} doubts; chance: {len(errors) / objects:.2f}")
+    for first in FIRST:
+        found = [is_real(row, errors) for row in rows[:first]]
+        kinds = Counter(error.kind for error in found if error is not None)
+        print(f"of the first {first}: {sum(kinds.values()) / max(1, len(found)):.2f} real, {dict(kinds)}")
+
+
+if __name__ == "__main__":
+    main()

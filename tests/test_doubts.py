@@ -1,0 +1,125 @@
+"""Doubts about labels: each planted fault is found as what it is, and right labels raise none."""
+
+import csv
+import re
+
+import numpy as np
+import pytest
+import torch
+
+import eval_ssd
+from vision.evaluation import Evaluation
+from vision.evaluation.doubts import DOUBLE, KINDS, MISPLACED, NOT_FOUND, OVERLOOKED, SWAPPED, Doubt, find_doubts
+from vision.report import doubts_page
+from vision.report.doubts_page import MAX_PICTURES
+from vision.report.drawing import FALSE, HIT
+from vision.structures import Annotation, Detections
+
+NAMES = ("BACKGROUND", "apple", "pear")
+#: Three objects that do not touch.
+BOXES = ((10.0, 10.0, 50.0, 50.0), (60.0, 10.0, 100.0, 50.0), (10.0, 60.0, 50.0, 100.0))
+LABELS = (1, 2, 1)
+
+
+def doubts_of(boxes, labels, found=((*BOXES,), LABELS, (0.9, 0.9, 0.9)), difficult=None):
+    """Doubts about one image, beside ten that are right, so that classes are found reliably."""
+    difficult = [False] * len(labels) if difficult is None else difficult
+    right = Annotation(np.array(BOXES, np.float32), np.array(LABELS), np.zeros(3, bool), (120, 120))
+    annotation = Annotation(
+        np.array(boxes, np.float32).reshape(-1, 4), np.array(labels, np.int64), np.array(difficult, bool), (120, 120)
+    )
+    sure = Detections(torch.tensor(BOXES), torch.tensor(LABELS), torch.tensor([0.9, 0.9, 0.9]))
+    detections = Detections(
+        torch.tensor(found[0], dtype=torch.float32).reshape(-1, 4), torch.tensor(found[1]), torch.tensor(found[2])
+    )
+    of_images, annotations = [sure] * 10 + [detections], [right] * 10 + [annotation]
+    report = Evaluation.of([str(n) for n in range(11)], of_images, annotations, NAMES).report
+    doubts = find_doubts(of_images, annotations, NAMES, report)
+    assert all(doubt.image == 10 for doubt in doubts)
+    return doubts
+
+
+def test_right_labels_raise_no_doubt():
+    assert doubts_of(BOXES, LABELS) == []
+
+
+def test_an_object_without_a_label_is_overlooked():
+    (doubt,) = doubts_of(BOXES[:2], LABELS[:2])
+    assert (doubt.kind, doubt.labeled, doubt.found, doubt.object) == (OVERLOOKED, "", "apple", -1)
+    assert doubt.box == BOXES[2]
+    assert doubt.score == pytest.approx(0.9, abs=1e-6)
+
+
+def test_a_label_of_another_class_is_swapped():
+    (doubt,) = doubts_of(BOXES, (1, 1, 1))
+    assert (doubt.kind, doubt.labeled, doubt.found, doubt.object) == (SWAPPED, "apple", "pear", 1)
+
+
+def test_a_box_beside_what_is_found_is_misplaced():
+    moved = (BOXES[0], (78.0, 10.0, 118.0, 50.0), BOXES[2])
+    (doubt,) = doubts_of(moved, LABELS)
+    assert (doubt.kind, doubt.object, doubt.found_box) == (MISPLACED, 1, BOXES[1])
+    assert doubt.box == moved[1]
+
+
+def test_a_label_of_nothing_is_not_found():
+    (doubt,) = doubts_of((*BOXES, (60.0, 60.0, 100.0, 100.0)), (*LABELS, 2))
+    assert (doubt.kind, doubt.labeled, doubt.found, doubt.found_box, doubt.object) == (NOT_FOUND, "pear", "", None, 3)
+
+
+def test_a_class_that_is_never_found_raises_no_doubt_about_its_labels():
+    """The net knows nothing of it."""
+    annotation = Annotation(np.array(BOXES[:1], np.float32), np.array([2]), np.zeros(1, bool), (120, 120))
+    nothing = Detections(torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64), torch.zeros(0))
+    report = Evaluation.of(["x"], [nothing], [annotation], NAMES).report
+    assert find_doubts([nothing], [annotation], NAMES, report) == []
+
+
+def test_an_object_with_two_labels_is_double():
+    doubts = doubts_of((*BOXES, (11.0, 10.0, 50.0, 50.0)), (*LABELS, 1))
+    assert [(doubt.kind, doubt.object) for doubt in doubts if doubt.kind == DOUBLE] == [(DOUBLE, 3)]
+
+
+def test_difficult_objects_raise_none_and_explain_what_is_found():
+    assert doubts_of(BOXES, (1, 1, 1), difficult=[False, True, False]) == []
+
+
+def test_the_surest_come_first():
+    found = ((*BOXES, (60.0, 60.0, 100.0, 100.0)), (*LABELS, 2), (0.9, 0.6, 0.9, 0.75))
+    doubts = doubts_of(BOXES[:1] + BOXES[2:], (1, 1), found)
+    assert [(doubt.kind, round(doubt.score, 2)) for doubt in doubts] == [(OVERLOOKED, 0.75), (OVERLOOKED, 0.6)]
+
+
+def test_one_place_is_overlooked_once():
+    found = ((*BOXES, (61.0, 10.0, 100.0, 50.0)), (*LABELS, 1), (0.9, 0.9, 0.9, 0.5))
+    (doubt,) = doubts_of(BOXES[:1] + BOXES[2:], (1, 1), found)
+    assert (doubt.found, round(doubt.score, 2)) == ("pear", 0.9)
+
+
+def test_doubts_are_written_as_a_table_and_a_page(script, sure_model, own_voc, tmp_path):
+    """One label of each training image is taken away; the model has seen them all."""
+    for path in (own_voc / "Annotations").glob("train*.xml"):
+        path.write_text(re.sub(r"<object>.*?</object>", "", path.read_text(), count=1, flags=re.DOTALL))
+    argv = (f"--model={sure_model}", f"--data={own_voc}", "--split=train", "--doubts", f"--eval-dir={tmp_path / 'e'}")
+    done = script(eval_ssd.main, *argv)
+    assert (done.code, done.err) == (0, "")
+    with open(tmp_path / "e" / "doubts.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert rows
+    scores = [float(row["score"]) for row in rows]
+    assert scores == sorted(scores, reverse=True)
+    assert {row["kind"] for row in rows} <= set(KINDS)
+    assert OVERLOOKED in {row["kind"] for row in rows}
+    page = (tmp_path / "e" / "doubts.html").read_text()
+    assert page.count("<figure>") == min(len(rows), MAX_PICTURES)
+    assert all(row["image"] in page for row in rows[:MAX_PICTURES])
+    assert f"Saved {tmp_path / 'e' / 'doubts.html'}: {len(rows)} doubts" in done.out
+
+
+def test_a_crop_shows_the_label_and_what_is_found():
+    image = np.full((100, 200, 3), 255, np.uint8)
+    doubt = Doubt(0, MISPLACED, 0.5, (20.0, 20.0, 60.0, 60.0), "apple", "apple", (40.0, 20.0, 80.0, 60.0), 0)
+    crop = doubts_page._crop(image, doubt)
+    assert max(crop.shape[:2]) == doubts_page._SIDE
+    colors = {tuple(color) for color in crop.reshape(-1, 3).tolist()}
+    assert {tuple(HIT), tuple(FALSE)} <= colors

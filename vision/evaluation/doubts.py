@@ -1,0 +1,169 @@
+"""Where a net and the labels disagree: objects whose labels may be wrong, and objects without a label, ranked.
+
+The kinds follow ObjectLab (Tkachenko, Thyagarajan, Mueller, "ObjectLab: Automated Diagnosis of Mislabeled Images in
+Object Detection Data", arXiv 2309.00832): overlooked, badly located and swapped. Two are added: labels that the net
+never finds, and objects that are labeled twice. Scores go from 0 to 1. They rank doubts of all kinds, and are no
+probabilities.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from vision.boxes.forms import iou_of
+from vision.evaluation.report import Report
+from vision.structures import Annotation, Detections
+
+#: An object that the net is sure of and no label has; a label of another class than what is found; a label beside what
+#: is found; a label of which nothing is found; one object with two labels.
+OVERLOOKED, SWAPPED, MISPLACED = "overlooked", "swapped", "misplaced"
+NOT_FOUND, DOUBLE = "not found", "double"
+KINDS = (OVERLOOKED, SWAPPED, MISPLACED, NOT_FOUND, DOUBLE)
+
+#: IoU from which a detection is of an object; from which it is near one; and above which two labels are of one object.
+HIT_IOU, NEAR_IOU, DOUBLE_IOU = 0.5, 0.2, 0.8
+
+#: Doubts below this score say nothing.
+MIN_SCORE = 0.2
+
+
+@dataclass(frozen=True)
+class Doubt:
+    """One disagreement.
+
+    Attributes:
+        image: index of the image.
+        kind: one of `KINDS`.
+        score: from 0 to 1, how much it is worth to look.
+        box: x1 y1 x2 y2 in pixels: of the label, or of what is found where there is none.
+        labeled: class of the label; "" where there is none.
+        found: class that is found; "" where nothing is.
+        found_box: box that is found; None where nothing is.
+        object: number of the object in its annotation, from 0; -1 where there is none.
+    """
+
+    image: int
+    kind: str
+    score: float
+    box: tuple[float, ...]
+    labeled: str = ""
+    found: str = ""
+    found_box: tuple[float, ...] | None = None
+    object: int = -1
+
+
+def find_doubts(
+    detections: Sequence[Detections],
+    annotations: Sequence[Annotation],
+    class_names: Sequence[str],
+    report: Report,
+) -> list[Doubt]:
+    """Find doubts, the most worth looking at first.
+
+    An object has one doubt at most. Difficult objects have none, and explain what is found on them.
+
+    Args:
+        detections: of each image, down to low scores, boxes in pixels.
+        annotations: of each image.
+        class_names: BACKGROUND first.
+        report: of these; how reliably a class is found weighs doubts about labels that are not found.
+    """
+    recalls = [0.0, *(result.best.recall for result in report.classes)]
+    doubts: list[Doubt] = []
+    for image, (found, annotation) in enumerate(zip(detections, annotations, strict=True)):
+        doubts += _of_image(image, found, annotation, class_names, recalls)
+    return sorted((doubt for doubt in doubts if doubt.score >= MIN_SCORE), key=lambda doubt: -doubt.score)
+
+
+def _of_image(
+    image: int, found: Detections, annotation: Annotation, class_names: Sequence[str], recalls: Sequence[float]
+) -> list[Doubt]:
+    boxes, labels = found.boxes.double(), found.labels.numpy()
+    scores = found.scores.numpy().astype(float)
+    objects = torch.from_numpy(annotation.boxes).double()
+    ious = iou_of(objects[:, None], boxes[None]).numpy().reshape(len(objects), len(boxes))
+    doubts = []
+    for number in np.flatnonzero(~annotation.difficult).tolist():
+        of_object = _of_object(ious[number], labels, scores, int(annotation.labels[number]), recalls)
+        if of_object is not None:
+            kind, score, which = of_object
+            doubts.append(
+                Doubt(
+                    image,
+                    kind,
+                    score,
+                    tuple(annotation.boxes[number].tolist()),
+                    class_names[annotation.labels[number]],
+                    "" if which is None else class_names[labels[which]],
+                    None if which is None else tuple(boxes[which].tolist()),
+                    number,
+                )
+            )
+    doubts += _doubles(image, annotation, class_names)
+    doubts += [
+        Doubt(
+            image, OVERLOOKED, scores[which], box := tuple(boxes[which].tolist()), "", class_names[labels[which]], box
+        )
+        for which in _without_object(ious, boxes, scores)
+    ]
+    return doubts
+
+
+def _of_object(
+    ious: np.ndarray, labels: np.ndarray, scores: np.ndarray, label: int, recalls: Sequence[float]
+) -> tuple[str, float, int | None] | None:
+    """Doubt of one object: its kind, its score, and the detection that causes it; None for no doubt."""
+    hits, same = ious >= HIT_IOU, labels == label
+    own = scores[hits & same].max(initial=0.0)
+    candidates: list[tuple[str, float, int | None]] = []
+    if (other := _best(scores, hits & ~same)) is not None:
+        candidates.append((SWAPPED, scores[other] * (1 - own), other))
+    beside = (ious >= NEAR_IOU) & ~hits & same
+    if (near := _best(scores, beside)) is not None:
+        candidates.append((MISPLACED, scores[near] * (1 - own) * (1 - ious[near]), near))
+    if not candidates:
+        candidates.append((NOT_FOUND, (1 - scores[ious >= NEAR_IOU].max(initial=0.0)) * recalls[label], None))
+    return max(candidates, key=lambda candidate: candidate[1])
+
+
+def _best(scores: np.ndarray, which: np.ndarray) -> int | None:
+    """Place of the highest score of some; None if there is none."""
+    return int(np.where(which, scores, -1).argmax()) if which.any() else None
+
+
+def _doubles(image: int, annotation: Annotation, class_names: Sequence[str]) -> list[Doubt]:
+    objects = torch.from_numpy(annotation.boxes).double()
+    ious = iou_of(objects[:, None], objects[None]).numpy().reshape(len(objects), len(objects))
+    return [
+        Doubt(
+            image,
+            DOUBLE,
+            float(ious[one, other]),
+            tuple(annotation.boxes[other].tolist()),
+            class_names[annotation.labels[other]],
+            class_names[annotation.labels[one]],
+            tuple(annotation.boxes[one].tolist()),
+            other,
+        )
+        for one, other in itertools.combinations(range(len(objects)), 2)
+        if ious[one, other] > DOUBLE_IOU
+    ]
+
+
+def _without_object(ious: np.ndarray, boxes: torch.Tensor, scores: np.ndarray) -> list[int]:
+    """Detections that are near no object, each place once, the surest."""
+    kept: list[int] = []
+    for which in np.argsort(-scores).tolist():
+        if scores[which] < MIN_SCORE:
+            break
+        if len(ious) and ious[:, which].max() >= NEAR_IOU:
+            continue
+        if kept and iou_of(boxes[which][None], boxes[kept]).max() >= NEAR_IOU:
+            continue
+        kept.append(which)
+    return kept
