@@ -112,7 +112,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     results = JsonListFile(sink.folder / "detections.json") if args.save_json else None
     window = Window(waits=not source.is_video) if args.show else None
     sheet_file = sheet_path(sink, source) if args.sheet else None
-    sheet = Sheet(class_names) if args.sheet else None
+    sheet = Sheet(class_names, args.threshold) if args.sheet else None
 
     def finish(frame: Frame, found: Detections) -> np.ndarray:
         with stages(DRAWING):
@@ -136,7 +136,7 @@ def main(argv: Sequence[str] | None = None) -> None:
                 images += 1
                 counts.update(class_names[label] for label in found.labels.tolist())
                 if sheet is not None:
-                    sheet.add(frame.image, found)
+                    sheet.add(frame.image, found, frame.name)
                 if results is not None:
                     results.add(entry(frame, found, class_names))
                 if window is None:

@@ -540,7 +540,8 @@ def write_records(run: Run) -> None:
         batch = run.loaders.first_batch(MAX_CELLS)
         moved = to_device(batch, run.train_step.device)
         images = run.train_step.model.preprocess.render(moved.images).cpu()
-        draw_training_batch(folder / TRAIN_BATCH, batch._replace(images=images), class_names)
+        names = [record.image_path.name for record in run.train_set.records]
+        draw_training_batch(folder / TRAIN_BATCH, batch._replace(images=images), class_names, names)
 
 
 if __name__ == "__main__":
