@@ -103,7 +103,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     results = JsonListFile(sink.folder / RESULTS_NAME) if args.save_json else None
     window = Window(waits=not source.is_video) if args.show else None
     sheet_file = sheet_path(sink, source) if args.sheet else None
-    sheet = Sheet(class_names) if args.sheet else None
+    sheet = Sheet(class_names, args.threshold) if args.sheet else None
     suggestions = open_suggestions(args, sink, source, class_names)
     log_earlier_files(sink, source, args)
 
@@ -134,7 +134,7 @@ def main(argv: Sequence[str] | None = None) -> None:
                 images += 1
                 counts.update(class_names[label] for label in found.labels.tolist())
                 if sheet is not None:
-                    sheet.add(frame.image, found)
+                    sheet.add(frame.image, found, frame.name)
                 if results is not None:
                     results.add(entry(frame, found, class_names))
                 if window is None:

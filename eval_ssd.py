@@ -259,7 +259,8 @@ def draw(
     except ImportError as err:
         logger.warning("%s: no plots and no %s, %s (pip install matplotlib)", args.eval_dir, PAGE, err)
         return
-    pictures |= draw_worst(args.eval_dir, evaluation, reader_of(places))
+    names = [dataset.records[index].image_path.name for dataset, index in places]
+    pictures |= draw_worst(args.eval_dir, evaluation, reader_of(places), names)
     write_page(args.eval_dir / PAGE, "Evaluation", facts, evaluation, pictures, found)
     logger.info("Saved %s", args.eval_dir / PAGE)
 

@@ -534,7 +534,7 @@ def make_recorder(run: Run) -> RunRecorder:
     earlier = None if source is None or source.name == checkpoint.PREVIOUS_STATE else source.parent
     return RunRecorder(
         ResultsTable(folder / TABLE, earlier and earlier / TABLE, run.train_state.epoch),
-        Scalars(folder / "tensorboard"),
+        Scalars(folder / "tensorboard", earlier and earlier / "tensorboard", run.train_state.epoch),
         Pace(options.epochs, options.validation_epochs, run.images_per_step),
         RunSummary(
             folder / checkpoint.BEST,
@@ -594,7 +594,8 @@ def write_records(run: Run) -> None:
         batch = run.loaders.first_batch(MAX_CELLS)
         moved = to_device(batch, run.train_step.device)
         images = run.train_step.model.preprocess.render(moved.images).cpu()
-        draw_training_batch(folder / TRAIN_BATCH, batch._replace(images=images), class_names)
+        names = [record.image_path.name for record in run.train_set.records]
+        draw_training_batch(folder / TRAIN_BATCH, batch._replace(images=images), class_names, names)
 
 
 if __name__ == "__main__":

@@ -42,9 +42,9 @@ from vision.datasets.voc_dataset import LABEL_FILES  # noqa: E402
 from vision.deploy.session import Session, open_session  # noqa: E402
 from vision.engine import checkpoint  # noqa: E402
 from vision.evaluation import evaluate  # noqa: E402
-from vision.report.drawing import color_of, draw_boxes  # noqa: E402
+from vision.report.drawing import Marks, color_of  # noqa: E402
 from vision.report.plots import figure_file  # noqa: E402
-from vision.report.sheet import THUMBNAIL, contact_sheet, thumbnail, write_image  # noqa: E402
+from vision.report.sheet import Cell, contact_sheet, write_image  # noqa: E402
 from vision.structures import Annotation, DataError, Detections  # noqa: E402
 from vision.utils.files import write_text  # noqa: E402
 
@@ -516,7 +516,7 @@ def draw_misses(path: Path, results: Iterable[dict[str, Any]], worse: str, bette
     Raises:
         DataError: no dataset has results of both with a seed in common.
     """
-    cells: list[tuple[int, np.ndarray]] = []
+    cells: list[tuple[int, Cell]] = []
     compared = 0
     for dataset, settings in by_setting(results).items():
         of_worse, of_better = ({f["seed"]: f for f in settings.get(name, [])} for name in (worse, better))
@@ -531,13 +531,13 @@ def draw_misses(path: Path, results: Iterable[dict[str, Any]], worse: str, bette
     if not compared:
         raise DataError(f"--compare {worse} {better}: no dataset has both with the same seed; train them first")
     cells.sort(key=lambda cell: -cell[0])
-    write_image(path, contact_sheet([image for _, image in cells[:MAX_IMAGES]]))
+    write_image(path, contact_sheet([cell for _, cell in cells[:MAX_IMAGES]]))
     objects = sum(count for count, _ in cells)
     logger.info("%s: %d objects on %d images are found by %s alone", path, objects, len(cells), better)
 
 
-def missed_cells(dataset: DetectionDataset, worse: Session, better: Session) -> list[tuple[int, np.ndarray]]:
-    """Draw the objects of each image that one session misses and another finds: how many, and the image, if any.
+def missed_cells(dataset: DetectionDataset, worse: Session, better: Session) -> list[tuple[int, Cell]]:
+    """Mark the objects of each image that one session misses and another finds: how many, and the image, if any.
 
     Args:
         dataset: of the images; its class list becomes that of the sessions.
@@ -558,11 +558,10 @@ def missed_cells(dataset: DetectionDataset, worse: Session, better: Session) -> 
         missed, found = (found_objects(annotation, session.detect(image)) for session in (worse, better))
         chosen = ~missed & found & ~annotation.difficult
         if chosen.any():
-            resized, scale = thumbnail(image, THUMBNAIL)
             labels = annotation.labels[chosen].tolist()
             captions = [dataset.class_names[label] for label in labels]
-            boxes = annotation.boxes[chosen] * np.tile(scale, 2)
-            cells.append((int(chosen.sum()), draw_boxes(resized, boxes, list(map(color_of, labels)), captions)))
+            marks = Marks(annotation.boxes[chosen], list(map(color_of, labels)), captions)
+            cells.append((int(chosen.sum()), Cell.of(image, marks, dataset.records[index].image_path.name)))
     return cells
 
 

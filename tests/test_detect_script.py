@@ -754,7 +754,7 @@ def test_the_sheet_shows_the_drawn_images(script, sure_model, voc_root, tmp_path
     assert (done.code, done.err) == (0, "")
     assert f"Saved {tmp_path}/sheet.png" in done.out
     with_boxes = cv2.imread(str(tmp_path / "sheet.png"))
-    assert with_boxes.shape[1] == 3 * with_boxes.shape[0]
+    assert with_boxes.shape[1] > 3 * (with_boxes.shape[0] - 60), "one row, with the names below and a line above"
     assert script(detect.main, *argv, "--sheet", "--threshold=1").code == 0
     without = cv2.imread(str(tmp_path / "sheet.png"))
     assert all((a != b).any() for a, b in zip(np.hsplit(with_boxes, 3), np.hsplit(without, 3), strict=True))
@@ -766,7 +766,7 @@ def test_the_sheet_of_a_video_lies_beside_it(script, sure_model, video, tmp_path
     )
     assert (done.code, done.err) == (0, "")
     height, width, _ = cv2.imread(str(tmp_path / "o" / "sheet.png")).shape
-    assert width == 2 * height  # six frames: four and two
+    assert width == pytest.approx(2 * height, rel=0.3), "six frames: three and three"
 
 
 def test_without_images_there_is_no_sheet(script, sure_model, voc_root, tmp_path, monkeypatch):

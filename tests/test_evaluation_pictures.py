@@ -1,15 +1,19 @@
 """Plots, sheets and the page of odd evaluations: what they show can be read, and nothing warns."""
 
+import contextlib
+import itertools
+
 import cv2
 import numpy as np
 import pytest
 import torch
 
 from vision.evaluation import Evaluation
-from vision.report.drawing import FALSE, HIT, MISSED
+from vision.report import evaluation_images, evaluation_plots
+from vision.report.drawing import FALSE, HIT, IGNORED, MISSED, TRUTH, match_marks
 from vision.report.evaluation_images import draw_worst
 from vision.report.evaluation_page import write_page
-from vision.report.evaluation_plots import draw_plots
+from vision.report.evaluation_plots import draw_plots, most_confused
 from vision.structures import Annotation, DataError, Detections
 
 SIZE = (64, 48)
@@ -99,9 +103,10 @@ def test_worst_images_come_first_and_show_what_is_wrong(tmp_path):
 
     sheets = draw_worst(tmp_path, of_all, read)
     assert seen == [1, 0, 2]
-    assert list(sheets) == ["Images with most missed objects", "Images with most false detections"]
+    assert list(sheets) == ["Images with most missed objects", "Images with most false alarms"]
     for (title, path), (there, absent) in zip(sheets.items(), (([MISSED], [FALSE]), ([FALSE], [MISSED])), strict=True):
         pixels = cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB).astype(int)
+        pixels = pixels[np.flatnonzero((np.abs(pixels - 127) < 9).all(axis=2).sum(axis=1) > 100)]  # below the legend
         for color in there:
             assert (np.abs(pixels - color).sum(axis=2) < 60).any(), (title, color)
         for color in (*absent, HIT):
@@ -118,4 +123,76 @@ def test_an_image_that_cannot_be_read_is_left_out(tmp_path):
     nothing = evaluation([detections([], [], [])] * 2, truth, ["a"])
     sheets = draw_worst(tmp_path, nothing, read)
     one = cv2.imread(str(sheets["Images with most missed objects"]))
-    assert one.shape[0] == one.shape[1], "one image, not two"
+    columns = np.flatnonzero((np.abs(one.astype(int) - 127) < 9).all(axis=2).sum(axis=0) > 100)
+    assert np.ptp(columns) + 1 == pytest.approx(len(columns), abs=10), "one image, not two"
+
+
+def test_sheets_have_the_names_of_files_and_what_the_colors_mean(tmp_path, monkeypatch):
+    laid_out = []
+    sheet = evaluation_images.contact_sheet
+    monkeypatch.setattr(evaluation_images, "contact_sheet", lambda *all_of: laid_out.append(all_of) or sheet(*all_of))
+    truth = [annotation([BOX], [1])] * 2
+    draw_worst(tmp_path, evaluation([detections([], [], [])] * 2, truth, ["a"]), blank, ["one.jpg", "two.png"])
+    ((cells, texts, key),) = laid_out
+    assert [cell.name for cell in cells] == ["one.jpg: 1", "two.png: 1"]
+    assert texts == ["2 of 2 images with missed objects, and how many each has", "threshold 0.5"]
+    assert set(key) >= {"truth", "hit", "false alarm", "missed"}
+
+
+def test_marks_tell_truth_hits_false_alarms_and_missed_objects_apart():
+    second, third = [35, 10, 55, 30], [10, 32, 30, 46]
+    truth = [annotation([BOX, second, third], [1, 1, 1], [False, False, True])]
+    found = [detections([BOX, [50, 35, 60, 45], third], [1, 1, 1], [0.9, 0.8, 0.7])]
+    of_all = Evaluation.of(["x"], found, truth, ("BACKGROUND", "a"), threshold=0.5)
+    marks = match_marks(of_all.matches[0], of_all.class_names)
+    assert list(zip(marks.colors, marks.captions, strict=True)) == [
+        (TRUTH, ""),
+        (HIT, "a 0.90"),
+        (FALSE, "a 0.80"),
+        (IGNORED, "a 0.70"),
+        (MISSED, "missed a"),
+    ]
+
+
+@pytest.mark.parametrize(("classes", "shown"), [(3, 3), (24, 24), (28, 25), (80, 25)])
+def test_a_confusion_matrix_shows_the_most_confused_classes_and_the_rest_as_one(classes, shown):
+    rng = np.random.default_rng(0)
+    matrix = np.diag(np.arange(classes + 1)) * 10
+    matrix[7 % classes + 1, 1] = matrix[0, 2] = 99
+    matrix[rng.integers(1, classes + 1, 50), rng.integers(1, classes + 1, 50)] += 1
+    reduced, names = most_confused(matrix, ["BACKGROUND", *(f"class {n}" for n in range(1, classes + 1))])
+    assert reduced.sum() == matrix.sum(), "nothing is lost"
+    assert reduced.shape == (shown + 1, shown + 1)
+    assert len(names) == shown + 1
+    assert {f"class {7 % classes + 1}", "class 1", "class 2", "nothing"} <= set(names)
+    assert reduced[names.index(f"class {7 % classes + 1}"), names.index("class 1")] >= 99
+    assert (names[-1] == f"{classes - 24} other classes") == (classes > 24)
+
+
+@pytest.mark.parametrize("name", ["a class without objects", "ten classes", "eighty classes"])
+def test_no_legend_lies_over_data_and_no_names_over_names(name, tmp_path, monkeypatch):
+    figures = []
+    enter = evaluation_plots.figure_file.__wrapped__
+
+    @contextlib.contextmanager
+    def keeping(*args):
+        for figure in enter(*args):
+            figures.append(figure)
+            yield figure
+
+    monkeypatch.setattr(evaluation_plots, "figure_file", keeping)
+    draw_plots(tmp_path, ODD[name])
+    assert len(figures) == 4
+    for figure in figures:
+        renderer = figure.canvas.get_renderer()
+        for axes in figure.axes:
+            for axis in (axes.xaxis, axes.yaxis):
+                labels = [tick for tick in axis.get_ticklabels() if tick.get_text()]
+                turned = any(tick.get_rotation() for tick in labels)
+                extents = [] if turned else [tick.get_window_extent(renderer) for tick in labels]
+                assert not any(one.overlaps(other) for one, other in itertools.pairwise(extents))
+            if axes.get_legend() is not None:
+                legend = axes.get_legend().get_window_extent(renderer)
+                assert not any(legend.overlaps(other.get_window_extent(renderer)) for other in figure.axes)
+                assert figure.bbox.contains(*legend.min)
+                assert figure.bbox.contains(*legend.max)

@@ -199,5 +199,5 @@ def test_panels_without_numbers_are_left_out(tmp_path, caplog):
     assert [columns_of(panel, {"run": rows}) for panel in PANELS] == [["Loss/train"], [], [], []]
     with caplog.at_level(logging.WARNING):
         draw_runs(tmp_path / "r.png", {"run": rows}, PANELS)
-    assert cv2.imread(str(tmp_path / "r.png")).shape[:2] == (450, 700)
+    assert cv2.imread(str(tmp_path / "r.png")).shape[:2] == (450, 800)
     assert not caplog.records

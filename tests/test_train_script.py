@@ -92,26 +92,32 @@ def test_a_progress_bar_shows_on_a_terminal_only(monkeypatch):
         assert ("Epoch 7" in stream.getvalue()) == shown
 
 
-def scalars(folder: Path) -> dict[str, int]:
+def tensorboard(folder: Path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     (run,) = (folder / "tensorboard").iterdir()
     assert re.fullmatch(r"\d{8}_\d{6}", run.name)
     accumulator = EventAccumulator(str(run))
     accumulator.Reload()
-    return {tag: len(accumulator.Scalars(tag)) for tag in accumulator.Tags()["scalars"]}
+    return accumulator
 
 
 def test_tensorboard_gets_the_documented_scalars(model_dir):
     expected = {f"{part}Loss/{kind}" for part in ("", "Regression ", "Classification ") for kind in ("train", "val")}
     expected |= {"Mean Average Precision/val"} | {f"Class Average Precision/{name}" for name in CLASSES}
-    found = scalars(model_dir)
+    written = tensorboard(model_dir)
+    found = {tag: len(written.Scalars(tag)) for tag in written.Tags()["scalars"]}
     assert expected < set(found)
     sizes = {"small", "medium", "large"}
     with_objects = {f"COCO {name}/val" for name in FIGURE_NAMES if not sizes & set(name.split())}
     rest = {name for name in set(found) - expected - with_objects if not sizes & set(name.split("/")[0].split())}
-    assert rest == {"Best Threshold/val"} | {f"Class Best F1/{name}" for name in CLASSES}
+    rates = {f"Learning Rate/{name}" for name in ("base_net", "extra_layers", "heads")}
+    assert rest == {"Best Threshold/val"} | {f"Class Best F1/{name}" for name in CLASSES} | rates
     assert set(found.values()) == {2}
+    assert {tag: [image.step for image in written.Images(tag)] for tag in written.Tags()["images"]} == {
+        "train_batch": [0],
+        "val_batch": [0, 1],
+    }
 
 
 def test_without_tensorboard_training_goes_on(script, voc_root, tmp_path, monkeypatch):

@@ -16,7 +16,7 @@ import numpy as np
 from vision.datasets.defects import Defect
 from vision.datasets.labels import merge
 from vision.datasets.names import EXAMPLES, did_you_mean, fold_name
-from vision.datasets.records import Record
+from vision.datasets.records import LeftOut, Record
 from vision.structures import CROWD, IGNORED, Annotation
 
 logger = logging.getLogger(__name__)
@@ -87,7 +87,7 @@ class DetectionDataset:
         for index, record in enumerate(self.records):
             kept = [index for index, name in enumerate(record.names) if name in self.object_labels]
             if len(kept) < len(record.names):
-                self._records[index] = record.only(kept)
+                self._records[index] = record.only(kept)._replace(left_out=tuple(self.left_out(index)))
 
     def _unknown(self, label_file: Path | None = None) -> list[Defect]:
         known = self.class_names[1:]
@@ -157,6 +157,16 @@ class DetectionDataset:
         """Return the objects of an image, difficult ones included, those of unknown classes not."""
         record = self.records[index]
         return Annotation(*self._objects(record), record.size)
+
+    def left_out(self, index: int) -> list[LeftOut]:
+        """List the objects of an image that are not used: those without a usable box, and those of unknown classes."""
+        record = self.records[index]
+        unknown = [
+            LeftOut("class-unknown", name, box)
+            for name, box in zip(record.names, record.boxes.tolist(), strict=True)
+            if name not in self.object_labels
+        ]
+        return [*record.left_out, *unknown]
 
     def _objects(self, record: Record) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Boxes in pixels (N, 4), labels (N,) and difficulties (N,) of the objects of known classes."""

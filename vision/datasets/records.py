@@ -69,6 +69,20 @@ class RawImage(NamedTuple):
     first_pixel: int | None = None
 
 
+class LeftOut(NamedTuple):
+    """An object that is not used though its file says where it is.
+
+    Attributes:
+        kind: of the defect, a key of `KINDS`.
+        name: of its class, "" without.
+        box: corner form in pixels of the upright image; it may lie outside, and have no area.
+    """
+
+    kind: str
+    name: str
+    box: Sequence[float]
+
+
 class Record(NamedTuple):
     """One image on disk with its objects, all of which can be trained on."""
 
@@ -83,6 +97,7 @@ class Record(NamedTuple):
     places: tuple[str, ...] = ()  # what each object is called there
     digest: str = ""  # of the image's file
     crowds: tuple[bool, ...] = ()  # whether each box is around several objects; empty if none is
+    left_out: tuple[LeftOut, ...] = ()  # what is written on the image besides, as far as it has a place there
 
     @property
     def reductions(self) -> tuple[int, ...]:
@@ -163,6 +178,7 @@ def make_record(
     defects += _about_the_size(raw, info, form, stored)
     size = (info.width, info.height) if stored else info.upright_size
     boxes, names, kept = [], [], []
+    left_out: list[LeftOut] = []
     if raw.relative:
         detail = "boxes of $image are fractions of it, where pixels are usual; taken as that"
         defects.append(Defect("box-relative", raw.source, detail, image_id=raw.image_id))
@@ -182,12 +198,15 @@ def make_record(
             boxes.append(box)
             names.append(sys.intern(item.name))
             kept.append(item)
+        else:
+            left_out += _left_out(item, found[-1].kind, size, form)
     if len(raw.objects) == 1 and defects and defects[-1].kind == "box-not-finite":
         detail = "$image has nothing but an object without numbers, and counts as one without objects"
         defects.append(Defect("negative-mark", raw.source, detail, image_id=raw.image_id))
     array = np.array(boxes, np.float32).reshape(-1, 4)
     if stored:
         array = orient_boxes(array, info.orientation, info.upright_size)
+        left_out = _turned(left_out, info)
     record = Record(
         raw.image_id,
         raw.image_path,
@@ -200,6 +219,7 @@ def make_record(
         tuple(sys.intern(item.where) for item in kept),
         info.digest,
         tuple(item.crowd for item in kept) if any(item.crowd for item in kept) else (),
+        tuple(left_out),
     )
     return record, defects
 
@@ -276,9 +296,7 @@ def _check(
         found.append(defect("box-reversed", f"repaired: the corners of its box {written} were swapped"))
         x1, y1, x2, y2 = min(x1, x2), min(y1, y2), max(x1, x2), max(y1, y2)
     width, height = size
-    scale_x, scale_y, shift = (width, height, 0) if form.relative else (1, 1, form.first_pixel)
-    left, right = x1 * scale_x - shift, x2 * scale_x - shift
-    top, bottom = y1 * scale_y - shift, y2 * scale_y - shift
+    left, top, right, bottom = _corners((x1, y1, x2, y2), size, form)
     clipped = (
         min(max(left, 0.0), width),
         min(max(top, 0.0), height),
@@ -304,6 +322,29 @@ def _check(
     if from_zero:
         found.append(defect("box-from-zero", f"has 0 in its box {written}, where pixels count from 1"))
     return clipped, found
+
+
+def _left_out(item: RawObject, kind: str, size: tuple[int, int], form: BoxFormat) -> list[LeftOut]:
+    """Say where an object lies that is left out, if its numbers say so."""
+    if item.box is None or not all(map(math.isfinite, item.box)):
+        return []
+    return [LeftOut(kind, item.name or "", _corners(item.box, size, form))]
+
+
+def _turned(left_out: Sequence[LeftOut], info: ImageInfo) -> list[LeftOut]:
+    """Turn objects of the stored image upright."""
+    corners = np.array([item.box for item in left_out], np.float32).reshape(-1, 4)
+    boxes = orient_boxes(corners, info.orientation, info.upright_size).tolist()
+    return [item._replace(box=box) for item, box in zip(left_out, boxes, strict=True)]
+
+
+def _corners(
+    box: tuple[float, float, float, float], size: tuple[int, int], form: BoxFormat
+) -> tuple[float, float, float, float]:
+    """Corners of a box in pixels counted from 0, in the order in which they are written."""
+    x1, y1, x2, y2 = box
+    scale_x, scale_y, shift = (*size, 0) if form.relative else (1, 1, form.first_pixel)
+    return x1 * scale_x - shift, y1 * scale_y - shift, x2 * scale_x - shift, y2 * scale_y - shift
 
 
 def has_box(item: RawObject) -> bool:

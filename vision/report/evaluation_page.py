@@ -9,7 +9,6 @@ from pathlib import Path
 from vision.evaluation import Evaluation, number_text
 from vision.evaluation.coco import FIGURE_NAMES
 from vision.evaluation.metrics import COLUMNS, class_table
-from vision.report.drawing import FALSE, HIT, IGNORED, MISSED, Color
 from vision.report.page import facts_list, figure_boxes, picture, table, write_html
 
 
@@ -45,7 +44,7 @@ def write_page(
         table([FIGURE_NAMES, [_number(value) for value in report.coco]]),
     ]
     for heading, file in pictures.items():
-        parts += [f"<h2>{escape(heading)}</h2>", _key() if "Images" in heading else "", picture(file, heading)]
+        parts += [f"<h2>{escape(heading)}</h2>", picture(file, heading)]
     write_html(path, title, parts)
 
 
@@ -71,10 +70,3 @@ def _list_of(heading: str, lines: Sequence[str]) -> str:
 
 def _number(value: float) -> str:
     return number_text(value, ".3f")
-
-
-def _key() -> str:
-    """Say what the colors of boxes mean."""
-    kinds: dict[str, Color] = {"hit": HIT, "false": FALSE, "missed": MISSED, "difficult object, not counted": IGNORED}
-    cells = "".join(f'<span style="border-color: rgb{color}">{name}</span>' for name, color in kinds.items())
-    return f'<p class="key">{cells}</p>'

@@ -6,12 +6,15 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from vision.report.fonts import families_for
 from vision.utils.files import replacing
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 #: Colors that the color-blind can tell apart (Okabe and Ito, "Color Universal Design", 2008); black is for means.
@@ -22,9 +25,56 @@ GREY = "#B0B0B0"
 _MISSING_LETTER = r"Glyph \d+"
 
 
+#: Height of the numbers and the label below a plot, in inches.
+_BELOW = 0.45
+
+#: Letters of a name beyond which it is cut in the middle.
+MAX_LETTERS = 28
+
+
 def plain_text(name: str) -> str:
-    """Write a name so that matplotlib shows it as it is: no mathematics, and in legends though it begins with `_`."""
+    """Write a name so that matplotlib shows it as it is: no mathematics, and in legends though it begins with `_`.
+
+    A long one is cut in the middle: both ends of a name say much.
+    """
+    if len(name) > MAX_LETTERS:
+        name = f"{name[: MAX_LETTERS // 2]}\u2026{name[-MAX_LETTERS // 2 + 1 :]}"
     return ("\u200b" if name.startswith("_") else "") + name.replace("$", r"\$")
+
+
+def legend_beside(axes: Axes, **options: Any) -> None:
+    """Put the legend on the right of a plot, where it hides no data; no legend for nothing."""
+    if axes.get_legend_handles_labels()[1]:
+        axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1), borderaxespad=0, fontsize=9, **options)
+
+
+def legend_below(axes: Axes) -> None:
+    """Put a short legend below the labels of a plot, where it hides no data."""
+    from matplotlib.transforms import ScaledTranslation
+
+    inches = ScaledTranslation(0, -_BELOW, axes.get_figure().dpi_scale_trans)  # type: ignore[union-attr]  # it is in one
+    moved = axes.transAxes + inches
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, 0), bbox_transform=moved, ncol=4, fontsize=9, frameon=False)
+
+
+def in_pixels(axes: Axes, sides: np.ndarray) -> None:
+    """Give a plot of widths and heights in pixels axes that double from tick to tick: 16, 32, 64.
+
+    Args:
+        axes: of the plot.
+        sides: (N, 2) all that it shows.
+    """
+    from matplotlib.ticker import NullLocator
+
+    axes.set_xscale("log", base=2)
+    axes.set_yscale("log", base=2)
+    least, most = np.floor(np.log2(sides.min(axis=0))), np.ceil(np.log2(sides.max(axis=0)))
+    for axis, low, high in zip((axes.xaxis, axes.yaxis), least, most, strict=True):
+        ticks = 2.0 ** np.arange(low, high + 1)
+        axis.set_ticks(ticks, [f"{tick:g}" for tick in ticks])
+        axis.set_minor_locator(NullLocator())
+    axes.set_xlim(2.0 ** (least[0] - 0.1), 2.0 ** (most[0] + 0.1))
+    axes.set_ylim(2.0 ** (least[1] - 0.1), 2.0 ** (most[1] + 0.1))
 
 
 @contextmanager

@@ -9,6 +9,7 @@ import logging
 import math
 import platform
 import shlex
+import shutil
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -18,12 +19,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 
 from vision import __version__
 from vision.engine.loop import EpochResult, StepResult
 from vision.report.lines import log_epoch, log_row, log_steps, pace_text, row_of, scalars_of
 from vision.report.pace import Pace
-from vision.report.run_pictures import RunPictures
+from vision.report.run_pictures import TRAIN_BATCH, VAL_BATCH, RunPictures
 from vision.report.summary import RunSummary
 from vision.ssd.description import Results
 from vision.utils.files import write_text
@@ -32,6 +34,9 @@ from vision.utils.progress import NoStepBar, StepBar
 logger = logging.getLogger(__name__)
 
 TABLE = "results.csv"
+
+#: Names of the folders that hold a run's curves for TensorBoard.
+_RUN_FOLDERS = "[0-9]" * 8 + "_" + "[0-9]" * 6
 
 
 class ResultsTable:
@@ -90,10 +95,19 @@ def write_arguments(path: Path, argv: Sequence[str], arguments: Mapping[str, Any
 
 
 class Scalars:
-    """Curves for TensorBoard, in a folder of the run's own; without the package a warning, once."""
+    """Curves and pictures for TensorBoard, in one folder for a run; without the package a warning, once.
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder / datetime.now().strftime("%Y%m%d_%H%M%S")
+    Args:
+        folder: that holds a folder for each run.
+        earlier: the same of the run that goes on, None for none. Its newest folder goes on, too, in a copy if it is of
+            another model folder.
+        first_epoch: of the run; curves of a run that goes on are cut there, as a killed one may have written more.
+    """
+
+    def __init__(self, folder: Path, earlier: Path | None = None, first_epoch: int = 0) -> None:
+        self._earlier = None if earlier is None else max(filter(Path.is_dir, earlier.glob(_RUN_FOLDERS)), default=None)
+        name = datetime.now().strftime("%Y%m%d_%H%M%S") if self._earlier is None else self._earlier.name
+        self.folder, self._first_epoch = folder / name, first_epoch
 
     def __enter__(self) -> Scalars:
         try:
@@ -101,8 +115,11 @@ class Scalars:
         except ImportError as err:
             logger.warning("no curves for TensorBoard: %s (pip install tensorboard)", err)
             self.writer = None
-        else:
-            self.writer = SummaryWriter(str(self.folder))
+            return self
+        if self._earlier is not None and not self.folder.exists():
+            shutil.copytree(self._earlier, self.folder)
+        first = None if self._earlier is None else self._first_epoch
+        self.writer = SummaryWriter(str(self.folder), purge_step=first)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -117,6 +134,19 @@ class Scalars:
             if not math.isnan(value):  # a curve has no place for what is not defined
                 self.writer.add_scalar(name, value, epoch)
         self.writer.flush()
+
+    def write_picture(self, epoch: int, path: Path) -> None:
+        """Write a JPEG file as it is, which takes a fraction of what an array would; nothing where there is no file."""
+        if self.writer is None or not path.is_file():
+            return
+        from torch.utils.tensorboard.summary import Summary
+
+        with Image.open(path) as image:
+            width, height = image.size
+        shown = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=path.read_bytes())
+        summary = Summary(value=[Summary.Value(tag=path.stem, image=shown)])
+        assert self.writer.file_writer is not None  # until it is closed
+        self.writer.file_writer.add_summary(summary, epoch)
 
 
 class RunRecorder:
@@ -148,6 +178,8 @@ class RunRecorder:
 
     def __enter__(self) -> RunRecorder:
         self._scalars.__enter__()
+        if not self._table.rows and self._pictures is not None:
+            self._scalars.write_picture(0, self._pictures.folder / TRAIN_BATCH)
         self._epoch_began = time.monotonic()
         self._is_first_row = True
         return self
@@ -184,7 +216,8 @@ class RunRecorder:
 
     def write(self, result: EpochResult, is_best: bool) -> None:
         """Write an epoch's results; its time includes validation and checkpoint."""
-        self._scalars.write(result.epoch, scalars_of(result))
+        rates = {f"Learning Rate/{name}": rate for name, rate in result.learning_rates.items()}
+        self._scalars.write(result.epoch, {**scalars_of(result), **rates})
         row = row_of(result, time.monotonic() - self._epoch_began)
         self._table.add(row)
         left = self._pace.seconds_left(result.epoch + 1, 0)
@@ -194,6 +227,8 @@ class RunRecorder:
             self._summary.take_best(result)
         if self._pictures is not None:
             self._pictures.draw(result, self._table.rows)
+            if result.report is not None:
+                self._scalars.write_picture(result.epoch, self._pictures.folder / VAL_BATCH)
         self._epoch_began = time.monotonic()
 
     def finish(self, best: Results | None) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from vision.report.plots import COLORS, figure_file, plain_text
+from vision.report.plots import COLORS, GREY, figure_file, legend_beside, plain_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -54,17 +54,18 @@ KEYS: Mapping[str, Panel] = {
 #: Lines for the columns of a panel where colors tell the runs apart.
 _STYLES = ("-", "--", ":", "-.")
 
-#: More lines than that have no legend: nobody could tell them apart.
-_MOST_LINES = 20
+#: More lines than that of several runs have no legend: nobody could tell them apart.
+_MAX_LINES = 20
 
 
-def draw_runs(path: Path, runs: Mapping[str, Rows], panels: Sequence[Panel]) -> None:
+def draw_runs(path: Path, runs: Mapping[str, Rows], panels: Sequence[Panel], best_epoch: int | None = None) -> None:
     """Draw curves over epochs, a plot a panel.
 
     Args:
         path: of a .png to write.
         runs: rows by the names of runs. One alone has its columns in colors; of several each has its color.
         panels: those of which no run has a column are left out.
+        best_epoch: of one run alone, to be marked in each panel with results of validation.
 
     Raises:
         ImportError: matplotlib is not installed.
@@ -72,15 +73,28 @@ def draw_runs(path: Path, runs: Mapping[str, Rows], panels: Sequence[Panel]) -> 
     shown = [(panel, columns) for panel in panels if (columns := columns_of(panel, runs))]
     width = min(len(shown), 2)
     height = -(-len(shown) // 2)
-    with figure_file(path, 7 * max(width, 1), 4.5 * max(height, 1)) as figure:
+    with figure_file(path, 8 * max(width, 1), 4.5 * max(height, 1)) as figure:
+        if len(runs) == 1:
+            figure.suptitle(plain_text(*runs), fontweight="bold")
         for number, (panel, columns) in enumerate(shown, start=1):
-            _draw_panel(figure.add_subplot(height, width, number), panel, columns, runs)
+            axes = figure.add_subplot(height, width, number)
+            _draw_panel(axes, panel, columns, runs)
+            if best_epoch is not None and any(map(_is_of_validation, columns)):
+                axes.axvline(best_epoch, color="black", linewidth=1, linestyle=":", label=f"best epoch: {best_epoch}")
+            if len(axes.lines) <= _MAX_LINES or len(runs) == 1:
+                left_out = sum(line.get_color() == GREY for line in axes.lines)
+                title = f"weakest of {left_out + len(COLORS)}, others grey" if left_out else None
+                legend_beside(axes, title=title)
 
 
 def columns_of(panel: Panel, runs: Mapping[str, Rows]) -> list[str]:
     """List the columns of a panel that any run has a number in."""
     known = dict.fromkeys(
-        column for rows in runs.values() for row in rows for column, value in row.items() if _number(value) is not None
+        column
+        for rows in runs.values()
+        for row in rows
+        for column, value in row.items()
+        if number_of(value) is not None
     )
     found = []
     for wanted in panel.columns:
@@ -89,25 +103,34 @@ def columns_of(panel: Panel, runs: Mapping[str, Rows]) -> list[str]:
 
 
 def _draw_panel(axes: Axes, panel: Panel, columns: Sequence[str], runs: Mapping[str, Rows]) -> None:
-    lines = 0
     for place, (name, rows) in enumerate(runs.items()):
-        for number, column in enumerate(columns):
-            points = [(int(row["epoch"]), value) for row in rows if (value := _number(row.get(column))) is not None]
-            if not points:
-                continue
+        points = {
+            column: [(int(row["epoch"]), value) for row in rows if (value := number_of(row.get(column))) is not None]
+            for column in columns
+        }
+        of_run = [column for column in columns if points[column]]
+        colored = of_run
+        if len(runs) == 1 and len(of_run) > len(COLORS):
+            colored = sorted(of_run, key=lambda column: points[column][-1][1])[: len(COLORS)]
+            of_run.sort(key=colored.__contains__)  # grey lines lie below the others
+        for column in of_run:
             shown = _short(column) if len(runs) == 1 else name if len(columns) == 1 else f"{name}, {_short(column)}"
-            color = COLORS[(number if len(runs) == 1 else place) % len(COLORS)]
-            style = _STYLES[(number // len(COLORS) if len(runs) == 1 else number) % len(_STYLES)]
-            axes.plot(*zip(*points, strict=True), color=color, linestyle=style, marker=".", label=plain_text(shown))
-            lines += 1
+            style = "-" if len(runs) == 1 else _STYLES[columns.index(column) % len(_STYLES)]
+            color = COLORS[place % len(COLORS)]
+            if len(runs) == 1:
+                color = COLORS[colored.index(column)] if column in colored else GREY
+            label = None if color == GREY else plain_text(shown)
+            axes.plot(*zip(*points[column], strict=True), color=color, linestyle=style, marker=".", label=label)
     axes.set_title(panel.title)
     axes.set_xlabel("epoch")
     axes.locator_params(axis="x", integer=True)
     if panel.is_share:
         axes.set_ylim(0, 1.02)
     axes.grid(alpha=0.3)
-    if 0 < lines <= _MOST_LINES:
-        axes.legend(fontsize=9)
+
+
+def _is_of_validation(column: str) -> bool:
+    return column.endswith("/val") or column.startswith("Class ")
 
 
 def _short(column: str) -> str:
@@ -115,7 +138,7 @@ def _short(column: str) -> str:
     return column.removeprefix("Class Average Precision/").removeprefix("rate ").replace("/", ", ")
 
 
-def _number(value: Any) -> float | None:
+def number_of(value: Any) -> float | None:
     """Read a cell; None for an empty one or nan."""
     try:
         number = float(value)
