@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from vision.boxes.forms import center_form_to_corner_form
 from vision.datasets import ReadingOptions, open_splits
 from vision.datasets.audit import make_audit
-from vision.datasets.records import KINDS, Defect
+from vision.datasets.defects import KINDS, Defect
 from vision.report import audit_page
 from vision.report.drawing import FALSE
 from vision.ssd.models import MODELS

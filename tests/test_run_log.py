@@ -263,7 +263,9 @@ def test_advice_on_epochs(aps, losses, fragments):
     assert all(fragment in line for fragment, line in zip(fragments, lines, strict=True))
 
 
-def test_the_end_says_what_came_out_and_what_now(script, voc_root, tmp_path):
+@pytest.mark.parametrize("program", ["somewhere/train_ssd.py", "bin/ssd-train"])
+def test_the_end_says_what_came_out_and_what_now(script, voc_root, tmp_path, monkeypatch, program):
+    monkeypatch.setattr(sys, "argv", [program])
     folder = tmp_path / "m"
     done = script(train_ssd.main, *train_argv(voc_root, folder, "--epochs=2"))
     lines = [line.partition(" - ")[2] for line in done.out.splitlines()]
@@ -281,8 +283,13 @@ def test_the_end_says_what_came_out_and_what_now(script, voc_root, tmp_path):
         "best",
         "threshold",
     ]
-    assert any(f"--model={folder} --dataset-type=voc --data={voc_root}" in line for line in last)
-    assert any(f"onnx_export.py --model-dir={folder}" in line for line in last)
+    evaluate, export = (
+        ("python3 somewhere/eval_ssd.py", "python3 somewhere/onnx_export.py")
+        if program.endswith(".py")
+        else ("ssd-eval", "ssd-export")
+    )
+    assert any(line.endswith(f": {evaluate} --model={folder} --dataset-type=voc --data={voc_root}") for line in last)
+    assert any(line.endswith(f": {export} --model-dir={folder}") for line in last)
     assert last[-1] == "Task done, exiting program."
 
 
