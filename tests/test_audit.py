@@ -830,7 +830,7 @@ def test_a_page_shows_each_defect_with_its_images(voc, script, tmp_path):
     assert 'src="data:image/png' in whole, "the drawing of all of it"
 
 
-def test_a_page_shows_the_image_of_a_defect_not_one_whose_name_begins_alike(templates, tmp_path):
+def test_a_page_shows_the_image_of_a_defect_not_one_whose_name_begins_alike(templates, tmp_path, monkeypatch):
     root = tmp_path / "data"
     shutil.copytree(templates["coco"], root)
     path = root / "annotations" / "instances_train.json"
@@ -844,12 +844,12 @@ def test_a_page_shows_the_image_of_a_defect_not_one_whose_name_begins_alike(temp
     train_set, validation = open_splits("coco", [root])
     priors = center_form_to_corner_form(MOBILENETV1.at(96).priors)
     audit = make_audit(train_set, validation, (96, 96), priors)
+    shown = []
+    read = train_set.get_image
+    monkeypatch.setattr(train_set, "get_image", lambda index: shown.append(train_set.ids[index]) or read(index))
     write_defects(tmp_path / "audit.html", train_set, audit, None)
-    (section,) = re.findall(r"<h2>boxes that reach out.*?(?=<h2>|$)", (tmp_path / "audit.html").read_text(), re.DOTALL)
-    assert "of image img 2 repaired" in section
-    content = re.search(r'src="data:image/jpeg;base64,([^"]+)"', section)[1]
-    drawn = cv2.imdecode(np.frombuffer(base64.b64decode(content), np.uint8), cv2.IMREAD_COLOR)
-    assert drawn.shape[1] == 360, "one image"
+    assert "of image img 2 repaired" in (tmp_path / "audit.html").read_text()
+    assert shown == ["img 2"]
 
 
 def test_a_defect_names_its_image_and_object():

@@ -8,6 +8,7 @@ import torch
 from vision.datasets.images import read_image, reductions_of
 from vision.datasets.synthetic import write_image
 from vision.ssd.data_preprocessing import PredictionTransform, Preprocess, TestTransform, TrainAugmentation, normalize
+from vision.transforms import geometry
 from vision.transforms import transforms as T
 from vision.transforms.windows import Window
 from vision.utils.pixels import channels_first
@@ -115,7 +116,7 @@ def test_crops_are_shaped_as_the_paper_says_and_hold_an_object():
 
 @pytest.mark.parametrize("mode", [0.3, 0.7])
 def test_a_crop_is_overlapped_as_its_mode_asks(monkeypatch, mode):
-    monkeypatch.setattr(T, "CROP_MODES", (mode,))
+    monkeypatch.setattr(geometry, "CROP_MODES", (mode,))
     cropped = [window for window in crop_windows(BOXES) if window.size != (WIDTH, HEIGHT)]
     assert cropped
     for window in cropped:
@@ -123,13 +124,13 @@ def test_a_crop_is_overlapped_as_its_mode_asks(monkeypatch, mode):
 
 
 def test_when_no_crop_is_good_the_image_stays_whole(monkeypatch):
-    monkeypatch.setattr(T, "CROP_MODES", (0.9,))
+    monkeypatch.setattr(geometry, "CROP_MODES", (0.9,))
     tiny = np.float32([[1, 1, 3, 3]])
     assert {window.size for window in crop_windows(tiny, 50)} == {(WIDTH, HEIGHT)}
 
 
 def test_images_without_objects_are_cropped_freely(monkeypatch):
-    monkeypatch.setattr(T, "CROP_MODES", (0.9,))
+    monkeypatch.setattr(geometry, "CROP_MODES", (0.9,))
     assert all(window.size != (WIDTH, HEIGHT) for window in crop_windows(np.zeros((0, 4), np.float32), 50))
 
 
