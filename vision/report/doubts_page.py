@@ -14,7 +14,7 @@ import numpy as np
 
 from vision.evaluation.doubts import DOUBLE, KINDS, MISPLACED, NOT_FOUND, OVERLOOKED, SWAPPED, Doubt
 from vision.report.drawing import FALSE, HIT, draw_boxes
-from vision.report.page import picture_of, table, write_html
+from vision.report.page import facts_list, picture_of, write_html
 from vision.structures import DataError
 from vision.utils.files import write_text
 
@@ -55,8 +55,8 @@ def write_doubts(
     """
     write_text(folder / TABLE, _csv(doubts, ids))
     counts = Counter(doubt.kind for doubt in doubts)
-    rows = [["kind", "doubts", "meaning"], *([kind, str(counts[kind]), _MEANINGS[kind]] for kind in KINDS)]
-    parts = [f"<p>{escape(note)}</p>", table(rows), '<div class="doubts">']
+    kinds = {kind: f"{counts[kind]} {_MEANINGS[kind]}" for kind in KINDS}
+    parts = [f"<p>{escape(note)}</p>", facts_list(kinds), '<div class="doubts">']
     shown = range(min(len(doubts), MAX_PICTURES)) if indices is None else indices
     parts += [_card(number, doubts[number], ids, read_image) for number in shown]
     write_html(folder / PAGE, "Doubts about labels", [_STYLE, *parts, "</div>"])
