@@ -14,10 +14,13 @@ from pathlib import Path
 import numpy as np
 
 from vision.datasets.labels import merge
-from vision.datasets.records import EXAMPLES, Defect, Record, did_you_mean, fold_name
+from vision.datasets.records import EXAMPLES, Defect, Record, did_you_mean, first_few, fold_name
 from vision.structures import CROWD, IGNORED, Annotation
 
 logger = logging.getLogger(__name__)
+
+#: Classes that a message lists.
+_MAX_NAMES = 20
 
 
 class DetectionDataset:
@@ -110,15 +113,21 @@ class DetectionDataset:
             defects.append(Defect("class-unknown", record.source, message, objects=counts[name], things=counts[name]))
         return defects
 
-    def class_defects(self) -> list[Defect]:
-        """Defects: objects whose classes are not in the list, and classes without objects or with names too alike."""
+    def class_defects(self, images: str = "the images") -> list[Defect]:
+        """Defects: objects whose classes are not in the list, and classes without objects or with names too alike.
+
+        Args:
+            images: says in words which images these are.
+        """
         defects = self._unknown()
         source = self.source
         known = self.class_names[1:]
         counts = self.class_counts()
-        for name in known:
-            if not counts[name]:
-                defects.append(Defect("class-empty", source, f"class {name!r} has no object"))
+        if empty := [repr(name) for name in known if not counts[name]]:
+            classes = f"class {empty[0]} has" if len(empty) == 1 else f"{len(empty)} classes have"
+            which = "" if len(empty) == 1 else f": {first_few(empty, _MAX_NAMES)}"
+            message = f"{classes} no object in {images}{which}"
+            defects.append(Defect("class-empty", source, message, things=len(empty)))
         alike: dict[str, list[str]] = {}
         for name in known:
             alike.setdefault(fold_name(name), []).append(name)
@@ -288,7 +297,7 @@ def join(datasets: Sequence[DetectionDataset]) -> DetectionDataset:
         merge(dataset.class_names for dataset in datasets),
         defects=defects,
         title=" + ".join(dataset.title for dataset in datasets),
-        source=datasets[0].source,
+        source=Path(" + ".join(dict.fromkeys(str(dataset.source) for dataset in datasets))),
         images_listed=sum(dataset.images_listed for dataset in datasets),
         objects_written=sum(dataset.objects_written for dataset in datasets),
     )

@@ -129,7 +129,8 @@ KINDS: Mapping[str, Kind] = {
     ),
     "box-reversed": Kind(REPAIRED, "boxes with swapped corners"),
     "box-one-over": Kind(
-        INFO, "boxes that end one pixel beyond the image, cut to it: a way of counting, if there are many"
+        INFO,
+        "boxes that end one pixel outside the image and were cut (harmless; if there are many, the tool counts from 1)",
     ),
     "box-outside": Kind(REPAIRED, "boxes that reach out of the image, cut to it"),
     "box-turned": Kind(REPAIRED, "boxes turned with their image, as EXIF and size say"),
@@ -144,12 +145,16 @@ KINDS: Mapping[str, Kind] = {
     "row-unreadable": Kind(LEFT_OUT, "rows that cannot be read"),
     "path-missing": Kind(SUSPECT, "paths in a dataset's settings that lead nowhere"),
     "list-repeats": Kind(REPAIRED, "names that a list repeats, each taken once"),
-    "label-background": Kind(INFO, "backgrounds in a list of classes, which has its own"),
+    "label-background": Kind(INFO, "lists of classes with a background, which was removed"),
     "label-repeats": Kind(REPAIRED, "classes that a list repeats, each taken once"),
     "label-lists": Kind(SUSPECT, "lists of classes that differ from the one that is taken"),
     "label-alike": Kind(SUSPECT, "classes whose names differ by case or spaces only"),
     "overlap": Kind(SUSPECT, "images both trained and validated on"),
     "class-empty": Kind(SUSPECT, "classes without an object in a split"),
+    "class-doubtful": Kind(SUSPECT, "classes with a single object, or with few and a name like another's"),
+    "class-few": Kind(INFO, "classes with few objects"),
+    "class-rare": Kind(INFO, "classes with at most a tenth of the objects of the most frequent one, and at most 100"),
+    "class-small": Kind(INFO, "classes of which most objects are small for the network"),
     "box-small": Kind(INFO, "boxes too small for the network"),
     "box-unreached": Kind(INFO, "boxes that no prior overlaps enough"),
 }
@@ -243,6 +248,8 @@ class Record(NamedTuple):
     places: tuple[str, ...] = ()  # what each object is called there
     digest: str = ""  # of the image's file
     crowds: tuple[bool, ...] = ()  # whether each box is around several objects; empty if none is
+    picture: str = ""  # digest of what the image looks like; "" where it was not decoded
+    listed_in: Path = Path()  # the file or folder that says which split the image is of
 
     @property
     def reductions(self) -> tuple[int, ...]:
@@ -363,6 +370,7 @@ def make_record(
         tuple(sys.intern(item.where) for item in kept),
         info.digest,
         tuple(item.crowd for item in kept) if any(item.crowd for item in kept) else (),
+        info.picture,
     )
     return record, defects
 
@@ -463,7 +471,7 @@ def _check(
         outside = min(left, top) < -_ROUNDING or right > width + _ROUNDING or bottom > height + _ROUNDING
         one_over = from_zero = False
     if one_over and not outside:
-        found.append(defect("box-one-over", f"ends at one pixel beyond {width}x{height}: its box is {written}"))
+        found.append(defect("box-one-over", f"ends one pixel outside {width}x{height}: its box is {written}"))
     if outside:
         found.append(defect("box-outside", f"repaired: its box {written} is cut to the image's {width}x{height}"))
     if from_zero:
@@ -579,7 +587,10 @@ def log_defects(defects: Sequence[Defect], all_in: str = "") -> None:
     for kind, (effect, title, _) in KINDS.items():
         found = by_kind.get(kind, [])
         if effect == INFO:
-            if found:
+            if kind.startswith(("class-", "label-")):  # each says all in a sentence
+                for defect in found:
+                    logger.info("%s", defect)
+            elif found:
                 logger.info("%s: %d; first: %s", title, count_things(found), found[0])
             continue
         for defect in found[:most]:
@@ -590,10 +601,16 @@ def log_defects(defects: Sequence[Defect], all_in: str = "") -> None:
 
 
 def did_you_mean(name: str, known: Sequence[str]) -> str:
-    """Return ", did you mean 'x'?" for the name that is nearest, case and spaces apart; "" if none is near."""
+    """Return ", did you mean 'x'?" for the name that is nearest; "" if none is near."""
+    near = nearest_name(name, known)
+    return "" if near is None else f", did you mean {near!r}?"
+
+
+def nearest_name(name: str, known: Sequence[str]) -> str | None:
+    """Return the known name that is nearest to another, case and spaces apart; None if none is near."""
     by_folded = {fold_name(other): other for other in known}
     near = difflib.get_close_matches(fold_name(name), by_folded, n=1, cutoff=0.7)
-    return f", did you mean {by_folded[near[0]]!r}?" if near else ""
+    return by_folded[near[0]] if near else None
 
 
 def fold_name(name: str) -> str:
