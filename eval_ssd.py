@@ -37,7 +37,7 @@ from vision.datasets import DetectionDataset, open_dataset, open_listed
 from vision.datasets.defects import log_defects
 from vision.deploy import detectnet
 from vision.deploy.session import Session, TorchSession
-from vision.evaluation import Evaluation, evaluate, findings, number_text
+from vision.evaluation import Evaluation, ap_text, evaluate, findings, number_text
 from vision.evaluation.coco import FIGURE_NAMES
 from vision.evaluation.doubts import find_doubts
 from vision.evaluation.metrics import PRINTED, aligned, class_table
@@ -147,7 +147,7 @@ def open_datasets(
     for dataset in datasets:
         dataset.set_class_names(class_names)
         dataset.ignore_small(args.min_object, session.size)
-        log_defects([*dataset.defects, *dataset.class_defects()])
+        log_defects([*dataset.defects, *dataset.class_defects("the images measured")])
         logger.info("%s: %s", dataset.title, dataset.summary())
     if not any(len(dataset) for dataset in datasets):
         raise DataError(f"{', '.join(args.dataset)}: no image to evaluate on")
@@ -287,7 +287,7 @@ def print_report(evaluation: Evaluation, use_2007_metric: bool) -> None:
     report = evaluation.report
     print("Average Precision Per-class:")
     for of_class in report.classes:
-        print(f"{of_class.name}: {number_text(of_class.ap_2007 if use_2007_metric else of_class.ap_area, '')}")
+        print(f"{of_class.name}: {ap_text(of_class.ap_2007 if use_2007_metric else of_class.ap_area, '')}")
     mean = report.mean_ap_2007 if use_2007_metric else report.mean_ap_area
     print(f"\nAverage Precision Across All Classes: {number_text(mean, '')}\n")
     for row in aligned(class_table(report, evaluation.threshold, PRINTED, ".4f")):
@@ -367,7 +367,7 @@ class MeanAPEvaluator:
         """Log what `compute` gave."""
         logger.info("%sAverage Precision Per-class:", prefix)
         for name, value in zip(self.dataset.class_names[1:], class_ap, strict=True):
-            logger.info("    %s: %s", name, number_text(value, ""))
+            logger.info("    %s: %s", name, ap_text(value, ""))
         logger.info("%sMean Average Precision: %s", prefix, number_text(mean_ap, ""))
 
 

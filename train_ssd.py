@@ -27,7 +27,7 @@ import secrets
 import shlex
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -94,6 +94,9 @@ logger = logging.getLogger(__name__)
 
 #: Boxes that are compared with all priors at every start; a dry run compares all.
 BOXES_AT_START = 5000
+
+#: Pictures of a split that are looked for in the other at every start; a dry run looks for all.
+PICTURES_AT_START = 2000
 
 #: Best possible recall that is given up for heads that know the classes.
 RECALL_FOR_HEADS = 0.01
@@ -304,11 +307,12 @@ def choose_seed(run: Run) -> int:
 def open_datasets(run: Run) -> Splits:
     """Read what the datasets hold, the same in all processes; marks the objects that are to be ignored."""
     options, width_height = run.options, start.general_config(run.options).width_height
+    run.stratified = run.state is None or run.state.data_order.stratified
     with run.process.main_process_first():
         splits = open_splits(
             options.dataset_type,
             options.data,
-            cli.reading_options(options),
+            replace(cli.reading_options(options), stratified=run.stratified),
             cli.progress,
             validation_roots=options.validation_dataset,
         )
@@ -374,7 +378,8 @@ def audit_data(run: Run, config: SSDConfig) -> Audit:
     options = run.options
     priors = center_form_to_corner_form(config.priors)
     most_boxes = None if options.dry_run else BOXES_AT_START
-    audit = make_audit(run.train_set, run.val_set, config.width_height, priors, most_boxes)
+    max_pictures = None if options.dry_run else PICTURES_AT_START
+    audit = make_audit(run.train_set, run.val_set, config.width_height, priors, most_boxes, max_pictures)
     if run.process.is_main_process:
         audit.log(str(options.model_dir / AUDIT))
         write_text(options.model_dir / AUDIT, json.dumps(audit.as_json(), indent=1) + "\n")
@@ -418,8 +423,15 @@ def load_weights(run: Run, weights: pretrained.WeightsSource | None) -> None:
     elif run.source is not None and not resume.load_weights(run.net, run.source, run.state):
         run.state = None
     run.process.check_same("starts from other weights", lambda: digest_of(run.net.state_dict()))
-    digests = [record.digest for record in run.train_set.records]
-    run.net.trained_on = TrainedImages.of(digests).joined(run.net.trained_on)
+    train_digests, val_digests = ([record.digest for record in of.records] for of in (run.train_set, run.val_set))
+    if run.net.trained_on is not None and (known := run.net.trained_on.has(val_digests).count(True)):
+        logger.warning(
+            "%d of the %d validation images are among those that the starting weights were trained on: the results "
+            "will say little about new images",
+            known,
+            len(val_digests),
+        )
+    run.net.trained_on = TrainedImages.of(train_digests).joined(run.net.trained_on)
 
 
 def choose_repeats(run: Run) -> int:
@@ -513,6 +525,7 @@ def describe_data_order(run: Run) -> checkpoint.DataOrder:
     """What decides the order of images within an epoch."""
     return checkpoint.DataOrder(
         images=fingerprint(run.train_set),
+        stratified=run.stratified,
         seed=run.seed,
         images_per_step=run.images_per_step,
         repeats=run.repeats,

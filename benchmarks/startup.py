@@ -40,7 +40,7 @@ def measure(root: Path, kind: str) -> dict[str, float]:
     start = time.perf_counter()
     splits = open_splits(kind, [root])
     read = time.perf_counter()
-    audit = make_audit(*splits, config.width_height, center_form_to_corner_form(config.priors), 5000)
+    audit = make_audit(*splits, config.width_height, center_form_to_corner_form(config.priors), 5000, 2000)
     return {
         "reading": read - start,
         "audit": time.perf_counter() - read,

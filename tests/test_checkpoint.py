@@ -207,11 +207,17 @@ def test_the_keys_of_a_state_file_stay(net, tmp_path):
         "images a step": 8,
         "repeats": 2,
         "batches an epoch": 5,
+        "way of holding out": False,
     }
     assert plain["compute"] == {"amp": "off", "channels_last": True, "augment_on": "device"}
     assert plain["best"] == {"epoch": 3, "loss": 0.5, "mean_ap": 0.25}
     # What earlier versions did not write.
-    for part, key in (("data_order", "repeats"), ("data_order", "batches an epoch"), ("compute", "augment_on")):
+    for part, key in (
+        ("data_order", "repeats"),
+        ("data_order", "batches an epoch"),
+        ("data_order", "way of holding out"),
+        ("compute", "augment_on"),
+    ):
         del plain[part][key]
     for key in ("run", "validation"):
         del plain[key]

@@ -318,7 +318,7 @@ def test_the_log_of_a_run_has_dashes_for_classes_without_objects(uneven, tmp_pat
         recorder.log(result)
         recorder.write(result, is_best=True)
     assert "Epoch: 1, Average Precision never found: 0.0000" in caplog.messages
-    assert "Epoch: 1, Average Precision absent: -" in caplog.messages
+    assert "Epoch: 1, Average Precision absent: no objects" in caplog.messages
     assert "Epoch: 1, Mean Average Precision: 0.5000" in caplog.messages
     assert "nan" not in caplog.text
     text = (tmp_path / "results.csv").read_text()

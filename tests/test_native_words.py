@@ -96,7 +96,7 @@ def test_a_jpeg_that_ends_early_is_named_instead_of_shown(jpeg, tmp_path, capfd,
     with pytest.raises(DataError) as refused:
         read_image(path, reduction=reduction)
     assert str(refused.value) == f"{path}: {error}; replace the file or take it out of the dataset"
-    assert try_decoding(path) == (error, None)
+    assert try_decoding(path) == (error, None, "")
     assert capfd.readouterr().err == ""
 
 
@@ -105,10 +105,10 @@ def test_bytes_that_belong_to_nothing_are_a_doubt(jpeg, tmp_path, capfd):
     path.write_bytes(jpeg[:-2] + bytes(40) + jpeg[-2:])
     (tmp_path / "whole.jpg").write_bytes(jpeg)
     np.testing.assert_array_equal(read_image(path), read_image(tmp_path / "whole.jpg"))
-    error, doubt = try_decoding(path)
+    error, doubt, _ = try_decoding(path)
     assert error is None
     assert re.fullmatch(r"Corrupt JPEG data: \d+ extraneous bytes before marker 0xd9", doubt)
-    assert try_decoding(tmp_path / "whole.jpg") == (None, None)
+    assert try_decoding(tmp_path / "whole.jpg")[:2] == (None, None)
     assert capfd.readouterr().err == ""
 
 

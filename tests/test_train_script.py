@@ -467,8 +467,8 @@ def test_small_objects_call_for_a_finer_net(reached, capsys, tmp_path, sizes, is
     synthetic.write_voc(tmp_path / "data", {"train": drawn, "test": drawn})
     reached(data=tmp_path / "data")
     lines = capsys.readouterr().out.splitlines()
-    ways = "100% of the boxes are smaller .* --net=mb1-ssd-fpnlite or --resolution=192x192 may find more of them"
-    assert [bool(re.search(ways, line)) for line in lines if "of the boxes are" in line] == [True] * is_said
+    ways = "100% of your objects are smaller .* may miss them. Try --net=mb1-ssd-fpnlite or --resolution=192x192"
+    assert [bool(re.search(ways, line)) for line in lines if "of your objects are" in line] == [True] * is_said
 
 
 @pytest.mark.parametrize(("net", "dataset_type", "epochs"), [("mb1-ssd", "auto", 30)])

@@ -16,6 +16,7 @@ import torch
 from vision.boxes.forms import iou_of
 from vision.boxes.matching import MATCHING_THRESHOLD
 from vision.datasets.base import DetectionDataset, say_left_out
+from vision.datasets.class_audit import frequency_defects, small_classes
 from vision.datasets.defects import (
     INFO,
     KINDS,
@@ -29,6 +30,7 @@ from vision.datasets.defects import (
 )
 from vision.datasets.names import first_few
 from vision.datasets.records import Record
+from vision.datasets.same_pictures import find_same_pictures
 from vision.structures import DataError
 
 logger = logging.getLogger(__name__)
@@ -211,6 +213,7 @@ def make_audit(
     network_size: tuple[int, int],
     corner_form_priors: torch.Tensor,
     most_boxes: int | None = None,
+    max_pictures: int | None = None,
 ) -> Audit:
     """Look at the data as a whole.
 
@@ -220,11 +223,15 @@ def make_audit(
         network_size: (width, height) of the network's input in pixels.
         corner_form_priors: (P, 4) relative.
         most_boxes: compare no more boxes with priors than that, evenly picked; None for all.
+        max_pictures: look at no more pictures of a split for those of the other than that, evenly picked; None for all.
     """
-    of_split = [[*dataset.defects, *dataset.class_defects()] for dataset in (train, validation)]
-    defects = [*of_split[0], *of_split[1]]
+    of_split = [
+        [*dataset.defects, *dataset.class_defects(images)]
+        for dataset, images in ((train, "the training images"), (validation, "the validation images"))
+    ]
+    defects = [*of_split[0], *of_split[1], *frequency_defects(train)]
     boxes, seen_by_network = _look_at_boxes(train, network_size, corner_form_priors, most_boxes)
-    defects += [*shared_images(train, validation), *contradictions(train), *seen_by_network]
+    defects += [*shared_images(train, validation, max_pictures), *contradictions(train), *seen_by_network]
     unique = tuple(dict.fromkeys(defects))  # both splits may come from one list
     return Audit(_summary(train, of_split[0]), _summary(validation, of_split[1]), unique, boxes)
 
@@ -301,6 +308,7 @@ def _look_at_boxes(
             detail = f"overlaps no prior by {MATCHING_THRESHOLD:g}, the best by {best:.2f}"
             defects.append(place.defect("box-unreached", detail))
     names = np.array([name for _, _, name in places], dtype=str)
+    defects += small_classes(dataset, names, sides, network_size)
     reached = ious.numpy() >= MATCHING_THRESHOLD
     recalls = {name: float(reached[names == name].mean()) for name in dataset.class_names[1:] if (names == name).any()}
     return BoxSummary(network_size, len(places), small, unreached, recalls), defects
@@ -330,29 +338,67 @@ def box_sides(dataset: DetectionDataset, network_size: tuple[int, int]) -> tuple
     return np.concatenate(sides), np.concatenate(labels)
 
 
-def shared_images(train: DetectionDataset, validation: DetectionDataset) -> list[Defect]:
-    """Defects: images that are in both splits, as the same file or as another with the same content."""
+def shared_images(
+    train: DetectionDataset, validation: DetectionDataset, max_pictures: int | None = None
+) -> list[Defect]:
+    """Defects: images that are in both splits, as the same file, as a copy, or as another file of the same picture.
+
+    Args:
+        train: to train on.
+        validation: to validate on; each defect is of one of the lists that name its images.
+        max_pictures: look at no more pictures of a split than that, evenly picked; None for all.
+    """
     trained_paths = {record.image_path for record in train.records}
+    by_digest = {record.digest: record for record in train.records if record.digest}
     same_file = [record for record in validation.records if record.image_path in trained_paths]
     rest = [record for record in validation.records if record.image_path not in trained_paths]
-    by_digest = {record.digest: record.image_path for record in train.records if record.digest}
-    copies = [f"{r.image_path} is {by_digest[r.digest]}" for r in rest if r.digest in by_digest]
-    defects = []
-    if same_file:
-        share = len(same_file) / len(validation)
-        message = (
-            f"{len(same_file)} of {len(validation)} validation images ({share:.0%}) ARE TRAINING IMAGES too: the "
-            "results will say little about new images; correct the lists, or hold some out with --val-split=0.2; "
-            f"first: {first_few(record.image_id for record in same_file)}"
+    copies = [(record, by_digest[record.digest]) for record in rest if record.digest in by_digest]
+    rest = [record for record in rest if record.digest not in by_digest]
+    same_pictures, compared = find_same_pictures(rest, train.records, max_pictures)
+    sample = f" (compared: {compared[0]} with {compared[1]} training images, --dry-run compares all)"
+    if compared == (len(rest), len(train)):
+        sample = ""
+    return [
+        *_shared(
+            validation,
+            [(record, record.image_id) for record in same_file],
+            "ARE TRAINING IMAGES too: the results will say little about new images; correct the lists, or hold some "
+            "out with --val-split=0.2; first: ",
+        ),
+        *_shared(
+            validation,
+            [(record, f"{record.image_path} is {other.image_path}") for record, other in copies],
+            "ARE COPIES of training images in other files; first: ",
+        ),
+        *_shared(
+            validation,
+            [(record, f"{record.image_path} is {other.image_path}") for record, other in same_pictures],
+            f"ARE TRAINING IMAGES in another size or encoding{sample}: the results will say little about new images; "
+            "take them out of one list; first: ",
+        ),
+    ]
+
+
+def _shared(validation: DetectionDataset, found: Sequence[tuple[Record, str]], what: str) -> list[Defect]:
+    """Make a defect for each list that names some of the images found, each with words that name it."""
+
+    def list_of(record: Record) -> Path:
+        return validation.source if record.listed_in == Path() else record.listed_in
+
+    listed = Counter(map(list_of, validation.records))
+    by_list: dict[Path, list[str]] = {}
+    for record, words in found:
+        by_list.setdefault(list_of(record), []).append(words)
+    return [
+        Defect(
+            "overlap",
+            path,
+            f"{len(words)} of {listed[path]} validation images ({len(words) / listed[path]:.0%}) {what}"
+            f"{first_few(words)}",
+            things=len(words),
         )
-        defects.append(Defect("overlap", validation.source, message, things=len(same_file)))
-    if copies:
-        message = (
-            f"{len(copies)} of {len(validation)} validation images ({len(copies) / len(validation):.0%}) ARE COPIES "
-            f"of training images in other files; first: {first_few(copies)}"
-        )
-        defects.append(Defect("overlap", validation.source, message, things=len(copies)))
-    return defects
+        for path, words in by_list.items()
+    ]
 
 
 def contradictions(dataset: DetectionDataset) -> list[Defect]:

@@ -15,11 +15,14 @@ import numpy as np
 
 from vision.datasets.defects import Defect
 from vision.datasets.labels import merge
-from vision.datasets.names import EXAMPLES, did_you_mean, fold_name
+from vision.datasets.names import EXAMPLES, did_you_mean, first_few, fold_name
 from vision.datasets.records import LeftOut, Record
 from vision.structures import CROWD, IGNORED, Annotation
 
 logger = logging.getLogger(__name__)
+
+#: Classes that a message lists.
+_MAX_NAMES = 20
 
 
 class DetectionDataset:
@@ -112,15 +115,21 @@ class DetectionDataset:
             defects.append(Defect("class-unknown", record.source, detail, count, things=count, class_name=name))
         return defects
 
-    def class_defects(self) -> list[Defect]:
-        """Defects: objects whose classes are not in the list, and classes without objects or with names too alike."""
+    def class_defects(self, images: str = "the images") -> list[Defect]:
+        """Defects: objects whose classes are not in the list, and classes without objects or with names too alike.
+
+        Args:
+            images: says in words which images these are.
+        """
         defects = self._unknown()
         source = self.source
         known = self.class_names[1:]
         counts = self.class_counts()
-        for name in known:
-            if not counts[name]:
-                defects.append(Defect("class-empty", source, f"class {name!r} has no object", class_name=name))
+        if empty := [repr(name) for name in known if not counts[name]]:
+            classes = f"class {empty[0]} has" if len(empty) == 1 else f"{len(empty)} classes have"
+            which = "" if len(empty) == 1 else f": {first_few(empty, _MAX_NAMES)}"
+            message = f"{classes} no object in {images}{which}"
+            defects.append(Defect("class-empty", source, message, things=len(empty)))
         alike: dict[str, list[str]] = {}
         for name in known:
             alike.setdefault(fold_name(name), []).append(name)
@@ -305,7 +314,7 @@ def join(datasets: Sequence[DetectionDataset]) -> DetectionDataset:
         merge(dataset.class_names for dataset in datasets),
         defects=defects,
         title=" + ".join(dataset.title for dataset in datasets),
-        source=datasets[0].source,
+        source=Path(" + ".join(dict.fromkeys(str(dataset.source) for dataset in datasets))),
         images_listed=sum(dataset.images_listed for dataset in datasets),
         objects_written=sum(dataset.objects_written for dataset in datasets),
     )

@@ -111,7 +111,8 @@ KINDS: Mapping[str, Kind] = {
     ),
     "box-reversed": Kind(REPAIRED, "boxes with swapped corners"),
     "box-one-over": Kind(
-        INFO, "boxes that end one pixel beyond the image, cut to it: a way of counting, if there are many"
+        INFO,
+        "boxes that end one pixel outside the image and were cut (harmless; if there are many, the tool counts from 1)",
     ),
     "box-outside": Kind(REPAIRED, "boxes that reach out of the image, cut to it"),
     "box-turned": Kind(REPAIRED, "boxes turned with their image, as EXIF and size say"),
@@ -126,12 +127,16 @@ KINDS: Mapping[str, Kind] = {
     "row-unreadable": Kind(LEFT_OUT, "rows that cannot be read"),
     "path-missing": Kind(SUSPECT, "paths in a dataset's settings that lead nowhere"),
     "list-repeats": Kind(REPAIRED, "names that a list repeats, each taken once"),
-    "label-background": Kind(INFO, "backgrounds in a list of classes, which has its own"),
+    "label-background": Kind(INFO, "lists of classes with a background, which was removed"),
     "label-repeats": Kind(REPAIRED, "classes that a list repeats, each taken once"),
     "label-lists": Kind(SUSPECT, "lists of classes that differ from the one that is taken"),
     "label-alike": Kind(SUSPECT, "classes whose names differ by case or spaces only"),
     "overlap": Kind(SUSPECT, "images both trained and validated on"),
     "class-empty": Kind(SUSPECT, "classes without an object in a split"),
+    "class-doubtful": Kind(SUSPECT, "classes with a single object, or with few and a name like another's"),
+    "class-few": Kind(INFO, "classes with few objects"),
+    "class-rare": Kind(INFO, "classes with at most a tenth of the objects of the most frequent one, and at most 100"),
+    "class-small": Kind(INFO, "classes of which most objects are small for the network"),
     "box-small": Kind(INFO, "boxes too small for the network"),
     "box-unreached": Kind(INFO, "boxes that no prior overlaps enough"),
 }
@@ -272,7 +277,10 @@ def log_defects(defects: Sequence[Defect], all_in: str = "") -> None:
     for kind, (effect, title, _) in KINDS.items():
         found = by_kind.get(kind, [])
         if effect == INFO:
-            if found:
+            if kind.startswith(("class-", "label-")):  # each says all in a sentence
+                for defect in found:
+                    logger.info("%s", defect)
+            elif found:
                 logger.info("%s: %d; first: %s", title, count_things(found), found[0])
             continue
         for defect in found[:most]:

@@ -23,7 +23,7 @@ from vision.utils.files import write_text
 logger = logging.getLogger(__name__)
 
 #: To be raised whenever what is kept changes its form or meaning; another library may read other files.
-_VERSION = f"6, Pillow {PIL.__version__}, OpenCV {cv2.__version__}"
+_VERSION = f"7, Pillow {PIL.__version__}, OpenCV {cv2.__version__}"
 
 #: A file that changed this shortly before it was read may change again without its times telling.
 _SETTLED_NS = 2_000_000_000

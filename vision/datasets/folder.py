@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import hashlib
 import logging
 import os
 import re
@@ -23,7 +22,8 @@ import cv2
 
 from vision.datasets.defects import Defect, joined, way_out_of, weighed
 from vision.datasets.file_cache import FileCache
-from vision.datasets.images import ImageInfo, read_image_info, try_decoding
+from vision.datasets.holding_out import hold_out
+from vision.datasets.images import DecodingFacts, ImageInfo, read_image_info, try_decoding
 from vision.datasets.labels import LabelList, read_text, with_background
 from vision.datasets.names import first_few
 from vision.datasets.records import BoxFormat, RawImage, RawObject, Record, make_record
@@ -109,6 +109,7 @@ class ReadingOptions:
     Attributes:
         val_split: share of the training images to hold out for validation, whatever lists there are; None to take
             the lists, and to hold out `VAL_SPLIT` where there is none for validation.
+        stratified: hold out by class as well as by name, see `hold_out`; runs of versions before 0.15.0 keep to names.
         labels_from_data: the classes are the names found in the annotations, whatever lists of classes there are.
         include_depictions: train on drawings and sculptures of things as on the things (Open Images).
         cache: remember between runs what was read from files.
@@ -116,6 +117,7 @@ class ReadingOptions:
     """
 
     val_split: float | None = None
+    stratified: bool = True
     labels_from_data: bool = False
     include_depictions: bool = False
     cache: bool = True
@@ -261,7 +263,7 @@ class DatasetReader:
         if train is None:
             whole = self.all_images()
             if test is None:
-                train = whole._replace(title=f"no list of images, all annotated ones in {whole.title}")
+                train = whole._replace(title=f"all annotated images in {whole.title} (no list found)")
             else:
                 known = {_key(raw) for raw in test.images}
                 rest = [raw for raw in whole.images if _key(raw) not in known]
@@ -278,15 +280,15 @@ class DatasetReader:
         if test is not None and share is None:
             return train, test
         share = VAL_SPLIT if share is None else share
-        kept, held_out = hold_out(train.images, share)
+        kept, held_out = hold_out(train.images, share, self.class_names()[1:] if self.options.stratified else ())
         if not held_out:
             defects = [*train.defects, *(defect for raw in kept for defect in raw.defects)]
             first = f"; {defects[0]}" if defects else ""
             raise DataError(f"{train.title}: its {len(kept)} images are too few to hold some out for validation{first}")
         return (
-            train._replace(title=f"{train.title}, less what is held out", images=kept),
+            train._replace(title=f"{train.title}, except the {share:.0%} kept for validation", images=kept),
             train._replace(
-                title=f"{train.title}, {share:.0%} of it held out by a hash of the names", images=held_out, defects=[]
+                title=f"{share:.0%} of {train.title}, chosen by a hash of the names", images=held_out, defects=[]
             ),
         )
 
@@ -317,7 +319,7 @@ class DatasetReader:
             record, found = make_record(raw, self._image_info(raw.image_path), self.form, class_names)
             defects += found
             if record is not None:
-                records.append(record)
+                records.append(record._replace(listed_in=listing.source))
         defects = joined(defects)
         if not records:
             raise DataError(f"{listing.title}: {_why_nothing(images, defects)}")
@@ -334,8 +336,8 @@ class DatasetReader:
             return None
         except OSError as err:  # not kept: it may work the next time
             return ImageInfo(0, 0, 1, "", "", 0, f"cannot be read ({err.strerror})")
-        error, doubt = self.cache.known("decoding", path) or (None, None)
-        return info if info.error else info._replace(error=error, doubt=doubt)
+        error, doubt, picture = self.cache.known("decoding", path) or (None, None, "")
+        return info if info.error else info._replace(error=error, doubt=doubt, picture=picture)
 
     def _some_jpegs(self, paths: Sequence[Path]) -> list[Path]:
         """Pick images that a start decodes in a second or two: JPEGs, whose ends do not tell that they are damaged."""
@@ -348,12 +350,14 @@ class DatasetReader:
     def _decode(self, paths: Sequence[Path], progress: ProgressBar) -> None:
         """Decode images on all cores; what is wrong with them is a fact from then on."""
         paths = [path for path in paths if self.cache.known("decoding", path) is None]
+        infos = [self._image_info(path) for path in paths]
+        sizes = [(info.width, info.height) if info and not info.error else None for info in infos]
         with contextlib.ExitStack() as stack:
             run: Callable[..., Iterable[Any]] = map
             if len(paths) > _DECODED_ALONE:
                 # Processes, not threads: what decoders say on standard error is of one file in each.
                 run = stack.enter_context(ProcessPoolExecutor(os.cpu_count(), initializer=_start_decoding)).map
-            found = zip(paths, run(_try_decoding, paths), strict=True)
+            found = zip(paths, run(_try_decoding, paths, sizes), strict=True)
             try:
                 for path, fact in progress(found, f"Decoding {self.root}", len(paths)):
                     if fact is not None:
@@ -407,10 +411,10 @@ def _start_decoding() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # it is for the process that waits for them
 
 
-def _try_decoding(path: Path) -> tuple[str | None, str | None] | None:
+def _try_decoding(path: Path, size: tuple[int, int] | None) -> DecodingFacts | None:
     """Try it; None where the system could not read the file, which says nothing about what is in it."""
     try:
-        return try_decoding(path)
+        return try_decoding(path, size)
     except OSError:
         return None
 
@@ -446,28 +450,3 @@ def check_folder(root: Path) -> None:
             raise DataError(f"{root}: is an archive; unpack it first, and name the folder that comes out")
         what = "is a file" if root.exists() else "no such folder"
         raise DataError(f"{root}: {what}; --data names the folder of a dataset")
-
-
-def hold_out(images: Sequence[RawImage], share: float) -> tuple[list[RawImage], list[RawImage]]:
-    """Split images by a hash of their names.
-
-    The answer depends on the names alone, not on order, folder or run, and another image more or less moves at most
-    one other. Each part gets at least one image where there are two.
-
-    Args:
-        images: to split.
-        share: of them that is held out.
-
-    Returns:
-        the rest and the held out, both in their order.
-    """
-    keys = [(raw.image_id, str(raw.image_path)) for raw in images]
-    ranked = sorted(set(keys), key=lambda key: (_rank(key[0]), key))
-    count = min(max(round(len(ranked) * share), 1), max(len(ranked) - 1, 0))
-    chosen = set(ranked[:count])
-    pairs = list(zip(keys, images, strict=True))
-    return [raw for key, raw in pairs if key not in chosen], [raw for key, raw in pairs if key in chosen]
-
-
-def _rank(image_id: str) -> bytes:
-    return hashlib.blake2b(image_id.encode(errors="surrogateescape"), digest_size=8).digest()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import hashlib
 import os
@@ -51,6 +52,15 @@ _REDUCTIONS = {
     8: cv2.IMREAD_REDUCED_GRAYSCALE_8,
 }
 
+#: Divisor of a JPEG's sides -> how it is decoded as it is stored, to see whether it is whole.
+_GREY = {
+    reduction: flag | cv2.IMREAD_IGNORE_ORIENTATION
+    for reduction, flag in {1: cv2.IMREAD_GRAYSCALE, **_REDUCTIONS}.items()
+}
+
+#: Cells of a side of a picture's digest, each the mean brightness there, and sides of what it is made of.
+PICTURE_CELLS, _MIN_SIDE, _MAX_SIDE = 16, 48, 128
+
 #: OpenCV's flag for RGB instead of BGR, None before 4.11.
 _AS_RGB = getattr(cv2, "IMREAD_COLOR_RGB", None)
 
@@ -98,6 +108,7 @@ class ImageInfo(NamedTuple):
         error: why it cannot be used, None if nothing was found.
         digest: of the file, a large one by samples: the same for copies under other names.
         doubt: what its decoder said of it, though it gave an image.
+        picture: digest of what it looks like, see `digest_picture`; "" of an image that was not decoded.
     """
 
     width: int
@@ -109,6 +120,7 @@ class ImageInfo(NamedTuple):
     error: str | None
     digest: str = ""
     doubt: str | None = None
+    picture: str = ""
 
     @property
     def upright_size(self) -> tuple[int, int]:
@@ -240,27 +252,82 @@ def _what_is_wrong(path: Path, err: Exception) -> str:
     return f"cannot be decoded ({' '.join(str(err).split())})"
 
 
-def try_decoding(path: Path) -> tuple[str | None, str | None]:
-    """Decode an image; a JPEG at an eighth of its size, for which all of its data are needed.
+class DecodingFacts(NamedTuple):
+    """What decoding an image gave.
 
-    Returns:
-        why it cannot be used, see `ImageInfo.error`, and what its decoder said of it otherwise; None for nothing.
+    Attributes:
+        error: why it cannot be used, see `ImageInfo.error`; None for nothing.
+        doubt: what its decoder said of it otherwise; None for nothing.
+        picture: see `ImageInfo.picture`.
+    """
+
+    error: str | None
+    doubt: str | None
+    picture: str = ""
+
+
+def try_decoding(path: Path, size: tuple[int, int] | None = None) -> DecodingFacts:
+    """Decode an image; a large JPEG at an eighth of its size, for which all of its data are needed.
+
+    Args:
+        path: of the file.
+        size: (width, height) in pixels, as stored; None to read it from the file.
 
     Raises:
         OSError: the system could not read the file.
     """
     try:
-        image, words = _decode(path, cv2.IMREAD_REDUCED_GRAYSCALE_8) if _is_jpeg(path) else (None, "")
-        if image is None:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            image, words, reduction = None, "", 1
+            if _is_jpeg(path):
+                size = _size_of(path) if size is None else size
+                reduction = next((by for by in (8, 4, 2) if min(size) >= by * _MIN_SIDE), 1)
+                image, words = _decode(path, _GREY[reduction])
+            if image is None or size is None:
                 with Image.open(path) as opened:  # Pillow notices more damage than OpenCV
                     opened.load()
-            read_image(path)
+                picture = digest_picture(cv2.cvtColor(read_image(path), cv2.COLOR_RGB2GRAY))
+            else:
+                picture = digest_picture(image, (size[1] / reduction, size[0] / reduction))
     except Exception as err:  # decoders of damaged files may stumble over anything
-        return _what_is_wrong(path, err), None
+        return DecodingFacts(_what_is_wrong(path, err), None)
     damage = _damage(words)
-    return damage, None if damage else words or None
+    return DecodingFacts(None, words or None, picture) if damage is None else DecodingFacts(damage, None)
+
+
+def _size_of(path: Path) -> tuple[int, int]:
+    with Image.open(path) as image:
+        return image.size
+
+
+def digest_picture(grey: np.ndarray, extent: tuple[float, float] | None = None) -> str:
+    """Digest what a picture looks like, in text; `vision.datasets.same_pictures` compares such digests.
+
+    The weights of a cell fall to 0 at the middles of its neighbors, so that little depends on where the pixels of a
+    reduced picture begin and end.
+
+    Args:
+        grey: (H, W) uint8.
+        extent: height and width that the picture fills, where its last row and column are partly beyond it.
+    """
+    extent = grey.shape if extent is None else extent
+    if max(grey.shape) > _MAX_SIDE:
+        height, width = (min(side, _MAX_SIDE) for side in grey.shape)
+        scales = height / grey.shape[0], width / grey.shape[1]
+        extent = extent[0] * scales[0], extent[1] * scales[1]
+        grey = cv2.resize(grey, (width, height), interpolation=cv2.INTER_AREA)
+    rows, columns = (_weights_of_cells(pixels, filled) for pixels, filled in zip(grey.shape, extent, strict=True))
+    cells = np.rint(rows @ grey.astype(np.float32) @ columns.T).astype(np.uint8)
+    return base64.b64encode(cells.tobytes()).decode()
+
+
+def _weights_of_cells(pixels: int, filled: float) -> np.ndarray:
+    """Weights (K, pixels) that pixels in a row have in each of the cells of the part that is filled."""
+    places = (np.arange(pixels, dtype=np.float32) + 0.5) * (PICTURE_CELLS / filled)
+    middles = np.arange(PICTURE_CELLS, dtype=np.float32)[:, None] + 0.5
+    weights = (1 - np.abs(places - middles)).clip(0)
+    return weights / weights.sum(axis=1, keepdims=True)
 
 
 def _is_jpeg(path: Path) -> bool:

@@ -87,7 +87,7 @@ def check_labels(found: Sequence[str], path: Path) -> LabelList:
     defects = []
     backgrounds = [name for name in found if name.upper() == BACKGROUND]
     if backgrounds:
-        message = f"names the background ({', '.join(backgrounds)}): dropped, it is class 0 of every list anyway"
+        message = f"lists {', '.join(map(repr, backgrounds))}: removed, {BACKGROUND} is always class 0"
         defects.append(Defect("label-background", path, message))
     names = with_background(found)[1:]
     repeated = [name for name, count in Counter(found).items() if count > 1 and name in names]

@@ -10,10 +10,16 @@ EXAMPLES = 5
 
 
 def did_you_mean(name: str, known: Sequence[str]) -> str:
-    """Return ", did you mean 'x'?" for the name that is nearest, case and spaces apart; "" if none is near."""
+    """Return ", did you mean 'x'?" for the name that is nearest; "" if none is near."""
+    near = nearest_name(name, known)
+    return "" if near is None else f", did you mean {near!r}?"
+
+
+def nearest_name(name: str, known: Sequence[str]) -> str | None:
+    """Return the known name that is nearest to another, case and spaces apart; None if none is near."""
     by_folded = {fold_name(other): other for other in known}
     near = difflib.get_close_matches(fold_name(name), by_folded, n=1, cutoff=0.7)
-    return f", did you mean {by_folded[near[0]]!r}?" if near else ""
+    return by_folded[near[0]] if near else None
 
 
 def fold_name(name: str) -> str:

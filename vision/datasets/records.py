@@ -98,6 +98,8 @@ class Record(NamedTuple):
     digest: str = ""  # of the image's file
     crowds: tuple[bool, ...] = ()  # whether each box is around several objects; empty if none is
     left_out: tuple[LeftOut, ...] = ()  # what is written on the image besides, as far as it has a place there
+    picture: str = ""  # digest of what the image looks like; "" where it was not decoded
+    listed_in: Path = Path()  # the file or folder that says which split the image is of
 
     @property
     def reductions(self) -> tuple[int, ...]:
@@ -220,6 +222,7 @@ def make_record(
         info.digest,
         tuple(item.crowd for item in kept) if any(item.crowd for item in kept) else (),
         tuple(left_out),
+        info.picture,
     )
     return record, defects
 
@@ -316,7 +319,7 @@ def _check(
         outside = min(left, top) < -_ROUNDING or right > width + _ROUNDING or bottom > height + _ROUNDING
         one_over = from_zero = False
     if one_over and not outside:
-        found.append(defect("box-one-over", f"ends at one pixel beyond {width}x{height}: its box is {written}"))
+        found.append(defect("box-one-over", f"ends one pixel outside {width}x{height}: its box is {written}"))
     if outside:
         found.append(defect("box-outside", f"repaired: its box {written} is cut to the image's {width}x{height}"))
     if from_zero:

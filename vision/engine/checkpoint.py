@@ -182,6 +182,7 @@ class DataOrder:
         images_per_step: that all processes learn from together.
         repeats: how many times an epoch goes through the images.
         batches_per_epoch: None in states of versions that did not write it.
+        stratified: whether images were held out by class as well, see `ReadingOptions`; not in versions before 0.15.0.
     """
 
     images: str
@@ -189,6 +190,7 @@ class DataOrder:
     images_per_step: int
     repeats: int = 1
     batches_per_epoch: int | None = None
+    stratified: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for a state file."""
@@ -211,6 +213,7 @@ _KEYS_OF_DATA_ORDER = {
     "images_per_step": "images a step",
     "repeats": "repeats",
     "batches_per_epoch": "batches an epoch",
+    "stratified": "way of holding out",
 }
 
 

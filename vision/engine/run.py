@@ -59,6 +59,7 @@ class Run:
         source: file of weights or of a state to go on with; None for a run that begins.
         state: of the run that goes on; None for one that begins at epoch 0.
         seed: of weights, order and augmentation.
+        stratified: whether images are held out by class as well; a run that goes on keeps the way it has.
         train_set: images to train on.
         val_set: images to validate on.
         repeats: times that an epoch goes through the training images.
@@ -83,6 +84,7 @@ class Run:
     source: Path | None = field(init=False)
     state: RunState | None = field(init=False)
     seed: int = field(init=False)
+    stratified: bool = field(init=False)
     train_set: DetectionDataset = field(init=False)
     val_set: DetectionDataset = field(init=False)
     repeats: int = field(init=False)

@@ -108,8 +108,8 @@ def better_for_small_objects(options: Options, config: SSDConfig, sides: np.ndar
     ]
     ways = " or ".join([*finer, f"--resolution={2 * width}x{2 * height}"])
     return (
-        f"{share:.0%} of the boxes are smaller than {CELLS_OF_A_SMALL_OBJECT:g} of the finest cells of {options.net} "
-        f"at {width}x{height} ({cell.min():g} pixels): {ways} may find more of them"
+        f"{share:.0%} of your objects are smaller than {CELLS_OF_A_SMALL_OBJECT * cell.min():g} pixels at "
+        f"{width}x{height}; {options.net} may miss them. Try {ways}"
     )
 
 

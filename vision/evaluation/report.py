@@ -165,6 +165,11 @@ def mean_of(values: Iterable[float]) -> float:
     return float(np.mean(finite)) if finite else math.nan
 
 
+def ap_text(value: float, form: str = ".4f") -> str:
+    """Write the AP of a class for people; it is nan where there are no objects to find."""
+    return "no objects" if math.isnan(value) else f"{value:{form}}"
+
+
 def number_text(value: float, form: str = ".4f") -> str:
     """Write a figure for people; a dash for nan, which stands for what is not defined."""
     return "-" if math.isnan(value) else f"{value:{form}}"

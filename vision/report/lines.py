@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 from vision.engine.dry_run import DryRunResult
 from vision.engine.loop import EpochResult, StepResult
-from vision.evaluation import number_text
+from vision.evaluation import ap_text, number_text
 from vision.evaluation.coco import FIGURE_NAMES
 from vision.evaluation.metrics import CURVES
 from vision.utils.progress import NOT_ON_TERMINALS
@@ -60,7 +60,7 @@ def log_epoch(result: EpochResult) -> None:
         logger.warning("Epoch: %d, %d images could not be read, others stood for them", result.epoch, result.unreadable)
     if result.report is not None:
         for of_class in result.report.classes:
-            ap = number_text(of_class.ap_2007)
+            ap = ap_text(of_class.ap_2007)
             _log_figures("Epoch: %d, Average Precision %s: %s", result.epoch, of_class.name, ap)
         _log_figures("Epoch: %d, Mean Average Precision: %s", result.epoch, number_text(result.report.mean_ap_2007))
         figures = map(number_text, result.report.coco[:3])
