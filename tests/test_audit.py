@@ -856,7 +856,7 @@ def test_a_page_shows_the_image_of_a_defect_not_one_whose_name_begins_alike(temp
     shown = []
     read = train_set.get_image
     monkeypatch.setattr(train_set, "get_image", lambda index: shown.append(train_set.ids[index]) or read(index))
-    write_defects(tmp_path / "audit.html", train_set, audit, None)
+    write_defects(tmp_path / "audit.html", train_set, audit, {})
     assert "of image img 2 repaired" in (tmp_path / "audit.html").read_text()
     assert shown == ["img 2"]
 
