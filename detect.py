@@ -170,9 +170,11 @@ def log_earlier_files(sink: Sink, source: Source, args: argparse.Namespace) -> N
     results = {sink.folder / RESULTS_NAME} if args.save_json else set()
     sheets = {sink.folder / SHEET_NAME} if args.sheet else set()
     sources = {path.resolve() for path in (source.paths or [Path(source.text)])}
+    is_output = (sink.folder / RESULTS_NAME).is_file()  # any other folder may hold all of a disk
+    below = [Path(parent) for parent, _, _ in os.walk(sink.folder)] if is_output else []
     there = {
         path
-        for folder in {sink.folder, *(path.parent for path in pictures)}
+        for folder in {sink.folder, *below, *(path.parent for path in pictures)}
         if folder.is_dir()
         for path in folder.iterdir()
         if path.suffix.lower() in (*IMAGE_SUFFIXES, *VIDEO_CODECS, ".txt") or path.name == RESULTS_NAME

@@ -646,11 +646,15 @@ def test_files_of_an_earlier_run_are_counted_and_stay(script, sure_model, voc_ro
     assert run("*0000[01].jpg", "--save-txt") == [
         f"holds 7 files from before this run: 5 will be replaced, 2 {rest}"  # two train_*.jpg are new
     ]
-    (tmp_path / "o" / "plan.pdf").touch()
+    for name in ("plan.pdf", "sub/a.png"):
+        (tmp_path / "o" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "o" / name).touch()
     assert run("test_00000.jpg", "--no-save-json") == [
-        f"holds 11 files from before this run: 1 will be replaced, 10 {rest}"
+        f"holds 12 files from before this run: 1 will be replaced, 11 {rest}"
     ]
-    assert len(list((tmp_path / "o").iterdir())) == 12
+    assert len(list((tmp_path / "o").iterdir())) == 13
+    (tmp_path / "o" / "detections.json").unlink()
+    assert "holds 10 files" in run("test_00000.jpg", "--no-save-json")[0], "of a folder that is no run's"
 
 
 def test_a_video_beside_its_output_is_no_file_of_an_earlier_run(script, sure_model, video, tmp_path):
