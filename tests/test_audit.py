@@ -619,7 +619,7 @@ def test_of_a_list_for_both_a_fifth_is_held_out(voc, train):
     run = train(voc)
     assert "ARE TRAINING IMAGES too" not in run.out
     assert re.search(r"validation: 20% of .*default\.txt, chosen by a hash of the names", run.out)
-    assert [run.audit[split]["images"] for split in ("train", "validation")] == [TRAIN - 1, 1]
+    assert [run.audit[split]["images"] for split in ("train", "validation")] == [TRAIN - 2, 2]
     assert open_dataset("voc", voc, "test").ids == open_splits("voc", [voc]).validation.ids, "evaluation takes the same"
 
 

@@ -22,9 +22,8 @@ def hold_out(
     - the last image of each class stays in training, so that a class of which there is one image can be learned;
     - the first other image of each class is held out, if the class's fair part of its images is at least half a one.
 
-    Each rule looks at one image of a class, the first or the last. The first is nearly always among those that are held
-    out anyway, and the last among the rest. So another image, whatever its classes are, moves at most one image without
-    class names, and with them at most two more for each class on it; nearly always it moves none or one.
+    Each rule looks at one image of a class, which is nearly always where it is by the hash alone. Without class names
+    another image moves at most one image to the other side; with them none or one, and hardly ever two.
 
     Args:
         images: to split.
