@@ -440,7 +440,7 @@ def test_a_list_of_classes_leaves_out_for_its_folder_alone(voc, tmp_path):
 
 def test_val_split_never_trains_on_a_test_list(voc):
     (voc / "ImageSets/Main/train.txt").unlink()
-    train_set, validation = open_splits("voc", [voc], ReadingOptions(val_split=0.2))
+    train_set, validation = open_splits("voc", [voc], ReadingOptions(val_split=0.2, stratified=False))
     assert (len(train_set), len(validation)) == (4, 1)
     assert all(name.startswith("train") for name in [*train_set.ids, *validation.ids])
 
