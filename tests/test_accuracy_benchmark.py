@@ -206,7 +206,7 @@ def test_images_with_missed_objects_are_chosen(data):
     dataset = open_dataset("voc", data, "test")
     cells = accuracy.missed_cells(dataset, Oracle(dataset, 1), Oracle(dataset, 3))
     assert [count for count, _ in cells] == [len(dataset.annotation(index).labels) for index in (1, 2)]
-    assert all(image.std() > 0 for _, image in cells)
+    assert all(cell.drawn(60, 60).std() > 0 for _, cell in cells)
     assert accuracy.missed_cells(dataset, Oracle(dataset, 3), Oracle(dataset, 1)) == []
 
 

@@ -198,7 +198,7 @@ def test_no_more_pictures_are_compared_than_asked_and_it_says_so(photo):
     train = DetectionDataset([record_of(photo / "photo.jpg")] * 3, ("BACKGROUND",), title="train.txt")
     validation = DetectionDataset([record_of(photo / "half.jpg")] * 5, ("BACKGROUND",), title="val.txt")
     (some,) = shared_images(train, validation, 2)
-    assert "2 of 5 validation images (40%) ARE TRAINING IMAGES in another size or encoding" in some.message
+    assert "2 of 5 validation images (40%) LOOK THE SAME AS TRAINING IMAGES" in some.message
     assert "(compared: 2 with 2 training images, --dry-run compares all)" in some.message
     (whole,) = shared_images(train, validation)
     assert whole.things == 5
@@ -219,7 +219,7 @@ def test_each_list_is_named_for_its_own_images(photo):
     )
     defects = shared_images(train, validation)
     assert [defect.source for defect in defects] == [second] * 3
-    assert all(defect.message.startswith("1 of 3 validation images (33%) ARE ") for defect in defects)
+    assert all(defect.message.startswith("1 of 3 validation images (33%) ") for defect in defects)
     assert validation.source == Path("one/test.txt + two/test.txt"), "what is said of all names both"
 
 
@@ -260,8 +260,8 @@ def bccd(tmp_path):
     ("change", "what"),
     [
         (shutil.copy, "ARE COPIES of training images"),
-        (encode_again, "ARE TRAINING IMAGES in another size or encoding"),
-        (shrink, "ARE TRAINING IMAGES in another size or encoding"),
+        (encode_again, "LOOK THE SAME AS TRAINING IMAGES"),
+        (shrink, "LOOK THE SAME AS TRAINING IMAGES"),
     ],
 )
 def test_a_leak_into_a_real_dataset_is_named(bccd, change, what):

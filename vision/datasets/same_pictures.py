@@ -1,4 +1,4 @@
-"""The same picture in several files: encoded again, or in another size, which no digest of a file finds."""
+"""Files of pictures that look the same: saved again, in another size, or taken a moment apart."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from vision.datasets.records import Record
 
 #: Two digests are of one picture if no cell differs by more than this, of 256 levels, nor all of them in the root of
 #: the mean square. Of photos saved again as JPEG of quality 30 to 75, or at other sizes, no cell differs by more than
-#: 3; at quality 10 by 5. Two frames of a camera that stands still, with an object that moves, differ by 7 and more.
+#: 3; at quality 10 by 5. Frames of a still camera differ as little where hardly anything moves, else by 7 and more.
 _MAX_DIFFERENCE, _MAX_RMS = 6.0, 1.5
 
 #: A picture whose cells vary by less has nothing to tell it by, as one taken in the dark.
