@@ -230,7 +230,7 @@ def test_means_are_over_the_classes_with_objects_wherever_they_stand(uneven, tmp
     eval_ssd.print_report(uneven, True)
     out = capsys.readouterr().out
     assert "nan" not in out
-    assert "\nnever found: 0.0\nabsent: -\nnot there: -\n" in out
+    assert "\nnever found: 0.0\nabsent: no objects\nnot there: no objects\n" in out
     assert "\nAverage Precision Across All Classes: 0.5\n" in out
     rows = class_table(uneven.report, uneven.threshold, PRINTED, ".4f")
     columns = list(zip(*rows[1:], strict=True))

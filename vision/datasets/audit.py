@@ -373,8 +373,8 @@ def shared_images(
         *_shared(
             validation,
             [(record, f"{record.image_path} is {other.image_path}") for record, other in same_pictures],
-            f"LOOK THE SAME AS TRAINING IMAGES{sample}: saved again, in another size, or frames of a video a moment apart; "
-            "the results will say little about new images; take them out of one list; first: ",
+            f"LOOK THE SAME AS TRAINING IMAGES{sample}: saved again, in another size, or frames of a video a moment "
+            "apart; the results will say little about new images; take them out of one list; first: ",
         ),
     ]
 
