@@ -815,7 +815,8 @@ def test_file_names_that_are_no_unicode(voc, script, tmp_path):
         "--epochs=1",
     )
     assert done.code == 0, done.err
-    assert json.loads((tmp_path / "m/audit.json").read_text())["train"]["images_listed"] == 5
+    audit = json.loads((tmp_path / "m/audit.json").read_text())
+    assert [audit[split]["images_listed"] for split in ("train", "validation")] == [5, 2]
 
 
 def test_output_that_cannot_spell_a_name(voc, tmp_path):
