@@ -68,6 +68,7 @@ BUNDLED_BASE_NET_RATES: Mapping[str, float | None] = {
     "mb1-ssd": None,
     "mb1-ssd-fpnlite": None,
     "mb2-ssd-fpnlite": 0.001,
+    "mb2-ssd-lite": 0.001,
 }
 
 #: What --priors may say instead of a file: fitted to the boxes to train on; those of published checkpoints; for objects
