@@ -223,39 +223,37 @@ def _caption_places(
     Returns:
         left and top of each caption.
     """
-    taken = np.zeros((0, 4), int)
-    places = []
-    avoids_boxes = len(boxes) <= _MAX_BOXES_AVOIDED
-    for number, (width, height) in zip(reversed(named), sizes[::-1].tolist(), strict=True):
-        x1, y1, x2, y2 = box = boxes[number]
-        corners = np.array(
-            [
-                (x1, y1 - height),  # above, below, on the right, on the left; else inside
-                (x2 - width + 1, y1 - height),
-                (x1, y2 + 1),
-                (x2 - width + 1, y2 + 1),
-                (x2 + 1, y1),
-                (x1 - width, y1),
-                (x1, y1),
-                (x1, y2 - height + 1),
-            ]
-        )
-        corners = np.clip(corners, 0, np.maximum(np.subtract(image_size, (width, height)), 0))
-        areas = np.concatenate([corners, np.add(corners, (width, height))], axis=1)
-        cost = _OWN_BOX_COST * _shared_pixels(areas, box[None]) + _CAPTION_COST * _shared_pixels(areas, taken)
-        if avoids_boxes:
-            cost = cost + _shared_pixels(areas, boxes)
-        best = int(cost.argmin())  # the first of those that are as good
-        taken = np.concatenate([taken, areas[best : best + 1]])
-        places.append((int(corners[best, 0]), int(corners[best, 1])))
-    return places[::-1]
+    x1, y1, x2, y2 = own = boxes[named].T
+    width, height = sizes.T
+    corners = np.stack(
+        [
+            (x1, y1 - height),  # above, below, on the right, on the left; else inside
+            (x2 - width + 1, y1 - height),
+            (x1, y2 + 1),
+            (x2 - width + 1, y2 + 1),
+            (x2 + 1, y1),
+            (x1 - width, y1),
+            (x1, y1),
+            (x1, y2 - height + 1),
+        ]
+    )  # (8, 2, M)
+    corners = np.clip(corners, 0, np.maximum(np.array(image_size)[:, None] - sizes.T, 0))
+    areas = np.concatenate([corners, corners + sizes.T], axis=1).transpose(2, 0, 1)  # (M, 8, 4)
+    costs = _OWN_BOX_COST * _shared_pixels(areas, own.T[:, None, :])
+    if len(boxes) <= _MAX_BOXES_AVOIDED:
+        costs = costs + _shared_pixels(areas[:, :, None], boxes).sum(axis=2)
+    taken = np.zeros((len(named), 4), int)
+    for place in reversed(range(len(named))):
+        cost = costs[place] + _CAPTION_COST * _shared_pixels(areas[place, :, None], taken[place + 1 :]).sum(axis=1)
+        taken[place] = areas[place, cost.argmin()]  # the first of those that are as good
+    return [(left, top) for left, top, _, _ in taken.tolist()]
 
 
 def _shared_pixels(areas: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Pixels that each area (K, 4) has in common with each of others (N, 4), summed over these: (K,)."""
-    low = np.maximum(areas[:, None, :2], others[None, :, :2])
-    high = np.minimum(areas[:, None, 2:], others[None, :, 2:])
-    return np.clip(high - low, 0, None).prod(axis=2).sum(axis=1)
+    """Pixels that areas (..., 4) and others (..., 4) have in common."""
+    wide = np.minimum(areas[..., 2], others[..., 2]) - np.maximum(areas[..., 0], others[..., 0])
+    high = np.minimum(areas[..., 3], others[..., 3]) - np.maximum(areas[..., 1], others[..., 1])
+    return np.maximum(wide, 0) * np.maximum(high, 0)
 
 
 class Lettering(ABC):

@@ -74,7 +74,7 @@ def draw_pr_curves(path: Path, evaluation: Evaluation) -> None:
 def draw_thresholds(path: Path, evaluation: Evaluation) -> None:
     """Draw precision, recall and F1 over the threshold, with the one that the evaluation looks at."""
     thresholds = np.linspace(0, 1, 501)
-    with figure_file(path, 17, 5) as figure:
+    with figure_file(path, 14, 4.5) as figure:
         for number, name in enumerate(("precision", "recall", "f1")):
             axes = figure.add_subplot(1, 3, number + 1)
             curves = []
