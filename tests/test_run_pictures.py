@@ -1,5 +1,6 @@
 """Pictures of runs: what a run leaves in its folder, and plot_logs.py on results and on logs."""
 
+import contextlib
 import csv
 import logging
 import sys
@@ -12,6 +13,8 @@ from conftest import CLASSES, assert_refused, write_small_voc
 
 import plot_logs
 import train_ssd
+from vision.report import training_plots
+from vision.report.run_pictures import best_epoch
 from vision.report.training_plots import KEYS, PANELS, columns_of, draw_runs
 from vision.ssd.weights import digest_of, read_weights
 
@@ -201,3 +204,26 @@ def test_panels_without_numbers_are_left_out(tmp_path, caplog):
         draw_runs(tmp_path / "r.png", {"run": rows}, PANELS)
     assert cv2.imread(str(tmp_path / "r.png")).shape[:2] == (450, 800)
     assert not caplog.records
+
+
+def test_the_plot_of_a_run_names_it_and_marks_its_best_epoch(tmp_path, monkeypatch):
+    figures = []
+    enter = training_plots.figure_file.__wrapped__
+
+    @contextlib.contextmanager
+    def keeping(*args):
+        for figure in enter(*args):
+            figures.append(figure)
+            yield figure
+
+    monkeypatch.setattr(training_plots, "figure_file", keeping)
+    aps = (0.1, 0.4, 0.3)
+    rows = [
+        {"epoch": n, "Loss/val": 1.0, "Mean Average Precision/val": ap, "COCO AP/val": ap, "rate heads": 0.1}
+        for n, ap in enumerate(aps)
+    ]
+    assert best_epoch(rows) == 1
+    draw_runs(tmp_path / "r.png", {"fruit": rows}, PANELS, best_epoch(rows))
+    assert figures[0].get_suptitle() == "fruit"
+    marks = {axes.get_title(): [line.get_label() for line in axes.lines] for axes in figures[0].axes}
+    assert ["best epoch: 1" in labels for labels in marks.values()] == [True, True, False]
