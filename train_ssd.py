@@ -359,8 +359,9 @@ def choose_config(run: Run, weights: pretrained.WeightsSource | None) -> ChosenC
             logger.warning("--priors=%s is for new runs: this one goes on with its own priors", options.priors)
         return ChosenConfig(config)
     sides, of_classes = box_sides(train_set, general.width_height)
-    if advice := start.better_for_small_objects(options, general, sides):
-        logger.info("%s", advice)
+    for advice in (start.better_net(options), start.better_for_small_objects(options, general, sides)):
+        if advice is not None:
+            logger.info("%s", advice)
     fitted = start.fitted_config(options, general, sides, of_classes)
     known = start.known_config(options, train_set.class_names, weights.detector)
     if known is not None:

@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 import torch
-from conftest import SMALL, assert_refused, train_argv
+from conftest import ROOT, SMALL, assert_refused, train_argv
 
 import detect
 import eval_ssd
@@ -13,8 +13,9 @@ import onnx_export
 import train_ssd
 from benchmarks import pretrain
 from vision.engine import bundled_weights, checkpoint, pretrained, trainer
-from vision.engine.start import find_starting_files
+from vision.engine.start import better_net, find_starting_files
 from vision.options.training import DEFAULT_RATES, Options
+from vision.ssd.choices import ADVICE_ON_NET
 from vision.ssd.models import MODELS, describe_weights
 from vision.ssd.ssd import HEADS
 from vision.ssd.weights import read_weights
@@ -261,3 +262,18 @@ def test_a_stage_that_is_refused_ends_the_program_with_its_line(tmp_path, script
     done = script(pretrain.main, *argv)
     assert_refused(done, str(tmp_path / "1-160"), str(tmp_path / "none"))
     assert not (tmp_path / "o.pth").exists()
+
+
+def test_a_run_that_takes_the_default_net_is_told_of_a_better_one():
+    advice = better_net(Options(net_by_default=True))
+    assert advice is not None
+    assert advice.startswith("--net=mb2-ssd-fpnlite ")
+    assert better_net(Options()) is None, "it was typed"
+    assert better_net(Options(net="mb1-ssd-lite", net_by_default=True)) is None, "something else named it"
+
+
+def test_the_figures_of_that_advice_stand_in_the_docs():
+    page = (ROOT / "docs" / "accuracy.md").read_text()
+    figures = re.findall(r"0\.\d{3}", ADVICE_ON_NET)
+    assert len(figures) == 4
+    assert all(figure in page for figure in figures)

@@ -11,7 +11,7 @@ import numpy as np
 from vision.boxes.priors import as_width_height
 from vision.engine import bundled_weights, pretrained
 from vision.options.training import Options
-from vision.ssd.choices import FITTED_PRIORS, NET_NAMES
+from vision.ssd.choices import ADVICE_ON_NET, DEFAULT_NET, FITTED_PRIORS, NET_NAMES
 from vision.ssd.config.ssd_config import SSDConfig
 from vision.ssd.models import MODELS, describe_weights
 from vision.ssd.prior_choice import config_with_priors, with_fitted_priors
@@ -85,6 +85,11 @@ def build_net(options: Options, class_names: Sequence[str], config: SSDConfig) -
     if options.net_by_default:
         net.net_by_default = True
     return net
+
+
+def better_net(options: Options) -> str | None:
+    """Name the net that was measured to be better, where the default was taken because none was typed."""
+    return ADVICE_ON_NET if options.net_by_default and options.net == DEFAULT_NET else None
 
 
 def better_for_small_objects(options: Options, config: SSDConfig, sides: np.ndarray) -> str | None:
