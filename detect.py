@@ -123,9 +123,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     try:
         with (
             cli.sigterm_interrupts(),
+            suggestions or nullcontext(),  # first: where it refuses to begin, what an earlier run left stays
             results or nullcontext(),
             sink,
-            suggestions or nullcontext(),
             WriteBehind(finish) as finish_soon,
         ):
             for frame in cli.progress(frames, f"{source.unit.capitalize()}s", source.total):
@@ -324,7 +324,9 @@ def write_annotations(
         return
     if source.is_video:
         number = int(frame.name.rpartition("#")[2])
-        name = PurePosixPath(f"{sink.path_of(frame).stem}_{number:06d}.jpg")
+        # Those of a camera are other ones each time.
+        session = f"_{suggestions.began:%Y%m%d_%H%M%S}" if source.is_live else ""
+        name = PurePosixPath(f"{sink.path_of(frame).stem}{session}_{number:06d}.jpg")
         suggestions.add_frame(name, number, frame.image, found)
     else:
         relative = sink.image_paths[frame.name].relative_to(sink.folder)

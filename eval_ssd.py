@@ -43,6 +43,7 @@ from vision.evaluation.doubts import find_doubts
 from vision.evaluation.metrics import PRINTED, aligned, class_table
 from vision.report.doubts_page import MAX_PICTURES, write_doubts
 from vision.report.doubts_page import PAGE as DOUBTS_PAGE
+from vision.report.doubts_page import TABLE as DOUBTS_TABLE
 from vision.report.evaluation_files import write_files, write_voc_files
 from vision.report.evaluation_images import WORST, draw_worst, show_images
 from vision.report.evaluation_page import write_page
@@ -118,13 +119,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(f"{model.name}, an image of {session.size[0]}x{session.size[1]}: {costs}")
         facts["complexity"], described["complexity"] = costs._asdict(), str(costs)
     write_files(args.eval_dir, evaluation, facts)
-    plots = [name for name, _ in PLOTS.values()]
-    for name in (PAGE, *plots, *WORST.values()):  # of other figures, they would contradict these
+    pages = [PAGE, DOUBTS_PAGE, DOUBTS_TABLE, *(name for name, _ in PLOTS.values()), *WORST.values()]
+    for name in pages:  # of other figures, they would contradict these
         (args.eval_dir / name).unlink(missing_ok=True)
     if args.plots:
         draw(args, described, places, evaluation, found)
     if args.doubts:
-        save_doubts(args, evaluation, reader_of(places), trained)
+        save_doubts(args, evaluation, places, trained)
     if args.show_dir is not None:
         indices = cli.progress(range(len(places)), "Drawing", len(places))
         show_images(args.show_dir, evaluation, reader_of(places), indices)
@@ -266,7 +267,7 @@ def draw(
 
 
 def save_doubts(
-    args: argparse.Namespace, evaluation: Evaluation, read_image: Any, trained: TrainedCounts | None
+    args: argparse.Namespace, evaluation: Evaluation, places: Sequence[Place], trained: TrainedCounts | None
 ) -> None:
     """Write what the labels and the net disagree about, see --doubts."""
     parts = evaluation.detections, evaluation.annotations, evaluation.class_names
@@ -278,7 +279,8 @@ def save_doubts(
             "images that it has not seen it doubts more of them."
         )
     indices = cli.progress(range(min(len(doubts), MAX_PICTURES)), "Drawing doubts", min(len(doubts), MAX_PICTURES))
-    write_doubts(args.eval_dir, doubts, evaluation.ids, read_image, note, indices)
+    names = [dataset.places(index) for dataset, index in places]
+    write_doubts(args.eval_dir, doubts, evaluation.ids, names, reader_of(places), note, indices)
     logger.info("Saved %s: %s", args.eval_dir / DOUBTS_PAGE, note)
 
 

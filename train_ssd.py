@@ -25,6 +25,7 @@ import logging
 import math
 import secrets
 import shlex
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, replace
@@ -246,7 +247,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             elif process.is_main_process:
                 run.recorder = make_recorder(run)
                 write_records(run)
-                log_file.open(options.model_dir / LOG)
+                log_file.open(options.model_dir / LOG, goes_on=run.state is not None)
         if options.dry_run:
             log_dry_run(try_out(run), options.epochs, options.validation_epochs)
             logger.info("Dry run done: nothing was trained; %s has all of the audit", options.model_dir / AUDIT)
@@ -552,7 +553,7 @@ def make_recorder(run: Run) -> RunRecorder:
         Pace(options.epochs, options.validation_epochs, run.images_per_step),
         RunSummary(
             folder / checkpoint.BEST,
-            {name: count // run.repeats for name, count in run.train_set.class_counts().items()},
+            objects_to_learn(run),
             run.annotations,
             run.net.config.width_height,
             next_commands(options),
@@ -560,6 +561,17 @@ def make_recorder(run: Run) -> RunRecorder:
         RunPictures(folder, run.val_set) if options.plots else None,
         console.TerminalStepBar,
     )
+
+
+def objects_to_learn(run: Run) -> dict[str, int]:
+    """Count the objects to train on by class name, without those that are ignored."""
+    counts = Counter(
+        name
+        for record in run.train_set.records
+        for name, is_ignored in zip(record.names, record.difficult, strict=True)
+        if not is_ignored
+    )
+    return {name: counts[name] // run.repeats for name in run.train_set.class_names[1:]}
 
 
 def next_commands(options: Options) -> dict[str, str]:

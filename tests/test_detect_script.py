@@ -857,5 +857,18 @@ def test_frames_for_labelling_are_few_and_differ(script, sure_model, tmp_path, f
 
 def test_a_folder_with_annotations_of_all_images_is_refused(script, sure_model, photos, tmp_path):
     argv = (f"--model={sure_model}", f"--input={photos}", f"--output={tmp_path / 'o'}", "--save-annotations=coco")
-    assert script(detect.main, *argv).code == 0
+    assert script(detect.main, *argv, "--threshold=0.2").code == 0
+    before = (tmp_path / "o" / "detections.json").read_text()
     assert_refused(script(detect.main, *argv), "instances_default.json: is there already", "another --output")
+    assert (tmp_path / "o" / "detections.json").read_text() == before
+
+
+def test_another_picture_of_the_same_name_is_refused(script, sure_model, voc_root, tmp_path):
+    """Else boxes of one picture would be written for the other."""
+    for number, day in enumerate(("monday", "tuesday")):
+        (tmp_path / day).mkdir()
+        shutil.copy(voc_root / f"JPEGImages/test_0000{number}.jpg", tmp_path / day / "x.jpg")
+    argv = (f"--model={sure_model}", f"--output={tmp_path / 'o'}", "--save-annotations=yolo")
+    assert script(detect.main, *argv, f"--input={tmp_path / 'monday'}").code == 0
+    done = script(detect.main, *argv, f"--input={tmp_path / 'tuesday'}")
+    assert_refused(done, "images/x.jpg: is there already, and is another picture")

@@ -67,6 +67,18 @@ def test_a_label_of_nothing_is_not_found():
     assert (doubt.kind, doubt.labeled, doubt.found, doubt.found_box, doubt.object) == (NOT_FOUND, "pear", "", None, 3)
 
 
+def test_a_weak_box_does_not_hide_that_a_label_is_of_nothing():
+    place = (60.0, 60.0, 100.0, 100.0)
+    found = ((*BOXES, place), (*LABELS, 1), (0.9, 0.9, 0.9, 0.02))
+    (doubt,) = doubts_of((*BOXES, place), (*LABELS, 2), found)
+    assert (doubt.kind, doubt.object) == (NOT_FOUND, 3)
+
+
+def test_difficult_objects_may_lie_on_others():
+    labels, boxes = (*LABELS, 1), (*BOXES, (11.0, 10.0, 50.0, 50.0))
+    assert doubts_of(boxes, labels, difficult=[False, False, False, True]) == []
+
+
 def test_a_class_that_is_never_found_raises_no_doubt_about_its_labels():
     """The net knows nothing of it."""
     annotation = Annotation(np.array(BOXES[:1], np.float32), np.array([2]), np.zeros(1, bool), (120, 120))

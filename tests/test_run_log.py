@@ -113,6 +113,8 @@ def test_the_log_file_goes_on_with_the_run_and_has_its_error(script, voc_root, t
     after = (folder / "log.txt").read_text()
     assert after.startswith(before)
     assert after.count("Task done") == 2
+    script(train_ssd.main, *train_argv(voc_root, folder, "--epochs=1"))
+    assert (folder / "log.txt").read_text().count("Task done") == 1, "another run replaces the files of the one before"
 
 
 def test_a_run_that_does_not_begin_leaves_no_log(script, tmp_path):
@@ -250,17 +252,19 @@ def test_a_net_that_has_learnt_little_gets_one_line():
         ([0.1, 0.2, 0.3, 0.35], [4, 3, 2, 2], ["still rose by 0.050 in the last quarter; --epochs=8"]),
         ([0.3, 0.4, 0.4, 0.4], [4, 3, 3, 3], ["no more than 0.01"]),
         ([0.3, 0.4, 0.4, 0.4], [4, 2, 3, 4], ["no more than 0.01", "rose by 100% after epoch 1"]),
+        ([0.0, 0.0, 0.0, 0.0], [2, 3, 3, 4], ["no more than 0.01", "rose by 100% after epoch 0 "]),
         ([math.nan] * 4, [4, 3, 2, 1], []),
     ],
 )
 def test_advice_on_epochs(aps, losses, fragments):
     rows = [
-        {"epoch": str(epoch), "COCO AP/val": str(ap), "Loss/val": str(loss), "Loss/train": str(5 - epoch)}
+        {"epoch": epoch, "COCO AP/val": ap, "Loss/val": float(loss), "Loss/train": 5.0 - epoch}
         for epoch, (ap, loss) in enumerate(zip(aps, losses, strict=True))
     ]
-    lines = advice_on_epochs(rows, 4)
-    assert len(lines) == len(fragments)
-    assert all(fragment in line for fragment, line in zip(fragments, lines, strict=True))
+    of_file = [{column: "" if math.isnan(value) else str(value) for column, value in row.items()} for row in rows]
+    for lines in (advice_on_epochs(rows, 4), advice_on_epochs(of_file, 4)):
+        assert len(lines) == len(fragments)
+        assert all(fragment in line for fragment, line in zip(fragments, lines, strict=True))
 
 
 @pytest.mark.parametrize("program", ["somewhere/train_ssd.py", "bin/ssd-train"])

@@ -113,3 +113,21 @@ def test_scores_are_where_the_format_has_room_for_them(tmp_path):
     ]
     createml = json.loads((tmp_path / "createml/_annotations.createml.json").read_text())
     assert [one["confidence"] for one in createml[0]["annotations"]] == [0.875, 0.5]
+
+
+@pytest.mark.parametrize(("name", "path"), [("yolo", "labels/classes.txt"), ("voc", "labels.txt")])
+def test_a_list_of_other_classes_is_refused(tmp_path, name, path):
+    """In YOLO's files a number would mean another class."""
+    write(tmp_path, name)
+    (tmp_path / path).write_text("banana\n")
+    with pytest.raises(DataError, match="lists \\['banana'\\], the model knows"):
+        write(tmp_path, name)
+    (tmp_path / path).write_text("".join(f"{name}\n" for name in (*CLASSES, "added by a person")))
+    assert write(tmp_path, name).kept == 2
+
+
+def test_voc_boxes_end_within_the_image(tmp_path):
+    image = WrittenImage(PurePosixPath("a.jpg"), (96, 80), np.array([[0.0, 0.0, 96.0, 80.0]]), CLASSES[:1], (0.5,))
+    write(tmp_path, "voc", [image])
+    box = next(ET.parse(tmp_path / "Annotations/a.xml").iter("bndbox"))
+    assert [int(corner.text) for corner in box] == [1, 1, 96, 80]

@@ -368,8 +368,10 @@ class LogFile(logging.Handler):
             with suppress(OSError):
                 self._stream.close()
 
-    def open(self, path: Path) -> None:
-        """Append all lines to a file from now on, and what was logged before."""
+    def open(self, path: Path, *, goes_on: bool = False) -> None:
+        """Write all lines to a file from now on, and what was logged before; a run that goes on appends to it."""
+        if not goes_on:
+            path.unlink(missing_ok=True)
         self._stream = open(path, "a", encoding="utf-8", errors="backslashreplace")  # noqa: SIM115 - closed at exit
         for line in self._waiting:
             self._write(line)

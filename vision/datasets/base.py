@@ -167,6 +167,12 @@ class DetectionDataset:
         record = self.records[index]
         return Annotation(*self._objects(record), record.size)
 
+    def places(self, index: int) -> list[str]:
+        """What the objects of an image, as `annotation` has them, are called in their file: "object 3"."""
+        record = self.records[index]
+        places = record.places or tuple(f"object {number}" for number in range(1, len(record.names) + 1))
+        return [place for place, name in zip(places, record.names, strict=True) if name in self.object_labels]
+
     def left_out(self, index: int) -> list[LeftOut]:
         """List the objects of an image that are not used: those without a usable box, and those of unknown classes."""
         record = self.records[index]

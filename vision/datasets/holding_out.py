@@ -39,6 +39,7 @@ def hold_out(
     staying = {of_class[-1] for of_class in by_class}
     ranked.sort(key=lambda key: key in staying)
     count = min(max(round(len(ranked) * share), 1), max(len(ranked) - 1, 0))
+    count = min(count, max(len(ranked) - len(staying), 1))
     chosen = set(ranked[:count])
     for of_class in by_class:
         if len(of_class) * share >= 0.5:

@@ -99,9 +99,19 @@ class FilePerImageWriter(AnnotationWriter):
 
 
 def write_class_list(path: Path, class_names: Sequence[str]) -> None:
-    """Write class names, one a line, unless the file is there already."""
+    """Write class names, one a line; a list that is there already may go on with others.
+
+    Raises:
+        DataError: it begins with other classes, so that numbers would mean other ones.
+    """
     if not path.exists():
         write_text(path, "".join(f"{name}\n" for name in class_names))
+        return
+    there = path.read_text(encoding="utf-8").splitlines()
+    if there[: len(class_names)] != list(class_names):
+        raise DataError(
+            f"{path}: lists {there}, the model knows {list(class_names)}; name another --output, or move the folder"
+        )
 
 
 def refuse_existing(path: Path) -> None:

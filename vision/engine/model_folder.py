@@ -112,7 +112,7 @@ def describe_previous_run(folder: Path, keep_checkpoints: int | None = None) -> 
         folder: the model folder.
         keep_checkpoints: how many checkpoints of epochs the new run keeps, None for all.
     """
-    names = (checkpoint.BEST, checkpoint.LAST, checkpoint.STATE, "results.csv", "labels.txt")
+    names = (checkpoint.BEST, checkpoint.LAST, checkpoint.STATE, "results.csv", "labels.txt", "log.txt")
     there = [name for name in names if (folder / name).is_file()]
     epochs = sum(checkpoint.parse_name(path.name) is not None for path in folder.glob("*.pth"))
     if not epochs and there in ([], ["labels.txt"]):  # a user may have put the list there

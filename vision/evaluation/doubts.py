@@ -65,7 +65,8 @@ def find_doubts(
 ) -> list[Doubt]:
     """Find doubts, the most worth looking at first.
 
-    An object has one doubt at most. Difficult objects have none, and explain what is found on them.
+    An object has one doubt at most, besides that of being labeled twice. Difficult objects have none, and explain what
+    is found on them.
 
     Args:
         detections: of each image, down to low scores, boxes in pixels.
@@ -126,8 +127,8 @@ def _of_object(
     beside = (ious >= NEAR_IOU) & ~hits & same
     if (near := _best(scores, beside)) is not None:
         candidates.append((MISPLACED, scores[near] * (1 - own) * (1 - ious[near]), near))
-    if not candidates:
-        candidates.append((NOT_FOUND, (1 - scores[ious >= NEAR_IOU].max(initial=0.0)) * recalls[label], None))
+    # Last, as a class that is never found has no recall, and nan is less than nothing.
+    candidates.append((NOT_FOUND, (1 - scores[ious >= NEAR_IOU].max(initial=0.0)) * recalls[label], None))
     return max(candidates, key=lambda candidate: candidate[1])
 
 
@@ -151,7 +152,7 @@ def _doubles(image: int, annotation: Annotation, class_names: Sequence[str]) -> 
             other,
         )
         for one, other in itertools.combinations(range(len(objects)), 2)
-        if ious[one, other] > DOUBLE_IOU
+        if ious[one, other] > DOUBLE_IOU and not annotation.difficult[[one, other]].any()
     ]
 
 

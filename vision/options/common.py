@@ -75,7 +75,7 @@ def check_postprocess_options(parser: argparse.ArgumentParser, args: argparse.Na
     if args.postprocess == NMS and args.clustering is not None:
         parser.error("--clustering: belongs to --postprocess=detectnet; add that, or leave it out")
     if args.nms_method == "soft" and args.nms_iou_threshold != parser.get_default("nms_iou_threshold"):
-        parser.error("--nms-iou-threshold: soft suppression has no such limit; leave it out, or --nms-method=soft")
+        parser.error("--nms-iou-threshold: soft suppression has no such limit; leave one of the two out")
     if args.nms_method == "soft" and args.class_agnostic:
         parser.error("--class-agnostic: soft suppression is of one class at a time; leave one of the two out")
     if args.postprocess == DETECTNET:

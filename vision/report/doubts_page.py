@@ -39,6 +39,7 @@ def write_doubts(
     folder: Path,
     doubts: Sequence[Doubt],
     ids: Sequence[str],
+    places: Sequence[Sequence[str]],
     read_image: Callable[[int], np.ndarray],
     note: str,
     indices: Iterable[int] | None = None,
@@ -49,16 +50,17 @@ def write_doubts(
         folder: to write into.
         doubts: the most worth looking at first.
         ids: of the images.
+        places: of each image, what its objects are called in their file.
         read_image: reads an image by its index, (H, W, 3) uint8 RGB; raises DataError.
         note: what the page says above.
         indices: numbers of the doubts with a picture, as a progress bar gives them; None for the first.
     """
-    write_text(folder / TABLE, _csv(doubts, ids))
+    write_text(folder / TABLE, _csv(doubts, ids, places))
     counts = Counter(doubt.kind for doubt in doubts)
     kinds = {kind: f"{counts[kind]} {_MEANINGS[kind]}" for kind in KINDS}
     parts = [f"<p>{escape(note)}</p>", facts_list(kinds), '<div class="doubts">']
     shown = range(min(len(doubts), MAX_PICTURES)) if indices is None else indices
-    parts += [_card(number, doubts[number], ids, read_image) for number in shown]
+    parts += [_card(number, doubts[number], ids, places, read_image) for number in shown]
     write_html(folder / PAGE, "Doubts about labels", [_STYLE, *parts, "</div>"])
 
 
@@ -68,23 +70,29 @@ _STYLE = (
 )
 
 
-def _csv(doubts: Sequence[Doubt], ids: Sequence[str]) -> str:
+def _csv(doubts: Sequence[Doubt], ids: Sequence[str], places: Sequence[Sequence[str]]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     corners = ("x1", "y1", "x2", "y2")
     found_corners = [f"found {corner}" for corner in corners]
     writer.writerow(["rank", "image", "object", "kind", "score", "labeled", "found", *corners, *found_corners])
     for rank, doubt in enumerate(doubts, start=1):
-        number = "" if doubt.object < 0 else doubt.object + 1
+        place = "" if doubt.object < 0 else places[doubt.image][doubt.object]
         boxes = [f"{value:.1f}" for value in (*doubt.box, *(doubt.found_box or ()))]
         writer.writerow(
-            [rank, ids[doubt.image], number, doubt.kind, f"{doubt.score:.3f}", doubt.labeled, doubt.found, *boxes]
+            [rank, ids[doubt.image], place, doubt.kind, f"{doubt.score:.3f}", doubt.labeled, doubt.found, *boxes]
         )
     return text.getvalue()
 
 
-def _card(number: int, doubt: Doubt, ids: Sequence[str], read_image: Callable[[int], np.ndarray]) -> str:
-    where = ids[doubt.image] + ("" if doubt.object < 0 else f", object {doubt.object + 1}")
+def _card(
+    number: int,
+    doubt: Doubt,
+    ids: Sequence[str],
+    places: Sequence[Sequence[str]],
+    read_image: Callable[[int], np.ndarray],
+) -> str:
+    where = ids[doubt.image] + ("" if doubt.object < 0 else f", {places[doubt.image][doubt.object]}")
     said = ", ".join(
         part
         for part in (
@@ -111,7 +119,7 @@ def _crop(image: np.ndarray, doubt: Doubt) -> np.ndarray:
     if doubt.found_box is not None:
         boxes, colors = [*boxes, doubt.found_box], [*colors, FALSE]
         captions = [*captions, f"found {doubt.found}"]
-    corners = np.array(boxes, float)
+    corners = np.clip(np.array(boxes, float), 0, [*image.shape[1::-1]] * 2)  # boxes may reach out of their image
     least, most = corners[:, :2].min(axis=0), corners[:, 2:].max(axis=0)
     margin = max(_LEAST_MARGIN, _MARGIN * float((most - least).max()))
     height, width = image.shape[:2]

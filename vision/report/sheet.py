@@ -155,11 +155,15 @@ def _header(texts: Sequence[str], key: Mapping[str, Color], width: int) -> np.nd
     return canvas[: top + LINE if left > GAP else 0]
 
 
+def encode_image(rgb_image: np.ndarray, suffix: str) -> bytes:
+    """Encode an image (H, W, 3) uint8 RGB in the format of a suffix."""
+    return cv2.imencode(suffix, cv2.cvtColor(rgb_image, cv2.COLOR_RGB2BGR))[1].tobytes()
+
+
 def write_image(path: Path, rgb_image: np.ndarray) -> None:
     """Write an image (H, W, 3) uint8 RGB in the format of its suffix, whole or not at all."""
-    _, data = cv2.imencode(path.suffix, cv2.cvtColor(rgb_image, cv2.COLOR_RGB2BGR))
     with replacing(path) as temporary:
-        temporary.write_bytes(data.tobytes())
+        temporary.write_bytes(encode_image(rgb_image, path.suffix))
 
 
 def spread(count: int, most: int) -> list[int]:

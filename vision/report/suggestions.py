@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import filecmp
 import logging
 import os
 import shutil
 from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path, PurePosixPath
 
 import cv2
@@ -13,8 +15,9 @@ import numpy as np
 
 from vision.datasets.images import read_image_info
 from vision.datasets.writer import AnnotationWriter, WrittenImage
-from vision.report.sheet import write_image
-from vision.structures import Detections
+from vision.report.sheet import encode_image
+from vision.structures import DataError, Detections
+from vision.utils.files import replacing
 
 logger = logging.getLogger(__name__)
 
@@ -45,6 +48,7 @@ class Suggestions:
         self._next_frame = 0.0
         self._last_thumbnail: np.ndarray | None = None
         self.images = 0
+        self.began = datetime.now()
 
     def __enter__(self) -> Suggestions:
         self.writer.__enter__()
@@ -64,14 +68,18 @@ class Suggestions:
             path: of the file.
             rgb_image: (H, W, 3) uint8, upright.
             found: boxes in pixels.
+
+        Raises:
+            DataError: another picture has its name in the dataset.
         """
         place = self.writer.image_path(name)
-        if not place.exists():
+        if read_image_info(path).orientation != 1:  # tools differ in whether they turn it
+            self._write_picture(place, rgb_image)
+        elif not place.exists():
             place.parent.mkdir(parents=True, exist_ok=True)
-            if read_image_info(path).orientation != 1:  # tools differ in whether they turn it
-                write_image(place, rgb_image)
-            else:
-                _link_or_copy(path, place)
+            _link_or_copy(path, place)
+        elif not filecmp.cmp(path, place, shallow=False):
+            raise _of_another_picture(place)
         self._write(name, rgb_image, found)
 
     def add_frame(self, name: PurePosixPath, number: int, rgb_image: np.ndarray, found: Detections) -> None:
@@ -82,6 +90,9 @@ class Suggestions:
             number: of the frame.
             rgb_image: (H, W, 3) uint8.
             found: boxes in pixels.
+
+        Raises:
+            DataError: another picture has its name in the dataset.
         """
         if number < self._next_frame:
             return
@@ -92,17 +103,28 @@ class Suggestions:
         if last is not None and np.abs(thumbnail - last).mean() < _TWIN_DIFFERENCE:
             return
         self._last_thumbnail = thumbnail
-        place = self.writer.image_path(name)
+        self._write_picture(self.writer.image_path(name), rgb_image)
+        self._write(name, rgb_image, found)
+
+    @staticmethod
+    def _write_picture(place: Path, rgb_image: np.ndarray) -> None:
+        data = encode_image(rgb_image, place.suffix)
         if not place.exists():
             place.parent.mkdir(parents=True, exist_ok=True)
-            write_image(place, rgb_image)
-        self._write(name, rgb_image, found)
+            with replacing(place) as temporary:
+                temporary.write_bytes(data)
+        elif place.read_bytes() != data:
+            raise _of_another_picture(place)
 
     def _write(self, name: PurePosixPath, rgb_image: np.ndarray, found: Detections) -> None:
         height, width = rgb_image.shape[:2]
         names = [self.class_names[label] for label in found.labels.tolist()]
         self.writer.add(WrittenImage(name, (width, height), found.boxes.numpy(), names, found.scores.tolist()))
         self.images += 1
+
+
+def _of_another_picture(place: Path) -> DataError:
+    return DataError(f"{place}: is there already, and is another picture; name another --output, or move the folder")
 
 
 def _link_or_copy(path: Path, place: Path) -> None:

@@ -79,7 +79,8 @@ class RunSummary:
         if self._report is not None:
             for line in aligned(self._class_rows(self._report)):
                 logger.info("%s", line)
-        for line in (*self._findings.lines(), *advice_on_epochs(rows, epochs)):
+        advice = [] if self._findings.learnt_little else advice_on_epochs(rows, epochs)
+        for line in (*self._findings.lines(), *advice):
             logger.info("%s", line)
         for purpose, command in self.next_commands.items():
             logger.info("%s: %s", purpose, command)
@@ -136,4 +137,5 @@ def advice_on_epochs(rows: Sequence[Mapping[str, float]], epochs: int) -> list[s
 
 
 def _number(row: Mapping[str, float], column: str) -> float:
-    return float(row.get(column) or math.nan)
+    value: float | str | None = row.get(column)
+    return math.nan if value in (None, "") else float(value or 0)
