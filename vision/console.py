@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
-from typing import Any, NoReturn, TextIO
+from typing import Any, Literal, NoReturn, TextIO
 
 from tqdm import tqdm
 
@@ -370,9 +370,8 @@ class LogFile(logging.Handler):
 
     def open(self, path: Path, *, goes_on: bool = False) -> None:
         """Write all lines to a file from now on, and what was logged before; a run that goes on appends to it."""
-        if not goes_on:
-            path.unlink(missing_ok=True)
-        self._stream = open(path, "a", encoding="utf-8", errors="backslashreplace")  # noqa: SIM115 - closed at exit
+        mode: Literal["a", "w"] = "a" if goes_on else "w"
+        self._stream = open(path, mode, encoding="utf-8", errors="backslashreplace")  # noqa: SIM115 - closed at exit
         for line in self._waiting:
             self._write(line)
         self._waiting = []
