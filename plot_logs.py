@@ -25,7 +25,7 @@ from time import perf_counter
 
 from vision import console
 from vision.report.run_comparison import (
-    RunSummary,
+    ComparedRun,
     comparability,
     figures_table,
     settings_table,
@@ -113,7 +113,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     logger.info("Saved %s", args.output)
 
 
-def write_page(path: Path, runs: Sequence[RunSummary], rows: dict[str, Rows], panels: Sequence[Panel]) -> None:
+def write_page(path: Path, runs: Sequence[ComparedRun], rows: dict[str, Rows], panels: Sequence[Panel]) -> None:
     """Write the comparison as a page; without matplotlib it has no curves."""
     with tempfile.TemporaryDirectory() as folder:
         curves: Path | None = Path(folder) / "curves.png"
@@ -125,7 +125,7 @@ def write_page(path: Path, runs: Sequence[RunSummary], rows: dict[str, Rows], pa
         write_comparison(path, runs, curves)
 
 
-def comparison_lines(runs: Sequence[RunSummary]) -> list[str]:
+def comparison_lines(runs: Sequence[ComparedRun]) -> list[str]:
     """Lay the comparison out for the terminal."""
     differing = settings_table(runs)
     lines = ["", *comparability(runs), *aligned(figures_table(runs)), ""]

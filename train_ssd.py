@@ -25,7 +25,6 @@ import logging
 import math
 import secrets
 import shlex
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, replace
@@ -553,7 +552,7 @@ def make_recorder(run: Run) -> RunRecorder:
         Pace(options.epochs, options.validation_epochs, run.images_per_step),
         RunSummary(
             folder / checkpoint.BEST,
-            objects_to_learn(run),
+            {name: n // run.repeats for name, n in run.train_set.class_counts(with_difficult=False).items()},
             run.annotations,
             run.net.config.width_height,
             next_commands(options),
@@ -561,17 +560,6 @@ def make_recorder(run: Run) -> RunRecorder:
         RunPictures(folder, run.val_set) if options.plots else None,
         console.TerminalStepBar,
     )
-
-
-def objects_to_learn(run: Run) -> dict[str, int]:
-    """Count the objects to train on by class name, without those that are ignored."""
-    counts = Counter(
-        name
-        for record in run.train_set.records
-        for name, is_ignored in zip(record.names, record.difficult, strict=True)
-        if not is_ignored
-    )
-    return {name: counts[name] // run.repeats for name in run.train_set.class_names[1:]}
 
 
 def next_commands(options: Options) -> dict[str, str]:

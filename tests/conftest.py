@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -246,3 +247,23 @@ def assert_refused(done, *fragments: str) -> None:
     assert re.match(r"\S+: error: ", done.err)
     for fragment in fragments:
         assert fragment in done.err
+
+
+@pytest.fixture
+def figures_of(monkeypatch):
+    """Have a module's `figure_file` keep the figures that are drawn; call it with the module, it gives the list."""
+
+    def keep(module) -> list:
+        figures: list = []
+        enter = module.figure_file.__wrapped__
+
+        @contextlib.contextmanager
+        def keeping(*args):
+            for figure in enter(*args):
+                figures.append(figure)
+                yield figure
+
+        monkeypatch.setattr(module, "figure_file", keeping)
+        return figures
+
+    return keep

@@ -1,6 +1,5 @@
 """Plots, sheets and the page of odd evaluations: what they show can be read, and nothing warns."""
 
-import contextlib
 import itertools
 
 import cv2
@@ -170,17 +169,8 @@ def test_a_confusion_matrix_shows_the_most_confused_classes_and_the_rest_as_one(
 
 
 @pytest.mark.parametrize("name", ["a class without objects", "ten classes", "eighty classes"])
-def test_no_legend_lies_over_data_and_no_names_over_names(name, tmp_path, monkeypatch):
-    figures = []
-    enter = evaluation_plots.figure_file.__wrapped__
-
-    @contextlib.contextmanager
-    def keeping(*args):
-        for figure in enter(*args):
-            figures.append(figure)
-            yield figure
-
-    monkeypatch.setattr(evaluation_plots, "figure_file", keeping)
+def test_no_legend_lies_over_data_and_no_names_over_names(name, tmp_path, figures_of):
+    figures = figures_of(evaluation_plots)
     draw_plots(tmp_path, ODD[name])
     assert len(figures) == 4
     for figure in figures:

@@ -14,7 +14,7 @@ from conftest import ROOT, assert_refused
 import plot_logs
 from vision.deploy.session import TorchSession, load_net
 from vision.report.run_comparison import (
-    RunSummary,
+    ComparedRun,
     class_table,
     comparability,
     disk_use,
@@ -39,8 +39,8 @@ def rows_of(*aps: float | str, **more: list) -> list[dict]:
     ]
 
 
-def run_of(name: str, *aps: float | str, **more) -> RunSummary:
-    return RunSummary(name, rows_of(*aps), **more)
+def run_of(name: str, *aps: float | str, **more) -> ComparedRun:
+    return ComparedRun(name, rows_of(*aps), **more)
 
 
 def write_run(folder, aps, *, validation="v", training="t", best=b"w" * 2_500_000, **options):
@@ -67,8 +67,8 @@ def write_run(folder, aps, *, validation="v", training="t", best=b"w" * 2_500_00
 def test_the_best_epoch_is_that_of_best_pth():
     assert run_of("a", "", 0.3, "nan", 0.3, 0.2).best["epoch"] == "3", "of equal ones the last"
     losses = [{"epoch": 0, "Loss/val": 2.0}, {"epoch": 1, "Loss/val": 1.0}, {"epoch": 2, "Loss/val": float("nan")}]
-    assert RunSummary("log", losses).best["epoch"] == 1
-    assert RunSummary("log", [{"epoch": 0}, {"epoch": 1}]).best["epoch"] == 1
+    assert ComparedRun("log", losses).best["epoch"] == 1
+    assert ComparedRun("log", [{"epoch": 0}, {"epoch": 1}]).best["epoch"] == 1
     assert run_of("a", 0.0, "").best["epoch"] == "0", "nothing found is a result"
 
 

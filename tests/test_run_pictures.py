@@ -1,6 +1,5 @@
 """Pictures of runs: what a run leaves in its folder, and plot_logs.py on results and on logs."""
 
-import contextlib
 import csv
 import logging
 import sys
@@ -206,17 +205,8 @@ def test_panels_without_numbers_are_left_out(tmp_path, caplog):
     assert not caplog.records
 
 
-def test_the_plot_of_a_run_names_it_and_marks_its_best_epoch(tmp_path, monkeypatch):
-    figures = []
-    enter = training_plots.figure_file.__wrapped__
-
-    @contextlib.contextmanager
-    def keeping(*args):
-        for figure in enter(*args):
-            figures.append(figure)
-            yield figure
-
-    monkeypatch.setattr(training_plots, "figure_file", keeping)
+def test_the_plot_of_a_run_names_it_and_marks_its_best_epoch(tmp_path, figures_of):
+    figures = figures_of(training_plots)
     aps = (0.1, 0.4, 0.3)
     rows = [
         {"epoch": n, "Loss/val": 1.0, "Mean Average Precision/val": ap, "COCO AP/val": ap, "rate heads": 0.1}

@@ -1,4 +1,4 @@
-"""What the command lines of nets share: their options, device choice, opening models; and all of `vision.console`."""
+"""What scripts with nets share: choosing device and threshold, opening models, detecting; all of `vision.console`."""
 
 from __future__ import annotations
 

@@ -18,7 +18,6 @@ import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal, NoReturn, TextIO
 
@@ -362,7 +361,7 @@ class LogFile(logging.Handler):
 
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
         if isinstance(error, Exception):
-            self._write(f"{datetime.now():%Y-%m-%d %H:%M:%S} - error: {error_line(error)}")
+            self.emit(logging.makeLogRecord({"msg": f"error: {error_line(error)}"}))
         logging.getLogger().removeHandler(self)
         if self._stream is not None:
             with suppress(OSError):

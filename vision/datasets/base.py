@@ -244,9 +244,12 @@ class DetectionDataset:
             boxes, labels = self.target_transform(boxes, labels)
         return image, boxes, labels
 
-    def class_counts(self) -> dict[str, int]:
-        """Count the objects of each class, in the order of the class list."""
-        counts = Counter(name for record in self.records for name in record.names)
+    def class_counts(self, *, with_difficult: bool = True) -> dict[str, int]:
+        """Count the objects of each class, in the order of the class list; difficult ones unless they are unwanted."""
+        counts: Counter[str] = Counter()
+        for record in self.records:
+            names = zip(record.names, record.difficult, strict=True)
+            counts.update(record.names if with_difficult else (name for name, hard in names if not hard))
         return {name: counts[name] for name in self.class_names[1:]}
 
     def balance(self, rng: np.random.Generator) -> None:

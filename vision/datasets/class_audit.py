@@ -35,11 +35,11 @@ def frequency_defects(train: DetectionDataset) -> list[Defect]:
     Each class is named once, and none that has no object at all, see `DetectionDataset.class_defects`.
     """
     first: dict[str, tuple[Record, str]] = {}
-    counts = {name: 0 for name, count in train.class_counts().items() if count}
+    to_learn = train.class_counts(with_difficult=False)
+    counts = {name: to_learn[name] for name, count in train.class_counts().items() if count}
     for record in train.records:
         for name, hard, place in zip(record.names, record.difficult, record.places or record.names, strict=True):
             if name in counts and not hard:
-                counts[name] += 1
                 first.setdefault(name, (record, place))
     most = max(counts.values(), default=0)
     doubtful = []

@@ -72,7 +72,7 @@ def find_doubts(
         detections: of each image, down to low scores, boxes in pixels.
         annotations: of each image.
         class_names: BACKGROUND first.
-        report: of these; how reliably a class is found weighs doubts about labels that are not found.
+        report: of the same images; how reliably a class is found weighs doubts about labels that are not found.
     """
     recalls = [0.0, *(result.best.recall for result in report.classes)]
     doubts: list[Doubt] = []

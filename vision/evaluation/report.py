@@ -75,10 +75,15 @@ class Report:
             "class of which nothing is found counts with precision, recall and F1 of 0"
         )
 
-    @property
+    @cached_property
     def best_threshold(self) -> float:
         """The threshold for all classes that gives the highest mean F1; nan if nothing is ever hit."""
         return best_threshold([result.curve for result in self.classes])
+
+    @property
+    def usual_threshold(self) -> float:
+        """The best threshold, or `DEFAULT_THRESHOLD` if nothing is ever hit."""
+        return DEFAULT_THRESHOLD if math.isnan(self.best_threshold) else self.best_threshold
 
     def mean_at(self, threshold: float) -> Point:
         """Means over the classes that have objects, all at one threshold; nan if none has."""
@@ -142,7 +147,7 @@ class Evaluation:
         """
         report = evaluate(detections, annotations, class_names, iou_threshold, inclusive=inclusive, cut_off=cut_off)
         if threshold is None:
-            threshold = DEFAULT_THRESHOLD if math.isnan(report.best_threshold) else report.best_threshold
+            threshold = report.usual_threshold
         pairs = zip(detections, annotations, strict=True)
         matches = [match_image(found, annotation, threshold, iou_threshold) for found, annotation in pairs]
         return cls(ids, detections, annotations, class_names, report, threshold, matches)

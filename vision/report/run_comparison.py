@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,7 +14,7 @@ from statistics import median
 from typing import Any
 
 from vision.report.page import picture, table, write_html
-from vision.report.training_plots import Rows
+from vision.report.training_plots import Rows, number_of
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +33,7 @@ UNKNOWN = "-"
 
 
 @dataclass(frozen=True)
-class RunSummary:
+class ComparedRun:
     """What is known of a run.
 
     Attributes:
@@ -59,7 +58,7 @@ class RunSummary:
     def best(self) -> Mapping[str, Any]:
         """The row of the best epoch; of equal ones the last."""
         for column, sign in _CHOOSING:
-            values = [(place, _number(row, column)) for place, row in enumerate(self.rows)]
+            values = [(place, number_of(row.get(column))) for place, row in enumerate(self.rows)]
             known = [(sign * value, place) for place, value in values if value is not None]
             if known:
                 return self.rows[max(known)[1]]
@@ -67,7 +66,7 @@ class RunSummary:
 
     def at_best(self, column: str) -> float | None:
         """A number of the best epoch."""
-        return _number(self.best, column)
+        return number_of(self.best.get(column))
 
     @property
     def ap(self) -> float | None:
@@ -83,7 +82,7 @@ class RunSummary:
         return (sides[0], sides[1]) if isinstance(sides, (list, tuple)) and len(sides) == 2 else None
 
 
-def summarize(name: str, rows: Rows, folder: Path | None) -> RunSummary:
+def summarize(name: str, rows: Rows, folder: Path | None) -> ComparedRun:
     """Collect what is known of a run.
 
     Args:
@@ -92,7 +91,7 @@ def summarize(name: str, rows: Rows, folder: Path | None) -> RunSummary:
         folder: its model folder, None for a log alone.
     """
     if folder is None:
-        return RunSummary(name, rows)
+        return ComparedRun(name, rows)
     record = _read_arguments(folder / "args.json")
     settings = {
         **record.get("arguments", {}),
@@ -100,7 +99,7 @@ def summarize(name: str, rows: Rows, folder: Path | None) -> RunSummary:
         **{f"version of {key}": value for key, value in record.get("versions", {}).items()},
     }
     best = folder / "best.pth"
-    return RunSummary(
+    return ComparedRun(
         name,
         rows,
         settings,
@@ -132,7 +131,7 @@ def disk_use(folder: Path) -> int:
     return sum(sizes.values())
 
 
-def comparability(runs: Sequence[RunSummary]) -> list[str]:
+def comparability(runs: Sequence[ComparedRun]) -> list[str]:
     """Say why the figures of runs cannot be compared, or not without care; nothing where they can."""
     said = []
     if groups := _groups(runs, "validation"):
@@ -148,7 +147,7 @@ def comparability(runs: Sequence[RunSummary]) -> list[str]:
     return said
 
 
-def _groups(runs: Sequence[RunSummary], which: str) -> str:
+def _groups(runs: Sequence[ComparedRun], which: str) -> str:
     """Name the runs by what they have in common; "" where all that is known is the same."""
     groups: dict[str, list[str]] = {}
     for run in runs:
@@ -157,7 +156,7 @@ def _groups(runs: Sequence[RunSummary], which: str) -> str:
     return " / ".join(", ".join(names) for names in groups.values()) if len(groups) > 1 else ""
 
 
-def verdict(runs: Sequence[RunSummary]) -> list[str]:
+def verdict(runs: Sequence[ComparedRun]) -> list[str]:
     """Say which run has the best AP, which is nearly as good and smaller or faster, and which is the fastest."""
     said = []
     ranked = [(run.ap, run) for run in runs if run.ap is not None]
@@ -189,15 +188,15 @@ def verdict(runs: Sequence[RunSummary]) -> list[str]:
     return said
 
 
-def figures_table(runs: Sequence[RunSummary]) -> list[list[str]]:
+def figures_table(runs: Sequence[ComparedRun]) -> list[list[str]]:
     """Lay out what runs reach at their best epoch, and what they cost; heads first."""
     heads = ["run", "AP", "AP50", "mAP", "best epoch", "epochs", "s/epoch", "input", "best.pth", "folder", "ms/image"]
     return [heads, *(_figures(run) for run in runs)]
 
 
-def _figures(run: RunSummary) -> list[str]:
+def _figures(run: ComparedRun) -> list[str]:
     columns = ("COCO AP/val", "COCO AP50/val", "Mean Average Precision/val")
-    seconds = [value for row in run.rows if (value := _number(row, "seconds")) is not None]
+    seconds = [value for row in run.rows if (value := number_of(row.get("seconds"))) is not None]
     size = run.input_size
     return [
         run.name,
@@ -212,7 +211,7 @@ def _figures(run: RunSummary) -> list[str]:
     ]
 
 
-def settings_table(runs: Sequence[RunSummary]) -> list[list[str]]:
+def settings_table(runs: Sequence[ComparedRun]) -> list[list[str]]:
     """Lay out the settings that differ, a row each; heads first, and alone where none does.
 
     A run that does not say, of an earlier version or a log alone, makes no difference.
@@ -226,7 +225,7 @@ def settings_table(runs: Sequence[RunSummary]) -> list[list[str]]:
     return rows
 
 
-def class_table(runs: Sequence[RunSummary]) -> list[list[str]]:
+def class_table(runs: Sequence[ComparedRun]) -> list[list[str]]:
     """Lay out the 11-point AP of each class at the best epoch, a row each, the mean last; heads first."""
     columns = dict.fromkeys(column for run in runs for column in run.best if column.startswith(_OF_CLASS))
     rows = [["class", *(run.name for run in runs)]]
@@ -235,7 +234,7 @@ def class_table(runs: Sequence[RunSummary]) -> list[list[str]]:
     return rows
 
 
-def write_comparison(path: Path, runs: Sequence[RunSummary], curves: Path | None) -> None:
+def write_comparison(path: Path, runs: Sequence[ComparedRun], curves: Path | None) -> None:
     """Write all of it as a page.
 
     Args:
@@ -262,15 +261,6 @@ def write_comparison(path: Path, runs: Sequence[RunSummary], curves: Path | None
     write_html(path, "Runs side by side", parts)
 
 
-def _number(row: Mapping[str, Any], column: str) -> float | None:
-    """Read a cell; None for one that is empty, missing or nan."""
-    try:
-        number = float(row.get(column, ""))
-    except (TypeError, ValueError):
-        return None
-    return number if math.isfinite(number) else None
-
-
 def _text(number: float | None, form: str) -> str:
     return UNKNOWN if number is None else format(number, form)
 
@@ -284,7 +274,7 @@ def _milliseconds(time: float) -> str:
 
 
 #: By what a run may be cheaper than the best: a word, the cost, and how it is written.
-_COSTS: tuple[tuple[str, Callable[[RunSummary], float | None], Callable[[Any], str]], ...] = (
+_COSTS: tuple[tuple[str, Callable[[ComparedRun], float | None], Callable[[Any], str]], ...] = (
     ("smaller", attrgetter("model_bytes"), _megabytes),
     ("faster", attrgetter("milliseconds"), _milliseconds),
 )

@@ -13,7 +13,7 @@ from vision.datasets import DetectionDataset
 from vision.engine.checkpoint import Results, is_better
 from vision.engine.loop import EpochResult
 from vision.evaluation.image_matches import match_image
-from vision.evaluation.report import DEFAULT_THRESHOLD
+from vision.evaluation.report import Report
 from vision.report.drawing import IGNORED, MATCH_KEY, Marks, color_of, match_marks
 from vision.report.sheet import MAX_CELLS, Cell, contact_sheet, spread, with_all_classes, write_image
 from vision.report.training_plots import PANELS, Rows, draw_runs, number_of
@@ -88,7 +88,7 @@ class RunPictures:
             rows: of all epochs up to it.
         """
         if result.report is not None and result.detections:
-            self._draw_detections(result)
+            self._draw_detections(result, result.report)
         if self._draws_curves and result.validation is not None:
             try:
                 draw_runs(self.folder / RESULTS, {self.folder.resolve().name: rows}, PANELS, best_epoch(rows))
@@ -96,9 +96,8 @@ class RunPictures:
                 self._draws_curves = False
                 logger.warning("%s: not drawn, %s (pip install matplotlib)", self.folder / RESULTS, err)
 
-    def _draw_detections(self, result: EpochResult) -> None:
-        best = np.nan if result.report is None else result.report.best_threshold
-        threshold = DEFAULT_THRESHOLD if np.isnan(best) else best
+    def _draw_detections(self, result: EpochResult, report: Report) -> None:
+        threshold = report.usual_threshold
         cells = []
         for index in self._shown:
             try:
@@ -111,7 +110,7 @@ class RunPictures:
         texts = [
             f"epoch {result.epoch}",
             f"{len(cells)} of {len(self.val_set)} validation images",
-            f"threshold {threshold:g}{'' if np.isnan(best) else ', of the highest mean F1'}",
+            f"threshold {threshold:g}{'' if np.isnan(report.best_threshold) else ', of the highest mean F1'}",
         ]
         write_image(self.folder / VAL_BATCH, contact_sheet(cells, texts, MATCH_KEY))
 

@@ -132,6 +132,5 @@ def _link_or_copy(path: Path, place: Path) -> None:
     try:
         os.link(path.resolve(), place)
     except OSError:
-        temporary = place.with_name(f".{place.name}.part")
-        shutil.copyfile(path, temporary)
-        os.replace(temporary, place)
+        with replacing(place) as temporary:
+            shutil.copyfile(path, temporary)

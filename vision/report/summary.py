@@ -11,7 +11,8 @@ from vision.engine.loop import EpochResult
 from vision.evaluation import findings, number_text
 from vision.evaluation.image_matches import match_image
 from vision.evaluation.metrics import aligned
-from vision.evaluation.report import DEFAULT_THRESHOLD, Report
+from vision.evaluation.report import Report
+from vision.report.training_plots import number_of
 from vision.ssd.description import Results
 from vision.structures import Annotation
 
@@ -60,8 +61,7 @@ class RunSummary:
         self._report = result.report
         if result.report is None:
             return
-        best = result.report.best_threshold
-        threshold = DEFAULT_THRESHOLD if math.isnan(best) else best
+        threshold = result.report.usual_threshold
         pairs = zip(result.detections, self.annotations, strict=True)
         matches = [match_image(found, annotation, threshold) for found, annotation in pairs]
         self._findings = findings.find(result.report, matches, self.input_size, self.training_objects)
@@ -137,5 +137,6 @@ def advice_on_epochs(rows: Sequence[Mapping[str, float]], epochs: int) -> list[s
 
 
 def _number(row: Mapping[str, float], column: str) -> float:
-    value: float | str | None = row.get(column)
-    return math.nan if value in (None, "") else float(value or 0)
+    """A cell; nan for an empty one."""
+    number = number_of(row.get(column))
+    return math.nan if number is None else number
