@@ -25,7 +25,7 @@ import logging
 import os
 import subprocess
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from pathlib import Path, PurePosixPath
 from statistics import mean, median
@@ -36,10 +36,13 @@ import numpy as np
 
 from vision import cli
 from vision.datasets import WRITERS
-from vision.datasets.images import read_upright
+from vision.datasets.images import read_image_info, read_upright
 from vision.datasets.yolo import relative_text
-from vision.deploy.media import VIDEO_CODECS, Frame, Sink, Source
-from vision.deploy.session import NETWORK, POST_PROCESSING, RESIZING
+from vision.deploy.choosing import look_at
+from vision.deploy.media import VIDEO_CODECS, Frame, FrameThinning, Sink, Source
+from vision.deploy.session import NETWORK, POST_PROCESSING, RESIZING, Session, TorchSession
+from vision.evaluation.choosing import choose as choose_candidates
+from vision.report.chosen import class_facts, facts_line, write_chosen
 from vision.report.drawing import draw_detections
 from vision.report.sheet import Sheet
 from vision.report.suggestions import Suggestions
@@ -51,7 +54,7 @@ from vision.utils.timer import Stages
 logger = logging.getLogger(__name__)
 
 WINDOW = "detections (q ends)"
-SHEET_NAME, RESULTS_NAME = "sheet.png", "detections.json"
+SHEET_NAME, RESULTS_NAME, CHOSEN_NAME = "sheet.png", "detections.json", "chosen.csv"
 
 #: Tried in a process of its own, since OpenCV ends the process where it cannot open a window; that leaves no core file.
 TRY_WINDOW = """
@@ -76,6 +79,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = make_parser()
     args = parser.parse_args(argv)
     check_postprocess_options(parser, args)
+    check_choosing_options(parser, args)
     if args.top_k is not None and args.postprocess == cli.DETECTNET:
         parser.error("--top-k: detectNet has no such limit; leave it out, or --postprocess=detectnet")
     return args
@@ -95,6 +99,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     logger.info("%s", threshold)
     wanted = wanted_labels(args.classes, class_names)
     source = Source(args.input, read_upright, left_out=args.output)
+    session_to_choose = check_choosable(session, source, args)
     cli.check_writable(args.output if not args.output.suffix else args.output.parent, "--output")
 
     counts: Counter[str] = Counter()
@@ -104,7 +109,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     window = Window(waits=not source.is_video) if args.show else None
     sheet_file = sheet_path(sink, source) if args.sheet else None
     sheet = Sheet(class_names, args.threshold) if args.sheet else None
-    suggestions = open_suggestions(args, sink, source, class_names)
+    suggestions = open_suggestions(args, sink, class_names)
+    takes = thinning(source, args, was_chosen=args.choose is not None)
     log_earlier_files(sink, source, args)
 
     def finish(frame: Frame, found: Detections) -> np.ndarray:
@@ -112,12 +118,9 @@ def main(argv: Sequence[str] | None = None) -> None:
             drawn = draw_detections(frame.image, found, class_names)
         with stages(WRITING):
             sink.write(frame, drawn)
-            write_annotations(args, sink, suggestions, frame, found)
+            write_annotations(args, sink, suggestions, takes, frame, found)
         return drawn
 
-    # What a camera gave before it was asked for would be shown late.
-    frames = stages.each(READING, source)
-    frames = frames if source.is_live else read_ahead(frames)
     began = first_ended = perf_counter()
     images = 0
     try:
@@ -128,7 +131,9 @@ def main(argv: Sequence[str] | None = None) -> None:
             sink,
             WriteBehind(finish) as finish_soon,
         ):
-            for frame in cli.progress(frames, f"{source.unit.capitalize()}s", source.total):
+            if session_to_choose is not None:
+                choose(session_to_choose, source, sink.folder, class_names, wanted, args)
+            for frame in cli.progress(reading(source, stages), f"{source.unit.capitalize()}s", source.total):
                 found = cli.detect(session, frame.image, args, score_threshold=args.threshold, top_k=args.top_k or -1)
                 found = within(only(found, wanted), frame.image)
                 images += 1
@@ -159,6 +164,96 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.benchmark:
         print("\n".join(stage_lines(stages, source.unit)))
         print(rate_line(images, source.unit, loading, first_ended - began, ended - first_ended))
+
+
+def check_choosing_options(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    """End with an error if options disagree with --choose, which implies --save-annotations."""
+    if args.choose is None:
+        if args.without_objects:
+            parser.error("--without-objects: says what --choose looks at; add --choose=N, or leave it out")
+        return
+    if args.postprocess == cli.DETECTNET:
+        parser.error("--choose: needs scores below detectNet's threshold; leave --postprocess out")
+    if args.benchmark:
+        parser.error("--benchmark: --choose looks at the images twice; measure in a run without --choose")
+    args.save_annotations = args.save_annotations or "voc"
+
+
+def check_choosable(session: Session, source: Source, args: argparse.Namespace) -> TorchSession | None:
+    """Give the session with which --choose looks at the input; None without that option.
+
+    Raises:
+        DataError: it cannot.
+    """
+    if args.choose is None:
+        return None
+    if not isinstance(session, TorchSession):
+        raise DataError("--choose: an .onnx file does not give its features; name the model folder or its .pth")
+    if source.is_live:
+        raise DataError(f"--choose: {source.text} cannot be looked at twice; record a video, and choose from that")
+    return session
+
+
+def choose(
+    session: TorchSession,
+    source: Source,
+    folder: Path,
+    class_names: Sequence[str],
+    wanted: set[int],
+    args: argparse.Namespace,
+) -> None:
+    """Look at all images, list in `folder` those to label next, and let the source give only them.
+
+    Raises:
+        DataError: the model was trained on all of them.
+    """
+    takes = thinning(source, args, was_chosen=False)
+    frames = cli.progress(read_ahead(source), "Looking", source.total)
+    trained_on = session.trained_on
+
+    def was_trained_on(frame: Frame) -> bool:
+        if source.is_video or trained_on is None:
+            return False
+        return bool(trained_on.has([read_image_info(Path(frame.name)).digest])[0])
+
+    looked = look_at(
+        filter(takes, frames),
+        session,
+        lambda image, score: only(cli.detect(session, image, args, score_threshold=score), wanted),
+        args.threshold,
+        was_trained_on,
+        args.without_objects,
+    )
+    if source.unreadable:
+        logger.warning(unreadable_line(source))
+    labeled = len(looked.labeled_features)
+    if not looked.candidates:
+        raise DataError(f"--choose: the model was trained on all {labeled} images of --input; name others")
+    logger.info(
+        "%s to choose from%s",
+        counted(len(looked.candidates), source.unit),
+        f"; {labeled} more are left out, as the model was trained on them" if labeled else "",
+    )
+    facts = class_facts(args.model if args.model.is_dir() else args.model.parent, class_names[1:])
+    if not args.without_objects:
+        logger.info(facts_line(facts, class_names[1:]))
+    choices = choose_candidates(looked.candidates, args.choose, facts, looked.labeled_features if labeled else None)
+    write_chosen(folder / CHOSEN_NAME, choices, class_names[1:], args.without_objects)
+    logger.info("Saved %s: %s to label next, with reasons", folder / CHOSEN_NAME, counted(len(choices), source.unit))
+    source.keep({choice.name for choice in choices})
+
+
+def thinning(source: Source, args: argparse.Namespace, was_chosen: bool) -> Callable[[Frame], bool]:
+    """Say which frames are worth an annotation: all images, and all that were chosen; of a video as --save-fps says."""
+    if not source.is_video or was_chosen:
+        return lambda _: True
+    return FrameThinning(args.save_fps, source.frame_rate).takes
+
+
+def reading(source: Source, stages: Stages) -> Iterator[Frame]:
+    """Read ahead, but from a camera: what it gave before it was asked for would be shown late."""
+    frames = stages.each(READING, source)
+    return frames if source.is_live else read_ahead(frames)
 
 
 def log_earlier_files(sink: Sink, source: Source, args: argparse.Namespace) -> None:
@@ -303,34 +398,42 @@ def text_lines(found: Detections, image: np.ndarray) -> str:
     return "".join(f"{label - 1} {relative_text(box, (width, height))} {score:.6f}\n" for label, score, box in rows)
 
 
-def open_suggestions(
-    args: argparse.Namespace, sink: Sink, source: Source, class_names: Sequence[str]
-) -> Suggestions | None:
+def open_suggestions(args: argparse.Namespace, sink: Sink, class_names: Sequence[str]) -> Suggestions | None:
     """Open the dataset that --save-annotations asks for; None without the option."""
     if args.save_annotations is None:
         return None
-    writer = WRITERS[args.save_annotations](sink.folder / args.save_annotations, class_names[1:])
-    return Suggestions(writer, class_names, args.save_fps, source.frame_rate)
+    root = sink.folder / args.save_annotations
+    writer = WRITERS[args.save_annotations](root, class_names[1:], writes_empty=args.without_objects)
+    return Suggestions(writer, class_names)
 
 
 def write_annotations(
-    args: argparse.Namespace, sink: Sink, suggestions: Suggestions | None, frame: Frame, found: Detections
+    args: argparse.Namespace,
+    sink: Sink,
+    suggestions: Suggestions | None,
+    takes: Callable[[Frame], bool],
+    frame: Frame,
+    found: Detections,
 ) -> None:
     """Write what was found in an image or frame as --save-txt and --save-annotations ask for it."""
-    source = sink.source
     if args.save_txt:
-        write_text(text_path(sink, frame, source), text_lines(found, frame.image))
-    if suggestions is None:
+        write_text(text_path(sink, frame, sink.source), text_lines(found, frame.image))
+    if suggestions is None or not takes(frame):
         return
-    if source.is_video:
-        number = int(frame.name.rpartition("#")[2])
+    found = nothing_of(found) if args.without_objects else found
+    if sink.source.is_video:
         # Those of a camera are other ones each time.
-        session = f"_{suggestions.began:%Y%m%d_%H%M%S}" if source.is_live else ""
-        name = PurePosixPath(f"{sink.path_of(frame).stem}{session}_{number:06d}.jpg")
-        suggestions.add_frame(name, number, frame.image, found)
+        session = f"_{suggestions.began:%Y%m%d_%H%M%S}" if sink.source.is_live else ""
+        name = PurePosixPath(f"{sink.path_of(frame).stem}{session}_{frame.number:06d}.jpg")
+        suggestions.add_frame(name, frame.image, found)
     else:
         relative = sink.image_paths[frame.name].relative_to(sink.folder)
         suggestions.add_image(PurePosixPath(relative), Path(frame.name), frame.image, found)
+
+
+def nothing_of(found: Detections) -> Detections:
+    """Keep none of the detections."""
+    return Detections(found.boxes[:0], found.labels[:0], found.scores[:0])
 
 
 def text_path(sink: Sink, frame: Frame, source: Source) -> Path:

@@ -38,7 +38,7 @@ from vision import cli  # noqa: E402
 from vision.boxes.forms import iou_of  # noqa: E402
 from vision.datasets import DetectionDataset, open_dataset, open_folder  # noqa: E402
 from vision.datasets.folder import check_folder  # noqa: E402
-from vision.datasets.voc_dataset import LABEL_FILES  # noqa: E402
+from vision.datasets.voc_dataset import LABEL_FILES, VocReader  # noqa: E402
 from vision.deploy.session import Session, open_session  # noqa: E402
 from vision.engine import checkpoint  # noqa: E402
 from vision.evaluation import evaluate  # noqa: E402
@@ -314,6 +314,23 @@ def without_test_images(data: str | Path, view: Path, images: int | None = None,
         if len(kept) < images:
             raise DataError(f"{data}: has {len(kept)} images to draw from, asked for are {images}; ask for fewer")
         kept = [kept[place] for place in np.random.default_rng(seed).permutation(len(kept))[:images]]
+    write_view(folder, view, [raw.image_id for raw in kept], [raw.image_id for raw in test.images])
+    logger.info("%s: %d test images taken out of %s", view, taken_out, train.title)
+    return view
+
+
+def write_view(folder: VocReader, view: Path, train: Iterable[str], test: Iterable[str]) -> None:
+    """Make a folder that shows a VOC dataset, by links, with lists of its own.
+
+    Args:
+        folder: of the dataset.
+        view: the folder to make; if it is there, its lists are written again.
+        train: ids of the images of the list for training.
+        test: the same for the test.
+
+    Raises:
+        DataError: the view is of another dataset.
+    """
     links = {"Annotations": folder.annotation_folder, "JPEGImages": folder.image_folder}
     label_files = [place / name for place in (folder.base, folder.root) for name in LABEL_FILES]
     links |= {path.name: path for path in label_files[::-1] if path.is_file()}
@@ -324,10 +341,8 @@ def without_test_images(data: str | Path, view: Path, images: int | None = None,
             link.symlink_to(target.resolve())
         elif link.resolve() != target.resolve():
             raise DataError(f"{link}: shows {link.resolve()}, not {target.resolve()}; remove {view}, or change --data")
-    for name, images in (("trainval", kept), ("test", test.images)):
-        write_text(view / "ImageSets" / "Main" / f"{name}.txt", "".join(f"{raw.image_id}\n" for raw in images))
-    logger.info("%s: %d test images taken out of %s", view, taken_out, train.title)
-    return view
+    for name, ids in (("trainval", train), ("test", test)):
+        write_text(view / "ImageSets" / "Main" / f"{name}.txt", "".join(f"{image_id}\n" for image_id in ids))
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -44,6 +44,7 @@ class AnnotationWriter(ABC):
     Args:
         root: folder of the dataset.
         class_names: all classes, without the background.
+        writes_empty: whether images without objects are known to have none, and get a file that says so.
 
     Attributes:
         kept: annotations that were there already.
@@ -54,8 +55,8 @@ class AnnotationWriter(ABC):
     #: Folder of the images in the dataset.
     images_folder: ClassVar[str] = "images"
 
-    def __init__(self, root: Path, class_names: Sequence[str]) -> None:
-        self.root, self.class_names = root, list(class_names)
+    def __init__(self, root: Path, class_names: Sequence[str], writes_empty: bool = False) -> None:
+        self.root, self.class_names, self.writes_empty = root, list(class_names), writes_empty
         self.kept = 0
         self._contexts = ExitStack()
 
@@ -78,7 +79,7 @@ class AnnotationWriter(ABC):
 class FilePerImageWriter(AnnotationWriter):
     """Writes a file for each image in which something was found.
 
-    Where nothing was found there is no file: that the image is empty is for a person to say.
+    Where nothing was found there is no file, unless a person has said that the images are empty.
     """
 
     def add(self, image: WrittenImage) -> None:
@@ -86,7 +87,7 @@ class FilePerImageWriter(AnnotationWriter):
         path = self.annotation_path(image.name)
         if path.exists():
             self.kept += 1
-        elif image.names:
+        elif image.names or self.writes_empty:
             write_text(path, self.text_of(image))
 
     @abstractmethod

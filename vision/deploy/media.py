@@ -7,8 +7,8 @@ import glob
 import logging
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing
 from pathlib import Path
 from time import perf_counter
 from typing import NamedTuple
@@ -69,6 +69,10 @@ _SILENCE = 10.0
 _FRAMES_TIMED = 12
 
 
+#: Side of the gray thumbnails that tell near-twins, and the mean difference of their pixels (of 255) below which two
+#: frames are near-twins: that of the noise of a camera that does not move.
+_TWIN_SIDE, _TWIN_DIFFERENCE = 32, 3.0
+
 #: Inputs that a message names, and what it says of those that were expected.
 _INPUTS_NAMED = 3
 _EXPECTED = f"an image ({', '.join(IMAGE_SUFFIXES)}), a folder, a glob or a video"
@@ -79,6 +83,11 @@ class Frame(NamedTuple):
 
     name: str  # of the file; of a video's frame also its number
     image: np.ndarray  # (H, W, 3) uint8 RGB
+
+    @property
+    def number(self) -> int:
+        """Of a video's frame, from 0."""
+        return int(self.name.rpartition("#")[2])
 
 
 def _listed(names: Sequence[str]) -> str:
@@ -161,6 +170,7 @@ class Source:
         self.unreadable = 0
         self.frame_rate = _CAMERA_FRAME_RATE
         self.total: int | None = None
+        self._stated_frames: int | None = None  # of a video
         self.relative_paths: dict[Path, Path] = {}
         places = [place for text in texts for place in _places_of(text)]
         live = [place for place in places if _is_live(place)]
@@ -172,12 +182,28 @@ class Source:
         if self.is_video:
             self.text = places[0]
             self._open_video(int(self.text) if self.is_live and self.text.isdecimal() else self.text)
-            self.total = None if self.is_live else self.total
+            if self.is_live:
+                self.total = self._stated_frames = None
         else:
             self.relative_paths = self._find_images(list(map(Path, places)), left_out)
             self.total = len(self.relative_paths)
         self.paths = list(self.relative_paths)
+        self._frames_kept: frozenset[str] | None = None  # names of a video's frames; None for all
         self.unit = "frame" if self.is_video else "image"
+
+    def keep(self, names: Collection[str]) -> None:
+        """Give only some of the images or frames from now on.
+
+        Args:
+            names: of the frames, as they were given before.
+        """
+        if self.is_video:
+            self._frames_kept = frozenset(names)
+            self._open_video(self.text)  # from its beginning
+            self.total = len(names)
+            return
+        self.paths = [path for path in self.paths if str(path) in names]
+        self.total = len(self.paths)
 
     def _find_images(self, places: Sequence[Path], left_out: Path | None) -> dict[Path, Path]:
         """Find the images, with their relative paths; what is named twice is taken once."""
@@ -214,11 +240,11 @@ class Source:
                 "%s: states %g frames a second; its drawn video will have %g", self.text, stated, _CAMERA_FRAME_RATE
             )
         frames = int(self.capture.get(cv2.CAP_PROP_FRAME_COUNT))
-        self.total = frames if frames > 0 else None
+        self.total = self._stated_frames = frames if frames > 0 else None
 
     def __iter__(self) -> Iterator[Frame]:
         if self.is_video:
-            yield from self._video_frames()
+            yield from self._video_frames() if self._frames_kept is None else self._kept_frames(self._frames_kept)
             return
         yield from self.images(self.paths)
 
@@ -240,7 +266,18 @@ class Source:
             else:
                 yield Frame(str(path), image)
 
-    def _video_frames(self) -> Iterator[Frame]:
+    def _kept_frames(self, names: frozenset[str]) -> Iterator[Frame]:
+        """Read some of a video's frames, no further than the last of them."""
+        left = len(names)
+        with closing(self._video_frames()) as frames:
+            for frame in frames if left else ():
+                if frame.name in names:
+                    yield frame
+                    left -= 1
+                    if not left:
+                        return
+
+    def _video_frames(self) -> Generator[Frame]:
         """Read frames, past those that do not decode; the number of a frame counts these, too."""
         self.unreadable = number = found = failed = 0
         came = self._clock()
@@ -257,7 +294,7 @@ class Source:
             self.capture.release()
         if found == 0:
             raise DataError(f"{self.text}: gives no frame; is it a video, is the camera free?")
-        self.unreadable = max((self.total or 0) - found, number - failed - found)
+        self.unreadable = max((self._stated_frames or 0) - found, number - failed - found)
 
     def _has_ended(self, number: int, failed: int, came: float) -> bool:
         """Whether no more frames are to be expected.
@@ -269,8 +306,36 @@ class Source:
         """
         if self.is_live and failed and self._clock() - came > _SILENCE:
             return True
-        still_to_come = number < (self.total or 0)
+        still_to_come = number < (self._stated_frames or 0)
         return failed >= (_MOST_FAILED_READS if still_to_come else _FAILED_READS)
+
+
+class FrameThinning:
+    """Takes frames of a video that are some time apart, and leaves out those that look like the one taken before.
+
+    Args:
+        frames_per_second: highest number of frames taken of a second of video.
+        frame_rate: of the video.
+    """
+
+    def __init__(self, frames_per_second: float, frame_rate: float) -> None:
+        self._frames_between = frame_rate / frames_per_second
+        self._next_frame = 0.0
+        self._last_thumbnail: np.ndarray | None = None
+
+    def takes(self, frame: Frame) -> bool:
+        """Whether a frame is taken; frames come in their order."""
+        number = frame.number
+        if number < self._next_frame:
+            return False
+        side = (_TWIN_SIDE, _TWIN_SIDE)
+        gray = cv2.cvtColor(cv2.resize(frame.image, side, interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2GRAY)
+        thumbnail = gray.astype(np.float32)
+        last, self._next_frame = self._last_thumbnail, number + self._frames_between
+        if last is not None and np.abs(thumbnail - last).mean() < _TWIN_DIFFERENCE:
+            return False
+        self._last_thumbnail = thumbnail
+        return True
 
 
 def _distinct_paths(folder: Path, relative_paths: Mapping[Path, Path]) -> dict[str, Path]:

@@ -72,6 +72,19 @@ def make_parser() -> Parser:
         default=1.0,
         help="frames of a video that --save-annotations takes per second, at most; near-twins are left out",
     )
+    parser.add_argument(
+        "--choose",
+        metavar="N",
+        type=count,
+        help="label next: keep only the N images, or frames of a video, that would teach the model most; chosen.csv "
+        "says why; implies --save-annotations",
+    )
+    parser.add_argument(
+        "--without-objects",
+        action="store_true",
+        help="with --choose: the input shows none of the classes; choose by false alarms, and write annotations that "
+        "say that there is no object",
+    )
     parser.add_argument("--sheet", action="store_true", help="write sheet.png, too: some of the drawn images in a grid")
     parser.add_argument("--show", action="store_true", help="show a window, too; q ends, any key goes on")
     parser.add_argument(

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path, PurePosixPath
 
-import cv2
 import numpy as np
 
 from vision.datasets.images import read_image_info
@@ -21,10 +20,6 @@ from vision.utils.files import replacing
 
 logger = logging.getLogger(__name__)
 
-#: Side of the gray thumbnails that tell near-twins, and the mean difference of their pixels (of 255) below which two
-#: frames are near-twins: that of the noise of a camera that does not move.
-_TWIN_SIDE, _TWIN_DIFFERENCE = 32, 3.0
-
 
 class Suggestions:
     """Writes images with what was found in them as a dataset; a context.
@@ -32,21 +27,10 @@ class Suggestions:
     Args:
         writer: of the dataset.
         class_names: BACKGROUND first.
-        frames_per_second: highest number of frames taken of a second of video.
-        frame_rate: of the video.
     """
 
-    def __init__(
-        self,
-        writer: AnnotationWriter,
-        class_names: Sequence[str],
-        frames_per_second: float = 1.0,
-        frame_rate: float = 30.0,
-    ) -> None:
+    def __init__(self, writer: AnnotationWriter, class_names: Sequence[str]) -> None:
         self.writer, self.class_names = writer, class_names
-        self._frames_between = frame_rate / frames_per_second
-        self._next_frame = 0.0
-        self._last_thumbnail: np.ndarray | None = None
         self.images = 0
         self.began = datetime.now()
 
@@ -82,27 +66,17 @@ class Suggestions:
             raise _of_another_picture(place)
         self._write(name, rgb_image, found)
 
-    def add_frame(self, name: PurePosixPath, number: int, rgb_image: np.ndarray, found: Detections) -> None:
-        """Add a frame of a video, unless the last one was a moment ago or looked the same.
+    def add_frame(self, name: PurePosixPath, rgb_image: np.ndarray, found: Detections) -> None:
+        """Add a frame of a video.
 
         Args:
             name: below the folder of images.
-            number: of the frame.
             rgb_image: (H, W, 3) uint8.
             found: boxes in pixels.
 
         Raises:
             DataError: another picture has its name in the dataset.
         """
-        if number < self._next_frame:
-            return
-        side = (_TWIN_SIDE, _TWIN_SIDE)
-        gray = cv2.cvtColor(cv2.resize(rgb_image, side, interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2GRAY)
-        thumbnail = gray.astype(np.float32)
-        last, self._next_frame = self._last_thumbnail, number + self._frames_between
-        if last is not None and np.abs(thumbnail - last).mean() < _TWIN_DIFFERENCE:
-            return
-        self._last_thumbnail = thumbnail
         self._write_picture(self.writer.image_path(name), rgb_image)
         self._write(name, rgb_image, found)
 
