@@ -1,5 +1,6 @@
 """detect.py end to end on a few small images and videos: what it draws, lists and writes."""
 
+import csv
 import itertools
 import json
 import os
@@ -26,10 +27,11 @@ from vision.datasets import ReadingOptions, open_folder
 from vision.datasets.images import read_image_info, read_upright
 from vision.deploy import media
 from vision.deploy.media import VIDEO_CODECS, Frame, Source
-from vision.deploy.session import open_session
+from vision.deploy.session import load_net, open_session
 from vision.engine import checkpoint
 from vision.options.kinds import WRITTEN_FORMATS
 from vision.report.drawing import draw_boxes
+from vision.ssd.trained_images import TrainedImages
 from vision.structures import DataError, Detections
 from vision.utils.errors import error_line
 from vision.utils.files import JsonListFile
@@ -872,3 +874,97 @@ def test_another_picture_of_the_same_name_is_refused(script, sure_model, voc_roo
     assert script(detect.main, *argv, f"--input={tmp_path / 'monday'}").code == 0
     done = script(detect.main, *argv, f"--input={tmp_path / 'tuesday'}")
     assert_refused(done, "images/x.jpg: is there already, and is another picture")
+
+
+def chosen_rows(folder: Path) -> list[dict[str, str]]:
+    with open(folder / "chosen.csv", encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_images_to_label_next_are_kept_with_reasons_and_suggestions(script, sure_model, photos, tmp_path):
+    argv = (f"--model={sure_model}", f"--input={photos}", f"--output={tmp_path / 'o'}", "--choose=2")
+    done = script(detect.main, *argv, "--threshold=0.5")
+    assert (done.code, done.err) == (0, "")
+    assert "4 images to choose from" in done.out
+    rows = chosen_rows(tmp_path / "o")
+    assert [row["rank"] for row in rows] == ["1", "2"]
+    assert all(row["reason"] for row in rows)
+    entries = json.loads((tmp_path / "o/detections.json").read_text())
+    assert {entry["image"] for entry in entries} == {row["image"] for row in rows}
+    written = sorted(path.relative_to(tmp_path / "o/voc/JPEGImages") for path in tmp_path.glob("o/voc/**/*.jpg"))
+    assert written == sorted(Path(row["image"]).relative_to(photos) for row in rows)
+    first, second = (read_image_info(Path(row["image"])).digest for row in rows)
+    assert first != second  # x.jpg and b/c/y.jpg hold the same picture
+
+
+def test_images_that_the_model_was_trained_on_are_not_chosen(script, sure_model, photos, tmp_path):
+    net = load_net(sure_model)
+    seen = [photos / "x.jpg", photos / "a/x.jpg"]
+    net.trained_on = TrainedImages.of(read_image_info(path).digest for path in seen)
+    net.save(str(tmp_path / "seen.pth"))
+    argv = (f"--model={tmp_path / 'seen.pth'}", f"--output={tmp_path / 'o'}", "--choose=4")
+    done = script(detect.main, *argv, f"--input={photos}")
+    assert (done.code, done.err) == (0, "")
+    assert "1 image to choose from; 3 more are left out, as the model was trained on them" in done.out
+    assert [row["image"] for row in chosen_rows(tmp_path / "o")] == [str(photos / "b/x.jpg")]
+    done = script(detect.main, *argv, "--input", *map(str, seen))
+    assert_refused(done, "--choose", "trained on all 2 images", "name others")
+
+
+@pytest.mark.parametrize("kind", WRITTEN_FORMATS)
+def test_false_alarms_become_images_without_objects(script, sure_model, photos, tmp_path, kind):
+    argv = (f"--model={sure_model}", f"--input={photos}", f"--output={tmp_path / 'o'}", f"--save-annotations={kind}")
+    done = script(detect.main, *argv, "--choose=3", "--without-objects", "--threshold=0.2")
+    assert (done.code, done.err) == (0, "")
+    assert all(row["reason"].startswith("false alarms: ") for row in chosen_rows(tmp_path / "o"))
+    reader = open_folder("auto", tmp_path / "o" / kind, ReadingOptions(cache=False))
+    assert reader.name == kind
+    records = reader.read(reader.listed_or_all("train")).records
+    assert [len(record.boxes) for record in records] == [0, 0, 0]
+
+
+def test_frames_of_a_video_are_chosen(script, sure_model, tmp_path):
+    writer = cv2.VideoWriter(str(tmp_path / "clip.avi"), cv2.VideoWriter_fourcc(*"MJPG"), 10.0, (96, 80))
+    rng = np.random.default_rng(0)
+    for _ in range(6):
+        writer.write(cv2.resize(rng.integers(0, 255, (5, 6, 3), np.uint8), (96, 80)))
+    writer.release()
+    argv = (f"--input={tmp_path / 'clip.avi'}", f"--output={tmp_path / 'o'}", "--choose=2", "--save-fps=5")
+    done = script(detect.main, f"--model={sure_model}", *argv)
+    assert (done.code, done.err) == (0, "")
+    assert "3 frames to choose from" in done.out
+    numbers = sorted(int(row["image"].rpartition("#")[2]) for row in chosen_rows(tmp_path / "o"))
+    assert len(numbers) == 2
+    assert set(numbers) < {0, 2, 4}
+    found = sorted(path.name for path in (tmp_path / "o/voc/JPEGImages").iterdir())
+    assert found == [f"clip_{number:06d}.jpg" for number in numbers]
+    assert "2 frames, found: " in done.out
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--choose=2", "--postprocess=detectnet"], "--choose: needs scores below detectNet's threshold"),
+        (["--choose=2", "--benchmark"], "--benchmark: --choose looks at the images twice"),
+        (["--without-objects"], "--without-objects: says what --choose looks at"),
+        (["--choose=0"], "--choose"),
+    ],
+)
+def test_options_that_choosing_does_not_go_with_are_refused(script, sure_model, photos, options, said):
+    assert_refused(script(detect.main, f"--model={sure_model}", f"--input={photos}", *options), said)
+
+
+def test_an_exported_file_cannot_choose(script, model_dir, photos, tmp_path):
+    argv = (f"--model={model_dir / 'mb1-ssd-lite.onnx'}", f"--input={photos}", f"--output={tmp_path / 'o'}")
+    assert_refused(script(detect.main, *argv, "--choose=2"), "--choose: an .onnx file", ".pth")
+    assert not (tmp_path / "o").exists()
+
+
+def test_a_damaged_image_is_named_and_others_are_chosen(script, sure_model, photos, tmp_path):
+    (photos / "b/x.jpg").write_bytes(b"no image")
+    argv = (f"--model={sure_model}", f"--input={photos}", f"--output={tmp_path / 'o'}", "--choose=9")
+    done = script(detect.main, *argv)
+    assert done.code == 0
+    assert done.out.count("b/x.jpg") == 1
+    assert "1 of 4 images could not be read" in done.out
+    assert len(chosen_rows(tmp_path / "o")) == 3

@@ -139,7 +139,7 @@ def choose(
         worth = np.where(is_left, gains * distances, -1)
         best = int(worth.argmax())
         mean = worth[is_left].mean()
-        is_new = distances[best] >= np.quantile(distances[is_left], 1 - _NEW_SHARE)
+        is_new = distances[best] > np.quantile(distances[is_left], 1 - _NEW_SHARE)
         choices.append(
             Choice(
                 candidates[best].name, candidates[best].counts, bool(is_new), float(worth[best] / mean if mean else 1)
