@@ -968,3 +968,12 @@ def test_a_damaged_image_is_named_and_others_are_chosen(script, sure_model, phot
     assert done.out.count("b/x.jpg") == 1
     assert "1 of 4 images could not be read" in done.out
     assert len(chosen_rows(tmp_path / "o")) == 3
+
+
+def test_createml_images_lie_beside_their_file(script, sure_model, photos, tmp_path):
+    argv = (f"--model={sure_model}", f"--input={photos}", f"--output={tmp_path / 'o'}", "--save-annotations=createml")
+    assert script(detect.main, *argv, "--threshold=0.2").code == 0
+    folder = tmp_path / "o/createml"
+    entries = json.loads((folder / "_annotations.createml.json").read_text())
+    assert sorted(entry["image"] for entry in entries) == ["a_x.jpg", "b_c_y.jpg", "b_x.jpg", "x.jpg"]
+    assert {path.name for path in folder.glob("*.jpg")} == {entry["image"] for entry in entries}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from vision.datasets.annotated_folder import Annotated, SelfDescribedReader, not_used
@@ -87,10 +87,17 @@ def _box(item: dict[str, Any]) -> tuple[float, float, float, float] | None:
 
 
 class CreatemlWriter(AnnotationWriter):
-    """Writes images and one `_annotations.createml.json` beside them; scores as `confidence`."""
+    """Writes images and one `_annotations.createml.json` beside them; scores as `confidence`.
+
+    An image of a subfolder gets that into its name: Create ML and LabelImg look for images beside the file.
+    """
 
     name = "createml"
     images_folder = ""
+
+    def image_path(self, name: PurePosixPath) -> Path:
+        """Say where the file of an image belongs."""
+        return self.root / "_".join(name.parts)
 
     def __enter__(self) -> AnnotationWriter:
         super().__enter__()
@@ -106,4 +113,4 @@ class CreatemlWriter(AnnotationWriter):
             center = {"x": (x1 + x2) / 2, "y": (y1 + y2) / 2, "width": x2 - x1, "height": y2 - y1}
             coordinates = {key: round(value, 2) for key, value in center.items()}
             objects.append({"label": name, "coordinates": coordinates, "confidence": round(score, 4)})
-        self._list.add({"image": str(image.name), "annotations": objects})
+        self._list.add({"image": self.image_path(image.name).name, "annotations": objects})
