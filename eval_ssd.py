@@ -25,7 +25,7 @@ import itertools
 import logging
 import math
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -33,13 +33,14 @@ import torch
 
 from vision import cli
 from vision.boxes.nms import DEFAULT_SCORE_THRESHOLD, DEFAULT_SIGMA
-from vision.datasets import DetectionDataset, open_dataset, open_listed
+from vision.datasets import WRITERS, DetectionDataset, open_dataset, open_listed
 from vision.datasets.defects import log_defects
+from vision.datasets.writer import WrittenImage
 from vision.deploy import detectnet
 from vision.deploy.session import Session, TorchSession
 from vision.evaluation import Evaluation, ap_text, evaluate, findings, number_text
 from vision.evaluation.coco import FIGURE_NAMES
-from vision.evaluation.doubts import find_doubts
+from vision.evaluation.doubts import Doubt, find_doubts, with_suggestions
 from vision.evaluation.metrics import PRINTED, aligned, class_table
 from vision.report.doubts_page import MAX_PICTURES, write_doubts
 from vision.report.doubts_page import PAGE as DOUBTS_PAGE
@@ -48,6 +49,7 @@ from vision.report.evaluation_files import write_files, write_voc_files
 from vision.report.evaluation_images import WORST, draw_worst, show_images
 from vision.report.evaluation_page import write_page
 from vision.report.evaluation_plots import PLOTS, draw_plots
+from vision.report.suggestions import Suggestions
 from vision.ssd import complexity
 from vision.ssd.models import spec_of
 from vision.ssd.ssd import SSD
@@ -71,6 +73,8 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = make_parser()
     args = parser.parse_args(argv)
     check_postprocess_options(parser, args)
+    if args.save_annotations is not None and not args.doubts:
+        parser.error("--save-annotations: writes what doubts suggest; add --doubts, or leave it out")
     if args.postprocess == cli.DETECTNET and args.threshold is None:
         args.threshold = detectnet.DEFAULT_THRESHOLD  # what it does not report cannot be judged
     return args
@@ -282,6 +286,29 @@ def save_doubts(
     names = [dataset.places(index) for dataset, index in places]
     write_doubts(args.eval_dir, doubts, evaluation.ids, names, reader_of(places), note, indices)
     logger.info("Saved %s: %s", args.eval_dir / DOUBTS_PAGE, note)
+    if args.save_annotations is not None:
+        save_suggestions(args, doubts[:MAX_PICTURES], evaluation, places)
+
+
+def save_suggestions(
+    args: argparse.Namespace, doubts: Sequence[Doubt], evaluation: Evaluation, places: Sequence[Place]
+) -> None:
+    """Write the images of doubts as a dataset with what the net suggests in place, see --save-annotations."""
+    by_image: dict[int, list[Doubt]] = {}
+    for doubt in doubts:
+        by_image.setdefault(doubt.image, []).append(doubt)
+    names, read_image = evaluation.class_names, reader_of(places)
+    writer = WRITERS[args.save_annotations](args.eval_dir / f"doubts_{args.save_annotations}", names[1:])
+    with Suggestions(writer, names) as suggestions:
+        for image, of_image in cli.progress(by_image.items(), "Writing suggestions", len(by_image)):
+            annotation = evaluation.annotations[image]
+            boxes, labels, scores, difficult = with_suggestions(annotation, of_image, names)
+            dataset, index = places[image]
+            path = dataset.records[index].image_path
+            name = PurePosixPath(evaluation.ids[image].removesuffix(path.suffix) + path.suffix)
+            classes = [names[label] for label in labels]
+            written = WrittenImage(name, annotation.size, boxes, classes, scores.tolist(), difficult.tolist())
+            suggestions.add_labels(path, read_image(image), written)
 
 
 def print_report(evaluation: Evaluation, use_2007_metric: bool) -> None:

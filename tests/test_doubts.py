@@ -6,10 +6,22 @@ import re
 import numpy as np
 import pytest
 import torch
+from conftest import assert_refused
 
 import eval_ssd
+from vision.datasets import ReadingOptions, open_dataset, open_folder
 from vision.evaluation import Evaluation
-from vision.evaluation.doubts import DOUBLE, KINDS, MISPLACED, NOT_FOUND, OVERLOOKED, SWAPPED, Doubt, find_doubts
+from vision.evaluation.doubts import (
+    DOUBLE,
+    KINDS,
+    MISPLACED,
+    NOT_FOUND,
+    OVERLOOKED,
+    SWAPPED,
+    Doubt,
+    find_doubts,
+    with_suggestions,
+)
 from vision.report import doubts_page
 from vision.report.doubts_page import MAX_PICTURES
 from vision.report.drawing import FALSE, HIT
@@ -126,6 +138,63 @@ def test_doubts_are_written_as_a_table_and_a_page(script, sure_model, own_voc, t
     assert page.count("<figure>") == min(len(rows), MAX_PICTURES)
     assert all(row["image"] in page for row in rows[:MAX_PICTURES])
     assert f"Saved {tmp_path / 'e' / 'doubts.html'}: {len(rows)} doubts" in done.out
+    assert not (tmp_path / "e/doubts_voc").exists()
+
+
+def test_suggestions_stand_in_place_of_doubtful_labels():
+    boxes = np.array([*BOXES, (61.0, 10.0, 101.0, 50.0)], np.float32)
+    annotation = Annotation(boxes, np.array([1, 1, 1, 2]), np.array([True, False, False, False]), (120, 120))
+    elsewhere = (14.0, 64.0, 54.0, 104.0)
+    doubts = [
+        Doubt(0, SWAPPED, 0.8, BOXES[1], "apple", "pear", BOXES[1], 1),
+        Doubt(0, MISPLACED, 0.6, BOXES[2], "apple", "apple", elsewhere, 2),
+        Doubt(0, DOUBLE, 0.9, tuple(boxes[3]), "pear", "apple", BOXES[1], 3),
+        Doubt(0, NOT_FOUND, 0.7, BOXES[0], "apple", "", None, 0),
+        Doubt(0, OVERLOOKED, 0.5, (0.0, 0.0, 9.0, 9.0), "", "pear", (0.0, 0.0, 9.0, 9.0)),
+    ]
+    suggested = with_suggestions(annotation, doubts, NAMES)
+    np.testing.assert_allclose(suggested.boxes, [BOXES[0], BOXES[1], elsewhere, (0, 0, 9, 9)])
+    assert suggested.labels.tolist() == [1, 2, 1, 2]
+    assert suggested.scores.tolist() == [1, 0.8, 0.6, 0.5]
+    assert suggested.difficult.tolist() == [True, False, False, False]
+    unchanged = with_suggestions(annotation, [], NAMES)
+    np.testing.assert_array_equal(unchanged.boxes, boxes)
+    assert annotation.labels.tolist() == [1, 1, 1, 2]
+
+
+@pytest.mark.parametrize("kind", ["voc", "coco"])
+def test_doubts_are_written_for_a_labelling_tool(script, sure_model, own_voc, tmp_path, kind):
+    xml = own_voc / "Annotations/train_00000.xml"
+    text = xml.read_text()
+    xml.write_text(re.sub("<difficult>0", "<difficult>1", text, count=1))
+    argv = (f"--model={sure_model}", f"--data={own_voc}", "--split=train", f"--eval-dir={tmp_path / 'e'}")
+    done = script(eval_ssd.main, *argv, "--doubts", f"--save-annotations={kind}")
+    assert (done.code, done.err) == (0, "")
+    with open(tmp_path / "e" / "doubts.csv", newline="") as file:
+        rows = list(csv.DictReader(file))[:MAX_PICTURES]
+    added = {row["image"]: [] for row in rows}
+    for row in rows:
+        if row["kind"] == OVERLOOKED:
+            added[row["image"]].append(row["found"])
+    folder = tmp_path / "e" / f"doubts_{kind}"
+    reader = open_folder("auto", folder, ReadingOptions(cache=False))
+    assert reader.name == kind
+    records = {record.image_path.stem: record for record in reader.read(reader.listed_or_all("train")).records}
+    assert set(records) == set(added)
+    originals = {record.image_id: record for record in open_dataset("voc", own_voc, "train").records}
+    for image, record in records.items():
+        original = originals[image]
+        assert len(record.names) <= len(original.names) + len(added[image])
+        assert [name for name in added[image] if name not in record.names] == []
+        assert record.digest == original.digest
+        if kind == "voc":
+            assert sum(record.difficult) == sum(original.difficult)
+    assert any(sum(originals[image].difficult) for image in records)
+
+
+def test_annotations_without_doubts_are_refused(script, sure_model, own_voc):
+    argv = (f"--model={sure_model}", f"--data={own_voc}", "--save-annotations=voc")
+    assert_refused(script(eval_ssd.main, *argv), "--save-annotations", "add --doubts")
 
 
 def test_a_crop_shows_the_label_and_what_is_found():

@@ -113,9 +113,10 @@ class VocWriter(FilePerImageWriter):
         root = ET.Element("annotation")
         ET.SubElement(root, "filename").text = image.name.name
         _add_all(ET.SubElement(root, "size"), {"width": image.size[0], "height": image.size[1], "depth": 3})
-        for name, box, score in image.objects():
+        difficult = image.difficult or [False] * len(image.names)
+        for (name, box, score), is_difficult in zip(image.objects(), difficult, strict=True):
             element = ET.SubElement(root, "object")
-            _add_all(element, {"name": name, "pose": "Unspecified", "truncated": 0, "difficult": 0})
+            _add_all(element, {"name": name, "pose": "Unspecified", "truncated": 0, "difficult": int(is_difficult)})
             x1, y1, x2, y2 = (round(value) + 1 for value in box)
             x2, y2 = min(x2, image.size[0]), min(y2, image.size[1])
             corners = (max(1, min(x1, x2 - 1)), max(1, min(y1, y2 - 1)), x2, y2)

@@ -23,6 +23,7 @@ class WrittenImage(NamedTuple):
         boxes: (N, 4) corner form in pixels from 0, inside the image.
         names: classes of the objects.
         scores: of the objects, from 0 to 1.
+        difficult: which objects are neither required nor counted; none where it is empty. Only VOC has room for that.
     """
 
     name: PurePosixPath
@@ -30,6 +31,7 @@ class WrittenImage(NamedTuple):
     boxes: np.ndarray
     names: Sequence[str]
     scores: Sequence[float]
+    difficult: Sequence[bool] = ()
 
     def objects(self) -> Iterator[tuple[str, list[float], float]]:
         """Class, box and score of each object."""

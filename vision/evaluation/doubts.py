@@ -11,6 +11,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -79,6 +80,53 @@ def find_doubts(
     for image, (found, annotation) in enumerate(zip(detections, annotations, strict=True)):
         doubts += _of_image(image, found, annotation, class_names, recalls)
     return sorted((doubt for doubt in doubts if doubt.score >= MIN_SCORE), key=lambda doubt: -doubt.score)
+
+
+class SuggestedLabels(NamedTuple):
+    """Labels of an image with what a net suggests in their place.
+
+    Attributes:
+        boxes: (N, 4) float64, corner form in pixels.
+        labels: (N,) int64, classes.
+        scores: (N,) float64, of what was suggested; 1 for labels that stay.
+        difficult: (N,) bool.
+    """
+
+    boxes: np.ndarray
+    labels: np.ndarray
+    scores: np.ndarray
+    difficult: np.ndarray
+
+
+def with_suggestions(annotation: Annotation, doubts: Sequence[Doubt], class_names: Sequence[str]) -> SuggestedLabels:
+    """Put what doubts suggest into the labels of an image, for a person to look at.
+
+    An object that was overlooked is added, one that is swapped gets the class that was found, one that is misplaced the
+    box that was found, and the second of two labels of one object is left out. Labels that were never found stay.
+
+    Args:
+        annotation: of the image.
+        doubts: about it.
+        class_names: BACKGROUND first.
+    """
+    boxes, labels = annotation.boxes.astype(float), annotation.labels.copy()
+    scores, stays = np.ones(len(boxes)), np.ones(len(boxes), bool)
+    added = [doubt for doubt in doubts if doubt.kind == OVERLOOKED]
+    for doubt in doubts:
+        if doubt.kind == SWAPPED:
+            labels[doubt.object] = class_names.index(doubt.found)
+        elif doubt.kind == MISPLACED:
+            boxes[doubt.object] = doubt.found_box
+        elif doubt.kind == DOUBLE:
+            stays[doubt.object] = False
+        if doubt.kind in (SWAPPED, MISPLACED):
+            scores[doubt.object] = doubt.score
+    return SuggestedLabels(
+        np.concatenate([boxes[stays], np.array([doubt.box for doubt in added]).reshape(-1, 4)]),
+        np.concatenate([labels[stays], np.array([class_names.index(doubt.found) for doubt in added], labels.dtype)]),
+        np.concatenate([scores[stays], [doubt.score for doubt in added]]),
+        np.concatenate([annotation.difficult[stays], np.zeros(len(added), bool)]),
+    )
 
 
 def _of_image(

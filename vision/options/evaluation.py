@@ -14,7 +14,7 @@ from vision.options.common import (
     add_resolution_option,
     add_trained_images_option,
 )
-from vision.options.kinds import SPLITS
+from vision.options.kinds import SPLITS, WRITTEN_FORMATS
 
 _DESCRIPTION = """Measure how well a detector finds the objects of a dataset. Example:
 
@@ -88,6 +88,13 @@ def make_parser() -> Parser:
         "--doubts",
         action="store_true",
         help="write doubts.csv and doubts.html, too: objects whose labels may be wrong or missing, ranked",
+    )
+    parser.add_argument(
+        "--save-annotations",
+        metavar="FORMAT",
+        type=one_of("format", WRITTEN_FORMATS),
+        help="with --doubts: write the images of the first doubts as a dataset that a labelling tool opens, with what "
+        f"the net suggests in place of the labels: {', '.join(WRITTEN_FORMATS)}",
     )
     parser.add_argument("--no-plots", dest="plots", action="store_false", help="neither plots nor report.html")
     add_resolution_option(parser, None, " (default: as trained)")

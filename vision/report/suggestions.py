@@ -56,7 +56,11 @@ class Suggestions:
         Raises:
             DataError: another picture has its name in the dataset.
         """
-        place = self.writer.image_path(name)
+        self.add_labels(path, rgb_image, self._as_written(name, rgb_image, found))
+
+    def add_labels(self, path: Path, rgb_image: np.ndarray, image: WrittenImage) -> None:
+        """Add an image of a file with labels, see `add_image`."""
+        place = self.writer.image_path(image.name)
         if read_image_info(path).orientation != 1:  # tools differ in whether they turn it
             self._write_picture(place, rgb_image)
         elif not place.exists():
@@ -64,7 +68,7 @@ class Suggestions:
             _link_or_copy(path, place)
         elif not filecmp.cmp(path, place, shallow=False):
             raise _of_another_picture(place)
-        self._write(name, rgb_image, found)
+        self._write(image)
 
     def add_frame(self, name: PurePosixPath, rgb_image: np.ndarray, found: Detections) -> None:
         """Add a frame of a video.
@@ -78,7 +82,7 @@ class Suggestions:
             DataError: another picture has its name in the dataset.
         """
         self._write_picture(self.writer.image_path(name), rgb_image)
-        self._write(name, rgb_image, found)
+        self._write(self._as_written(name, rgb_image, found))
 
     @staticmethod
     def _write_picture(place: Path, rgb_image: np.ndarray) -> None:
@@ -90,10 +94,13 @@ class Suggestions:
         elif place.read_bytes() != data:
             raise _of_another_picture(place)
 
-    def _write(self, name: PurePosixPath, rgb_image: np.ndarray, found: Detections) -> None:
+    def _as_written(self, name: PurePosixPath, rgb_image: np.ndarray, found: Detections) -> WrittenImage:
         height, width = rgb_image.shape[:2]
         names = [self.class_names[label] for label in found.labels.tolist()]
-        self.writer.add(WrittenImage(name, (width, height), found.boxes.numpy(), names, found.scores.tolist()))
+        return WrittenImage(name, (width, height), found.boxes.numpy(), names, found.scores.tolist())
+
+    def _write(self, image: WrittenImage) -> None:
+        self.writer.add(image)
         self.images += 1
 
 
