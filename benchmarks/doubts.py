@@ -111,7 +111,7 @@ def write_broken(root: Path, data: str, seed: int) -> tuple[list[Error], int, di
     classes = train.class_names[1:]
     errors: list[Error] = []
     lists: dict[str, list[str]] = {"trainval": [], "test": []}
-    with VocWriter(root, classes) as writer:
+    with VocWriter(root, classes, writes_empty=True) as writer:
         parts: list[tuple[str, DetectionDataset]] = [("trainval", train), ("test", test)]
         for part, dataset in parts:
             for record in dataset.records:
