@@ -24,6 +24,7 @@ from statistics import median
 from time import perf_counter
 
 from vision import console
+from vision.report.device_timings import DeviceTiming, read_timing, timings_table
 from vision.report.run_comparison import (
     ComparedRun,
     comparability,
@@ -60,13 +61,13 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = console.Parser(
         description="Compare runs: curves as a .png, or an .html page with figures, settings that differ and curves. "
-        "Of several runs a table is printed, too."
+        "Of several runs a table is printed, too. Logs of trtexec and of detect.py --benchmark become a table of timings."
     )
     parser.add_argument(
         "runs",
         nargs="+",
         type=console.user_path,
-        help="model folders, results.csv files, or text logs, upstream's included",
+        help="model folders, results.csv files, or text logs, upstream's included; or logs with timings alone",
     )
     parser.add_argument(
         "--keys",
@@ -95,6 +96,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Read the runs, compare them, and draw their curves."""
     args = parse_args(argv)
     console.setup_logging()
+    if timings := read_timings(args.runs):
+        print(timings_table(timings))
+        return
     console.check_writable(args.output.parent, "--output")
     folders = {name: folder_of(path) for name, path in zip(names_of(args.runs), args.runs, strict=True)}
     rows = {name: read_run(path) for name, path in zip(folders, args.runs, strict=True)}
@@ -111,6 +115,23 @@ def main(argv: Sequence[str] | None = None) -> None:
     else:
         write_page(args.output, runs, rows, panels)
     logger.info("Saved %s", args.output)
+
+
+def read_timings(paths: Sequence[Path]) -> list[DeviceTiming]:
+    """Read logs of trtexec and of detect.py --benchmark; none where the paths are runs.
+
+    Raises:
+        DataError: some are, some are not.
+    """
+    texts = {path: path.read_text(encoding="utf-8", errors="replace") for path in paths if path.is_file()}
+    timings = {path: read_timing(path.name, text) for path, text in texts.items()}
+    found = [timing for timing in timings.values() if timing is not None]
+    if found and len(found) < len(paths):
+        other = next(path for path in paths if timings.get(path) is None)
+        raise DataError(
+            f"{other}: has no timing, as {found[0].log} has; name logs of trtexec and of detect.py --benchmark, or runs"
+        )
+    return found
 
 
 def write_page(path: Path, runs: Sequence[ComparedRun], rows: dict[str, Rows], panels: Sequence[Panel]) -> None:
