@@ -61,7 +61,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = console.Parser(
         description="Compare runs: curves as a .png, or an .html page with figures, settings that differ and curves. "
-        "Of several runs a table is printed, too. Logs of trtexec and of detect.py --benchmark become a table of timings."
+        "Of several runs a table is printed, too. Logs of trtexec and detect.py --benchmark become a table of timings."
     )
     parser.add_argument(
         "runs",
