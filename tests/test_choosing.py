@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from vision.deploy.session import load_net
+from vision.evaluation import choosing
 from vision.evaluation.choosing import Candidate, Choice, ClassFacts, as_candidate, choose, uncertainty
 from vision.report.chosen import chosen_table, class_facts, facts_line, reason
 from vision.ssd.features import FeatureRecorder
@@ -45,7 +46,12 @@ def test_an_image_is_remembered_by_class():
     assert empty.counts.tolist() == [1, 1, 0]
 
 
-DIRECTIONS = ([1, 0, 0], [0, 1, 0], [0, 0, 1])
+def directions(*degrees):
+    """Features of images that look the more alike the nearer their directions are."""
+    return [[np.cos(np.radians(degree)), np.sin(np.radians(degree))] for degree in degrees]
+
+
+FOUR_WAYS = directions(0, 90, 180, 270)
 
 
 @pytest.mark.parametrize(
@@ -53,41 +59,45 @@ DIRECTIONS = ([1, 0, 0], [0, 1, 0], [0, 0, 1])
     [([100, 5], [0.5, 0.5], "second"), ([5, 100], [0.5, 0.5], "first"), ([9, 9], [0.9, 0.3], "second")],
 )
 def test_rare_and_weak_classes_are_worth_more(labeled, ap, best):
-    images = [candidate("first", [2, 0], DIRECTIONS[0]), candidate("second", [0, 2], DIRECTIONS[1])]
+    masses = {"first": [2, 0], "second": [0, 2], "third": [0, 0], "fourth": [0, 0]}
+    images = [candidate(name, mass, way) for (name, mass), way in zip(masses.items(), FOUR_WAYS, strict=True)]
     facts = ClassFacts(np.array(labeled, float), np.array(ap))
-    assert names_of(choose(images, 1, facts)) == [best]
+    chosen = choose(images, 2, facts)
+    assert chosen[0].name == best
+    assert chosen[0].worth > 1
+    assert chosen[0].counts.sum() == 2
 
 
-def test_a_class_that_was_chosen_often_is_worth_less():
-    images = [candidate(f"a{number}", [3, 0], direction) for number, direction in enumerate(np.eye(5)[:4])]
-    images.append(candidate("b", [0, 1], np.eye(5)[4]))
-    assert "b" in names_of(choose(images, 3, NOTHING_KNOWN))
-    assert "b" not in names_of(choose(images, 1, NOTHING_KNOWN))
-
-
-def test_pictures_that_look_alike_are_not_chosen_together():
-    images = [
-        candidate("one", [3, 0], [1, 0, 0]),
-        candidate("its twin", [3, 0], [1, 0.01, 0]),
-        candidate("another", [1, 0], [0, 1, 0]),
-        candidate("a third", [1, 0], [0, 0, 1]),
-    ]
-    chosen = choose(images, 3, NOTHING_KNOWN)
-    assert set(names_of(chosen)) & {"one", "its twin"} in ({"one"}, {"its twin"})
-    assert names_of(choose(images, 9, NOTHING_KNOWN))[-1] in ("one", "its twin")
+def test_typical_images_come_first_and_each_kind_once():
+    """Six images that look alike, three of another kind, and one that looks like nothing else and is the least sure."""
+    ways = directions(0, 2, 4, 6, 8, 10, 120, 122, 124, 240)
+    masses = [[1, 0]] * 9 + [[3, 0]]
+    images = [candidate(str(number), mass, way) for number, (mass, way) in enumerate(zip(masses, ways, strict=True))]
+    chosen = choose(images, 10, NOTHING_KNOWN)
+    assert names_of(chosen)[0] in "012345"
+    assert names_of(chosen)[1] in "678"
+    assert names_of(chosen)[2] == "9"
+    assert chosen[0].stands_for >= 5 / 9
+    assert chosen[2].stands_for == 0
+    assert sorted(names_of(chosen)) == sorted(map(str, range(10)))
 
 
 def test_what_looks_like_the_labeled_is_chosen_last():
-    images = [candidate("known", [1, 0], DIRECTIONS[0]), candidate("new", [1, 0], DIRECTIONS[1])]
-    labeled = np.array([[1, 0.1, 0], [1, 0, 0.1]], np.float32)
-    chosen = choose(images, 2, NOTHING_KNOWN, labeled)
-    assert names_of(chosen) == ["new", "known"]
-    assert [choice.is_new for choice in chosen] == [True, False]
-    assert chosen[0].worth > 1
+    images = [candidate(name, [1, 0], way) for name, way in zip("abcd", FOUR_WAYS, strict=True)]
+    labeled = np.array(directions(0, 92, 181), np.float32)
+    chosen = choose(images, 4, NOTHING_KNOWN, labeled)
+    assert names_of(chosen)[0] == "d"
+    assert names_of(chosen)[-1] == "a"
+
+
+def test_a_spread_of_many_images_stands_for_all(monkeypatch):
+    monkeypatch.setattr(choosing, "MAX_OTHERS", 4)
+    images = [candidate(str(number), [1, 0], way) for number, way in enumerate(directions(*range(0, 360, 10)))]
+    assert len(choose(images, 40, NOTHING_KNOWN)) == 36
 
 
 def test_images_in_which_nothing_is_found_can_be_chosen():
-    images = [candidate("x", [0, 0], DIRECTIONS[0]), candidate("y", [0, 0], DIRECTIONS[1])]
+    images = [candidate("x", [0, 0], FOUR_WAYS[0]), candidate("y", [0, 0], FOUR_WAYS[1])]
     assert sorted(names_of(choose(images, 5, NOTHING_KNOWN))) == ["x", "y"]
     assert choose([], 5, NOTHING_KNOWN) == []
 
@@ -128,12 +138,14 @@ def test_a_model_folder_says_what_is_rare_and_weak(tmp_path):
 
 def test_reasons_name_what_is_there_most():
     classes = ["cat", "dog", "bird", "fish"]
-    choice = Choice("x.jpg", np.array([1, 0, 4, 2]), True, 2.5)
-    assert reason(choice, classes, is_empty=False) == "unsure of 4 bird, 2 fish, 1 cat; looks new"
-    assert reason(choice, classes, is_empty=True) == "false alarms: 4 bird, 2 fish, 1 cat; looks new"
-    nothing = Choice("y.jpg", np.zeros(4, int), False, 0.5)
-    assert reason(nothing, classes, is_empty=False) == "nothing found that is near the threshold"
+    choice = Choice("x.jpg", np.array([1, 0, 4, 2]), 0.25, 2.5)
+    named = "4 bird, 2 fish, 1 cat; looks like 25% of the others"
+    assert reason(choice, classes, is_empty=False) == f"unsure of {named}"
+    assert reason(choice, classes, is_empty=True) == f"false alarms: {named}"
+    nothing = Choice("y.jpg", np.zeros(4, int), 0.0, 0.5)
+    unlike = "looks like no other"
+    assert reason(nothing, classes, is_empty=False) == f"nothing found that is near the threshold; {unlike}"
     table = chosen_table([choice, nothing], classes, is_empty=True).splitlines()
     assert table[0] == "rank,image,worth against the mean,reason"
     assert table[1].startswith("1,x.jpg,2.50,")
-    assert table[2] == "2,y.jpg,0.50,no false alarm from the threshold on"
+    assert table[2] == f"2,y.jpg,0.50,no false alarm from the threshold on; {unlike}"

@@ -1,11 +1,13 @@
-"""Which unlabeled images teach a detector most: those it is unsure of, of weak and rare classes, that look new.
+"""Which unlabeled images teach a detector most: those that stand for many others in which the net is unsure.
 
-An image is worth what it adds: the sum over classes of weight * log(1 + own / (1 + labeled + chosen)), where an object
-that the net is unsure of counts up to 1. The logarithm makes the next object of a class that has many worth less. The
-sum is multiplied by how unlike the image is to those that are labeled or chosen, as cosine distance of features. Images
-are taken one by one, the best first. Choosing what is near the threshold is uncertainty sampling (Settles, "Active
-Learning Literature Survey", 2009), choosing what is far from the rest is core-set selection (Sener and Savarese, arXiv
-1708.00489).
+Each unlabeled image has a weight: 1, and as much again for the mean of what there is to learn in an image, counted by
+class as log(1 + unsure objects / (1 + labeled objects)) and weighted by how weak the net is there. An image is worth
+the weights of the images that look like it, as far as no labeled or chosen image looks more like them. So images are
+chosen that cover the unlabeled ones best, one by one, the best first. Images that look like nothing else are worth
+little, however unsure the net is: with few labels, typical images teach more (Hacohen, Dekel and Weinshall, "Active
+Learning on a Budget", arXiv 2202.02794). The sum is facility location, for which taking the best one by one is within
+1 - 1/e of the optimum (Nemhauser, Wolsey and Fisher, 1978). That scores near the threshold are the least sure is
+uncertainty sampling (Settles, "Active Learning Literature Survey", 2009).
 """
 
 from __future__ import annotations
@@ -24,11 +26,8 @@ MIN_SCORE = 0.05
 #: the threshold and 1.
 UNSURE = 0.5
 
-#: What an image is worth in which the net finds nothing, in parts of the mean: it may be what is overlooked.
-_NOTHING_FOUND = 0.1
-
-#: Share of the images that count as looking new in a reason.
-_NEW_SHARE = 0.25
+#: Unlabeled images that the chosen ones are to stand for, spread over all: memory grows with them times all images.
+MAX_OTHERS = 2000
 
 
 @dataclass(frozen=True)
@@ -73,13 +72,13 @@ class Choice:
     Attributes:
         name: of the image or frame.
         counts: (C,) int32, see `Candidate`.
-        is_new: whether it is among the quarter that looks least like what was labeled or chosen before it.
+        stands_for: share of the other unlabeled images that look more like it than like any labeled or chosen before.
         worth: against the mean of all images at that moment.
     """
 
     name: str
     counts: np.ndarray
-    is_new: bool
+    stands_for: float
     worth: float
 
 
@@ -123,31 +122,26 @@ def choose(
     """
     if not candidates:
         return []
-    mass = np.stack([candidate.mass for candidate in candidates]).astype(float)
     features = np.stack([candidate.features for candidate in candidates])
-    others = features[:0] if labeled_features is None else labeled_features
-    features, others = _directions(features, others)
-    distances = np.full(len(candidates), 1.0)
-    for other in others:
-        distances = np.minimum(distances, _distances(features, other))
-    have = 1 + facts.labeled
+    labeled = features[:0] if labeled_features is None else labeled_features
+    features, labeled = _directions(features, labeled)
+    to_learn = np.log1p(np.stack([c.mass for c in candidates]) / (1 + facts.labeled)) @ facts.weights
+    weights = 1 + to_learn / max(float(to_learn.mean()), 1e-12)
+    others = np.unique(np.linspace(0, len(candidates) - 1, MAX_OTHERS).round().astype(int))
+    alike = np.maximum(features @ features[others].T, 0)  # (N, O)
+    covered = np.maximum((labeled @ features[others].T).max(axis=0, initial=0), 0)
     is_left = np.ones(len(candidates), bool)
     choices: list[Choice] = []
     while len(choices) < number and is_left.any():
-        gains = np.log1p(mass / have) @ facts.weights
-        gains = gains + _NOTHING_FOUND * (gains[is_left].mean() or 1)
-        worth = np.where(is_left, gains * distances, -1)
+        gains = np.maximum(alike - covered, 0)
+        worth = np.where(is_left, gains @ weights[others], -1)
         best = int(worth.argmax())
-        mean = worth[is_left].mean()
-        is_new = distances[best] > np.quantile(distances[is_left], 1 - _NEW_SHARE)
-        choices.append(
-            Choice(
-                candidates[best].name, candidates[best].counts, bool(is_new), float(worth[best] / mean if mean else 1)
-            )
-        )
+        mean = float(worth[is_left].mean())
+        stands_for = float((gains[best][others != best] > 0).mean()) if len(others) > 1 else 0.0
+        chosen = candidates[best]
+        choices.append(Choice(chosen.name, chosen.counts, stands_for, float(worth[best]) / mean if mean > 0 else 1.0))
         is_left[best] = False
-        have = have + mass[best]
-        distances = np.minimum(distances, _distances(features, features[best]))
+        covered = np.maximum(covered, alike[best])
     return choices
 
 
@@ -157,8 +151,3 @@ def _directions(features: np.ndarray, others: np.ndarray) -> tuple[np.ndarray, n
     parts = [part - mean for part in (features, others)]
     first, second = (part / np.maximum(np.linalg.norm(part, axis=1, keepdims=True), 1e-12) for part in parts)
     return first, second
-
-
-def _distances(features: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """(N,) cosine distances of unit vectors (N, D) from one (D,), from 0 for the same direction to 1 for opposite."""
-    return np.clip((1 - features @ other) / 2, 0, 1)

@@ -14,8 +14,8 @@ from vision.evaluation.choosing import Choice, ClassFacts
 from vision.report.run_comparison import ComparedRun
 from vision.utils.files import write_text
 
-#: Classes that a reason names.
-_CLASSES_NAMED = 3
+#: Classes that a reason names, and the share of the other images from which it says how many look alike.
+_CLASSES_NAMED, _MIN_SHARE = 3, 0.005
 
 
 def class_facts(folder: Path, class_names: Sequence[str]) -> ClassFacts:
@@ -65,7 +65,9 @@ def reason(choice: Choice, class_names: Sequence[str], is_empty: bool) -> str:
         found = f"false alarms: {named}" if named else "no false alarm from the threshold on"
     else:
         found = f"unsure of {named}" if named else "nothing found that is near the threshold"
-    return f"{found}; looks new" if choice.is_new else found
+    if choice.stands_for < _MIN_SHARE:
+        return f"{found}; looks like no other"
+    return f"{found}; looks like {choice.stands_for:.0%} of the others"
 
 
 def chosen_table(choices: Sequence[Choice], class_names: Sequence[str], is_empty: bool) -> str:
