@@ -272,7 +272,7 @@ def only(found: Detections, labels: set[int]) -> Detections:
 def within(found: Detections, image: np.ndarray) -> Detections:
     """Cut boxes to their image (H, W, 3), as detectNet does."""
     height, width = image.shape[:2]
-    return found._replace(boxes=found.boxes.clamp(min=0).minimum(found.boxes.new_tensor([width, height] * 2)))
+    return found._replace(boxes=np.clip(np.asarray(found.boxes), 0, np.array([width, height] * 2, np.float32)))
 
 
 def entry(frame: Frame, found: Detections, class_names: Sequence[str]) -> dict:

@@ -119,7 +119,7 @@ class Suggestions:
     def _write(self, name: PurePosixPath, rgb_image: np.ndarray, found: Detections) -> None:
         height, width = rgb_image.shape[:2]
         names = [self.class_names[label] for label in found.labels.tolist()]
-        self.writer.add(WrittenImage(name, (width, height), found.boxes.numpy(), names, found.scores.tolist()))
+        self.writer.add(WrittenImage(name, (width, height), np.asarray(found.boxes), names, found.scores.tolist()))
         self.images += 1
 
 
