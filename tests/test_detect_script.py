@@ -281,7 +281,7 @@ def test_an_error_of_onnxruntime_names_the_file(model_dir):
 def test_frame_rates_that_no_camera_has(monkeypatch, video, caplog, stated):
     capture = SimpleNamespace(isOpened=lambda: True, get=lambda which: stated if which == cv2.CAP_PROP_FPS else 0)
     monkeypatch.setattr(cv2, "VideoCapture", lambda target: capture)
-    assert Source("0", None).frame_rate == 30
+    assert Source("rtsp://camera", None).frame_rate == 30
     assert not caplog.messages, "the rate of a camera's video is measured"
     assert Source(str(video), None).frame_rate == 30
     assert caplog.messages == [f"{video}: states {stated:g} frames a second; its drawn video will have 30"]
@@ -410,7 +410,7 @@ def test_reading_goes_on_as_long_as_frames_may_come(monkeypatch, video, pattern,
 def test_a_camera_that_waits_for_each_read_ends(monkeypatch):
     stream, now = Stream("111", 0), itertools.count(step=11)
     monkeypatch.setattr(cv2, "VideoCapture", lambda target: stream)
-    assert len(list(Source("0", None, clock=lambda: next(now)))) == 3
+    assert len(list(Source("rtsp://camera", None, clock=lambda: next(now)))) == 3
     assert stream.reads == 4
 
 
@@ -501,12 +501,13 @@ def test_cameras_are_asked_for_by_index_or_device(monkeypatch):
             pass
 
     monkeypatch.setattr(cv2, "VideoCapture", Camera)
+    monkeypatch.setattr(media, "_check_camera", asked.append)
     for text in ("0", "/dev/video1", "rtsp://host/stream"):
         source = Source(text, read_upright)
         assert source.is_video
         assert source.total is None
         assert len(list(source)) == 3
-    assert asked == [0, "/dev/video1", "rtsp://host/stream"]
+    assert asked == ["0", 0, *["/dev/video1"] * 2, *["rtsp://host/stream"] * 2], "looked for, then opened"
 
 
 def test_what_cannot_be_read_is_left_out(script, sure_model, voc_root, tmp_path):
