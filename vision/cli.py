@@ -205,18 +205,7 @@ def open_model(path: Path, label_file: Path | None, args: argparse.Namespace) ->
     if path.is_dir() and not any(path.glob("*.pth")) and (exports := sorted(path.glob("*.onnx"))):
         raise DataError(f"{path}: holds no checkpoint; to run an exported model, name it itself: {exports[0]}")
     if is_onnx(path) and not path.is_dir():
-        # What torch finds here says nothing of what onnxruntime can use.
-        check_cuda_wanted(args.device, args.use_cuda)
-        model, session = (
-            path,
-            open_session(
-                path,
-                net=args.net,
-                width_mult=args.mb2_width_mult,
-                resolution=args.resolution,
-                device=args.device if args.use_cuda else "cpu",
-            ),
-        )
+        model, session = path, _open_export(path, args)
     else:
         model, session = _open_checkpoint(path, label_file, args)
     class_names = class_names_of(session.class_names, session.num_classes, label_file, [model.parent])
@@ -226,6 +215,13 @@ def open_model(path: Path, label_file: Path | None, args: argparse.Namespace) ->
     net = session.net_name or "unknown net"
     logger.info("model: %s (%s, %dx%d, classes %s)", model, net, width, height, list(class_names[1:]))
     return model, session, class_names
+
+
+def _open_export(path: Path, args: argparse.Namespace) -> Session:
+    """Open an `.onnx` file; what PyTorch finds here says nothing of what onnxruntime can use."""
+    check_cuda_wanted(args.device, args.use_cuda)
+    device = args.device if args.use_cuda else "cpu"
+    return open_session(path, net=args.net, width_mult=args.mb2_width_mult, resolution=args.resolution, device=device)
 
 
 def _open_checkpoint(path: Path, label_file: Path | None, args: argparse.Namespace) -> tuple[Path, Session]:
