@@ -176,8 +176,11 @@ def test_threads_are_those_asked_for_else_the_cores_that_may_be_used(monkeypatch
     assert processors.usable_processors() == threads
 
 
-def test_threads_where_the_system_does_not_say(monkeypatch, tmp_path):
+def test_threads_where_the_system_says_less(monkeypatch, tmp_path):
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setattr(processors, "_CPUS", tmp_path)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 5}, raising=False)
+    assert processors.usable_processors() == 3
+    monkeypatch.delattr(os, "sched_getaffinity")
     monkeypatch.setattr(os, "cpu_count", lambda: 6)
     assert processors.usable_processors() == 6

@@ -17,8 +17,10 @@ def usable_processors() -> int:
     asked = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
     if asked.isdecimal() and int(asked) > 0:
         return int(asked)
-    try:
-        allowed = os.sched_getaffinity(0)
-        return len({(_CPUS / f"cpu{number}/topology/thread_siblings_list").read_text() for number in allowed})
-    except (AttributeError, OSError):  # no Linux, or a container that shows no processors
+    if not hasattr(os, "sched_getaffinity"):  # no Linux
         return os.cpu_count() or 1
+    allowed = os.sched_getaffinity(0)
+    try:
+        return len({(_CPUS / f"cpu{number}/topology/thread_siblings_list").read_text() for number in allowed})
+    except OSError:  # a container that does not show them
+        return len(allowed)
