@@ -38,11 +38,8 @@ from vision import cli
 from vision.datasets import WRITERS
 from vision.datasets.images import read_image_info, read_upright
 from vision.datasets.yolo import relative_text
-from vision.deploy.choosing import look_at
 from vision.deploy.media import VIDEO_CODECS, Frame, FrameThinning, Sink, Source
-from vision.deploy.session import NETWORK, POST_PROCESSING, RESIZING, Session, TorchSession
-from vision.evaluation.choosing import choose as choose_candidates
-from vision.report.chosen import class_facts, facts_line, write_chosen
+from vision.deploy.session import NETWORK, POST_PROCESSING, RESIZING, OnnxSession, Session
 from vision.report.drawing import draw_detections
 from vision.report.sheet import Sheet
 from vision.report.suggestions import Suggestions
@@ -99,7 +96,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     logger.info("%s", threshold)
     wanted = wanted_labels(args.classes, class_names)
     source = Source(args.input, read_upright, left_out=args.output)
-    session_to_choose = check_choosable(session, source, args)
+    check_choosable(session, source, args)
     cli.check_writable(args.output if not args.output.suffix else args.output.parent, "--output")
 
     counts: Counter[str] = Counter()
@@ -131,8 +128,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             sink,
             WriteBehind(finish) as finish_soon,
         ):
-            if session_to_choose is not None:
-                choose(session_to_choose, source, sink.folder, class_names, wanted, args)
+            if args.choose is not None:
+                choose(session, source, sink.folder, class_names, wanted, args)
             for frame in cli.progress(reading(source, stages), f"{source.unit.capitalize()}s", source.total):
                 found = cli.detect(session, frame.image, args, score_threshold=args.threshold, top_k=args.top_k or -1)
                 found = within(only(found, wanted), frame.image)
@@ -179,23 +176,22 @@ def check_choosing_options(parser: argparse.ArgumentParser, args: argparse.Names
     args.save_annotations = args.save_annotations or "voc"
 
 
-def check_choosable(session: Session, source: Source, args: argparse.Namespace) -> TorchSession | None:
-    """Give the session with which --choose looks at the input; None without that option.
+def check_choosable(session: Session, source: Source, args: argparse.Namespace) -> None:
+    """Check that --choose, if it is asked for, can look at the input with the model.
 
     Raises:
         DataError: it cannot.
     """
     if args.choose is None:
-        return None
-    if not isinstance(session, TorchSession):
+        return
+    if isinstance(session, OnnxSession):
         raise DataError("--choose: an .onnx file does not give its features; name the model folder or its .pth")
     if source.is_live:
         raise DataError(f"--choose: {source.text} cannot be looked at twice; record a video, and choose from that")
-    return session
 
 
 def choose(
-    session: TorchSession,
+    session: Session,
     source: Source,
     folder: Path,
     class_names: Sequence[str],
@@ -207,6 +203,10 @@ def choose(
     Raises:
         DataError: the model was trained on all of them.
     """
+    from vision.deploy.choosing import look_at  # loads PyTorch, which an .onnx file does without
+    from vision.evaluation.choosing import choose as choose_candidates
+    from vision.report.chosen import class_facts, facts_line, write_chosen
+
     takes = thinning(source, args, was_chosen=False)
     frames = cli.progress(read_ahead(source), "Looking", source.total)
     trained_on = session.trained_on
@@ -367,7 +367,7 @@ def only(found: Detections, labels: set[int]) -> Detections:
 def within(found: Detections, image: np.ndarray) -> Detections:
     """Cut boxes to their image (H, W, 3), as detectNet does."""
     height, width = image.shape[:2]
-    return found._replace(boxes=found.boxes.clamp(min=0).minimum(found.boxes.new_tensor([width, height] * 2)))
+    return found._replace(boxes=np.clip(np.asarray(found.boxes), 0, np.array([width, height] * 2, np.float32)))
 
 
 def entry(frame: Frame, found: Detections, class_names: Sequence[str]) -> dict:

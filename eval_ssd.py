@@ -37,7 +37,8 @@ from vision.datasets import WRITERS, DetectionDataset, open_dataset, open_listed
 from vision.datasets.defects import log_defects
 from vision.datasets.writer import WrittenImage
 from vision.deploy import detectnet
-from vision.deploy.session import Session, TorchSession
+from vision.deploy.session import Session
+from vision.deploy.torch_session import TorchSession
 from vision.evaluation import Evaluation, ap_text, evaluate, findings, number_text
 from vision.evaluation.coco import FIGURE_NAMES
 from vision.evaluation.doubts import Doubt, find_doubts, with_suggestions

@@ -47,7 +47,8 @@ from vision.deploy.jetpack import (
     unparsed_opset,
 )
 from vision.deploy.media import Source
-from vision.deploy.session import OnnxSession, load_net
+from vision.deploy.session import OnnxSession
+from vision.deploy.torch_session import load_net
 from vision.deploy.verification import PARITY_IMAGES, image_like, operators_of, verify
 from vision.engine import checkpoint
 from vision.ssd.choices import UPSTREAM_NET
@@ -356,7 +357,7 @@ class CalibrationImages:
             if self._as_detectnet:
                 yield detectnet.preprocess(image, session.size)
             else:
-                yield session.transform(image)[None].numpy()
+                yield session.transform(image)[None]
 
 
 def spread(total: int, count: int) -> list[int]:
@@ -384,7 +385,7 @@ def drawn_inputs(plain: Path) -> torch.Tensor:
     """Draw images and normalize them as a file expects."""
     session = OnnxSession(plain)
     pixels = image_like(PARITY_IMAGES, session.size)
-    return torch.stack([session.transform(image.permute(1, 2, 0).numpy()) for image in pixels])
+    return torch.from_numpy(np.stack([session.transform(image.permute(1, 2, 0).numpy()) for image in pixels]))
 
 
 def write_deepstream_config(

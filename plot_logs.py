@@ -183,7 +183,7 @@ def milliseconds_of(folders: Mapping[str, Path]) -> dict[str, float]:
     sessions = {name: open_session(path) for name, path in paths.items()}
     noise = torch.Generator().manual_seed(0)
     images = {
-        name: torch.randn(1, 3, *reversed(session.size), generator=noise)  # size is (width, height)
+        name: torch.randn(1, 3, *reversed(session.size), generator=noise).numpy()  # size is (width, height)
         for name, session in sessions.items()
     }
     times: dict[str, list[float]] = {name: [] for name in sessions}

@@ -39,7 +39,7 @@ from vision.boxes.forms import center_form_to_corner_form
 from vision.datasets import Splits, image_cache, labels, open_splits
 from vision.datasets.audit import Audit, best_possible_recall, box_sides, fingerprint, make_audit, require_objects
 from vision.datasets.loading import Loaders
-from vision.engine import bundled_weights, checkpoint, optim, pretrained, resume, schedule, start
+from vision.engine import bundled_weights, checkpoint, devices, optim, pretrained, resume, schedule, start
 from vision.engine.batch_norm import check_batch_size, trains_batch_norm
 from vision.engine.execution import choose_execution
 from vision.engine.model_ema import ModelEma
@@ -274,7 +274,7 @@ def log_command(options: Options, argv: Sequence[str]) -> None:
 
 def choose_device(run: Run) -> torch.device:
     """Device of this process, from --device and --use-cuda."""
-    device, why = cli.choose_device(run.options.device, run.options.use_cuda)
+    device, why = devices.choose_device(run.options.device, run.options.use_cuda)
     device = run.process.select_device(device)
     logger.info(why)
     if device.type == "cpu":

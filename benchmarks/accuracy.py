@@ -40,7 +40,7 @@ from vision.datasets import DetectionDataset, open_dataset, open_folder  # noqa:
 from vision.datasets.folder import check_folder  # noqa: E402
 from vision.datasets.voc_dataset import LABEL_FILES, VocReader  # noqa: E402
 from vision.deploy.session import Session, open_session  # noqa: E402
-from vision.engine import checkpoint  # noqa: E402
+from vision.engine import checkpoint, devices  # noqa: E402
 from vision.evaluation import evaluate  # noqa: E402
 from vision.report.drawing import Marks, color_of  # noqa: E402
 from vision.report.plots import figure_file  # noqa: E402
@@ -405,7 +405,7 @@ def measure(run: Run) -> dict[str, Any]:
     Its seconds are those of the epochs in results.csv, validation included; its curve is mAP by epoch.
     """
     options = train_ssd.parse_args(run.argv)
-    device, _ = cli.choose_device(options.device, options.use_cuda)
+    device, _ = devices.choose_device(options.device, options.use_cuda)
     with open(run.folder / "results.csv", newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     curve = [[int(row["epoch"]), float(row[MEAN_AP])] for row in rows if row.get(MEAN_AP)]
@@ -585,11 +585,12 @@ def found_objects(annotation: Annotation, detections: Detections) -> np.ndarray:
     found = np.zeros(len(annotation.labels), bool)
     if not len(found):
         return found
-    overlaps = iou_of(detections.boxes[:, None], torch.from_numpy(annotation.boxes)[None]).numpy()
-    for place in detections.scores.argsort(descending=True).tolist():
-        if detections.scores[place] < SCORE:
+    boxes, labels, scores = map(np.asarray, detections)
+    overlaps = iou_of(torch.from_numpy(boxes)[:, None], torch.from_numpy(annotation.boxes)[None]).numpy()
+    for place in np.argsort(-scores, kind="stable").tolist():
+        if scores[place] < SCORE:
             break
-        free = np.where(found | (annotation.labels != int(detections.labels[place])), 0, overlaps[place])
+        free = np.where(found | (annotation.labels != labels[place]), 0, overlaps[place])
         if free.max() >= OVERLAP:
             found[free.argmax()] = True
     return found

@@ -10,6 +10,7 @@ Without --model a net of random weights, whose scores give post-processing more 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import tempfile
 import time
@@ -46,7 +47,7 @@ def export_net(name: str, resolution: int, folder: Path) -> Path:
 
 def measure(path: Path, images: Sequence[np.ndarray], threads: int, count: int) -> dict[str, float]:
     """Time the stages, and all of them over images that come from another thread; median seconds an image."""
-    torch.set_num_threads(threads)
+    os.environ["OMP_NUM_THREADS"] = str(threads)
     session = OnnxSession(path)
     session.detect(images[0])
     session.stages.seconds.clear()

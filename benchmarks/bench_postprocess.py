@@ -99,7 +99,7 @@ def print_mean_aps(model: Path, data: str, dataset_type: str) -> None:
     for index in cli.progress(range(len(dataset)), "Detecting", len(dataset)):
         image = dataset.get_image(index)
         height, width = image.shape[:2]
-        scores, boxes = session.run(session.transform(image)[None])
+        scores, boxes = map(torch.from_numpy, session.run(session.transform(image)[None]))
         for name, method in METHODS.items():
             picked, labels, picked_scores = method(scores[0], boxes[0])
             found[name].append(Detections(picked * torch.tensor([width, height] * 2), labels, picked_scores))

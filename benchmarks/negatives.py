@@ -76,7 +76,7 @@ def main() -> None:
             found = [session.detect(positives.get_image(index)) for index in range(len(positives))]
             report = evaluate(found, [positives.annotation(i) for i in range(len(positives))], positives.class_names)
             paths = sorted((root / "negatives" / "JPEGImages").iterdir())
-            scores = [session.detect(read_image(path)).scores.numpy() for path in paths]
+            scores = [session.detect(read_image(path)).scores for path in paths]
             counts[trained] = [np.mean([(values > threshold).sum() for values in scores]) for threshold in THRESHOLDS]
             numbers = ", ".join(f"{t:g}: {c:.2f}" for t, c in zip(THRESHOLDS, counts[trained], strict=True))
             print(f"{trained:7} negatives  {report.mean_ap_2007:29.3f}   {numbers}")

@@ -222,7 +222,7 @@ def model_dir(tmp_path_factory, voc_root) -> Path:
 @pytest.fixture(scope="session")
 def sure_model(model_dir, tmp_path_factory) -> Path:
     """The trained net with a bias that makes it see balls everywhere: something to draw."""
-    from vision.deploy.session import load_net
+    from vision.deploy.torch_session import load_net
 
     net = load_net(model_dir / "best.pth")
     with torch.no_grad():

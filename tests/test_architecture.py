@@ -48,7 +48,7 @@ ALLOWED = {
     "report": {"datasets", "engine", "evaluation", "ssd", "structures", "utils", "vision"},
     "console": {"utils"},
     "commands": {"console"},
-    "cli": {"console", "options", "datasets", "engine", "deploy", "ssd", "boxes", "structures", "utils"},
+    "cli": {"console", "options", "datasets", "engine", "deploy", "ssd", "structures", "utils"},
 }
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from vision.deploy.session import load_net
+from vision.deploy.torch_session import load_net
 from vision.engine import checkpoint, pretrained
 from vision.engine.loop import TrainState
 from vision.ssd.choices import NET_NAMES

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from vision.deploy.session import load_net
+from vision.deploy.torch_session import load_net
 from vision.evaluation import choosing
 from vision.evaluation.choosing import Candidate, Choice, ClassFacts, as_candidate, choose, uncertainty
 from vision.report.chosen import chosen_table, class_facts, facts_line, reason

@@ -27,7 +27,8 @@ from vision.datasets import ReadingOptions, open_folder
 from vision.datasets.images import read_image_info, read_upright
 from vision.deploy import media
 from vision.deploy.media import VIDEO_CODECS, Frame, Source
-from vision.deploy.session import load_net, open_session
+from vision.deploy.session import open_session
+from vision.deploy.torch_session import load_net
 from vision.engine import checkpoint
 from vision.options.kinds import WRITTEN_FORMATS
 from vision.report.drawing import draw_boxes
@@ -276,14 +277,14 @@ def test_an_error_of_onnxruntime_names_the_file(model_dir):
 
     session.session = SimpleNamespace(run=fails)
     with pytest.raises(RuntimeError, match=r"mb1-ssd-lite.onnx: onnxruntime cannot run it \(out of everything\)"):
-        session.run(torch.zeros(1, 3, 96, 96))
+        session.run(np.zeros((1, 3, 96, 96), np.float32))
 
 
 @pytest.mark.parametrize("stated", [0.0, -1.0, float("nan"), 90000.0, 0.001])
 def test_frame_rates_that_no_camera_has(monkeypatch, video, caplog, stated):
     capture = SimpleNamespace(isOpened=lambda: True, get=lambda which: stated if which == cv2.CAP_PROP_FPS else 0)
     monkeypatch.setattr(cv2, "VideoCapture", lambda target: capture)
-    assert Source("0", None).frame_rate == 30
+    assert Source("rtsp://camera", None).frame_rate == 30
     assert not caplog.messages, "the rate of a camera's video is measured"
     assert Source(str(video), None).frame_rate == 30
     assert caplog.messages == [f"{video}: states {stated:g} frames a second; its drawn video will have 30"]
@@ -412,7 +413,7 @@ def test_reading_goes_on_as_long_as_frames_may_come(monkeypatch, video, pattern,
 def test_a_camera_that_waits_for_each_read_ends(monkeypatch):
     stream, now = Stream("111", 0), itertools.count(step=11)
     monkeypatch.setattr(cv2, "VideoCapture", lambda target: stream)
-    assert len(list(Source("0", None, clock=lambda: next(now)))) == 3
+    assert len(list(Source("rtsp://camera", None, clock=lambda: next(now)))) == 3
     assert stream.reads == 4
 
 
@@ -503,12 +504,13 @@ def test_cameras_are_asked_for_by_index_or_device(monkeypatch):
             pass
 
     monkeypatch.setattr(cv2, "VideoCapture", Camera)
+    monkeypatch.setattr(media, "_check_camera", asked.append)
     for text in ("0", "/dev/video1", "rtsp://host/stream"):
         source = Source(text, read_upright)
         assert source.is_video
         assert source.total is None
         assert len(list(source)) == 3
-    assert asked == [0, "/dev/video1", "rtsp://host/stream"]
+    assert asked == ["0", 0, *["/dev/video1"] * 2, *["rtsp://host/stream"] * 2], "looked for, then opened"
 
 
 def test_what_cannot_be_read_is_left_out(script, sure_model, voc_root, tmp_path):
@@ -689,14 +691,15 @@ def test_one_suppression_over_all_classes(script, sure_model, voc_root, tmp_path
     assert 0 < len(of_all) < len(of_each)
     expected = open_session(sure_model).detect(read_upright(image), score_threshold=0.1, class_agnostic=True)
     assert [d["score"] for d in of_all] == pytest.approx(expected.scores.tolist(), abs=1e-6)
-    assert (ops.box_iou(expected.boxes, expected.boxes) - torch.eye(len(of_all))).max() <= 0.45 + 1e-5
+    boxes = torch.from_numpy(expected.boxes)
+    assert (ops.box_iou(boxes, boxes) - torch.eye(len(of_all))).max() <= 0.45 + 1e-5
     assert_refused(script(detect.main, *argv, "--class-agnostic", "--nms-method=soft"), "--class-agnostic", "soft")
     done = script(detect.main, *argv, "--class-agnostic", "--postprocess=detectnet")
     assert_refused(done, "--class-agnostic", "--postprocess=detectnet")
 
 
 def test_boxes_are_cut_to_their_image():
-    found = Detections(torch.tensor([[-3.0, 5, 200, 70]]), torch.tensor([1]), torch.ones(1))
+    found = Detections(np.float32([[-3, 5, 200, 70]]), np.int64([1]), np.ones(1, np.float32))
     assert detect.within(found, np.zeros((60, 100, 3), np.uint8)).boxes.tolist() == [[0, 5, 100, 60]]
 
 

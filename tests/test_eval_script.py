@@ -87,7 +87,7 @@ def test_evaluation_options_have_effects(script, model_dir, voc_root, tmp_path, 
         agnostic.append(options["class_agnostic"])
         return type(self).detect_really(self, image, **options)
 
-    from vision.deploy.session import TorchSession
+    from vision.deploy.torch_session import TorchSession
 
     monkeypatch.setattr(TorchSession, "detect_really", TorchSession.detect, raising=False)
     monkeypatch.setattr(TorchSession, "detect", record)
@@ -126,7 +126,7 @@ def test_evaluation_options_have_effects(script, model_dir, voc_root, tmp_path, 
 @pytest.fixture
 def perfect(monkeypatch):
     """Make a session that finds what it is told to; returns the function that tells it."""
-    from vision.deploy.session import TorchSession
+    from vision.deploy.torch_session import TorchSession
 
     def find(*found):
         answers = iter(found)

@@ -24,7 +24,8 @@ from vision.deploy import jetson_commands, quantization
 from vision.deploy.accuracy_check import AccuracyCheck, count_alike
 from vision.deploy.export import ExportOptions, ExportRejected, write
 from vision.deploy.jetpack import JETPACKS
-from vision.deploy.session import OnnxSession, Session, TorchSession, load_net
+from vision.deploy.session import OnnxSession, Session
+from vision.deploy.torch_session import TorchSession, load_net
 from vision.deploy.verification import image_like
 from vision.engine import checkpoint
 from vision.ssd.models import MODELS

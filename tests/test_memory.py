@@ -12,6 +12,8 @@ from conftest import SMALL
 import eval_ssd
 import train_ssd
 from vision import cli
+from vision.deploy import torch_session
+from vision.engine import devices
 from vision.utils import memory
 
 #: Fills a block of 64 MiB some times, freeing it each time; prints whether it keeps freed memory, and the pages that
@@ -114,17 +116,17 @@ def test_scripts_on_a_cpu_ask_for_it(script, voc_root, model_dir, tmp_path, monk
 
 def test_on_a_gpu_nothing_asks_for_it(model_dir, monkeypatch):
     """Where a host's memory and the GPU's are the same, as on a Jetson, what is freed belongs to the GPU."""
-    monkeypatch.setattr(cli, "choose_device", lambda *_: (torch.device("cuda"), "device: cuda"))
+    monkeypatch.setattr(devices, "choose_device", lambda *_: (torch.device("cuda"), "device: cuda"))
     monkeypatch.setattr(cli, "keep_freed_memory", lambda: pytest.fail("asked"))
     monkeypatch.setattr(train_ssd, "keep_freed_memory", lambda: pytest.fail("asked"))
 
     class Opened(Exception):
         """As far as this goes."""
 
-    def open_session(*_, device, **__):
+    def open_net(_, device):
         raise Opened(device.type)
 
-    monkeypatch.setattr(cli, "open_session", open_session)
+    monkeypatch.setattr(torch_session, "TorchSession", open_net)
     options = argparse.Namespace(net=None, device="auto", use_cuda=True, mb2_width_mult=1.0, resolution=None)
     with pytest.raises(Opened, match="cuda"):
         cli.open_model(model_dir / "best.pth", None, options)

@@ -10,6 +10,7 @@ from torchvision import ops
 
 from vision.boxes.forms import IOU_EPSILON, iou_of
 from vision.boxes.nms import hard_nms, multiclass_nms, nms, soft_nms
+from vision.boxes.suppression import suppress_hard
 
 NMS = np.load(GOLDEN / "nms.npz")
 CASES = sorted({key.split("/")[0] for key in NMS.files})
@@ -203,6 +204,33 @@ def test_equal_scores_are_taken_in_the_order_of_the_priors():
     scores = torch.tensor([0.3, 0.5, 0.3, 0.3, 0.5, 0.3, 0.3, 0.3])[:, None].expand(8, 2)
     found, _, _ = multiclass_nms(scores, boxes, candidate_size=4)
     assert torch.equal(found, boxes[[1, 4, 0, 2]])
+
+
+def tied_boxes(seed: int, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Boxes on a coarse grid, so that many are equal, empty, reversed, or overlap by just the threshold, and their scores."""
+    rng = np.random.default_rng(seed)
+    boxes = rng.integers(0, 8, (count, 4)).astype(np.float32)
+    boxes[rng.random(count) < 0.7, 2:] += 8
+    boxes[rng.random(count) < 0.02] = np.inf
+    boxes[rng.random(count) < 0.02, 3] = np.nan
+    return torch.from_numpy(boxes), torch.from_numpy(rng.integers(1, 9, count).astype(np.float32) / 10)
+
+
+@pytest.mark.parametrize("threshold", [0.0, 0.3, 0.45, 0.5, 1.0])
+@pytest.mark.parametrize("count", [1, 7, 300, 900])
+def test_hard_suppression_is_torchvisions_to_the_last_bit(count, threshold):
+    """Equal scores and overlaps of just the threshold included, and more boxes than are compared at a time."""
+    for seed in range(4):
+        tied, tied_scores = tied_boxes(seed, count)
+        random_scores, random_boxes = random_answer(count, 2, seed)
+        for boxes, scores in (
+            (tied, tied_scores),
+            (tied / 300, random_scores[:, 1]),
+            (random_boxes, random_scores[:, 1]),
+        ):
+            order = scores.argsort(descending=True, stable=True)
+            kept = order[suppress_hard(boxes[order].numpy(), threshold)]
+            assert kept.tolist() == ops.nms(boxes, scores, threshold).tolist()
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])

@@ -15,9 +15,7 @@ from vision.deploy.verification import image_like
 
 def inputs_of(path, count=4):
     session = OnnxSession(path)
-    return [
-        session.transform(image.permute(1, 2, 0).numpy())[None].numpy() for image in image_like(count, session.size)
-    ]
+    return [session.transform(image.permute(1, 2, 0).numpy())[None] for image in image_like(count, session.size)]
 
 
 def quantized_files(folder, net):

@@ -12,7 +12,7 @@ import sys
 from conftest import ROOT, assert_refused
 
 import plot_logs
-from vision.deploy.session import TorchSession, load_net
+from vision.deploy.torch_session import TorchSession, load_net
 from vision.report.run_comparison import (
     ComparedRun,
     class_table,

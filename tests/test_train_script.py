@@ -19,8 +19,8 @@ import train_ssd
 from vision import cli
 from vision.boxes.priors import CellPrior, FreePriorLevel
 from vision.datasets import synthetic
-from vision.deploy.session import load_net
-from vision.engine import checkpoint, pretrained, trainer
+from vision.deploy.torch_session import load_net
+from vision.engine import checkpoint, devices, pretrained, trainer
 from vision.evaluation.coco import FIGURE_NAMES
 from vision.options.training import Options
 from vision.ssd.description import Results
@@ -220,12 +220,12 @@ def test_device_choice(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "a GPU")
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    assert cli.choose_device("auto", True)[0].type == "cuda"
-    assert cli.choose_device("auto", False)[0].type == "cpu"
-    assert cli.choose_device("cuda:0", True)[0] == torch.device("cuda:0")
+    assert devices.choose_device("auto", True)[0].type == "cuda"
+    assert devices.choose_device("auto", False)[0].type == "cpu"
+    assert devices.choose_device("cuda:0", True)[0] == torch.device("cuda:0")
     for name, use_cuda, message in (("cuda:1", True, "only 1 CUDA"), ("cuda", False, "contradict")):
         with pytest.raises(ValueError, match=message):
-            cli.choose_device(name, use_cuda)
+            devices.choose_device(name, use_cuda)
 
 
 @pytest.mark.parametrize("argv", [(), ("--use-cuda",), ("--use-cuda=true",), ("--use-cuda=1",)])

@@ -14,7 +14,8 @@ import eval_ssd
 import onnx_export
 import train_ssd
 from vision.datasets import ReadingOptions, open_dataset, synthetic
-from vision.deploy.session import OnnxSession, load_net
+from vision.deploy.session import OnnxSession
+from vision.deploy.torch_session import load_net
 from vision.ssd import trained_images
 from vision.ssd.models import MODELS
 from vision.ssd.trained_images import TrainedImages

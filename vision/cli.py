@@ -1,4 +1,7 @@
-"""What scripts with nets share: choosing device and threshold, opening models, detecting; all of `vision.console`."""
+"""What scripts with nets share: choosing a threshold, opening models, detecting; all of `vision.console`.
+
+PyTorch is loaded by opening a `.pth` file or a model folder, and by nothing else in here.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 
 from vision.console import (  # noqa: F401 - scripts find all of them here
     FAILURE,
@@ -36,11 +38,11 @@ from vision.console import (  # noqa: F401 - scripts find all of them here
 )
 from vision.datasets import DetectionDataset, ReadingOptions, labels
 from vision.deploy.choices import DEFAULT_CLUSTERING, DEFAULT_THRESHOLD, DETECTNET, NMS  # noqa: F401 - scripts find both here
-from vision.deploy.session import OnnxSession, Session, is_onnx, open_session
-from vision.engine import checkpoint
+from vision.deploy.session import OnnxSession, Session, is_onnx, load_torch_session, open_session
+from vision.options.common import check_cuda_wanted
 from vision.options.kinds import net_name, resolution  # noqa: F401 - scripts find them here
 from vision.options.training import Options
-from vision.ssd.models import spec_of
+from vision.ssd.choices import canonical_name
 from vision.ssd.trained_images import TrainedCounts, TrainedImages
 from vision.structures import DataError, Detections
 from vision.utils.memory import keep_freed_memory
@@ -129,7 +131,7 @@ def detect(session: Session, rgb_image: np.ndarray, args: argparse.Namespace, **
         session: to run.
         rgb_image: (H, W, 3) uint8.
         args: with these options and `threshold`, None for detectNet's.
-        nms_options: others for `vision.boxes.nms.multiclass_nms`.
+        nms_options: others for `vision.boxes.suppression.suppress_classes`.
     """
     if args.postprocess == NMS:
         return session.detect(
@@ -142,42 +144,6 @@ def detect(session: Session, rgb_image: np.ndarray, args: argparse.Namespace, **
     threshold = DEFAULT_THRESHOLD if args.threshold is None else args.threshold
     clustering = DEFAULT_CLUSTERING if args.clustering is None else args.clustering
     return session.detect_as_detectnet(rgb_image, threshold=threshold, clustering=clustering)
-
-
-def choose_device(name: str, use_cuda: bool) -> tuple[torch.device, str]:
-    """Turn --device and --use-cuda into a device, and a line that says why.
-
-    Raises:
-        ValueError: a device was asked for that is not there.
-    """
-    version = f"torch {torch.__version__}"
-    if name == "auto":
-        if not use_cuda:
-            return torch.device("cpu"), f"device: cpu (CUDA switched off, {version})"
-        if torch.cuda.is_available():
-            return torch.device("cuda"), f"device: cuda ({torch.cuda.get_device_name()}, {version})"
-        if torch.backends.mps.is_available():
-            return torch.device("mps"), f"device: mps ({version})"
-        return torch.device("cpu"), f"device: cpu ({_why_no_cuda()}, {version})"
-    device = torch.device(name)
-    if device.type == "cuda":
-        _check_cuda_wanted(name, use_cuda)
-        if not torch.cuda.is_available():
-            raise ValueError(f"--device={name}: {_why_no_cuda()} ({version}); use --device=cpu, or auto")
-        if (device.index or 0) >= torch.cuda.device_count():
-            raise ValueError(f"--device={name}: there are only {torch.cuda.device_count()} CUDA devices, from cuda:0")
-    if device.type == "mps" and not torch.backends.mps.is_available():
-        raise ValueError(f"--device=mps: no Apple GPU here ({version}); use --device=cpu, or auto")
-    return device, f"device: {name} ({version})"
-
-
-def _check_cuda_wanted(device: str, use_cuda: bool) -> None:
-    if device.startswith("cuda") and not use_cuda:
-        raise ValueError(f"--device={device} and --use-cuda=false contradict each other; leave one out")
-
-
-def _why_no_cuda() -> str:
-    return "this torch was built without CUDA" if torch.version.cuda is None else "no CUDA device found"
 
 
 def class_names_of(
@@ -238,18 +204,10 @@ def open_model(path: Path, label_file: Path | None, args: argparse.Namespace) ->
     """
     if path.is_dir() and not any(path.glob("*.pth")) and (exports := sorted(path.glob("*.onnx"))):
         raise DataError(f"{path}: holds no checkpoint; to run an exported model, name it itself: {exports[0]}")
-    model = checkpoint.find(path, spec_of(args.net).name if args.net else None, count_labels(label_file))
-    if is_onnx(model):  # what torch finds here says nothing of what onnxruntime can use
-        _check_cuda_wanted(args.device, args.use_cuda)
-        device = args.device if args.use_cuda else "cpu"
+    if is_onnx(path) and not path.is_dir():
+        model, session = path, _open_export(path, args)
     else:
-        device, why = choose_device(args.device, args.use_cuda)
-        logger.info(why)
-        if device.type == "cpu":
-            keep_freed_memory()
-    session = open_session(
-        model, net=args.net, width_mult=args.mb2_width_mult, resolution=args.resolution, device=device
-    )
+        model, session = _open_checkpoint(path, label_file, args)
     class_names = class_names_of(session.class_names, session.num_classes, label_file, [model.parent])
     if isinstance(session, OnnxSession):
         logger.info("device: onnxruntime's %s", session.provider)
@@ -257,3 +215,24 @@ def open_model(path: Path, label_file: Path | None, args: argparse.Namespace) ->
     net = session.net_name or "unknown net"
     logger.info("model: %s (%s, %dx%d, classes %s)", model, net, width, height, list(class_names[1:]))
     return model, session, class_names
+
+
+def _open_export(path: Path, args: argparse.Namespace) -> Session:
+    """Open an `.onnx` file; what PyTorch finds here says nothing of what onnxruntime can use."""
+    check_cuda_wanted(args.device, args.use_cuda)
+    device = args.device if args.use_cuda else "cpu"
+    return open_session(path, net=args.net, width_mult=args.mb2_width_mult, resolution=args.resolution, device=device)
+
+
+def _open_checkpoint(path: Path, label_file: Path | None, args: argparse.Namespace) -> tuple[Path, Session]:
+    """Open a `.pth` file, or the best of a model folder; arguments as of `open_model`."""
+    torch_session = load_torch_session(path)
+    from vision.engine import checkpoint, devices  # PyTorch is there now
+
+    model = checkpoint.find(path, canonical_name(args.net) if args.net else None, count_labels(label_file))
+    device, why = devices.choose_device(args.device, args.use_cuda)
+    logger.info(why)
+    if device.type == "cpu":
+        keep_freed_memory()
+    net = torch_session.load_net(model, net=args.net, width_mult=args.mb2_width_mult, resolution=args.resolution)
+    return model, torch_session.TorchSession(net, device)

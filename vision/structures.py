@@ -108,8 +108,11 @@ class Batch(NamedTuple):
 
 
 class Detections(NamedTuple):
-    """What a detector found in one image."""
+    """What a detector found in one image: arrays from a session, tensors on the CPU from a net itself.
 
-    boxes: torch.Tensor  # (N, 4) float32, corner form in pixels
-    labels: torch.Tensor  # (N,) int64
-    scores: torch.Tensor  # (N,) float32
+    Who reads it takes either, by `np.asarray` or `tolist`.
+    """
+
+    boxes: np.ndarray | torch.Tensor  # (N, 4) float32, corner form in pixels
+    labels: np.ndarray | torch.Tensor  # (N,) int64
+    scores: np.ndarray | torch.Tensor  # (N,) float32

@@ -8,8 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-#: Keeps the IoU of two empty boxes finite.
-IOU_EPSILON = 1e-5
+from vision.boxes.suppression import IOU_EPSILON
 
 
 def center_form_to_corner_form(center_form_boxes: Tensor) -> Tensor:

@@ -1,13 +1,17 @@
-"""Default boxes ("priors"): SSD paper, section 2.2, with the sizes of the published checkpoints."""
+"""Default boxes ("priors"): SSD paper, section 2.2, with the sizes of the published checkpoints.
+
+What says of which sizes they are is plain values. Only laying them out loads torch, so that a device can read what an
+exported file says of its net.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-import torch
-from torch import Tensor
+if TYPE_CHECKING:
+    from torch import Tensor
 
 #: One number for a square, or (width, height).
 Size = int | tuple[int, int]
@@ -94,6 +98,8 @@ def generate_ssd_priors(specs: Iterable[Level], image_size: Size, clamp: bool = 
     Returns:
         (P, 4) float32, center form, relative.
     """
+    import torch
+
     width, height = as_width_height(image_size)
     priors = []
     for level in specs:

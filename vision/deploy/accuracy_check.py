@@ -17,7 +17,8 @@ from vision.boxes.choices import DEFAULT_IOU_THRESHOLD
 from vision.boxes.forms import iou_of
 from vision.deploy.choices import DEFAULT_THRESHOLD
 from vision.deploy.export import ExportRejected
-from vision.deploy.session import OnnxSession, TorchSession
+from vision.deploy.session import OnnxSession
+from vision.deploy.torch_session import TorchSession
 from vision.evaluation import Report, evaluate, number_text
 from vision.ssd.ssd import SSD
 from vision.structures import Annotation, DataError, Detections
@@ -36,9 +37,10 @@ def count_alike(found: Detections, expected: Detections) -> int:
     """Count the expected detections that were found, of the same class and in the same place."""
     if not len(found.labels) or not len(expected.labels):
         return 0
-    ious = iou_of(expected.boxes[:, None], found.boxes[None])
-    alike = (ious > SAME_PLACE) & (expected.labels[:, None] == found.labels[None])
-    return int(alike.any(dim=1).sum())
+    boxes, expected_boxes = torch.as_tensor(found.boxes), torch.as_tensor(expected.boxes)
+    in_place = np.asarray(iou_of(expected_boxes[:, None], boxes[None])) > SAME_PLACE
+    alike = in_place & (np.asarray(expected.labels)[:, None] == np.asarray(found.labels))
+    return int(alike.any(axis=1).sum())
 
 
 def _as_arguments(options: Mapping[str, float]) -> list[str]:

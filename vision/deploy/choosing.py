@@ -8,7 +8,8 @@ from typing import NamedTuple
 import numpy as np
 
 from vision.deploy.media import Frame
-from vision.deploy.session import TorchSession
+from vision.deploy.session import Session
+from vision.deploy.torch_session import TorchSession
 from vision.evaluation.choosing import MIN_SCORE, Candidate, as_candidate
 from vision.ssd.features import FeatureRecorder
 from vision.structures import Detections
@@ -28,7 +29,7 @@ class Looked(NamedTuple):
 
 def look_at(
     frames: Iterable[Frame],
-    session: TorchSession,
+    session: Session,
     detect: Callable[[np.ndarray, float], Detections],
     threshold: float,
     was_trained_on: Callable[[Frame], bool],
@@ -38,12 +39,13 @@ def look_at(
 
     Args:
         frames: to look at, each once.
-        session: of the net.
+        session: of a checkpoint.
         detect: finds objects in an image (H, W, 3) uint8 RGB down to a score, with this session.
         threshold: from which detections count.
         was_trained_on: whether the net was trained on an image, which is then labeled, and no candidate.
         is_empty: whether the images are known to hold no object.
     """
+    assert isinstance(session, TorchSession)  # detect.py has refused other models
     candidates, labeled = [], []
     with FeatureRecorder(session.net) as recorder:
         for frame in frames:

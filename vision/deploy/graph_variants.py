@@ -75,7 +75,7 @@ def check_with_nms(source: Path, path: Path, images: torch.Tensor, iou_threshold
 
     compared, plain, with_nms = 0, OnnxSession(source), open_runtime(path)
     for image in images:
-        scores, boxes = plain.run(image[None])
+        scores, boxes = map(torch.from_numpy, plain.run(image[None].numpy()))
         expected = set()
         for label in range(1, scores.shape[2]):
             candidates = (scores[0, :, label] > DEFAULT_SCORE_THRESHOLD).nonzero()[:, 0]
@@ -123,7 +123,7 @@ def check_for_deepstream(source: Path, path: Path, images: torch.Tensor) -> None
     """
     plain, for_deepstream = OnnxSession(source), open_runtime(path)
     for image in images:
-        scores, boxes = plain.run(image[None])
+        scores, boxes = map(torch.from_numpy, plain.run(image[None].numpy()))
         answers = for_deepstream.run(DEEPSTREAM_OUTPUTS, {INPUT: image[None].numpy()})
         found = dict(zip(DEEPSTREAM_OUTPUTS, map(torch.from_numpy, answers), strict=True))
         best, labels = scores[:, :, 1:].max(dim=2)

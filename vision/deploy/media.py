@@ -7,6 +7,7 @@ import glob
 import logging
 import os
 import shutil
+import sys
 from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -107,6 +108,22 @@ def _is_live(text: str) -> bool:
     return not is_there and (text.isdecimal() or text.startswith("/dev/") or "://" in text)
 
 
+def _check_camera(text: str) -> None:
+    """Look whether Linux has a camera, before OpenCV says in several lines of its own that it has none.
+
+    Args:
+        text: an input that is live; a stream passes.
+
+    Raises:
+        DataError: there is no such device.
+    """
+    device = f"/dev/video{int(text)}" if text.isdecimal() else text
+    if not device.startswith("/dev/") or not sys.platform.startswith("linux") or os.path.exists(device):
+        return
+    there = ", ".join(sorted(glob.glob("/dev/video[0-9]*"))) or "none"
+    raise DataError(f"{text}: there is no such camera (no {device}); cameras here: {there}")
+
+
 def _places_of(text: str) -> list[str]:
     """Turn an input into paths: a glob into all that it fits, as a shell does; all else is as it stands.
 
@@ -181,6 +198,8 @@ class Source:
         self.is_video = self.is_live or is_file
         if self.is_video:
             self.text = places[0]
+            if self.is_live:
+                _check_camera(self.text)
             self._open_video(int(self.text) if self.is_live and self.text.isdecimal() else self.text)
             if self.is_live:
                 self.total = self._stated_frames = None

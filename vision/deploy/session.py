@@ -1,4 +1,7 @@
-"""One way to run a detector, whether it is a `.pth` or an `.onnx` file."""
+"""One way to run a detector, whether it is a `.pth` or an `.onnx` file. The latter needs no PyTorch.
+
+What goes in and comes out are arrays. `open_session` loads PyTorch, where a `.pth` file needs it.
+"""
 
 from __future__ import annotations
 
@@ -7,27 +10,26 @@ import logging
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from vision.boxes.priors import Size, as_width_height
+from vision.boxes.suppression import suppress_classes
 from vision.deploy import detectnet
-from vision.ssd.config.ssd_config import SSDConfig
-from vision.ssd.data_preprocessing import Mean, PredictionTransform, Renormalize
+from vision.ssd.choices import canonical_name
+from vision.ssd.config.families import MOBILENETV1
 from vision.ssd.description import Description
-from vision.ssd.models import MODELS, build_described, describe_weights, spec_of
-from vision.ssd.predictor import detections_in_pixels
-from vision.ssd.ssd import SSD, evaluating, load_strictly, move_net
 from vision.ssd.trained_images import TrainedImages
-from vision.ssd.weights import read_weights
 from vision.structures import DataError, Detections
+from vision.utils.pixels import Mean, resized_and_normalized
+from vision.utils.processors import usable_processors
 from vision.utils.timer import Stages
 
 if TYPE_CHECKING:
     import onnxruntime
+    import torch
 
 logger = logging.getLogger(__name__)
 
@@ -70,26 +72,35 @@ class Session(ABC):
         self.num_classes = num_classes
         self.class_names = class_names
         self.size = as_width_height(size)
-        self.transform = PredictionTransform(self.size, mean, std)
+        self._mean, self._std = mean, std
         self.stages = Stages()
 
-    def as_input(self, images: Tensor) -> Tensor:
+    def transform(self, rgb_image: np.ndarray) -> np.ndarray:
+        """Resize and normalize an image (H, W, 3) uint8 RGB as in training: (3, height, width) float32."""
+        return resized_and_normalized(rgb_image, self.size, self._mean, self._std)
+
+    def as_input(self, images: np.ndarray) -> np.ndarray:
         """Turn what detectNet feeds, (B, 3, H, W), into the input of `run`; a file gets it as it is."""
         return images
 
     @abstractmethod
-    def run(self, images: Tensor) -> tuple[Tensor, Tensor]:
+    def run(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Turn normalized images (B, 3, H, W) into scores (B, P, C) and relative corner-form boxes (B, P, 4)."""
 
     def detect(self, rgb_image: np.ndarray, **nms_options: Any) -> Detections:
-        """Find objects in an image (H, W, 3) uint8 RGB; options see `vision.boxes.nms.multiclass_nms`."""
+        """Find objects in an image (H, W, 3) uint8 RGB; options see `vision.boxes.suppression.suppress_classes`.
+
+        Returns:
+            arrays; boxes in pixels, not clipped.
+        """
         height, width = rgb_image.shape[:2]
         with self.stages(RESIZING):
             images = self.transform(rgb_image)[None]
         with self.stages(NETWORK):
             scores, boxes = self.run(images)
         with self.stages(POST_PROCESSING):
-            return detections_in_pixels(scores[0], boxes[0], (width, height), **nms_options)
+            found_boxes, labels, found_scores = suppress_classes(scores[0], boxes[0], **nms_options)
+            return Detections(found_boxes * np.array([width, height] * 2, found_boxes.dtype), labels, found_scores)
 
     def detect_as_detectnet(self, rgb_image: np.ndarray, **options: Any) -> Detections:
         """Find objects in an image (H, W, 3) uint8 RGB by the arithmetic of a device's detectNet.
@@ -99,44 +110,14 @@ class Session(ABC):
         """
         height, width = rgb_image.shape[:2]
         with self.stages(RESIZING):
-            images = self.as_input(torch.from_numpy(detectnet.preprocess(rgb_image, self.size)))
+            images = self.as_input(detectnet.preprocess(rgb_image, self.size))
         with self.stages(NETWORK):
             scores, boxes = self.run(images)
         with self.stages(POST_PROCESSING):
-            answers = (scores[0].cpu().numpy(), boxes[0].cpu().numpy())
             # Builds with the older rule do not know of a class called void, either.
             class_names = None if options.get("across_classes") else self.class_names
-            found = detectnet.postprocess(*answers, (width, height), class_names=class_names, **options)
-            return Detections(*map(torch.from_numpy, found))
-
-
-class TorchSession(Session):
-    """A net in PyTorch.
-
-    Args:
-        net: with a config; in test mode during `run` only.
-        device: where to run; the net is moved there.
-    """
-
-    def __init__(self, net: SSD, device: torch.device | str = "cpu") -> None:
-        config = net.config
-        super().__init__(net.num_classes, net.class_names, config.image_size, config.image_mean, config.image_std)
-        self.net_name, self.trained_on, self.threshold = net.architecture.net or None, net.trained_on, net.threshold
-        self._renormalizer = Renormalize(detectnet.MEAN, detectnet.STD, config.image_mean, config.image_std)
-        self.net = move_net(net, device)
-        self.device = device
-
-    def as_input(self, images: Tensor) -> Tensor:
-        """See `Session.as_input`; an export does the same within."""
-        return self._renormalizer(images)
-
-    def run(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """See `Session.run`."""
-        with evaluating(self.net), torch.inference_mode():
-            scores, boxes = self.net(images.to(self.device))
-        if scores.is_cuda:  # the answers are looked at next, and the wait is the network's
-            torch.cuda.synchronize(scores.device)
-        return scores.float(), boxes.float()
+            found = detectnet.postprocess(scores[0], boxes[0], (width, height), class_names=class_names, **options)
+            return Detections(*found)
 
 
 def choose_providers(device: str, available: Sequence[str]) -> list[tuple[str, dict[str, int]]]:
@@ -163,13 +144,13 @@ def choose_providers(device: str, available: Sequence[str]) -> list[tuple[str, d
 
 
 def open_runtime(path: str | Path, providers: Sequence[Any] = (CPU_PROVIDER,)) -> onnxruntime.InferenceSession:
-    """Open any ONNX file in onnxruntime, which says errors only, and takes as many threads as PyTorch."""
+    """Open any ONNX file in onnxruntime, which says errors only, and takes the processors that this process may use."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     # Left alone it takes all cores of the machine, those included that a container or OMP_NUM_THREADS does not give.
-    options.intra_op_num_threads = torch.get_num_threads()
+    options.intra_op_num_threads = usable_processors()
     # Threads that wait for the next image would take the cores from those that read and write.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     return onnxruntime.InferenceSession(str(path), options, providers=list(providers))
@@ -226,14 +207,9 @@ class OnnxSession(Session):
         metadata = self.session.get_modelmeta().custom_metadata_map
         facts = json.loads(metadata.get(ONNX_METADATA_KEY, "null"))
         if facts is None:
-            config = MODELS["mb1-ssd"].config_at()
-            logger.warning(
-                "%s: does not say its normalization; taken: mean %s, std %s",
-                path,
-                config.image_mean,
-                config.image_std,
-            )
-            mean, std, names, self.net_name, self.width_mult = config.image_mean, config.image_std, None, None, None
+            mean, std = MOBILENETV1.image_mean, MOBILENETV1.image_std
+            logger.warning("%s: does not say its normalization; taken: mean %s, std %s", path, mean, std)
+            names, self.net_name, self.width_mult = None, None, None
         else:
             way_out = "it is of another version; use the version that wrote it, or export again"
             description = Description.of_file(facts, path, way_out)
@@ -244,70 +220,46 @@ class OnnxSession(Session):
             self.trained_on, names = description.trained_on, description.class_names
         super().__init__(outputs["scores"][2], names, (width, height), mean, std)
 
-    def run(self, images: Tensor) -> tuple[Tensor, Tensor]:
+    def run(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """See `Session.run`; images are padded to the file's batch size, or run in several goes."""
         scores, boxes = [], []
         batch_size = self.batch_size or len(images)
-        for part in images.cpu().float().split(batch_size):
-            padded = torch.cat([part, part.new_zeros(batch_size - len(part), *part.shape[1:])])
+        for begin in range(0, len(images), batch_size):
+            part = np.asarray(images[begin : begin + batch_size], np.float32)
+            padding = np.zeros((batch_size - len(part), *part.shape[1:]), np.float32)
             try:
-                found = self.session.run(list(OUTPUTS), {INPUT: padded.numpy()})
+                found = self.session.run(list(OUTPUTS), {INPUT: np.concatenate([part, padding])})
             except Exception as err:  # onnxruntime's have no other ancestor
                 raise RuntimeError(f"{self.path}: onnxruntime cannot run it ({err})") from err
             scores.append(found[0][: len(part)])
             boxes.append(found[1][: len(part)])
-        return torch.from_numpy(np.concatenate(scores)), torch.from_numpy(np.concatenate(boxes))
-
-
-def load_net(
-    path: str | Path,
-    *,
-    net: str | None = None,
-    width_mult: float | None = None,
-    resolution: Size | None = None,
-) -> SSD:
-    """Build the net that a `.pth` file is of, and load it.
-
-    Args:
-        path: of the file.
-        net: what it must be, if given; any spelling.
-        width_mult: what it must be, if given.
-        resolution: the input size, in the place of the file's own (300 where it has none).
-
-    Raises:
-        DataError: the file cannot be read, or is of another net.
-    """
-    weights = read_weights(path)
-    description = describe_weights(weights, str(path))
-    if net is not None and spec_of(net).name != description.net:
-        raise DataError(f"{path}: is a {description.net} checkpoint, --net is {net}; use --net={description.net}")
-    if width_mult is not None and width_mult != description.width_mult:
-        raise DataError(
-            f"{path}: has width {description.width_mult:g}, --mb2-width-mult is {width_mult:g}; leave it out"
-        )
-    config = None
-    if resolution is not None:
-        config = _config_for(description, resolution, path)
-    built = build_described(description, config=config)
-    load_strictly(built, weights, str(path))
-    return built
-
-
-def _config_for(description: Description, resolution: Size, path: str | Path) -> SSDConfig:
-    spec, trained = spec_of(description.net), description.config
-    if trained is None:
-        return spec.config_at(resolution)
-    config = spec.config_like(trained, resolution)
-    if config.width_height != trained.width_height:
-        logger.warning(
-            "%s: was trained at %dx%d, is run at another resolution: expect less of it", path, *trained.width_height
-        )
-    return config
+        return np.concatenate(scores), np.concatenate(boxes)
 
 
 def is_onnx(path: Path) -> bool:
     """Whether a file is an ONNX file by its name; all others are checkpoints."""
     return path.suffix.lower() == ".onnx"
+
+
+def load_torch_session(path: Path) -> ModuleType:
+    """Load the module that runs `.pth` files, and PyTorch with it.
+
+    Args:
+        path: of the file to be run.
+
+    Raises:
+        DataError: PyTorch is not installed.
+    """
+    try:
+        from vision.deploy import torch_session
+    except ModuleNotFoundError as err:
+        if err.name != "torch":
+            raise
+        raise DataError(
+            f"{path}: needs PyTorch to run, which is not installed; name the .onnx file that onnx_export.py writes, or "
+            "pip install torch torchvision"
+        ) from err
+    return torch_session
 
 
 def open_session(
@@ -318,18 +270,27 @@ def open_session(
     resolution: Size | None = None,
     device: torch.device | str = "cpu",
 ) -> Session:
-    """Open a `.pth` or `.onnx` file; arguments as in `load_net`, and the device to run on, "auto" for an `.onnx` only.
+    """Open a `.pth` or `.onnx` file.
+
+    Args:
+        path: of the file.
+        net: what it must be, if given; any spelling.
+        width_mult: what it must be, if given.
+        resolution: of an `.onnx` the input size that it must have, of a `.pth` the one to run it at, if given.
+        device: to run on, "auto" for an `.onnx` only.
 
     Raises:
-        DataError: the file cannot be read, or is not what the arguments say.
+        DataError: the file cannot be read, or is not what the arguments say, or PyTorch is missing for a `.pth`.
     """
     path = Path(path)
     if not is_onnx(path):
-        return TorchSession(load_net(path, net=net, width_mult=width_mult, resolution=resolution), device)
+        torch_session = load_torch_session(path)
+        loaded = torch_session.load_net(path, net=net, width_mult=width_mult, resolution=resolution)
+        return torch_session.TorchSession(loaded, device)
     if not path.is_file():
         raise DataError(f"{path}: no such file; expected an .onnx file")
     session = OnnxSession(path, str(device))
-    if net is not None and session.net_name not in (None, spec_of(net).name):
+    if net is not None and session.net_name not in (None, canonical_name(net)):
         raise DataError(f"{path}: is of {session.net_name}, --net is {net}; use --net={session.net_name}")
     if width_mult is not None and session.width_mult not in (None, width_mult):
         raise DataError(f"{path}: has width {session.width_mult:g}, --mb2-width-mult is {width_mult:g}; leave it out")

@@ -193,7 +193,8 @@ def check_parity(
         expected = net(images)
     if not _finite(expected):
         raise DataError("the net's answers to ordinary images are not finite: it cannot be exported, train it again")
-    found = OnnxSession(path).run(Preprocess(*options.input_norm_of(net))(pixels))
+    scores, boxes = OnnxSession(path).run(Preprocess(*options.input_norm_of(net))(pixels).numpy())
+    found = (torch.from_numpy(scores), torch.from_numpy(boxes))
     if not _finite(found):
         raise ExportRejected("the exported file's answers to ordinary images are not finite")
     sums = (found[0].sum(dim=2) - 1).abs().max()

@@ -101,7 +101,7 @@ def as_candidate(
         is_empty: whether the image is known to hold no object. Then all that is found is a false alarm, and there is
             the more to learn the surer the net is.
     """
-    labels, scores = found.labels.numpy() - 1, found.scores.numpy()
+    labels, scores = np.asarray(found.labels) - 1, np.asarray(found.scores)
     values = scores if is_empty else uncertainty(scores, threshold)
     named = scores >= threshold if is_empty else values >= UNSURE
     mass = np.bincount(labels, values, minlength=num_classes).astype(np.float32)

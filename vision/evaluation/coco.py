@@ -129,10 +129,10 @@ def result_rows(detections: Sequence[Detections]) -> np.ndarray:
     """Put detections into rows (N, 7): number of the image, x, y, width, height in pixels, score, label."""
     rows = [np.zeros((0, 7))]
     for index, (boxes, labels, scores) in enumerate(detections):
-        boxes = np.nan_to_num(boxes.double().numpy()).clip(-FAR_AWAY, FAR_AWAY)
-        numbers = np.full((len(boxes), 1), index)
-        columns = (numbers, boxes[:, :2], boxes[:, 2:] - boxes[:, :2], scores.double().numpy()[:, None])
-        rows.append(np.concatenate([*columns, labels.numpy()[:, None]], axis=1))
+        corners = np.nan_to_num(np.asarray(boxes, np.float64)).clip(-FAR_AWAY, FAR_AWAY)
+        numbers = np.full((len(corners), 1), index)
+        values = (np.asarray(scores, np.float64)[:, None], np.asarray(labels)[:, None])
+        rows.append(np.concatenate([numbers, corners[:, :2], corners[:, 2:] - corners[:, :2], *values], axis=1))
     return np.concatenate(rows)
 
 

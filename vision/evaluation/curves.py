@@ -190,7 +190,11 @@ def match_classes(
     """Match the detections of each class in turn, BACKGROUND left out; arguments as in `vision.evaluation.evaluate`."""
     grow = torch.tensor([0.0, 0.0, float(inclusive), float(inclusive)])
     found = _Rows.of(
-        [(boxes + grow, labels.numpy(), scores.double().numpy()) for boxes, labels, scores in detections], float
+        [
+            (torch.as_tensor(boxes) + grow, np.asarray(labels), np.asarray(scores, np.float64))
+            for boxes, labels, scores in detections
+        ],
+        float,
     )
     truth = _Rows.of(
         [(torch.from_numpy(np.float32(one.boxes)) + grow, one.labels, one.difficult) for one in annotations], bool

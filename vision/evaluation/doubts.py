@@ -132,8 +132,8 @@ def with_suggestions(annotation: Annotation, doubts: Sequence[Doubt], class_name
 def _of_image(
     image: int, found: Detections, annotation: Annotation, class_names: Sequence[str], recalls: Sequence[float]
 ) -> list[Doubt]:
-    boxes, labels = found.boxes.double(), found.labels.numpy()
-    scores = found.scores.numpy().astype(float)
+    boxes, labels = torch.as_tensor(found.boxes).double(), np.asarray(found.labels)
+    scores = np.asarray(found.scores, float)
     objects = torch.from_numpy(annotation.boxes).double()
     ious = iou_of(objects[:, None], boxes[None]).numpy().reshape(len(objects), len(boxes))
     doubts = []

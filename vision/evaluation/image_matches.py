@@ -78,11 +78,13 @@ def match_image(
         threshold: scores below this are left out.
         iou_threshold: overlap to be exceeded.
     """
-    kept = detections.scores.double() >= threshold
-    boxes, labels = detections.boxes[kept], detections.labels[kept].numpy()
+    all_boxes, all_labels, all_scores = map(np.asarray, detections)
+    kept = all_scores.astype(np.float64) >= threshold
+    boxes, labels = all_boxes[kept], all_labels[kept]
     paired = np.full(len(labels), NONE)
     if len(labels) and len(annotation.labels):
-        ious = iou_of(boxes[:, None], torch.from_numpy(annotation.boxes).to(boxes)[None]).numpy()
+        found = torch.from_numpy(boxes)
+        ious = iou_of(found[:, None], torch.from_numpy(annotation.boxes).to(found)[None]).numpy()
         rows, columns = np.nonzero(ious > iou_threshold)
         other_class = labels[rows] != annotation.labels[columns]
         order = np.lexsort((-ious[rows, columns], other_class, annotation.difficult[columns]))
@@ -90,7 +92,7 @@ def match_image(
         for row, column in zip(rows[order].tolist(), columns[order].tolist(), strict=True):
             if paired[row] == NONE and free[column]:
                 paired[row], free[column] = column, False
-    return ImageMatch(labels, detections.scores[kept].numpy(), boxes.numpy(), paired, annotation)
+    return ImageMatch(labels, all_scores[kept], boxes, paired, annotation)
 
 
 def confusion_matrix(matches: Sequence[ImageMatch], num_classes: int) -> np.ndarray:

@@ -92,3 +92,9 @@ def add_trained_images_option(parser: argparse._ActionsContainer) -> None:
         action="store_true",
         help="measure on images that the model was trained on, too (default: they are left out where others remain)",
     )
+
+
+def check_cuda_wanted(device: str, use_cuda: bool) -> None:
+    """Raise ValueError if --device names a CUDA device and --use-cuda says that there is to be none."""
+    if device.startswith("cuda") and not use_cuda:
+        raise ValueError(f"--device={device} and --use-cuda=false contradict each other; leave one out")

@@ -6,15 +6,17 @@ import colorsys
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from vision.evaluation.image_matches import ImageMatch
 from vision.report.fonts import font_for
 from vision.structures import Annotation, Detections
+
+if TYPE_CHECKING:
+    from vision.evaluation.image_matches import ImageMatch  # whose package loads torch, which a device may not have
 
 #: Red, green and blue in 0 ... 255.
 Color = tuple[int, int, int]
@@ -113,11 +115,11 @@ def detection_marks(detections: Detections, class_names: Sequence[str]) -> Marks
         detections: boxes in pixels of the image.
         class_names: BACKGROUND first.
     """
-    order = detections.scores.argsort()
-    labels = detections.labels[order].tolist()
-    scores = detections.scores[order].tolist()
-    captions = [f"{class_names[label]} {score:.2f}" for label, score in zip(labels, scores, strict=True)]
-    return Marks(detections.boxes[order].cpu().numpy(), list(map(color_of, labels)), captions)
+    boxes, labels, scores = map(np.asarray, detections)
+    order = np.argsort(scores, kind="stable")
+    names = [class_names[label] for label in labels[order].tolist()]
+    captions = [f"{name} {score:.2f}" for name, score in zip(names, scores[order].tolist(), strict=True)]
+    return Marks(boxes[order], list(map(color_of, labels[order].tolist())), captions)
 
 
 def annotation_marks(annotation: Annotation, class_names: Sequence[str]) -> Marks:

@@ -97,7 +97,7 @@ class Suggestions:
     def _as_written(self, name: PurePosixPath, rgb_image: np.ndarray, found: Detections) -> WrittenImage:
         height, width = rgb_image.shape[:2]
         names = [self.class_names[label] for label in found.labels.tolist()]
-        return WrittenImage(name, (width, height), found.boxes.numpy(), names, found.scores.tolist())
+        return WrittenImage(name, (width, height), np.asarray(found.boxes), names, found.scores.tolist())
 
     def _write(self, image: WrittenImage) -> None:
         self.writer.add(image)

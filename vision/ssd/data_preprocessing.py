@@ -19,9 +19,7 @@ from vision.transforms.base import generator_or_global
 from vision.transforms.color import PhotometricDistort
 from vision.transforms.geometry import Expand, RandomMirror, RandomSampleCrop
 from vision.transforms.windows import Window
-from vision.utils.pixels import channels_first
-
-Mean = float | Sequence[float]
+from vision.utils.pixels import Mean, normalized, resized_and_normalized
 
 #: Times as many pixels along a side as the network sees that an image must keep when it is decoded at a fraction: so
 #: resizing still picks among pixels, as at evaluation and on devices; their averages look smoother.
@@ -30,11 +28,7 @@ _LEAST_KEPT = 2
 
 def normalize(image: np.ndarray, mean: Mean, std: Mean) -> Tensor:
     """Turn an RGB array (H, W, 3) into a (3, H, W) float32 tensor, (pixel - mean) / std."""
-    means, stds = (np.broadcast_to(np.asarray(of, np.float32), 3).reshape(3, 1, 1) for of in (mean, std))
-    pixels = channels_first(image).astype(np.float32)
-    pixels -= means  # in place: new memory costs more than the arithmetic
-    pixels /= stds
-    return torch.from_numpy(pixels)
+    return torch.from_numpy(normalized(image, mean, std))
 
 
 def _to_relative(boxes: np.ndarray, labels: np.ndarray, width: float, height: float) -> tuple[np.ndarray, np.ndarray]:
@@ -264,4 +258,4 @@ class PredictionTransform:
 
     def __call__(self, image: np.ndarray) -> Tensor:
         """Prepare an RGB image (H, W, 3) uint8."""
-        return normalize(cv2.resize(image, self.size, interpolation=cv2.INTER_LINEAR), self.mean, self.std)
+        return torch.from_numpy(resized_and_normalized(image, self.size, self.mean, self.std))

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
-from typing import Any
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from vision.boxes.priors import (
     CellPrior,
@@ -19,6 +16,9 @@ from vision.boxes.priors import (
     as_width_height,
     generate_ssd_priors,
 )
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class SSDConfig:
                 center_variance=config.center_variance,
                 size_variance=config.size_variance,
             )
-            return made if torch.equal(made.priors, config.priors) else None
+            return made if made.priors.equal(config.priors) else None
         except (AttributeError, TypeError):
             return None
 
