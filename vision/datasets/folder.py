@@ -26,7 +26,8 @@ from vision.datasets.holding_out import hold_out
 from vision.datasets.images import DecodingFacts, ImageInfo, read_image_info, try_decoding
 from vision.datasets.labels import LabelList, read_text, with_background
 from vision.datasets.names import first_few
-from vision.datasets.records import BoxFormat, RawImage, RawObject, Record, make_record
+from vision.datasets.packed import RecordPacker, Records
+from vision.datasets.records import BoxFormat, RawImage, RawObject, make_record
 from vision.datasets.tree import ARCHIVES, Tree
 from vision.options.training import VAL_SPLIT
 from vision.structures import DataError
@@ -138,7 +139,7 @@ class SplitRecords(NamedTuple):
 
     title: str  # of the listing
     source: Path  # of the listing
-    records: list[Record]
+    records: Records
     defects: list[Defect]
     images_listed: int
     objects_written: int  # as far as the files could be read
@@ -308,7 +309,7 @@ class DatasetReader:
         Raises:
             DataError: no image is left.
         """
-        records: list[Record] = []
+        packer = RecordPacker()
         images, repeated = self._once(listing)
         named = [weighed(defect, len(images)) for defect in (*listing.defects, *repeated)]
         defects = list(named)
@@ -319,8 +320,8 @@ class DatasetReader:
             record, found = make_record(raw, self._image_info(raw.image_path), self.form, class_names)
             defects += found
             if record is not None:
-                records.append(record._replace(listed_in=listing.source))
-        defects = joined(defects)
+                packer.add(record._replace(listed_in=listing.source))
+        defects, records = joined(defects), packer.packed()
         if not records:
             raise DataError(f"{listing.title}: {_why_nothing(images, defects)}")
         on_disk = sum(len(raw.objects) for raw in images) + sum(defect.objects for defect in named)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -80,7 +79,7 @@ class LeftOut(NamedTuple):
 
     kind: str
     name: str
-    box: Sequence[float]
+    box: tuple[float, ...]
 
 
 class Record(NamedTuple):
@@ -198,7 +197,7 @@ def make_record(
             defects += found
         if box is not None and item.name:  # without a name there is no box
             boxes.append(box)
-            names.append(sys.intern(item.name))
+            names.append(item.name)
             kept.append(item)
         else:
             left_out += _left_out(item, found[-1].kind, size, form)
@@ -218,7 +217,7 @@ def make_record(
         tuple(item.difficult for item in kept),
         info.orientation,
         raw.source,
-        tuple(sys.intern(item.where) for item in kept),
+        tuple(item.where for item in kept),
         info.digest,
         tuple(item.crowd for item in kept) if any(item.crowd for item in kept) else (),
         tuple(left_out),
@@ -338,7 +337,7 @@ def _turned(left_out: Sequence[LeftOut], info: ImageInfo) -> list[LeftOut]:
     """Turn objects of the stored image upright."""
     corners = np.array([item.box for item in left_out], np.float32).reshape(-1, 4)
     boxes = orient_boxes(corners, info.orientation, info.upright_size).tolist()
-    return [item._replace(box=box) for item, box in zip(left_out, boxes, strict=True)]
+    return [item._replace(box=tuple(box)) for item, box in zip(left_out, boxes, strict=True)]
 
 
 def _corners(
