@@ -163,6 +163,11 @@ class DatasetReader:
         cache: what is known about files from earlier starts.
         options: how to read.
 
+    Attributes:
+        absent: paths outside of the folder that were looked for and are not there.
+        is_certain: whether the folder's files alone, and what is absent, say what was read; off where the system
+            refused to read a file, or others were read, too.
+
     Raises:
         DataError: there is no such folder.
     """
@@ -178,6 +183,8 @@ class DatasetReader:
         self.root = root
         self.cache = cache or FileCache()
         self.options = options or ReadingOptions()
+        self.absent: set[str] = set()
+        self.is_certain = True
         check_folder(root)
 
     @staticmethod
@@ -336,6 +343,7 @@ class DatasetReader:
         except FileNotFoundError:
             return None
         except OSError as err:  # not kept: it may work the next time
+            self.is_certain = False
             return ImageInfo(0, 0, 1, "", "", 0, f"cannot be read ({err.strerror})")
         error, doubt, picture = self.cache.known("decoding", path) or (None, None, "")
         return info if info.error else info._replace(error=error, doubt=doubt, picture=picture)
@@ -361,6 +369,7 @@ class DatasetReader:
             found = zip(paths, run(_try_decoding, paths, sizes), strict=True)
             try:
                 for path, fact in progress(found, f"Decoding {self.root}", len(paths)):
+                    self.is_certain &= fact is not None
                     if fact is not None:
                         with contextlib.suppress(OSError):
                             self.cache.get("decoding", path, functools.partial(_given, fact))
