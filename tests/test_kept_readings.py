@@ -320,6 +320,14 @@ def test_a_file_that_cannot_be_read_is_tried_again(root, cache, monkeypatch):
     assert not kept_files(cache)
 
 
+def test_a_pipe_in_the_folder_hangs_nothing(root, readings):
+    os.mkfifo(root / "pipe")
+    first = facts_of(root)
+    readings.clear()
+    assert facts_of(root) == first
+    assert not readings
+
+
 def yolo(tmp_path: Path, **settings) -> Path:
     write_yolo(tmp_path / "data", {"train": drawings(4, 0), "val": drawings(2, 1)})
     path = tmp_path / "data" / "data.yaml"

@@ -11,6 +11,7 @@ import functools
 import hashlib
 import logging
 import os
+import stat
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -73,7 +74,8 @@ class KeptReading:
         if not options.cache:
             return
         try:
-            self._files, self._latest_change = _digest_of_files(root)
+            self._files, latest_change = _digest_of_files(root)
+            self._is_settled = latest_change < settled_until()  # now, before anything is read
             # `decode` is none of it: a start that decodes all images leaves nothing to find for one that does not.
             facts = asdict(options) | {"decode": None}
             user = (os.getuid(), sorted(os.getgroups())) if hasattr(os, "getuid") else None  # who may read what
@@ -131,9 +133,8 @@ class KeptReading:
 
     def _is_certain(self, reading: Reading, reader: DatasetReader) -> bool:
         """Whether a later start must find the same, as far as the files in the folder say."""
-        settled = self._latest_change < settled_until()
         defects = (defect.kind for part in reading.parts for defect in part.defects)
-        if not settled or not reader.is_certain or _UNCERTAIN in defects:
+        if not self._is_settled or not reader.is_certain or _UNCERTAIN in defects:
             return False
         below = "" if self._root == Path() else f"{self._root}{os.sep}"
         paths = (
@@ -245,7 +246,8 @@ def _digest_of_files(root: Path) -> tuple[str, int]:
         if status is not None:
             line += f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}\n"
             latest = max(latest, status.st_mtime_ns, status.st_ctime_ns)
-            paths.append(path)
+            if stat.S_ISREG(status.st_mode):
+                paths.append(path)
         digest.update(line.encode(errors="surrogateescape"))
     for path in paths[:: max(1, len(paths) // _SAMPLES)]:
         with contextlib.suppress(OSError), open(path, "rb", buffering=0) as file:
