@@ -149,8 +149,9 @@ def main() -> None:
                 figures = start(root, cache, kind)
                 totals[name] = figures["reading"] + figures["audit"]
                 print(
-                    f"{kind:11}  {figures['images']:6}  {name:12}  {figures['reading']:10.2f}  {figures['audit']:8.2f}  "
-                    f"{totals[name] / size * 1e6:13.0f}  {figures['peak']:10.0f}  {figures['grown']:5.0f}  "
+                    f"{kind:11}  {figures['images']:6}  {name:12}  {figures['reading']:10.2f}  "
+                    f"{figures['audit']:8.2f}  {totals[name] / size * 1e6:13.0f}  "
+                    f"{figures['peak']:10.0f}  {figures['grown']:5.0f}  "
                     f"{figures['held']:5.0f}  {figures['loader']:6.0f}"
                 )
             print(f"{'':8}  second start: {totals['first'] / totals['second']:.1f} times as fast as the first")
