@@ -39,6 +39,7 @@ from vision.boxes.forms import center_form_to_corner_form
 from vision.datasets import Splits, image_cache, labels, open_splits
 from vision.datasets.audit import Audit, best_possible_recall, box_sides, fingerprint, make_audit, require_objects
 from vision.datasets.loading import Loaders
+from vision.datasets.packed import Records
 from vision.engine import bundled_weights, checkpoint, devices, optim, pretrained, resume, schedule, start
 from vision.engine.batch_norm import check_batch_size, trains_batch_norm
 from vision.engine.execution import choose_execution
@@ -424,7 +425,7 @@ def load_weights(run: Run, weights: pretrained.WeightsSource | None) -> None:
     elif run.source is not None and not resume.load_weights(run.net, run.source, run.state):
         run.state = None
     run.process.check_same("starts from other weights", lambda: digest_of(run.net.state_dict()))
-    train_digests, val_digests = ([record.digest for record in of.records] for of in (run.train_set, run.val_set))
+    train_digests, val_digests = (of.records.texts("digest") for of in (run.train_set, run.val_set))
     if run.net.trained_on is not None and (known := run.net.trained_on.has(val_digests).count(True)):
         logger.warning(
             "%d of the %d validation images are among those that the starting weights were trained on: the results "
@@ -468,7 +469,7 @@ def make_loaders(run: Run) -> Loaders:
     options, config, process = run.options, run.net.config, run.process
     cache, why = image_cache.make_cache(
         options.cache_images,
-        [*run.train_set.records, *run.val_set.records],
+        Records.joined([run.train_set.records, run.val_set.records]),
         options.workers,
         options.model_dir,
         process.local_world_size,
@@ -608,7 +609,7 @@ def write_records(run: Run) -> None:
         batch = run.loaders.first_batch(MAX_CELLS)
         moved = to_device(batch, run.train_step.device)
         images = run.train_step.model.preprocess.render(moved.images).cpu()
-        names = [record.image_path.name for record in run.train_set.records]
+        names = [Path(path).name for path in run.train_set.records.texts("image_path")]
         draw_training_batch(folder / TRAIN_BATCH, batch._replace(images=images), class_names, names)
 
 

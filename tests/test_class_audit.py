@@ -21,6 +21,7 @@ from vision.datasets.class_audit import frequency_defects
 from vision.datasets.defects import log_defects
 from vision.datasets.holding_out import hold_out
 from vision.datasets.images import try_decoding
+from vision.datasets.packed import Records
 from vision.datasets.records import RawImage, RawObject, Record
 from vision.datasets.same_pictures import find_same_pictures
 
@@ -181,16 +182,17 @@ def record_of(path: Path, listed_in=Path()) -> Record:
     ],
 )
 def test_a_picture_is_known_in_another_encoding_or_size(photo, name, is_same):
-    train = [record_of(photo / "other.jpg"), record_of(photo / "photo.jpg")] if name != "other.jpg" else []
-    found, compared = find_same_pictures([record_of(photo / name)], train or [record_of(photo / "photo.jpg")])
-    assert [other.image_id for _, other in found] == ["photo"] * is_same
-    assert compared == (1, 2 if train else 1)
+    train = ["photo.jpg"] if name == "other.jpg" else ["other.jpg", "photo.jpg"]
+    records = Records.of(record_of(photo / each) for each in train)
+    found, compared = find_same_pictures(Records.of([record_of(photo / name)]), records)
+    assert [records[other].image_id for _, other in found] == ["photo"] * is_same
+    assert compared == (1, len(train))
 
 
 def test_dark_pictures_and_those_not_decoded_are_like_nothing(photo):
-    dark = [record_of(photo / "dark.jpg")]
-    assert find_same_pictures(dark, [record_of(photo / "dark_other.jpg")]) == ([], (1, 1))
-    unknown = [record_of(photo / "photo.jpg")._replace(picture="")]
+    dark, other = (Records.of([record_of(photo / name)]) for name in ("dark.jpg", "dark_other.jpg"))
+    assert find_same_pictures(dark, other) == ([], (1, 1))
+    unknown = Records.of([record_of(photo / "photo.jpg")._replace(picture="")])
     assert find_same_pictures(unknown, unknown) == ([], (0, 0))
 
 

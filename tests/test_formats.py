@@ -10,6 +10,7 @@ from PIL import Image
 
 from vision.datasets import DATASETS, DetectionDataset, join, open_dataset, open_folder, open_splits, synthetic
 from vision.datasets.coco import CocoReader
+from vision.datasets.records import RawObject
 from vision.structures import DataError
 
 WRITERS = {
@@ -118,6 +119,32 @@ def put_coco(path, **changes):
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps({**content, **changes}))
+
+
+def test_polygons_beside_boxes_are_not_kept_and_objects_made_when_they_are_looked_at(tmp_path):
+    polygon = [[10, 10, 30, 10, 30, 20]]
+    annotations = [
+        {"id": 1, "image_id": 1, "category_id": 1, "bbox": [1, 2, 3.5, 4], "segmentation": polygon, "area": 14},
+        {"id": 2, "image_id": 1, "category_id": 1, "bbox": [], "segmentation": polygon},
+    ]
+    content = {
+        "images": [{"id": 1, "file_name": "a.jpg", "width": 40, "height": 30}],
+        "annotations": annotations,
+        "categories": [{"id": 1, "name": "cat"}],
+    }
+    (tmp_path / "instances.json").write_text(json.dumps(content))
+    Image.new("RGB", (40, 30)).save(tmp_path / "a.jpg")
+    reader = CocoReader(tmp_path)
+    (raw,) = reader.all_images().images
+    expected = [
+        RawObject("annotation 1", "cat", (1.0, 2.0, 4.5, 6.0), written="[1, 2, 3.5, 4]"),
+        RawObject("annotation 2", "cat", (10.0, 10.0, 30.0, 20.0), written="[]"),
+    ]
+    assert list(raw.objects) == [raw.objects[0], *raw.objects[1:]] == expected
+    assert raw.objects == expected
+    assert raw.objects != expected[:1]
+    kept = json.dumps(list(reader._contents.values()))
+    assert ("area" in kept, kept.count("segmentation")) == (False, 1)
 
 
 @pytest.mark.parametrize(

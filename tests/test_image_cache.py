@@ -57,7 +57,7 @@ def test_an_image_of_another_size_or_another_set_is_read_as_it_is(dataset):
 
 def test_an_image_whose_size_has_changed_is_no_sample(dataset):
     shrunk = dataset.records[0]._replace(size=(60, 80))
-    dataset.records[0] = shrunk
+    dataset.records = [shrunk, *dataset.records[1:]]
     (batch,) = make_loader(dataset, TestTransform(64), EpochBatches(6, 6, shuffle=False), 0)
     assert batch.notes[0].startswith(f"{shrunk.image_path}: is 120x80 now, was 60x80 when the run began")
     dataset.records = dataset.records[:1]
@@ -121,7 +121,7 @@ def test_what_is_kept_goes_by_memory(dataset, monkeypatch, kind, available, kept
 
 def test_several_processes_share_the_memory_there_is(dataset, monkeypatch):
     assert (
-        bytes_of([*dataset.records, *dataset.records])
+        bytes_of(dataset.records.repeated(2))
         == bytes_of(dataset.records)
         == 6 * 3 * (120 * 80 + 60 * 40 + 30 * 20 + 15 * 10)
     )

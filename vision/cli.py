@@ -78,16 +78,14 @@ def leave_out_trained_images(
     """
     if trained_on is None:
         return None
-    answers = [trained_on.has([record.digest for record in dataset.records]) for dataset in datasets]
+    answers = [trained_on.has(dataset.records.texts("digest")) for dataset in datasets]
     found = Counter(itertools.chain.from_iterable(answers))
     if measures_all or not found[True] or not found[False]:
         counts = TrainedCounts(found.total(), found[True], found[None])
         logger.log(logging.WARNING if found[True] else logging.INFO, "%s", counts)
         return counts
     for dataset, of_dataset in zip(datasets, answers, strict=True):
-        dataset.records = [
-            record for record, was_seen in zip(dataset.records, of_dataset, strict=True) if was_seen is False
-        ]
+        dataset.records = dataset.records.take(index for index, was_seen in enumerate(of_dataset) if was_seen is False)
     counts = TrainedCounts(found[False], 0, 0, found[True], found[None])
     logger.warning("%s (--include-trained measures on them, too)", counts)
     return counts

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,16 +19,16 @@ from vision.datasets.folder import (
     SPLIT_NAMES,
     DatasetReader,
     ReadingOptions,
-    SplitImages,
     check_folder,
     read_names,
     splits_of,
 )
 from vision.datasets.imglab import ImglabReader
+from vision.datasets.kept_readings import KeptReading, Reading
 from vision.datasets.kitti import KittiReader
 from vision.datasets.label_studio import LabelStudioReader
 from vision.datasets.labelme import LabelmeReader, LabelmeWriter
-from vision.datasets.labels import merge
+from vision.datasets.labels import merge, with_background
 from vision.datasets.names import first_few
 from vision.datasets.oidv4 import Oidv4Reader
 from vision.datasets.open_images import OpenImagesReader
@@ -97,11 +98,19 @@ def open_folder(dataset_type: str, root: str | Path, options: ReadingOptions | N
     Raises:
         DataError: there is no such folder, or it is not of that format, or of none.
     """
-    root, options = Path(root), options or ReadingOptions()
+    folder, messages = _find_reader(dataset_type, Path(root), options or ReadingOptions())
+    for message in messages:
+        logger.info("%s", message)
+    return folder
+
+
+def _find_reader(dataset_type: str, root: Path, options: ReadingOptions) -> tuple[DatasetReader, list[str]]:
+    """Find the reader of a folder, and what is to be said of it; see `open_folder`."""
+    messages: list[str] = []
     reader = load_reader(dataset_type) if is_own(dataset_type) else None
     check_folder(root)
     if reader is not None:
-        return reader(root, _cache_of(root, options), options)
+        return reader(root, _cache_of(root, options), options), messages
     root = _unwrapped(root)
     if several := _datasets_in(root):
         raise several_datasets(root, several)
@@ -115,19 +124,19 @@ def open_folder(dataset_type: str, root: str | Path, options: ReadingOptions | N
                 raise DataError(f"{root}: is no dataset, but {inside[0]} in it is one of {inside[1]}; name that")
             raise DataError(f"{root}: {what_is_there(tree, tool)}; formats that are read: {', '.join(DATASETS)}")
         dataset_type, *others = candidates
-        logger.info("%s: looks like %s", root, dataset_type)
-        for other in others:
-            if candidates[other]:
-                message = (
-                    "%s: also holds annotations that look like %s, of about %d images; --dataset-type=%s reads these"
-                )
-                logger.info(message, root, other, candidates[other], other)
+        messages.append(f"{root}: looks like {dataset_type}")
+        messages += [
+            f"{root}: also holds annotations that look like {other}, of about {candidates[other]} images; "
+            f"--dataset-type={other} reads these"
+            for other in others
+            if candidates[other]
+        ]
     elif not DATASETS[dataset_type].recognizes(root):
         found = _formats_of(Tree(root))
         best = next((name for name, images in found.items() if images), None)
         if best is not None and not found.get(dataset_type):
             raise DataError(f"{root}: is no {dataset_type} dataset, it looks like {best}; use --dataset-type=auto")
-    return DATASETS[dataset_type](root, _cache_of(root, options), options)
+    return DATASETS[dataset_type](root, _cache_of(root, options), options), messages
 
 
 def _cache_of(root: Path, options: ReadingOptions) -> FileCache:
@@ -217,10 +226,8 @@ def open_dataset(
     Raises:
         DataError: it cannot be read.
     """
-    folder = open_folder(dataset_type, root, options)
-    dataset = _dataset(folder, folder.split(split), progress, with_labels=True)
-    folder.cache.save()
-    return dataset
+    (reading,) = _read(dataset_type, [(Path(root), ("split", split))], options, progress)
+    return _dataset(reading)
 
 
 def open_listed(
@@ -251,16 +258,55 @@ def open_listed(
     datasets = []
     for folder, (listing, _) in zip(folders, found, strict=True):
         if listing.images:
-            datasets.append(_dataset(folder, listing, progress, with_labels=True))
+            datasets.append(_dataset(Reading((folder.read(listing, progress),), folder.label_list)))
             folder.cache.save()
     return datasets
 
 
-def _dataset(folder: DatasetReader, listing: SplitImages, progress: ProgressBar, with_labels: bool) -> DetectionDataset:
-    contents = folder.read(listing, progress)
-    defects = [*(folder.label_list.defects if with_labels else ()), *contents.defects]
-    dataset = DetectionDataset(contents.records, folder.class_names(), defects=defects, **contents.origin)
-    dataset.drop_unknown(folder.label_list.source)
+def _read(
+    dataset_type: str,
+    wanted: Sequence[tuple[Path, Sequence[str]]],
+    options: ReadingOptions | None,
+    progress: ProgressBar,
+) -> list[Reading]:
+    """Read folders, or take what an earlier start has read.
+
+    Args:
+        dataset_type: see `open_folder`.
+        wanted: folders, each with a method of its reader that gives what is to be read, and that method's arguments.
+        options: how to read.
+        progress: shows images going by.
+    """
+    options = options or ReadingOptions()
+    if is_own(dataset_type):  # nobody knows what such a reader goes by
+        kept = [KeptReading(dataset_type, root, replace(options, cache=False), asked) for root, asked in wanted]
+    else:
+        kept = [KeptReading(dataset_type, root, options, asked) for root, asked in wanted]
+    readings, readers = [each.load() for each in kept], []
+    for (root, _), reading in zip(wanted, readings, strict=True):  # what is wrong with a folder is said before reading
+        reader, messages = (None, reading.messages) if reading else _find_reader(dataset_type, root, options)
+        readers.append((reader, messages))
+        for message in messages:
+            logger.info("%s", message)
+    for number, ((_, (method, *names)), (reader, messages)) in enumerate(zip(wanted, readers, strict=True)):
+        if reader is not None:
+            listings = reader.splits() if method == "splits" else [getattr(reader, method)(*names)]
+            parts = tuple(reader.read(listing, progress) for listing in listings)
+            readings[number] = Reading(parts, reader.label_list, tuple(messages))
+    for reader, _ in readers:
+        if reader is not None:
+            reader.cache.save()
+    return [
+        each.store(reading, reader) if reader is not None else reading
+        for each, reading, (reader, _) in zip(kept, filter(None, readings), readers, strict=True)
+    ]
+
+
+def _dataset(reading: Reading, part: int = 0, with_labels: bool = True) -> DetectionDataset:
+    contents, labels = reading.parts[part], reading.labels
+    defects = [*(labels.defects if with_labels else ()), *contents.defects]
+    dataset = DetectionDataset(contents.records, with_background(labels.names), defects=defects, **contents.origin)
+    dataset.drop_unknown(labels.source)
     return dataset
 
 
@@ -285,22 +331,22 @@ def open_splits(
     Raises:
         DataError: one of them cannot be read.
     """
-    folders = [open_folder(dataset_type, root, options) for root in roots]
-    others = [open_folder(dataset_type, root, options) for root in validation_roots]
+    others = list(map(Path, validation_roots))
+    asked = ("listed_or_all", "train") if others else ("splits",)
+    wanted = [(Path(root), asked) for root in roots]
+    readings = _read(
+        dataset_type, [*wanted, *((root, ("listed_or_all", "test")) for root in others)], options, progress
+    )
     parts: tuple[list[DetectionDataset], list[DetectionDataset]] = ([], [])
-    for folder in folders:
-        train_listing, validation_listing = (folder.listed_or_all("train"), None) if others else folder.splits()
-        parts[0].append(_dataset(folder, train_listing, progress, with_labels=True))
-        if validation_listing is not None:
-            parts[1].append(_dataset(folder, validation_listing, progress, with_labels=False))
-    for folder in others:
-        parts[1].append(_dataset(folder, folder.listed_or_all("test"), progress, with_labels=True))
+    for reading in readings[: len(roots)]:
+        parts[0].append(_dataset(reading))
+        if not others:
+            parts[1].append(_dataset(reading, 1, with_labels=False))
+    parts[1].extend(_dataset(reading) for reading in readings[len(roots) :])
     train, validation = join(parts[0]), join(parts[1])
     names = train.class_names if others else merge([train.class_names, validation.class_names])
     for dataset in (train, validation):
         dataset.set_class_names(names)
     if others:
         validation.drop_unknown()
-    for folder in (*folders, *others):
-        folder.cache.save()
     return Splits(train, validation)

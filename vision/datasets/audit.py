@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,6 +29,7 @@ from vision.datasets.defects import (
     way_out_of,
 )
 from vision.datasets.names import first_few
+from vision.datasets.packed import Objects
 from vision.datasets.records import Record
 from vision.datasets.same_pictures import find_same_pictures
 from vision.structures import DataError
@@ -238,50 +239,36 @@ def make_audit(
 
 def _summary(dataset: DetectionDataset, defects: Sequence[Defect]) -> SplitSummary:
     counts = dataset.class_counts()
-    known = [
-        [hard for name, hard in zip(record.names, record.difficult, strict=True) if name in dataset.object_labels]
-        for record in dataset.records
-    ]
-    objects = sum(counts.values())
+    objects = dataset.records.objects()
+    known = objects.only(objects.is_of(dataset.object_labels))
     return SplitSummary(
         title=dataset.title,
         images_listed=dataset.images_listed,
         images=len(dataset),
-        negatives=sum(not hard for hard in known),
+        negatives=len(dataset) - len(np.unique(known.record)),
         objects_written=dataset.objects_written,
         objects_left_out=sum(defect.objects for defect in defects),
-        objects=objects,
-        difficult=sum(map(sum, known)),
+        objects=sum(counts.values()),
+        difficult=int(known.difficult.sum()),
         objects_per_class=counts,
     )
 
 
-class _Place(NamedTuple):
-    """Where a box is written: what a defect of it is named by."""
-
-    record: Record
-    place: str
-    name: str
-
-    def defect(self, kind: str, detail: str) -> Defect:
-        """Make a defect of the box; the detail follows its name."""
-        source, image_id = self.record.source, self.record.image_id
-        detail = f"$object {detail}"
-        return Defect(kind, source, detail, image_id=image_id, where=self.place, class_name=self.name)
+def _defect_of(dataset: DetectionDataset, objects: Objects, row: int, kind: str, detail: str) -> Defect:
+    """Make a defect of a box; the detail follows its name."""
+    record, name = dataset.records[int(objects.record[row])], objects.names[objects.name[row]]
+    where = record.places[objects.number[row]]
+    detail = f"$object {detail}"
+    return Defect(kind, record.source, detail, image_id=record.image_id, where=where, class_name=name)
 
 
-def _boxes_to_train_on(dataset: DetectionDataset, most: int | None) -> tuple[torch.Tensor, list[_Place]]:
+def _boxes_to_train_on(dataset: DetectionDataset, most: int | None) -> tuple[torch.Tensor, Objects]:
     """Relative corner-form boxes (N, 4) of known classes that are not difficult; at most `most`, evenly picked."""
-    relative, places = [], []
-    for record in dataset.records:
-        for box, name, hard, place in zip(record.boxes, record.names, record.difficult, record.places, strict=True):
-            if name in dataset.object_labels and not hard:
-                relative.append(box / np.array(record.size * 2, np.float32))
-                places.append(_Place(record, place, name))
-    if most is not None and len(places) > most:
-        picked = np.linspace(0, len(places) - 1, most).astype(int).tolist()
-        relative, places = [relative[number] for number in picked], [places[number] for number in picked]
-    return torch.from_numpy(np.array(relative, np.float32).reshape(-1, 4)), places
+    objects = dataset.objects_to_learn()
+    if most is not None and len(objects.record) > most:
+        objects = objects.only(np.linspace(0, len(objects.record) - 1, most).astype(int))
+    sizes = np.tile(dataset.records.sizes.astype(np.float32)[objects.record], 2)
+    return torch.from_numpy(objects.boxes / sizes), objects
 
 
 def _best_ious(corner_form_boxes: torch.Tensor, corner_form_priors: torch.Tensor) -> torch.Tensor:
@@ -294,24 +281,25 @@ def _look_at_boxes(
     dataset: DetectionDataset, network_size: tuple[int, int], corner_form_priors: torch.Tensor, most: int | None
 ) -> tuple[BoxSummary, list[Defect]]:
     """See boxes as the network will: their sides in its pixels, and the best overlap with a prior."""
-    boxes, places = _boxes_to_train_on(dataset, most)
+    boxes, objects = _boxes_to_train_on(dataset, most)
     ious = _best_ious(boxes, corner_form_priors)
     sides = ((boxes[:, 2:] - boxes[:, :2]) * torch.tensor(network_size)).numpy()
     defects = []
     small = unreached = 0
-    for place, (width, height), best in zip(places, sides.tolist(), ious.tolist(), strict=True):
+    for row, ((width, height), best) in enumerate(zip(sides.tolist(), ious.tolist(), strict=True)):
         if min(width, height) < SMALL_SIDE:
             small += 1
-            defects.append(place.defect("box-small", f"is {width:.1f}x{height:.1f} pixels at the network's size"))
+            detail = f"is {width:.1f}x{height:.1f} pixels at the network's size"
+            defects.append(_defect_of(dataset, objects, row, "box-small", detail))
         if best < MATCHING_THRESHOLD:
             unreached += 1
             detail = f"overlaps no prior by {MATCHING_THRESHOLD:g}, the best by {best:.2f}"
-            defects.append(place.defect("box-unreached", detail))
-    names = np.array([name for _, _, name in places], dtype=str)
+            defects.append(_defect_of(dataset, objects, row, "box-unreached", detail))
+    names = np.array(objects.names, dtype=str)[objects.name]
     defects += small_classes(dataset, names, sides, network_size)
     reached = ious.numpy() >= MATCHING_THRESHOLD
     recalls = {name: float(reached[names == name].mean()) for name in dataset.class_names[1:] if (names == name).any()}
-    return BoxSummary(network_size, len(places), small, unreached, recalls), defects
+    return BoxSummary(network_size, len(boxes), small, unreached, recalls), defects
 
 
 def best_possible_recall(dataset: DetectionDataset, corner_form_priors: torch.Tensor, most_boxes: int | None) -> float:
@@ -328,14 +316,10 @@ def best_possible_recall(dataset: DetectionDataset, corner_form_priors: torch.Te
 
 def box_sides(dataset: DetectionDataset, network_size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
     """Widths and heights (N, 2) of a dataset's boxes to train on, in pixels at the network's size, and labels (N,)."""
-    sides, labels = [np.zeros((0, 2), np.float32)], [np.zeros(0, np.int64)]
-    for index in range(len(dataset)):
-        annotation = dataset.annotation(index)
-        scale = np.asarray(network_size, np.float32) / np.asarray(annotation.size, np.float32)
-        boxes = annotation.boxes[~annotation.difficult]
-        sides.append((boxes[:, 2:] - boxes[:, :2]) * scale)
-        labels.append(annotation.labels[~annotation.difficult])
-    return np.concatenate(sides), np.concatenate(labels)
+    objects = dataset.objects_to_learn()
+    scales = np.asarray(network_size, np.float32) / dataset.records.sizes.astype(np.float32)
+    labels = np.array([dataset.object_labels.get(name, 0) for name in objects.names], np.int64)
+    return (objects.boxes[:, 2:] - objects.boxes[:, :2]) * scales[objects.record], labels[objects.name]
 
 
 def shared_images(
@@ -348,51 +332,53 @@ def shared_images(
         validation: to validate on; each defect is of one of the lists that name its images.
         max_pictures: look at no more pictures of a split than that, evenly picked; None for all.
     """
-    trained_paths = {record.image_path for record in train.records}
-    by_digest = {record.digest: record for record in train.records if record.digest}
-    same_file = [record for record in validation.records if record.image_path in trained_paths]
-    rest = [record for record in validation.records if record.image_path not in trained_paths]
-    copies = [(record, by_digest[record.digest]) for record in rest if record.digest in by_digest]
-    rest = [record for record in rest if record.digest not in by_digest]
-    same_pictures, compared = find_same_pictures(rest, train.records, max_pictures)
+    train_paths, paths = (dataset.records.texts("image_path") for dataset in (train, validation))
+    digests = validation.records.texts("digest")
+    by_digest = dict(zip(train.records.texts("digest"), train_paths, strict=True))
+    by_digest.pop("", None)
+    trained_paths = set(train_paths)
+    same_file = [index for index, path in enumerate(paths) if path in trained_paths]
+    rest = [index for index, path in enumerate(paths) if path not in trained_paths]
+    copies = [(index, by_digest[digests[index]]) for index in rest if digests[index] in by_digest]
+    rest = [index for index in rest if digests[index] not in by_digest]
+    found, compared = find_same_pictures(validation.records.take(rest), train.records, max_pictures)
+    same_pictures = [(rest[index], train_paths[other]) for index, other in found]
     sample = f" (compared: {compared[0]} with {compared[1]} training images, --dry-run compares all)"
     if compared == (len(rest), len(train)):
         sample = ""
     return [
         *_shared(
             validation,
-            [(record, record.image_id) for record in same_file],
+            [(index, validation.records[index].image_id) for index in same_file],
             "ARE TRAINING IMAGES too: the results will say little about new images; correct the lists, or hold some "
             "out with --val-split=0.2; first: ",
         ),
         *_shared(
             validation,
-            [(record, f"{record.image_path} is {other.image_path}") for record, other in copies],
+            [(index, f"{paths[index]} is {other}") for index, other in copies],
             "ARE COPIES of training images in other files; first: ",
         ),
         *_shared(
             validation,
-            [(record, f"{record.image_path} is {other.image_path}") for record, other in same_pictures],
+            [(index, f"{paths[index]} is {other}") for index, other in same_pictures],
             f"LOOK THE SAME AS TRAINING IMAGES{sample}: saved again, in another size, or frames of a video a moment "
             "apart; the results will say little about new images; take them out of one list; first: ",
         ),
     ]
 
 
-def _shared(validation: DetectionDataset, found: Sequence[tuple[Record, str]], what: str) -> list[Defect]:
+def _shared(validation: DetectionDataset, found: Sequence[tuple[int, str]], what: str) -> list[Defect]:
     """Make a defect for each list that names some of the images found, each with words that name it."""
-
-    def list_of(record: Record) -> Path:
-        return validation.source if record.listed_in == Path() else record.listed_in
-
-    listed = Counter(map(list_of, validation.records))
-    by_list: dict[Path, list[str]] = {}
-    for record, words in found:
-        by_list.setdefault(list_of(record), []).append(words)
+    unsaid = str(Path())
+    lists = [str(validation.source) if path == unsaid else path for path in validation.records.texts("listed_in")]
+    listed = Counter(lists)
+    by_list: dict[str, list[str]] = {}
+    for index, words in found:
+        by_list.setdefault(lists[index], []).append(words)
     return [
         Defect(
             "overlap",
-            path,
+            Path(path),
             f"{len(words)} of {listed[path]} validation images ({len(words) / listed[path]:.0%}) {what}"
             f"{first_few(words)}",
             things=len(words),
@@ -403,21 +389,22 @@ def _shared(validation: DetectionDataset, found: Sequence[tuple[Record, str]], w
 
 def contradictions(dataset: DetectionDataset) -> list[Defect]:
     """Defects: pictures that are several times in a dataset, in files of their own, with different objects."""
-    counts = Counter(record.digest for record in dataset.records if record.digest)
-    by_digest: dict[str, dict[Path, Record]] = {}
-    for record in dataset.records:
-        if counts[record.digest] > 1:
-            by_digest.setdefault(record.digest, {})[record.image_path] = record
+    digests, paths = dataset.records.texts("digest"), dataset.records.texts("image_path")
+    counts = Counter(filter(None, digests))
+    by_digest: dict[str, dict[str, int]] = {}
+    for index, digest in enumerate(digests):
+        if counts[digest] > 1:
+            by_digest.setdefault(digest, {})[paths[index]] = index
     found = []
     for copies in by_digest.values():
-        first, *others = copies.values()
+        first, *others = (dataset.records[index] for index in copies.values())
         if any(not _have_the_same_objects(first, other) for other in others):
             found.append(list(copies))
     if not found:
         return []
     files = sum(map(len, found))
     message = (
-        f"{files} of {len({record.image_path for record in dataset.records})} training images are copies of "
+        f"{files} of {len(set(paths))} training images are copies of "
         f"{len(found)} picture{'s'[: len(found) > 1]} with different objects in each; keep the right one of each; "
         f"first: {first_few(found[0])}"
     )
@@ -438,7 +425,7 @@ def _have_the_same_objects(one: Record, other: Record) -> bool:
 
 def require_objects(train_set: DetectionDataset, folders: Sequence[str]) -> None:
     """Raise DataError if there is nothing to learn: no object of a known class that is not difficult."""
-    if not any(train_set.has_objects(index) for index in range(len(train_set))):
+    if not len(train_set.objects_to_learn().record):
         why, way_out = _why_no_object(train_set)
         raise DataError(
             f"no object in {', '.join(folders)} can be trained on, classes are {list(train_set.class_names[1:])}; "
@@ -459,7 +446,7 @@ def _why_no_object(dataset: DetectionDataset) -> tuple[str, str]:
     reasons = {kind: f"{count} {KINDS[kind].title}" for kind, count in lost.most_common() if count}
     if unknown:
         reasons["class-unknown"] = "; ".join(unknown)
-    difficult = sum(len(record.names) for record in dataset.records)
+    difficult = len(dataset.records.objects().record)
     if difficult and difficult >= max(lost.values(), default=0):
         rest = "all are difficult" if not reasons else f"{difficult} are difficult"
         return "; ".join([rest, *reasons.values()]), (

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 import os
-from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -16,6 +15,7 @@ import numpy as np
 from vision.datasets.defects import Defect
 from vision.datasets.labels import merge
 from vision.datasets.names import EXAMPLES, did_you_mean, first_few, fold_name
+from vision.datasets.packed import Objects, Records
 from vision.datasets.records import LeftOut, Record
 from vision.structures import CROWD, IGNORED, Annotation
 
@@ -64,8 +64,7 @@ class DetectionDataset:
         self.title = title
         self.source = Path(title) if source is None else source
         self.images_listed = len(self) if images_listed is None else images_listed
-        written = sum(len(record.names) for record in self.records)
-        self.objects_written = written if objects_written is None else objects_written
+        self.objects_written = len(self.records.objects().record) if objects_written is None else objects_written
         self.transform = transform
         self.target_transform = target_transform
         self.keep_difficult = keep_difficult
@@ -87,32 +86,28 @@ class DetectionDataset:
             label_file: where the list stands, if in a file.
         """
         self.defects += self._unknown(label_file)
-        for index, record in enumerate(self.records):
-            kept = [index for index, name in enumerate(record.names) if name in self.object_labels]
-            if len(kept) < len(record.names):
-                self._records[index] = record.only(kept)._replace(left_out=tuple(self.left_out(index)))
+        self.records = self.records.without(set(self.records.objects().names).difference(self.object_labels))
 
     def _unknown(self, label_file: Path | None = None) -> list[Defect]:
+        objects = self.records.objects()
+        unknown = objects.only(~objects.is_of(self.object_labels))
         known = self.class_names[1:]
         of_file = "" if label_file is None else f" of {label_file}"
-        found: dict[str, tuple[Record, list[str]]] = {}
-        counts: Counter[str] = Counter()
-        for record in self.records:
-            for name, index in zip(record.names, record.places or record.names, strict=True):
-                if name not in self.object_labels:
-                    counts[name] += 1
-                    _, places = found.setdefault(name, (record, []))
-                    if len(places) <= EXAMPLES:
-                        places.append(f"{record.source} {index}")
         defects = []
-        for name, (record, places) in sorted(found.items()):
-            more = f" and {counts[name] - EXAMPLES} more" if counts[name] > EXAMPLES else ""
+        for number, name in sorted(enumerate(objects.names), key=lambda entry: entry[1]):
+            rows = np.flatnonzero(unknown.name == number)
+            if not (count := len(rows)):
+                continue
+            first = rows[:EXAMPLES].tolist()
+            examples = [(self.records[int(unknown.record[row])], int(unknown.number[row])) for row in first]
+            places = [f"{record.source} {(record.places or record.names)[place]}" for record, place in examples]
+            more = f" and {count - EXAMPLES} more" if count > EXAMPLES else ""
             detail = (
-                f"{say_left_out(counts[name])}: class {name!r} is not in the list {list(known)}{of_file}"
-                f"{did_you_mean(name, known)}; first: {', '.join(places[:EXAMPLES])}{more}"
+                f"{say_left_out(count)}: class {name!r} is not in the list {list(known)}{of_file}"
+                f"{did_you_mean(name, known)}; first: {', '.join(places)}{more}"
             )
-            count = counts[name]
-            defects.append(Defect("class-unknown", record.source, detail, count, things=count, class_name=name))
+            source = examples[0][0].source
+            defects.append(Defect("class-unknown", source, detail, count, things=count, class_name=name))
         return defects
 
     def class_defects(self, images: str = "the images") -> list[Defect]:
@@ -142,22 +137,21 @@ class DetectionDataset:
     @property
     def ids(self) -> list[str]:
         """Ids of the images, in order; setting them keeps the images with the given ids."""
-        return self._ids
+        return self.records.texts("image_id")
 
     @ids.setter
     def ids(self, ids: Sequence[str]) -> None:
-        by_id = {record.image_id: record for record in self.records}
-        self.records = [by_id[image_id] for image_id in ids]
+        by_id = {image_id: index for index, image_id in enumerate(self.ids)}
+        self.records = self.records.take(by_id[image_id] for image_id in ids)
 
     @property
-    def records(self) -> list[Record]:
+    def records(self) -> Records:
         """The images."""
         return self._records
 
     @records.setter
     def records(self, records: Sequence[Record]) -> None:
-        self._records = list(records)
-        self._ids = [record.image_id for record in self._records]
+        self._records = Records.of(records)
 
     def __len__(self) -> int:
         return len(self.records)
@@ -218,19 +212,16 @@ class DetectionDataset:
             min_size: in pixels; an object is small if both its sides are shorter.
             width_height: of the network's input in pixels.
         """
-        count = 0
-        for index, record in enumerate(self._records):
-            sides = (record.boxes[:, 2:] - record.boxes[:, :2]) * np.divide(width_height, record.size)
-            small = (sides < min_size).all(axis=1)
-            difficult = tuple((small | np.array(record.difficult, bool)).tolist())
-            if difficult != record.difficult:
-                count += sum(difficult) - sum(record.difficult)
-                self._records[index] = record._replace(difficult=difficult)
-        return count
+        before = self.records.objects().difficult.sum()
+        self.records = self.records.with_difficult(
+            lambda boxes, sizes: ((boxes[:, 2:] - boxes[:, :2]) * np.divide(width_height, sizes) < min_size).all(axis=1)
+        )
+        return int(self.records.objects().difficult.sum() - before)
 
-    def has_objects(self, index: int) -> bool:
-        """Whether an image has an object to learn: of a known class, and not difficult."""
-        return not self._objects(self.records[index])[2].all()
+    def objects_to_learn(self) -> Objects:
+        """The objects of all images side by side: those of known classes that are not difficult."""
+        objects = self.records.objects()
+        return objects.only(~objects.difficult & objects.is_of(self.object_labels))
 
     def __getitem__(self, index: int) -> tuple:
         """Return (image, boxes, labels), by `transform` and `target_transform` where set."""
@@ -246,46 +237,41 @@ class DetectionDataset:
 
     def class_counts(self, *, with_difficult: bool = True) -> dict[str, int]:
         """Count the objects of each class, in the order of the class list; difficult ones unless they are unwanted."""
-        counts: Counter[str] = Counter()
-        for record in self.records:
-            names = zip(record.names, record.difficult, strict=True)
-            counts.update(record.names if with_difficult else (name for name, hard in names if not hard))
-        return {name: counts[name] for name in self.class_names[1:]}
+        objects = self.records.objects()
+        wanted = objects.name if with_difficult else objects.name[~objects.difficult]
+        counts = dict(zip(objects.names, np.bincount(wanted, minlength=len(objects.names)).tolist(), strict=True))
+        return {name: counts.get(name, 0) for name in self.class_names[1:]}
 
     def balance(self, rng: np.random.Generator) -> None:
         """Keep, of each class, as many images as the rarest class has; drawn at random, and their union kept.
 
         Images without objects stay: they belong to no class.
         """
-        holders: dict[str, list[int]] = {name: [] for name in self.class_names[1:]}
-        empty = []
-        for index, record in enumerate(self.records):
-            known = {name for name in record.names if name in self.object_labels}
-            for name in sorted(known):
-                holders[name].append(index)
-            if not known:
-                empty.append(index)
-        fewest = min((len(places) for places in holders.values() if places), default=0)
-        chosen = set(empty)
-        for places in holders.values():
-            if places:
+        objects = self.records.objects()
+        objects = objects.only(objects.is_of(self.object_labels))
+        numbers = {name: number for number, name in enumerate(objects.names)}
+        holders = [np.unique(objects.record[objects.name == numbers.get(name, -1)]) for name in self.class_names[1:]]
+        fewest = min((len(places) for places in holders if len(places)), default=0)
+        chosen = set(range(len(self))).difference(objects.record.tolist())
+        for places in holders:
+            if len(places):
                 chosen.update(rng.choice(places, size=fewest, replace=False).tolist())
         before = self.class_counts()
-        self.records = [record for index, record in enumerate(self.records) if index in chosen]
+        self.records = self.records.take(sorted(chosen))
         logger.info("balanced: objects per class %s -> %s, %d images", before, self.class_counts(), len(self))
 
     def repeat(self, times: int) -> None:
         """Put all images in here several times; each time is augmented in its own way."""
-        self.records = self.records * times
+        self.records = self.records.repeated(times)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.summary()})"
 
     def drop_negatives(self) -> None:
         """Leave out the images without an object to train on; says how many."""
-        kept = [record for index, record in enumerate(self.records) if self.has_objects(index)]
+        kept = np.unique(self.objects_to_learn().record)
         logger.info("%d images without objects left out, as asked; %d are left", len(self) - len(kept), len(kept))
-        self.records = kept
+        self.records = self.records.take(kept.tolist())
 
     def summary(self) -> str:
         """Say in one line what is in here."""
@@ -310,16 +296,16 @@ def join(datasets: Sequence[DetectionDataset]) -> DetectionDataset:
     records, defects = [], []
     for dataset in datasets:
         defects += dataset.defects
-        paths = [os.path.realpath(record.image_path) for record in dataset.records]
-        repeated = [record for record, path in zip(dataset.records, paths, strict=True) if path in seen]
-        records += [record for record, path in zip(dataset.records, paths, strict=True) if path not in seen]
+        paths = list(map(os.path.realpath, dataset.records.texts("image_path")))
+        repeated = dataset.records.take(index for index, path in enumerate(paths) if path in seen)
+        records.append(dataset.records.take(index for index, path in enumerate(paths) if path not in seen))
         seen.update(paths)
         if repeated:
-            objects = sum(len(record.names) for record in repeated)
-            message = f"{len(repeated)} images left out, another folder of --data has them: {repeated[0].image_path}"
-            defects.append(Defect("annotation-repeats", dataset.source, message, objects, len(repeated), len(repeated)))
+            count, objects = len(repeated), len(repeated.objects().record)
+            message = f"{count} images left out, another folder of --data has them: {repeated[0].image_path}"
+            defects.append(Defect("annotation-repeats", dataset.source, message, objects, count, count))
     return DetectionDataset(
-        records,
+        Records.joined(records),
         merge(dataset.class_names for dataset in datasets),
         defects=defects,
         title=" + ".join(dataset.title for dataset in datasets),

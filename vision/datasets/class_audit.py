@@ -34,13 +34,14 @@ def frequency_defects(train: DetectionDataset) -> list[Defect]:
 
     Each class is named once, and none that has no object at all, see `DetectionDataset.class_defects`.
     """
-    first: dict[str, tuple[Record, str]] = {}
     to_learn = train.class_counts(with_difficult=False)
     counts = {name: to_learn[name] for name, count in train.class_counts().items() if count}
-    for record in train.records:
-        for name, hard, place in zip(record.names, record.difficult, record.places or record.names, strict=True):
-            if name in counts and not hard:
-                first.setdefault(name, (record, place))
+    objects = train.objects_to_learn()
+    _, rows = np.unique(objects.name, return_index=True)  # of the first object of each class
+    first: dict[str, tuple[Record, str]] = {}
+    for row in sorted(rows.tolist()):
+        record, number = train.records[int(objects.record[row])], objects.number[row]
+        first[objects.names[objects.name[row]]] = record, (record.places or record.names)[number]
     most = max(counts.values(), default=0)
     doubtful = []
     for name, (record, place) in first.items():

@@ -8,9 +8,9 @@ import re
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 from vision.datasets.defects import Defect
 from vision.datasets.file_cache import FileCache
@@ -160,23 +160,19 @@ class CocoReader(DatasetReader):
     def _listing_of(self, path: Path) -> SplitImages:
         content = self._content(path)
         names = _categories(content)
-        objects: dict[str, list[RawObject]] = {}
+        annotations = content["annotations"]
+        places: dict[str, list[int]] = {}
         taken = 0
-        for number, annotation in enumerate(content["annotations"], start=1):
-            name, crowd = _name(names, annotation), _is_crowd(annotation)
-            if crowd and name in self._crowd_classes:
-                crowd = False
-                taken += 1
-            objects.setdefault(_key(annotation.get("image_id")), []).append(
-                RawObject(
-                    f"annotation {number}",
-                    name,
-                    _box(annotation),
-                    crowd,
-                    str(annotation.get("bbox", "missing")),
-                    crowd=crowd,
-                )
-            )
+        for place, annotation in enumerate(annotations):
+            taken += _is_crowd(annotation) and _name(names, annotation) in self._crowd_classes
+            places.setdefault(_key(annotation.get("image_id")), []).append(place)
+
+        def make(place: int) -> RawObject:
+            annotation = annotations[place]
+            name, written = _name(names, annotation), str(annotation.get("bbox", "missing"))
+            crowd = _is_crowd(annotation) and name not in self._crowd_classes
+            return RawObject(f"annotation {place + 1}", name, _box(annotation), crowd, written, crowd=crowd)
+
         folders = [FileIndex(folder) for folder in _image_folders(self.root, path) if folder.is_dir()]
         splits = splits_of(path.relative_to(self.root).as_posix(), by_name=True)
         images, defects = [], []
@@ -197,7 +193,7 @@ class CocoReader(DatasetReader):
                 images.append(RawImage(image_id, None, path, defects=own))
                 continue
             met.add(key)
-            found = objects.pop(key, [])
+            found = _Objects(places.pop(key, []), make)
             fits = functools.partial(may_be_of, splits | splits_of(name, by_name=False))
             match = next(filter(None, (folder.find(name, fits=fits) for folder in folders)), None) if name else None
             own = []
@@ -207,11 +203,46 @@ class CocoReader(DatasetReader):
             width, height = _side(image.get("width")), _side(image.get("height"))
             stated = None if width is None or height is None else (width, height)
             images.append(RawImage(image_id, None if match is None else match.path, path, found, stated, own))
-        strays = [item.where for items in objects.values() for item in items]
+        strays = [place for of_image in places.values() for place in of_image]
         if strays:
-            message = f"{len(strays)} annotations left out, their image_id is of no image; first: {strays[0]}"
+            first = f"annotation {strays[0] + 1}"
+            message = f"{len(strays)} annotations left out, their image_id is of no image; first: {first}"
             defects.append(Defect("row-unreadable", path, message, len(strays), things=len(strays)))
         return SplitImages(str(path), path, images, defects)
+
+
+class _Objects(Sequence[RawObject]):
+    """The objects of an image, made when they are looked at: those of all images would fill memory.
+
+    Args:
+        places: of the annotations in their file.
+        make: an object of one.
+    """
+
+    def __init__(self, places: Sequence[int], make: Callable[[int], RawObject]) -> None:
+        self._places, self._make = places, make
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    @overload
+    def __getitem__(self, index: int) -> RawObject: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[RawObject]: ...
+
+    def __getitem__(self, index: int | slice) -> RawObject | Sequence[RawObject]:
+        if isinstance(index, slice):
+            return list(map(self._make, self._places[index]))
+        return self._make(self._places[index])
+
+    def __iter__(self) -> Iterator[RawObject]:
+        return map(self._make, self._places)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and list(self) == list(other)
+
+    __hash__ = None  # type: ignore[assignment]
 
 
 def _box(annotation: dict[str, Any]) -> tuple[float, float, float, float] | None:
@@ -293,13 +324,22 @@ def _image_folders(root: Path, path: Path) -> list[Path]:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(read_text(path, "COCO's JSON"))
+        content = json.loads(read_text(path, "COCO's JSON"), object_hook=_what_is_used)
     except ValueError as err:
         raise DataError(f"{path}: cannot be read as JSON ({err})") from err
     lacking = [key for key in _KEYS if not isinstance(content, dict) or not _is_list_of_dicts(content.get(key))]
     if lacking:
         raise DataError(f"{path}: lacks the lists {', '.join(lacking)}; expected COCO's {', '.join(_KEYS)}")
     return content
+
+
+def _what_is_used(item: dict[str, Any]) -> dict[str, Any]:
+    """Keep of an annotation with a box, or of an image, what is looked at: polygons of all would fill memory."""
+    if item.get("bbox") and "image_id" in item:
+        return {key: item[key] for key in ("image_id", "category_id", "bbox", "iscrowd") if key in item}
+    if "file_name" in item:
+        return {key: item[key] for key in ("id", "file_name", "width", "height") if key in item}
+    return item
 
 
 def _is_list_of_dicts(value: Any) -> bool:

@@ -23,7 +23,7 @@ from vision.utils.files import write_text
 logger = logging.getLogger(__name__)
 
 #: To be raised whenever what is kept changes its form or meaning; another library may read other files.
-_VERSION = f"7, Pillow {PIL.__version__}, OpenCV {cv2.__version__}"
+VERSION = f"7, Pillow {PIL.__version__}, OpenCV {cv2.__version__}"
 
 #: A file that changed this shortly before it was read may change again without its times telling.
 _SETTLED_NS = 2_000_000_000
@@ -33,6 +33,11 @@ def cache_folder() -> Path:
     """Folder of the user for things that can be made again (XDG base directories)."""
     base = os.environ.get("XDG_CACHE_HOME")
     return (Path(base) if base else Path.home() / ".cache") / "ssd-retrain"
+
+
+def settled_until() -> int:
+    """The time, in nanoseconds, until which a change of a file is told by its times."""
+    return time.time_ns() - _SETTLED_NS
 
 
 class FileCache:
@@ -63,7 +68,7 @@ class FileCache:
     def _load(self, path: Path) -> None:
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
-            if content["version"] == _VERSION:
+            if content["version"] == VERSION:
                 self._kept = content["files"]
         except FileNotFoundError:
             pass
@@ -107,14 +112,14 @@ class FileCache:
         """Keep what this run read or took; what belongs to files that it did not meet stays, if they still exist."""
         if self.path is None or not self._changed:
             return
-        latest = time.time_ns() - _SETTLED_NS
+        latest = settled_until()
         others = {
             key: value
             for key, value in self._kept.items()
             if key not in self._used and os.path.exists(key.partition(":")[2])
         }
         settled = {key: value for key, value in self._used.items() if max(value[0][1:]) < latest}
-        content = {"version": _VERSION, "files": {**others, **settled}}
+        content = {"version": VERSION, "files": {**others, **settled}}
         try:
             write_text(self.path, json.dumps(content, separators=(",", ":")))
         except OSError as err:

@@ -26,7 +26,8 @@ from vision.datasets.holding_out import hold_out
 from vision.datasets.images import DecodingFacts, ImageInfo, read_image_info, try_decoding
 from vision.datasets.labels import LabelList, read_text, with_background
 from vision.datasets.names import first_few
-from vision.datasets.records import BoxFormat, RawImage, RawObject, Record, make_record
+from vision.datasets.packed import RecordPacker, Records
+from vision.datasets.records import BoxFormat, RawImage, RawObject, make_record
 from vision.datasets.tree import ARCHIVES, Tree
 from vision.options.training import VAL_SPLIT
 from vision.structures import DataError
@@ -138,7 +139,7 @@ class SplitRecords(NamedTuple):
 
     title: str  # of the listing
     source: Path  # of the listing
-    records: list[Record]
+    records: Records
     defects: list[Defect]
     images_listed: int
     objects_written: int  # as far as the files could be read
@@ -162,6 +163,11 @@ class DatasetReader:
         cache: what is known about files from earlier starts.
         options: how to read.
 
+    Attributes:
+        absent: paths outside of the folder that were looked for and are not there.
+        is_certain: whether the folder's files alone, and what is absent, say what was read; off where the system
+            refused to read a file, or others were read, too.
+
     Raises:
         DataError: there is no such folder.
     """
@@ -177,6 +183,8 @@ class DatasetReader:
         self.root = root
         self.cache = cache or FileCache()
         self.options = options or ReadingOptions()
+        self.absent: set[str] = set()
+        self.is_certain = True
         check_folder(root)
 
     @staticmethod
@@ -308,7 +316,7 @@ class DatasetReader:
         Raises:
             DataError: no image is left.
         """
-        records: list[Record] = []
+        packer = RecordPacker()
         images, repeated = self._once(listing)
         named = [weighed(defect, len(images)) for defect in (*listing.defects, *repeated)]
         defects = list(named)
@@ -319,8 +327,8 @@ class DatasetReader:
             record, found = make_record(raw, self._image_info(raw.image_path), self.form, class_names)
             defects += found
             if record is not None:
-                records.append(record._replace(listed_in=listing.source))
-        defects = joined(defects)
+                packer.add(record._replace(listed_in=listing.source))
+        defects, records = joined(defects), packer.packed()
         if not records:
             raise DataError(f"{listing.title}: {_why_nothing(images, defects)}")
         on_disk = sum(len(raw.objects) for raw in images) + sum(defect.objects for defect in named)
@@ -335,6 +343,7 @@ class DatasetReader:
         except FileNotFoundError:
             return None
         except OSError as err:  # not kept: it may work the next time
+            self.is_certain = False
             return ImageInfo(0, 0, 1, "", "", 0, f"cannot be read ({err.strerror})")
         error, doubt, picture = self.cache.known("decoding", path) or (None, None, "")
         return info if info.error else info._replace(error=error, doubt=doubt, picture=picture)
@@ -360,6 +369,7 @@ class DatasetReader:
             found = zip(paths, run(_try_decoding, paths, sizes), strict=True)
             try:
                 for path, fact in progress(found, f"Decoding {self.root}", len(paths)):
+                    self.is_certain &= fact is not None
                     if fact is not None:
                         with contextlib.suppress(OSError):
                             self.cache.get("decoding", path, functools.partial(_given, fact))

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import math
+import array
 import mmap
 import multiprocessing
 import os
 import tempfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from vision.datasets.images import reductions_of
+from vision.datasets.packed import Records
 from vision.datasets.records import Record
 from vision.options.training import CACHE_AUTO, CACHE_DISK, CACHE_OFF, CACHE_RAM, MAX_CACHE_FRACTION
 from vision.structures import DataError
@@ -39,14 +41,17 @@ class ImageCache:
     """
 
     def __init__(self, records: Sequence[Record], folder: Path | None = None) -> None:
-        self._places: dict[tuple[Path, int], tuple[int, int, int]] = {}
-        end = 0
-        for place, count in _sizes(records).items():
-            self._places[place] = (len(self._places), end, end + count)
-            end += count
+        self._places: dict[str, int] = {}  # of the first of an image's reductions, which lie side by side
+        ends = array.array("q", [0])
+        for path, counts in _sizes(records):
+            self._places[path] = len(ends) - 1
+            for count in counts:
+                ends.append(ends[-1] + count)
+        self._ends = np.frombuffer(ends, np.int64)
+        end = ends[-1]
         self._pixels = mmap.mmap(-1, max(1, end)) if folder is None else _map_file(folder, max(1, end))
         # Checksums of what is there, 0 where nothing is. No lock: a process that is killed would keep it.
-        self._checksums = np.frombuffer(mmap.mmap(-1, 4 * max(1, len(self._places))), np.uint32)
+        self._checksums = np.frombuffer(mmap.mmap(-1, 4 * len(self._ends)), np.uint32)
         self._seen: set[int] = set()
 
     def read(self, record: Record, reduction: int = 1) -> np.ndarray:
@@ -59,9 +64,11 @@ class ImageCache:
         Raises:
             DataError: it does not decode.
         """
-        if (record.image_path, reduction) not in self._places:
+        first = self._places.get(str(record.image_path))
+        if first is None or reduction not in record.reductions:
             return record.read(reduction)
-        index, start, stop = self._places[record.image_path, reduction]
+        index = first + record.reductions.index(reduction)
+        start, stop = self._ends[index : index + 2].tolist()
         kept = np.frombuffer(self._pixels, np.uint8, stop - start, start).reshape(record.shape(reduction))
         if not self._is_whole(index, kept):
             image = record.read(reduction)
@@ -95,13 +102,12 @@ def _checksum(image: np.ndarray) -> int:
     return zlib.crc32(image.data) or 1
 
 
-def _sizes(records: Sequence[Record]) -> dict[tuple[Path, int], int]:
+def _sizes(records: Sequence[Record]) -> Iterator[tuple[str, list[int]]]:
     """Count the bytes of each file at each of its reductions."""
-    return {
-        (record.image_path, reduction): math.prod(record.shape(reduction))
-        for record in records
-        for reduction in record.reductions
-    }
+    packed = Records.of(records)
+    for path, (width, height) in dict(zip(packed.texts("image_path"), packed.sizes.tolist(), strict=True)).items():
+        reductions = reductions_of(Path(path), (width, height))
+        yield path, [(height // reduction) * (width // reduction) * 3 for reduction in reductions]
 
 
 def can_be_shared() -> bool:
@@ -111,7 +117,7 @@ def can_be_shared() -> bool:
 
 def bytes_of(records: Sequence[Record]) -> int:
     """Count what images take at most when they are decoded; each file once at each of its sizes."""
-    return sum(_sizes(records).values())
+    return sum(sum(counts) for _, counts in _sizes(records))
 
 
 def make_cache(

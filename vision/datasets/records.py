@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -80,7 +79,7 @@ class LeftOut(NamedTuple):
 
     kind: str
     name: str
-    box: Sequence[float]
+    box: tuple[float, ...]
 
 
 class Record(NamedTuple):
@@ -198,7 +197,7 @@ def make_record(
             defects += found
         if box is not None and item.name:  # without a name there is no box
             boxes.append(box)
-            names.append(sys.intern(item.name))
+            names.append(item.name)
             kept.append(item)
         else:
             left_out += _left_out(item, found[-1].kind, size, form)
@@ -218,7 +217,7 @@ def make_record(
         tuple(item.difficult for item in kept),
         info.orientation,
         raw.source,
-        tuple(sys.intern(item.where) for item in kept),
+        tuple(item.where for item in kept),
         info.digest,
         tuple(item.crowd for item in kept) if any(item.crowd for item in kept) else (),
         tuple(left_out),
@@ -278,7 +277,9 @@ def _check(
     item: RawObject, raw: RawImage, size: tuple[int, int], form: BoxFormat
 ) -> tuple[tuple[float, ...] | None, list[Defect]]:
     """Return an object's box in pixels counted from 0, inside the image; None if the object must be left out."""
-    written = shorten(item.written or str(None if item.box is None else [round(value, 6) for value in item.box]))
+
+    def written() -> str:
+        return shorten(item.written or str(None if item.box is None else [round(value, 6) for value in item.box]))
 
     def defect(kind: str, detail: str, objects: int = 0) -> Defect:
         detail = f"$object {detail}"
@@ -290,13 +291,13 @@ def _check(
     if item.line:
         return None, [defect("shape-no-box", f"left out: a {item.line.removesuffix('s')} has no area", 1)]
     if item.box is None:
-        return None, [defect("box-missing", f"left out: its box is {written}, expected four numbers", 1)]
+        return None, [defect("box-missing", f"left out: its box is {written()}, expected four numbers", 1)]
     x1, y1, x2, y2 = item.box
     if not all(map(math.isfinite, item.box)):
-        return None, [defect("box-not-finite", f"left out: its box {written} is not finite", 1)]
+        return None, [defect("box-not-finite", f"left out: its box {written()} is not finite", 1)]
     found = []
     if x1 > x2 or y1 > y2:
-        found.append(defect("box-reversed", f"repaired: the corners of its box {written} were swapped"))
+        found.append(defect("box-reversed", f"repaired: the corners of its box {written()} were swapped"))
         x1, y1, x2, y2 = min(x1, x2), min(y1, y2), max(x1, x2), max(y1, y2)
     width, height = size
     left, top, right, bottom = _corners((x1, y1, x2, y2), size, form)
@@ -307,7 +308,7 @@ def _check(
         min(max(bottom, 0.0), height),
     )
     if clipped[2] - clipped[0] < MIN_SIDE or clipped[3] - clipped[1] < MIN_SIDE:
-        message = f"left out: its box {written} has no area within {width}x{height}"
+        message = f"left out: its box {written()} has no area within {width}x{height}"
         return None, [defect("box-no-area", message, 1)]
     # The numbers in the file are judged: where pixels count from 1, a 0 is common and harmless, anything else is not.
     if form.first_pixel:
@@ -319,11 +320,11 @@ def _check(
         outside = min(left, top) < -_ROUNDING or right > width + _ROUNDING or bottom > height + _ROUNDING
         one_over = from_zero = False
     if one_over and not outside:
-        found.append(defect("box-one-over", f"ends one pixel outside {width}x{height}: its box is {written}"))
+        found.append(defect("box-one-over", f"ends one pixel outside {width}x{height}: its box is {written()}"))
     if outside:
-        found.append(defect("box-outside", f"repaired: its box {written} is cut to the image's {width}x{height}"))
+        found.append(defect("box-outside", f"repaired: its box {written()} is cut to the image's {width}x{height}"))
     if from_zero:
-        found.append(defect("box-from-zero", f"has 0 in its box {written}, where pixels count from 1"))
+        found.append(defect("box-from-zero", f"has 0 in its box {written()}, where pixels count from 1"))
     return clipped, found
 
 
@@ -338,7 +339,7 @@ def _turned(left_out: Sequence[LeftOut], info: ImageInfo) -> list[LeftOut]:
     """Turn objects of the stored image upright."""
     corners = np.array([item.box for item in left_out], np.float32).reshape(-1, 4)
     boxes = orient_boxes(corners, info.orientation, info.upright_size).tolist()
-    return [item._replace(box=box) for item, box in zip(left_out, boxes, strict=True)]
+    return [item._replace(box=tuple(box)) for item, box in zip(left_out, boxes, strict=True)]
 
 
 def _corners(

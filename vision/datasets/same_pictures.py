@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from vision.datasets.records import Record
+from vision.datasets.images import PICTURE_CELLS
+from vision.datasets.packed import Records
 
 #: Two digests are of one picture if no cell differs by more than this, of 256 levels, nor all of them in the root of
 #: the mean square. Of photos saved again as JPEG of quality 30 to 75, or at other sizes, no cell differs by more than
@@ -26,15 +26,15 @@ class SamePictures(NamedTuple):
     """What a comparison of pictures gave.
 
     Attributes:
-        pairs: of one record of each side.
+        pairs: the index of one record of each side.
         compared: how many of each side were looked at; the others are not decoded, or beyond the number asked for.
     """
 
-    pairs: list[tuple[Record, Record]]
+    pairs: list[tuple[int, int]]
     compared: tuple[int, int]
 
 
-def find_same_pictures(one: Sequence[Record], other: Sequence[Record], max_images: int | None = None) -> SamePictures:
+def find_same_pictures(one: Records, other: Records, max_images: int | None = None) -> SamePictures:
     """Find, for each picture of one side, the most similar one of the other, if it is the same picture.
 
     Args:
@@ -42,37 +42,34 @@ def find_same_pictures(one: Sequence[Record], other: Sequence[Record], max_image
         other: records to look in.
         max_images: look at no more of a side than that, evenly picked; None for all.
     """
-    mine, theirs = (_evenly([record for record in side if record.picture], max_images) for side in (one, other))
-    compared = len(mine), len(theirs)
-    mine, theirs = (_with_contrast(side) for side in (mine, theirs))
-    pairs: list[tuple[Record, Record]] = []
-    if not mine or not theirs:
+    of_sides = [_pictures_of(side, max_images) for side in (one, other)]
+    compared = len(of_sides[0][0]), len(of_sides[1][0])
+    (mine, my_cells), (theirs, known) = (_with_contrast(*of_side) for of_side in of_sides)
+    pairs: list[tuple[int, int]] = []
+    if not len(mine) or not len(theirs):
         return SamePictures(pairs, compared)
-    known = _cells_of(theirs)
     squares = (known**2).sum(axis=1)
     for start in range(0, len(mine), _CHUNK):
-        cells = _cells_of(mine[start : start + _CHUNK])
+        cells = my_cells[start : start + _CHUNK]
         nearest = (squares - 2 * cells @ known.T).argmin(axis=1)
         differences = np.abs(cells - known[nearest])
         same = (differences.max(axis=1) <= _MAX_DIFFERENCE) & ((differences**2).mean(axis=1) <= _MAX_RMS**2)
-        pairs += [(mine[start + place], theirs[nearest[place]]) for place in np.flatnonzero(same).tolist()]
+        chosen = np.flatnonzero(same)
+        pairs += zip(mine[start + chosen].tolist(), theirs[nearest[chosen]].tolist(), strict=True)
     return SamePictures(pairs, compared)
 
 
-def _evenly(records: list[Record], most: int | None) -> list[Record]:
-    if most is None or len(records) <= most:
-        return records
-    return [records[place] for place in np.linspace(0, len(records) - 1, most).astype(int).tolist()]
+def _pictures_of(records: Records, most: int | None) -> tuple[np.ndarray, np.ndarray]:
+    """Indices (N,) of records that have a picture, and brightness (N, K) float32, about 0, of its cells."""
+    pictures = records.texts("picture")
+    places = np.array([place for place, picture in enumerate(pictures) if picture], np.int64)
+    if most is not None and len(places) > most:
+        places = places[np.linspace(0, len(places) - 1, most).astype(int)]
+    content = b"".join(base64.b64decode(pictures[place]) for place in places.tolist())
+    cells = np.frombuffer(content, np.uint8).reshape(len(places), PICTURE_CELLS**2)
+    return places, cells.astype(np.float32) - 128
 
 
-def _cells_of(records: Sequence[Record]) -> np.ndarray:
-    """Brightness (N, K) float32, about 0, of the pictures' cells, see `digest_picture`."""
-    content = b"".join(base64.b64decode(record.picture) for record in records)
-    return np.frombuffer(content, np.uint8).reshape(len(records), -1).astype(np.float32) - 128
-
-
-def _with_contrast(records: Sequence[Record]) -> list[Record]:
-    if not records:
-        return []
-    enough = _cells_of(records).std(axis=1) >= _MIN_CONTRAST
-    return [record for record, has in zip(records, enough.tolist(), strict=True) if has]
+def _with_contrast(places: np.ndarray, cells: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    enough = cells.std(axis=1) >= _MIN_CONTRAST
+    return places[enough], cells[enough]

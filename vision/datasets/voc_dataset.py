@@ -157,6 +157,7 @@ class VocReader(DatasetReader):
         for path in self.annotations.paths:
             annotation = self._read(self.annotation_folder / path)
             if annotation.error is not None:
+                self.is_certain = False  # it is to be said at each start
                 logger.warning("%s: not read for class names, %s", self.annotation_folder / path, annotation.error)
             yield from (name for name, corners, _ in annotation.objects if name and may_be_box(corners))
 
@@ -326,6 +327,7 @@ class VocReader(DatasetReader):
         try:
             return VocAnnotation(*self.cache.get("voc", path, parse_annotation))
         except OSError as err:
+            self.is_certain = False
             return VocAnnotation("", None, [], f"cannot be read ({err.strerror})")
 
 

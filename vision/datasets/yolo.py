@@ -300,7 +300,7 @@ class YoloReader(DatasetReader):
         A path that says a split is never shortened to one that does not: `train/images` is not `images`.
         """
         written, base = (str(text or "").replace("\\", "/") for text in (written, self.config.get("path")))
-        direct = [place for place in (self.root / base / written, self.root / written) if place.exists()]
+        direct = [place for place in (self.root / base / written, self.root / written) if self._is_there(place)]
         for place in direct:
             if self._inside(place) is not None or Path(base).is_absolute() or Path(written).is_absolute():
                 return self._inside(place) or place
@@ -312,6 +312,15 @@ class YoloReader(DatasetReader):
                 if place.exists() and (not says_split or splits_of("/".join(parts[start:]), by_name=True)):
                     return place
         return next(iter(direct), None)
+
+    def _is_there(self, place: Path) -> bool:
+        """Whether there is such a file or folder; takes note of one outside of the dataset's folder."""
+        found = place.exists()
+        if ".." in place.parts or not place.is_relative_to(self.root):
+            self.is_certain &= not found or self._inside(place) is not None
+            if not found:
+                self.absent.add(str(place))
+        return found
 
     def _inside(self, place: Path) -> Path | None:
         """A path below the dataset's folder that leads to the same; None if it lies elsewhere."""
@@ -331,7 +340,7 @@ class YoloReader(DatasetReader):
             path = inside.relative_to(self.root).as_posix()
         if path is not None:
             return self._member(path, self.root)
-        if beside.is_file():
+        if self._is_there(beside) and beside.is_file():
             inside = self._inside(beside)
             known = "" if inside is None else inside.relative_to(self.root).as_posix()
             return self._member(known, self.root) if known in self._images else self._member_elsewhere(beside, place)

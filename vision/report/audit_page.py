@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import logging
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -172,18 +173,20 @@ def _section(kind: str, found: Sequence[Defect], train_set: DetectionDataset) ->
 
 def _indices_of(defects: Sequence[Defect], train_set: DetectionDataset) -> list[int]:
     """Find the first few images that defects are about: with such objects, of their file, or whose name they give."""
-    kind = defects[0].kind
+    kind, effect = defects[0].kind, defects[0].effect
     images = distinct_images(train_set)
-    if marked := [index for index in images if any(item.kind == kind for item in train_set.left_out(index))]:
-        return marked[:_MAX_SHOWN]
-    by_source: dict[Path, list[int]] = {}
+    marked = (index for index in images if any(item.kind == kind for item in train_set.left_out(index)))
+    if effect == LEFT_OUT and (shown := list(itertools.islice(marked, _MAX_SHOWN))):
+        return shown
+    ids, *places_of = (train_set.records.texts(column) for column in ("image_id", "source", "image_path"))
+    by_source: dict[str, list[int]] = {}
     for index in images:
-        by_source.setdefault(train_set.records[index].source, []).append(index)
-        by_source.setdefault(train_set.records[index].image_path, []).append(index)
+        for paths in places_of:
+            by_source.setdefault(paths[index], []).append(index)
     chosen: dict[int, None] = {}
     for defect in defects:
-        places = by_source.get(defect.source, [])
-        named = [index for index in places if train_set.ids[index] == defect.image_id]
+        places = by_source.get(str(defect.source), [])
+        named = [index for index in places if ids[index] == defect.image_id]
         chosen |= dict.fromkeys(named or (places if len(places) == 1 else []))
         if len(chosen) >= _MAX_SHOWN:
             break

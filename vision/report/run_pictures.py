@@ -117,9 +117,9 @@ class RunPictures:
 
 def distinct_images(dataset: DetectionDataset) -> list[int]:
     """Number the images of a dataset in their order, each once though it may be repeated."""
-    first: dict[Path, int] = {}
-    for index, record in enumerate(dataset.records):
-        first.setdefault(record.image_path, index)
+    first: dict[str, int] = {}
+    for index, path in enumerate(dataset.records.texts("image_path")):
+        first.setdefault(path, index)
     return list(first.values())
 
 
