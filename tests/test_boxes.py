@@ -2,11 +2,13 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
 from vision.boxes.coding import convert_boxes_to_locations, convert_locations_to_boxes
 from vision.boxes.forms import area_of, center_form_to_corner_form, corner_form_to_center_form, iou_of
+from vision.boxes.overlaps import iou_of_arrays
 
 
 def random_corner_form_boxes(count: int) -> torch.Tensor:
@@ -67,3 +69,22 @@ def test_iou_broadcasts_and_takes_no_boxes():
 
 def test_reversed_box_has_no_area():
     assert float(area_of(torch.tensor([3.0, 0.0]), torch.tensor([1.0, 5.0]))) == 0.0
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("eps", [0.0, 1e-5])
+def test_overlaps_of_arrays_are_those_of_tensors_to_the_last_bit(dtype, eps):
+    """Equal, empty and reversed boxes and those without end included; as pairs, and each with each."""
+    rng = np.random.default_rng(0)
+    boxes = rng.uniform(0, 3, (90, 4)).astype(dtype)
+    boxes[:60, 2:] += 2
+    boxes[:30] = boxes[:30].round()
+    boxes[70] = np.inf
+    boxes[71, 2] = np.nan
+    tensors = torch.from_numpy(boxes)
+    pairs = iou_of_arrays(boxes, boxes[::-1], eps)
+    np.testing.assert_array_equal(pairs, iou_of(tensors, tensors.flip(0), eps).numpy())
+    all_with_all = iou_of_arrays(boxes[:, None], boxes[None], eps)
+    np.testing.assert_array_equal(all_with_all, iou_of(tensors[:, None], tensors[None], eps).numpy())
+    assert all_with_all.dtype == dtype
+    assert iou_of_arrays(boxes[:0, None], boxes[None], eps).shape == (0, 90)

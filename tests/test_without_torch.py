@@ -38,7 +38,7 @@ print(json.dumps(ended))
 LOADED = """
 import sys
 sys.modules["torch"] = None
-import detect, vision.deploy.session
+import detect, vision.deploy.session, vision.evaluation.doubts, vision.report.evaluation_images
 from vision.datasets import WRITERS
 print(*sorted({
     name.partition(".")[0]

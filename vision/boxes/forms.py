@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from vision.boxes.suppression import IOU_EPSILON
+from vision.boxes.overlaps import IOU_EPSILON
 
 
 def center_form_to_corner_form(center_form_boxes: Tensor) -> Tensor:

@@ -14,11 +14,11 @@ import torch
 from torch import Tensor
 
 from vision.boxes.choices import DEFAULT_IOU_THRESHOLD
+from vision.boxes.overlaps import IOU_EPSILON
 from vision.boxes.suppression import (
     DEFAULT_CANDIDATES,
     DEFAULT_SCORE_THRESHOLD,
     DEFAULT_SIGMA,
-    IOU_EPSILON,
     check_method,
     suppress_classes,
     suppress_hard,

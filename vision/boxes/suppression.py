@@ -9,13 +9,11 @@ from __future__ import annotations
 import numpy as np
 
 from vision.boxes.choices import DEFAULT_IOU_THRESHOLD, METHODS
+from vision.boxes.overlaps import IOU_EPSILON, iou_of_sides
 
 DEFAULT_SCORE_THRESHOLD = 0.01
 DEFAULT_CANDIDATES = 200
 DEFAULT_SIGMA = 0.5
-
-#: Keeps the IoU of two empty boxes finite, as published.
-IOU_EPSILON = 1e-5
 
 #: Boxes that are compared with each other at a time.
 _BLOCK = 256
@@ -42,10 +40,12 @@ def suppress_hard(boxes: np.ndarray, iou_threshold: float, eps: float = 0.0) -> 
     kept, rest = [np.zeros(0, np.int64)], np.arange(len(boxes))
     while len(rest):
         block, rest = rest[:_BLOCK], rest[_BLOCK:]
-        block = block[_first_come(_ious(sides[:, block], sides[:, block], eps) > np.float64(iou_threshold))]
+        ious = iou_of_sides(sides[:, block, None], sides[:, None, block], eps)
+        block = block[_first_come(ious > np.float64(iou_threshold))]
         kept.append(block)
         if len(rest):
-            rest = rest[~(_ious(sides[:, block], sides[:, rest], eps) > np.float64(iou_threshold)).any(axis=0)]
+            ious = iou_of_sides(sides[:, block, None], sides[:, None, rest], eps)
+            rest = rest[~(ious > np.float64(iou_threshold)).any(axis=0)]
     return np.concatenate(kept)
 
 
@@ -61,24 +61,6 @@ def _first_come(suppresses: np.ndarray) -> list[int]:
             kept.append(number)
             dropped |= int.from_bytes(bits[number * width : (number + 1) * width], "little")
     return kept
-
-
-def _ious(sides: np.ndarray, others: np.ndarray, eps: float) -> np.ndarray:
-    """Overlaps (M, N) of boxes, whose x1, y1, x2, y2 are rows: (4, M) and (4, N).
-
-    NaN, which exceeds nothing, where boxes are empty (0 / 0) or without end (inf - inf).
-    """
-    left, top, right, bottom = sides[:, :, None]
-    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
-        widths, heights = np.minimum(right, others[2]), np.minimum(bottom, others[3])
-        widths -= np.maximum(left, others[0])  # in place: new memory costs more than the arithmetic
-        heights -= np.maximum(top, others[1])
-        intersections = np.multiply(np.maximum(widths, 0, out=widths), np.maximum(heights, 0, out=heights), out=widths)
-        unions = (right - left) * (bottom - top) + (others[2] - others[0]) * (others[3] - others[1])
-        unions -= intersections
-        if eps:
-            unions += eps
-        return np.divide(intersections, unions, out=unions)
 
 
 def suppress_soft(
@@ -105,7 +87,7 @@ def suppress_soft(
         picked.append(int(rest[best]))
         picked_scores.append(decayed[best])
         rest, decayed = np.delete(rest, best), np.delete(decayed, best)
-        ious = _ious(sides[:, picked[-1:]], sides[:, rest], IOU_EPSILON)[0]
+        ious = iou_of_sides(sides[:, picked[-1:]], sides[:, rest], IOU_EPSILON)
         decayed = decayed * np.exp(-(ious**2) / sigma)
         above = decayed > decayed.dtype.type(score_threshold)
         rest, decayed = rest[above], decayed[above]

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from vision.boxes.choices import DEFAULT_IOU_THRESHOLD
-from vision.boxes.forms import iou_of
+from vision.boxes.overlaps import iou_of_arrays
 from vision.deploy.choices import DEFAULT_THRESHOLD
 from vision.deploy.export import ExportRejected
 from vision.deploy.session import OnnxSession
@@ -37,8 +37,8 @@ def count_alike(found: Detections, expected: Detections) -> int:
     """Count the expected detections that were found, of the same class and in the same place."""
     if not len(found.labels) or not len(expected.labels):
         return 0
-    boxes, expected_boxes = torch.as_tensor(found.boxes), torch.as_tensor(expected.boxes)
-    in_place = np.asarray(iou_of(expected_boxes[:, None], boxes[None])) > SAME_PLACE
+    boxes, expected_boxes = np.asarray(found.boxes), np.asarray(expected.boxes)
+    in_place = iou_of_arrays(expected_boxes[:, None], boxes[None]) > SAME_PLACE
     alike = in_place & (np.asarray(expected.labels)[:, None] == np.asarray(found.labels))
     return int(alike.any(axis=1).sum())
 

@@ -7,9 +7,8 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
-import torch
 
-from vision.boxes.forms import iou_of
+from vision.boxes.overlaps import iou_of_arrays
 from vision.structures import Annotation, Detections
 
 #: Pairs of a detection and an object whose overlaps are held at once.
@@ -163,17 +162,17 @@ class _Rows(NamedTuple):
     """
 
     images: np.ndarray
-    boxes: torch.Tensor
+    boxes: np.ndarray
     labels: np.ndarray
     values: np.ndarray
 
     @classmethod
-    def of(cls, parts: Sequence[tuple[torch.Tensor, np.ndarray, np.ndarray]], kind: type) -> _Rows:
+    def of(cls, parts: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]], kind: type) -> _Rows:
         """Put boxes, labels and values of each image together."""
         lengths = [len(labels) for _, labels, _ in parts]
         return cls(
             np.repeat(np.arange(len(parts)), lengths),
-            torch.cat([torch.zeros(0, 4), *(boxes for boxes, _, _ in parts)]),
+            np.concatenate([np.zeros((0, 4), np.float32), *(boxes for boxes, _, _ in parts)]),
             np.concatenate([np.zeros(0, np.int64), *(labels for _, labels, _ in parts)]),
             np.concatenate([np.zeros(0, kind), *(values for _, _, values in parts)]),
         )
@@ -188,17 +187,15 @@ def match_classes(
     detections: Sequence[Detections], annotations: Sequence[Annotation], num_classes: int, *, inclusive: bool = False
 ) -> Iterator[Matches]:
     """Match the detections of each class in turn, BACKGROUND left out; arguments as in `vision.evaluation.evaluate`."""
-    grow = torch.tensor([0.0, 0.0, float(inclusive), float(inclusive)])
+    grow = np.array([0, 0, inclusive, inclusive], np.float32)
     found = _Rows.of(
         [
-            (torch.as_tensor(boxes) + grow, np.asarray(labels), np.asarray(scores, np.float64))
+            (np.asarray(boxes) + grow, np.asarray(labels), np.asarray(scores, np.float64))
             for boxes, labels, scores in detections
         ],
         float,
     )
-    truth = _Rows.of(
-        [(torch.from_numpy(np.float32(one.boxes)) + grow, one.labels, one.difficult) for one in annotations], bool
-    )
+    truth = _Rows.of([(np.float32(one.boxes) + grow, one.labels, one.difficult) for one in annotations], bool)
     for label in range(1, num_classes):
         yield _match_class(found.of_class(label), truth.of_class(label))
 
@@ -220,7 +217,7 @@ def _match_class(found: _Rows, truth: _Rows) -> Matches:
 
 
 def _best_objects(
-    boxes: torch.Tensor, objects: torch.Tensor, first: np.ndarray, stop: np.ndarray
+    boxes: np.ndarray, objects: np.ndarray, first: np.ndarray, stop: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """For boxes (N, 4), find which of the objects first ... stop - 1 (N,) each overlaps most, and by how much.
 
@@ -235,7 +232,7 @@ def _best_objects(
     of_pair = np.repeat(np.arange(len(having)), counts)
     object_of_pair = np.arange(len(of_pair)) - starts[of_pair] + first[having][of_pair]
     # Boxes without end overlap nothing.
-    ious = np.nan_to_num(iou_of(boxes[having[of_pair]], objects[object_of_pair]).numpy(), nan=0.0)
+    ious = np.nan_to_num(iou_of_arrays(boxes[having[of_pair]], objects[object_of_pair]), nan=0.0)
     best = np.maximum.reduceat(ious, starts)
     _, places = np.unique(of_pair[reached := np.flatnonzero(ious == best[of_pair])], return_index=True)
     best_overlap[having], best_object[having] = best, object_of_pair[reached[places]]

@@ -14,9 +14,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-import torch
 
-from vision.boxes.forms import iou_of
+from vision.boxes.overlaps import iou_of_arrays
 from vision.evaluation.report import Report
 from vision.structures import Annotation, Detections
 
@@ -132,10 +131,10 @@ def with_suggestions(annotation: Annotation, doubts: Sequence[Doubt], class_name
 def _of_image(
     image: int, found: Detections, annotation: Annotation, class_names: Sequence[str], recalls: Sequence[float]
 ) -> list[Doubt]:
-    boxes, labels = torch.as_tensor(found.boxes).double(), np.asarray(found.labels)
+    boxes, labels = np.asarray(found.boxes, np.float64), np.asarray(found.labels)
     scores = np.asarray(found.scores, float)
-    objects = torch.from_numpy(annotation.boxes).double()
-    ious = iou_of(objects[:, None], boxes[None]).numpy().reshape(len(objects), len(boxes))
+    objects = annotation.boxes.astype(np.float64)
+    ious = iou_of_arrays(objects[:, None], boxes[None])
     doubts = []
     for number in np.flatnonzero(~annotation.difficult).tolist():
         of_object = _of_object(ious[number], labels, scores, int(annotation.labels[number]), recalls)
@@ -186,8 +185,8 @@ def _best(scores: np.ndarray, which: np.ndarray) -> int | None:
 
 
 def _doubles(image: int, annotation: Annotation, class_names: Sequence[str]) -> list[Doubt]:
-    objects = torch.from_numpy(annotation.boxes).double()
-    ious = iou_of(objects[:, None], objects[None]).numpy().reshape(len(objects), len(objects))
+    objects = annotation.boxes.astype(np.float64)
+    ious = iou_of_arrays(objects[:, None], objects[None])
     return [
         Doubt(
             image,
@@ -204,7 +203,7 @@ def _doubles(image: int, annotation: Annotation, class_names: Sequence[str]) -> 
     ]
 
 
-def _without_object(ious: np.ndarray, boxes: torch.Tensor, scores: np.ndarray) -> list[int]:
+def _without_object(ious: np.ndarray, boxes: np.ndarray, scores: np.ndarray) -> list[int]:
     """Detections that are near no object, each place once, the surest."""
     kept: list[int] = []
     for which in np.argsort(-scores).tolist():
@@ -212,7 +211,7 @@ def _without_object(ious: np.ndarray, boxes: torch.Tensor, scores: np.ndarray) -
             break
         if len(ious) and ious[:, which].max() >= NEAR_IOU:
             continue
-        if kept and iou_of(boxes[which][None], boxes[kept]).max() >= NEAR_IOU:
+        if kept and iou_of_arrays(boxes[which], boxes[kept]).max() >= NEAR_IOU:
             continue
         kept.append(which)
     return kept

@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-import torch
 
-from vision.boxes.forms import iou_of
+from vision.boxes.overlaps import iou_of_arrays
 from vision.structures import Annotation, Detections
 
 #: The object of a detection that has none, and the other way round.
@@ -83,8 +82,7 @@ def match_image(
     boxes, labels = all_boxes[kept], all_labels[kept]
     paired = np.full(len(labels), NONE)
     if len(labels) and len(annotation.labels):
-        found = torch.from_numpy(boxes)
-        ious = iou_of(found[:, None], torch.from_numpy(annotation.boxes).to(found)[None]).numpy()
+        ious = iou_of_arrays(boxes[:, None], annotation.boxes.astype(boxes.dtype)[None])
         rows, columns = np.nonzero(ious > iou_threshold)
         other_class = labels[rows] != annotation.labels[columns]
         order = np.lexsort((-ious[rows, columns], other_class, annotation.difficult[columns]))

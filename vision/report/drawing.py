@@ -6,17 +6,15 @@ import colorsys
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from vision.evaluation.image_matches import ImageMatch
 from vision.report.fonts import font_for
 from vision.structures import Annotation, Detections
-
-if TYPE_CHECKING:
-    from vision.evaluation.image_matches import ImageMatch  # whose package loads torch, which a device may not have
 
 #: Red, green and blue in 0 ... 255.
 Color = tuple[int, int, int]
