@@ -111,7 +111,7 @@ RUNTIMES: Mapping[str, tuple[Callable[[Path, int], Run], str, tuple[str, ...]]] 
 def versions() -> dict[str, str]:
     """List the runtimes that this Python has, with the version of each."""
     return {
-        name: importlib.import_module(module).__version__
+        name: importlib.import_module(module).__version__.partition("-")[0]
         for name, (_, module, others) in RUNTIMES.items()
         if all(importlib.util.find_spec(needed) for needed in (module, *others))
     }

@@ -350,6 +350,27 @@ def test_a_perturbed_weight_is_found_in_16_bits_too(tmp_path):
         verify(tmp_path / "net.onnx", net, options)
 
 
+@pytest.mark.parametrize(("name", "size"), [("mb3-ssd-lite", 160), ("mb1-ssd-fpnlite", (384, 96))])
+def test_no_depthwise_kernel_is_wider_than_a_map_of_one_cell(name, size, tmp_path):
+    """OpenCV 4 reads memory beside such a map; a net's kernels themselves stay as they are."""
+    net = net_for(name, size)
+    kernels = {key: value.shape for key, value in net.state_dict().items()}
+    parity = export(net, tmp_path / "net.onnx")
+    assert parity.difference <= parity.tolerance
+    assert {key: value.shape for key, value in net.state_dict().items()} == kernels
+    graph = onnx.shape_inference.infer_shapes(onnx.load(str(tmp_path / "net.onnx"))).graph
+    shapes = {value.name: [dim.dim_value for dim in value.type.tensor_type.shape.dim] for value in graph.value_info}
+    weights = {tensor.name: list(tensor.dims) for tensor in graph.initializer}
+    found = [
+        (side, weights[node.input[1]][axis])
+        for node in graph.node
+        if node.op_type == "Conv" and weights[node.input[1]][1] == 1
+        for axis, side in ((2, shapes[node.input[0]][2]), (3, shapes[node.input[0]][3]))
+    ]
+    assert {kernel for side, kernel in found if side == 1} == {1}
+    assert {kernel for side, kernel in found if side > 1} >= {3}
+
+
 def test_parity_on_images_that_are_given(tmp_path):
     net = net_for("mb1-ssd-lite")
     write(net, tmp_path / "net.onnx")
