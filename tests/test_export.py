@@ -3,6 +3,7 @@
 import json
 import warnings
 
+import cv2
 import numpy as np
 import onnx
 import pytest
@@ -369,6 +370,65 @@ def test_no_depthwise_kernel_is_wider_than_a_map_of_one_cell(name, size, tmp_pat
     ]
     assert {kernel for side, kernel in found if side == 1} == {1}
     assert {kernel for side, kernel in found if side > 1} >= {3}
+
+
+class ShiftedNet:
+    """OpenCV's reading of a file, with answers that are a little off."""
+
+    def __init__(self, path: str, change) -> None:
+        self._net, self._change = read_in_opencv(path), change
+
+    def setInput(self, images, name):
+        self._net.setInput(images, name)
+
+    def forward(self, names):
+        scores, boxes = self._net.forward(names)
+        return self._change(scores), boxes
+
+
+read_in_opencv = cv2.dnn.readNetFromONNX
+
+
+def a_prior_less(scores):
+    return scores[:, 1:]
+
+
+def not_finite(scores):
+    return scores * np.float32(np.nan)
+
+
+@pytest.mark.parametrize(
+    ("change", "difference"),
+    [(lambda scores: scores + np.float32(0.02), "0.02"), (a_prior_less, "inf"), (not_finite, "inf")],
+)
+def test_another_answer_of_opencv_is_warned_of(change, difference, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(cv2.dnn, "readNetFromONNX", lambda path: ShiftedNet(path, change))
+    parity = export(net_for("mb1-ssd-lite"), tmp_path / "net.onnx")
+    assert parity.in_opencv is None
+    assert f"OpenCV {cv2.__version__} computes something else in its dnn" in caplog.text
+    assert f"differ from PyTorch by {difference}, allowed are " in caplog.text
+    assert (tmp_path / "net.onnx").is_file(), "the file itself is right"
+
+
+def test_a_file_that_opencv_cannot_read_is_warned_of(tmp_path, monkeypatch, caplog):
+    def refuse(path):
+        return read_in_opencv(str(tmp_path / "nothing.onnx"))
+
+    monkeypatch.setattr(cv2.dnn, "readNetFromONNX", refuse)
+    parity = export(net_for("mb1-ssd-lite"), tmp_path / "net.onnx")
+    assert parity.in_opencv is None
+    assert f"OpenCV {cv2.__version__} cannot run the file in its dnn (OpenCV(" in caplog.text
+    assert (tmp_path / "net.onnx").is_file()
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, None])
+def test_opencv_agrees(batch_size, tmp_path, caplog):
+    options = ExportOptions(batch_size=batch_size, input_norm="train")
+    net = net_for("mb1-ssd-lite")
+    write(net, tmp_path / "net.onnx", options)
+    parity = verify(tmp_path / "net.onnx", net, options, pixels=image_like(3, net.config.width_height))
+    assert 0 < parity.in_opencv <= parity.tolerance
+    assert not caplog.text
 
 
 def test_parity_on_images_that_are_given(tmp_path):
