@@ -2,7 +2,8 @@
 """One runtime with one exported file, in a process of its own; `benchmarks/runtimes.py` starts it.
 
 It needs NumPy and the runtime, nothing else, so that any Python that has these can run it. Messages are pickled: images
-come in, answers with the seconds that they took go out. `--list` prints the runtimes that this Python has, as JSON.
+come in, answers with the seconds that they took go out: of the processor on one thread, as other programs have little
+influence on these, else of the clock. `--list` prints the runtimes that this Python has, as JSON.
 """
 
 from __future__ import annotations
@@ -117,7 +118,7 @@ def versions() -> dict[str, str]:
     }
 
 
-def main() -> None:
+def serve() -> None:
     """Answer images until there are no more."""
     if sys.argv[1] == "--list":
         print(json.dumps(versions()))
@@ -132,16 +133,17 @@ def main() -> None:
 
     try:
         run = RUNTIMES[name][0](path, threads)
+        clock = time.process_time if threads == 1 else time.perf_counter
         send("ready")
         with contextlib.suppress(EOFError):
             while True:
                 images = pickle.load(sys.stdin.buffer)
-                began = time.perf_counter()
+                began = clock()
                 found = run(images)
-                send("answer", found, time.perf_counter() - began)
+                send("answer", found, clock() - began)
     except Exception as err:  # whatever a runtime raises is its answer
         send("error", f"{type(err).__name__}: {' '.join(str(err).split())}")
 
 
 if __name__ == "__main__":
-    main()
+    serve()

@@ -6,7 +6,8 @@
 
 Weights are the start in models/ where that is a whole detector, else random with a fixed seed, fitted to the images.
 Each runtime has a process of its own, so that versions can be compared, and one that crashes is a cell of the table.
-All take turns for each image, and the least time counts. Times depend on what else the machine does; ratios count.
+All take turns for each image, and the least time counts: the processor's on one thread, the clock's on several, which
+says nothing while other programs compute. Ratios count.
 """
 
 from __future__ import annotations

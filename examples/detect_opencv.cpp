@@ -7,6 +7,7 @@
 // metadata, so `fact` looks them up in the bytes. By default that normalization is detectNet's, (pixel - 127.5) / 127.5;
 // what the net was trained with follows inside the graph. Scores come out of the graph after softmax. Class names are
 // those of labels.txt beside the file, or of <model>.labels.txt. Without --threshold: the file's own, else 0.5.
+// OpenCV 4.8 and later run all nets, see docs/deploying.md.
 #include <algorithm>
 #include <cstdio>
 #include <fstream>

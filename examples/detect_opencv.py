@@ -6,6 +6,7 @@ r"""Find objects with an exported file, by OpenCV and NumPy alone: class, score 
 Input size, normalization, class names and threshold stand in the file's metadata. OpenCV reads the file, but does not
 show its metadata, so `fact` looks them up in the bytes. By default that normalization is detectNet's, (pixel - 127.5) /
 127.5; what the net was trained with follows inside the graph. Scores come out of the graph after softmax.
+OpenCV 4.8 and later run all nets, see docs/deploying.md.
 """
 
 import argparse
