@@ -29,6 +29,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import cv2
 import numpy as np
 import torch
 
@@ -248,6 +249,8 @@ def write_and_verify(
         parity.difference,
         parity.tolerance,
     )
+    if parity.in_opencv is not None:
+        logger.info("checked with OpenCV %s's dnn: they agree to %.2g", cv2.__version__, parity.in_opencv)
     if args.jetpack is None:
         for name, missing in missing_operators(options.opset, operators_of(file)).items():
             if missing:

@@ -34,14 +34,21 @@ NUM_CLASSES = 4
 LOGIT_STD, LOCATION_STD = 3.0, 1.0
 
 
-def conditioned_net(name: str, size: Size) -> SSD:
-    """Make a net whose maps and answers vary from image to image and from cell to cell."""
+def conditioned_net(name: str, size: Size, pixels: torch.Tensor | None = None) -> SSD:
+    """Make a net whose maps and answers vary from image to image and from cell to cell.
+
+    Args:
+        name: of the net.
+        size: of its input.
+        pixels: images (N, 3, H, W) uint8 of that size that its statistics are of; soft shapes if left out.
+    """
     torch.manual_seed(0)
     spec = spec_of(name)
     net = spec.build(NUM_CLASSES, config=spec.config_at(size))
     net.class_names = ("BACKGROUND", "a", "b", "c")
     net.init()
-    images = Preprocess(net.config.image_mean, net.config.image_std)(image_like(2, net.config.width_height))
+    pixels = image_like(2, net.config.width_height) if pixels is None else pixels
+    images = Preprocess(net.config.image_mean, net.config.image_std)(pixels)
     with torch.no_grad():
         norms = [module for module in net.modules() if isinstance(module, torch.nn.BatchNorm2d)]
         momenta = [norm.momentum for norm in norms]

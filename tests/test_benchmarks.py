@@ -2,10 +2,12 @@
 
 import json
 import re
+import subprocess
 import sys
 from pathlib import Path
 
 import cv2
+import numpy as np
 import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -20,7 +22,10 @@ from benchmarks import (
     growth,
     nets,
     rounds,
+    runtime_worker,
+    runtimes,
 )
+from vision.structures import DataError
 
 SMALL = ("--resolution=64", "--rounds=1")
 
@@ -114,3 +119,50 @@ def test_growth_is_measured_and_drawn(script, voc_root, tmp_path, monkeypatch):
             assert len(line) == (1 if figure["title"].startswith(("start", "training, ")) else 2)
             assert min(line.values()) > 0
     assert cv2.imread(str(tmp_path / "g.png")).shape == (750, 1300, 3)
+
+
+#: Runtimes that take part, with versions; nobody knows the last one.
+ENTRANTS = (("onnxruntime", "1"), ("OpenCV", "2"), ("none", "3"))
+
+
+def test_runtimes_are_compared_and_those_that_fail_are_named(script, tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        runtimes, "installed", lambda pythons: [runtimes.Installed(sys.executable, *one) for one in ENTRANTS]
+    )
+    argv = ("--nets", "sq-ssd-lite", "--images=2", "--threads", "1", "--resolution=96", "--rounds=1")
+    out, (reference, opencv, unknown) = figures_of(script, runtimes.main, tmp_path / "f.json", *argv)
+    assert (reference["runtime"], reference["weights"]) == ("onnxruntime 1", "random")
+    assert opencv["scores"] < 1e-3
+    assert 0 < opencv["alike"] == opencv["total"]
+    assert min(reference["seconds"]["1"], opencv["seconds"]["1"]) > 0
+    assert "KeyError" in unknown["failed"]
+    assert unknown["seconds"] == {}
+    assert re.search(r"\| `sq-ssd-lite` \(random\) \| [\d.e, /-]+ \| failed: KeyError: 'none' \|", out)
+    assert re.search(r"\| `sq-ssd-lite` \| [\d.]+ \(1.00\) \| [\d.]+ \([\d.]+\) \|  \|", out)
+    assert "left out: OpenVINO, OpenVINO, own precision, ncnn" in out
+
+
+def test_interpreters_say_which_runtimes_they_have():
+    found = runtimes.installed([sys.executable, sys.executable])
+    assert [one.runtime for one in found] == [
+        name for name in runtime_worker.RUNTIMES if name in runtime_worker.versions()
+    ]
+    assert {"onnxruntime", "OpenCV"} <= {one.runtime for one in found}
+    with pytest.raises(DataError, match="--python=.*nothing: cannot run runtime_worker.py"):
+        runtimes.installed(["/nothing"])
+
+
+def test_answers_that_differ_are_seen():
+    """A box that moves by a hundredth of its side, or another class, is no agreement; a runtime that ends is named."""
+    scores = np.float32([[[0.1, 0.9, 0.0], [0.1, 0.0, 0.9]]])
+    boxes = np.float32([[[0.0, 0.0, 0.4, 0.4], [0.5, 0.5, 0.9, 0.9]]])
+    assert runtimes.compare([(scores, boxes)], [(scores, boxes)]) == (0, 0, 2, 2)
+    moved, other = boxes + np.float32([[[0.0, 0, 0.01, 0], [0, 0, 0, 0]]]), scores[..., [0, 2, 1]]
+    assert runtimes.compare([(scores, boxes)], [(scores, moved)]) == (0, pytest.approx(0.01), 1, 2)
+    assert runtimes.compare([(scores, boxes)], [(other, boxes)]) == (pytest.approx(0.9), 0, 0, 2)
+    worker = runtimes.Worker.__new__(runtimes.Worker)
+    pipe = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    worker._process = subprocess.Popen([sys.executable, "-c", "import os; os.kill(os.getpid(), 11)"], **pipe)
+    with pytest.raises(runtimes.RuntimeFailed, match="ended by signal 11"):
+        worker.run(boxes)
+    worker.close()

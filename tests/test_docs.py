@@ -25,10 +25,10 @@ PROGRAMS = sorted(
     + [f"benchmarks.{path.stem}" for path in (ROOT / "benchmarks").glob("*.py") if "def main(" in path.read_text()]
 )
 
-#: Options of torchrun, detectnet, docker, pip, tensorboard and pytest; the last one is that of an example for contributors.
+#: Options of torchrun, detectnet, docker, pip, tensorboard, pytest and pkg-config; the last one is that of an example for contributors.
 FOREIGN_OPTIONS = {
     *("--nproc_per_node", "--no-python", "--max-restarts", "--input-blob", "--output-cvg", "--output-bbox"),
-    *("--shm-size", "--no-deps", "--logdir", "--write-slow-list", "--nesterov"),
+    *("--shm-size", "--no-deps", "--logdir", "--write-slow-list", "--cflags", "--libs", "--nesterov"),
 }
 
 COMMAND = re.compile(r"(?:[A-Z_]+=\S+ +)*(python3|torchrun|make|ssd-\w+|\.venv/bin/python) ")

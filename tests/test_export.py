@@ -3,6 +3,7 @@
 import json
 import warnings
 
+import cv2
 import numpy as np
 import onnx
 import pytest
@@ -352,6 +353,86 @@ def test_a_perturbed_weight_is_found_in_16_bits_too(tmp_path):
     rewritten(tmp_path / "net.onnx", change)
     with pytest.raises(ExportRejected, match="does not compute what PyTorch does"):
         verify(tmp_path / "net.onnx", net, options)
+
+
+@pytest.mark.parametrize(("name", "size"), [("mb3-ssd-lite", 160), ("mb1-ssd-fpnlite", (384, 96))])
+def test_no_depthwise_kernel_is_wider_than_a_map_of_one_cell(name, size, tmp_path):
+    """OpenCV 4 reads memory beside such a map; a net's kernels themselves stay as they are."""
+    net = net_for(name, size)
+    kernels = {key: value.shape for key, value in net.state_dict().items()}
+    parity = export(net, tmp_path / "net.onnx")
+    assert parity.difference <= parity.tolerance
+    assert {key: value.shape for key, value in net.state_dict().items()} == kernels
+    graph = onnx.shape_inference.infer_shapes(onnx.load(str(tmp_path / "net.onnx"))).graph
+    shapes = {value.name: [dim.dim_value for dim in value.type.tensor_type.shape.dim] for value in graph.value_info}
+    weights = {tensor.name: list(tensor.dims) for tensor in graph.initializer}
+    found = [
+        (side, weights[node.input[1]][axis])
+        for node in graph.node
+        if node.op_type == "Conv" and weights[node.input[1]][1] == 1
+        for axis, side in ((2, shapes[node.input[0]][2]), (3, shapes[node.input[0]][3]))
+    ]
+    assert {kernel for side, kernel in found if side == 1} == {1}
+    assert {kernel for side, kernel in found if side > 1} >= {3}
+
+
+class ShiftedNet:
+    """OpenCV's reading of a file, with answers that are a little off."""
+
+    def __init__(self, path: str, change) -> None:
+        self._net, self._change = read_in_opencv(path), change
+
+    def setInput(self, images, name):
+        self._net.setInput(images, name)
+
+    def forward(self, names):
+        scores, boxes = self._net.forward(names)
+        return self._change(scores), boxes
+
+
+read_in_opencv = cv2.dnn.readNetFromONNX
+
+
+def a_prior_less(scores):
+    return scores[:, 1:]
+
+
+def not_finite(scores):
+    return scores * np.float32(np.nan)
+
+
+@pytest.mark.parametrize(
+    ("change", "difference"),
+    [(lambda scores: scores + np.float32(0.02), "0.02"), (a_prior_less, "inf"), (not_finite, "inf")],
+)
+def test_another_answer_of_opencv_is_warned_of(change, difference, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(cv2.dnn, "readNetFromONNX", lambda path: ShiftedNet(path, change))
+    parity = export(net_for("mb1-ssd-lite"), tmp_path / "net.onnx")
+    assert parity.in_opencv is None
+    assert f"OpenCV {cv2.__version__} computes something else in its dnn" in caplog.text
+    assert f"differ from PyTorch by {difference}, allowed are " in caplog.text
+    assert (tmp_path / "net.onnx").is_file(), "the file itself is right"
+
+
+def test_a_file_that_opencv_cannot_read_is_warned_of(tmp_path, monkeypatch, caplog):
+    def refuse(path):
+        return read_in_opencv(str(tmp_path / "nothing.onnx"))
+
+    monkeypatch.setattr(cv2.dnn, "readNetFromONNX", refuse)
+    parity = export(net_for("mb1-ssd-lite"), tmp_path / "net.onnx")
+    assert parity.in_opencv is None
+    assert f"OpenCV {cv2.__version__} cannot run the file in its dnn (OpenCV(" in caplog.text
+    assert (tmp_path / "net.onnx").is_file()
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, None])
+def test_opencv_agrees(batch_size, tmp_path, caplog):
+    options = ExportOptions(batch_size=batch_size, input_norm="train")
+    net = net_for("mb1-ssd-lite")
+    write(net, tmp_path / "net.onnx", options)
+    parity = verify(tmp_path / "net.onnx", net, options, pixels=image_like(3, net.config.width_height))
+    assert 0 < parity.in_opencv <= parity.tolerance
+    assert not caplog.text
 
 
 def test_parity_on_images_that_are_given(tmp_path):

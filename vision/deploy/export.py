@@ -12,11 +12,12 @@ import copy
 import inspect
 import json
 import warnings
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +29,9 @@ from vision.deploy.session import INPUT, NORMALIZATION_KEY, ONNX_METADATA_KEY, O
 from vision.ssd.data_preprocessing import Renormalize
 from vision.ssd.ssd import SSD, evaluating
 from vision.utils.files import publish, replacing
+
+if TYPE_CHECKING:
+    import onnx
 
 #: How the name of a file ends that failed a check.
 REJECTED = ".rejected"
@@ -179,4 +183,38 @@ def write(net: SSD, path: Path, options: ExportOptions = DEFAULT_OPTIONS) -> Non
         **options.facts,
     }
     onnx.helper.set_model_props(model, facts)
+    _crop_kernels(model)
     onnx.save(model, str(path))
+
+
+def _crop_kernels(model: onnx.ModelProto) -> None:
+    """Take the taps of depthwise kernels away that see padding only, on maps one cell wide or high.
+
+    Answers stay the same. The depthwise convolution of OpenCV 4.7 to 4.14 reads memory beside such maps.
+    """
+    import onnx
+
+    inferred = onnx.shape_inference.infer_shapes(model).graph
+    sides_of = {
+        value.name: [dim.dim_value for dim in value.type.tensor_type.shape.dim][2:]
+        for value in (*inferred.input, *inferred.value_info)
+    }
+    weights = {tensor.name: tensor for tensor in model.graph.initializer}
+    uses = Counter(name for node in model.graph.node for name in node.input)
+    cropped = set()
+    for node in model.graph.node:
+        numbers = {attribute.name: attribute.ints for attribute in node.attribute}
+        group = next((attribute.i for attribute in node.attribute if attribute.name == "group"), 1)
+        if node.op_type != "Conv" or group == 1 or node.input[1] not in weights or uses[node.input[1]] > 1:
+            continue
+        weight, pads = weights[node.input[1]], numbers["pads"]
+        kernel = onnx.numpy_helper.to_array(weight)
+        for axis, side in enumerate(sides_of.get(node.input[0], ())):
+            if side == 1 and pads[axis] + 1 + pads[axis + 2] == kernel.shape[axis + 2]:
+                kernel = kernel.take([pads[axis]], axis=axis + 2)
+                numbers["kernel_shape"][axis] = 1
+                pads[axis] = pads[axis + 2] = 0
+                cropped.add(weight.name)
+        weight.CopyFrom(onnx.numpy_helper.from_array(kernel, weight.name))
+    for value in [value for value in model.graph.value_info if value.name in cropped]:
+        model.graph.value_info.remove(value)  # its shape is another now

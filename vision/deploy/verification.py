@@ -1,23 +1,30 @@
-"""Checks on an exported file: it is read back, run in onnxruntime, and held to the contract and to PyTorch."""
+"""Checks on an exported file: it is read back, run in onnxruntime, and held to the contract and to PyTorch.
+
+OpenCV's dnn runs it, too, as many programs on devices use that. What goes wrong there is a warning: the file itself is
+right, and the fault lies with that version of OpenCV.
+"""
 
 from __future__ import annotations
 
 import copy
 import json
 import logging
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor
 
 from vision.deploy.export import ANY_BATCH, DEFAULT_OPTIONS, ExportOptions, ExportRejected
 from vision.deploy.jetpack import JETPACKS, spell_release, unparsed_operators
-from vision.deploy.session import INPUT, NORMALIZATION_KEY, ONNX_METADATA_KEY, OnnxSession
+from vision.deploy.session import INPUT, NORMALIZATION_KEY, ONNX_METADATA_KEY, OUTPUTS, OnnxSession
 from vision.ssd.data_preprocessing import Preprocess
 from vision.ssd.ssd import SSD, evaluating
 from vision.structures import DataError
+from vision.utils.errors import error_line
 
 if TYPE_CHECKING:
     import onnx
@@ -36,6 +43,8 @@ SENSITIVITY = 1e-3
 #: What the scores of a prior may be away from a sum of 1.
 SUM_TOLERANCE = 1e-3
 PARITY_IMAGES = 3
+#: How much of OpenCV's reason is shown; it repeats itself.
+REASON_LENGTH = 200
 
 
 class Parity(NamedTuple):
@@ -45,11 +54,13 @@ class Parity(NamedTuple):
         difference: largest absolute difference of scores and boxes.
         tolerance: what is allowed.
         sensitivity: how much PyTorch's scores differ between the images.
+        in_opencv: the difference in OpenCV's dnn; None where that does not run the file, or differs by too much.
     """
 
     difference: float
     tolerance: float
     sensitivity: float
+    in_opencv: float | None = None
 
 
 def verify(
@@ -176,10 +187,12 @@ def check_operators(path: Path, tensorrt: tuple[int, int]) -> None:
 def check_parity(
     path: Path, net: SSD, options: ExportOptions = DEFAULT_OPTIONS, pixels: Tensor | None = None
 ) -> Parity:
-    """Compare the file's answers in onnxruntime with PyTorch's.
+    """Compare the file's answers in onnxruntime, and in OpenCV's dnn, with PyTorch's.
 
     The tolerance follows from what the arithmetic costs this very net: its answers in float32 are compared with those
     in float64, or, where the file computes in 16 bits, with those of weights rounded to 16 bits.
+
+    What OpenCV does not run, or answers otherwise, is only warned of.
 
     Raises:
         ExportRejected: they differ by more, or the file's are no scores or not finite.
@@ -193,7 +206,8 @@ def check_parity(
         expected = net(images)
     if not _finite(expected):
         raise DataError("the net's answers to ordinary images are not finite: it cannot be exported, train it again")
-    scores, boxes = OnnxSession(path).run(Preprocess(*options.input_norm_of(net))(pixels).numpy())
+    inputs = Preprocess(*options.input_norm_of(net))(pixels)
+    scores, boxes = OnnxSession(path).run(inputs.numpy())
     found = (torch.from_numpy(scores), torch.from_numpy(boxes))
     if not _finite(found):
         raise ExportRejected("the exported file's answers to ordinary images are not finite")
@@ -201,8 +215,11 @@ def check_parity(
     if not sums <= SUM_TOLERANCE:
         raise ExportRejected(f"the exported file's scores of a prior do not add up to 1 (off by {float(sums):.2g})")
     difference = _largest_difference(expected, found)
+    in_opencv = _difference_in_opencv(path, inputs, options.batch_size, expected)
     tolerance = TOLERANCE
-    if difference > TOLERANCE:  # other arithmetic is slow on CPUs, and mostly nobody needs to ask it
+    if (
+        max(difference, in_opencv or 0) > TOLERANCE
+    ):  # other arithmetic is slow on CPUs, and mostly nobody needs to ask it
         noise = _largest_difference(expected, (_with_rounded_weights if options.half else _in_double)(net, images))
         tolerance = max(TOLERANCE, NOISE_FACTOR * noise)
     if not difference <= tolerance:
@@ -210,13 +227,22 @@ def check_parity(
             f"the exported file does not compute what PyTorch does: scores or boxes differ by {difference:.2g}, "
             f"allowed are {tolerance:.2g}"
         )
+    if in_opencv is not None and not in_opencv <= tolerance:
+        logger.warning(
+            "OpenCV %s computes something else in its dnn: scores or boxes differ from PyTorch by %.2g, allowed are "
+            "%.2g; where OpenCV is to run the file, use another version (docs/deploying.md)",
+            cv2.__version__,
+            in_opencv,
+            tolerance,
+        )
+        in_opencv = None
     if is_drawn and tolerance > WEAK_TOLERANCE:
         logger.warning(
             "the net's answers depend on the last digits of its arithmetic (a tolerance of %.2g follows), and the "
             "comparison with onnxruntime proves little; --data measures the file on images",
             tolerance,
         )
-    parity = Parity(difference, tolerance, float((expected[0][0] - expected[0][-1]).abs().max()))
+    parity = Parity(difference, tolerance, float((expected[0][0] - expected[0][-1]).abs().max()), in_opencv)
     if parity.sensitivity < SENSITIVITY:
         logger.warning(
             "the net answers different images alike (scores differ by %.2g): it looks untrained, and the "
@@ -224,6 +250,40 @@ def check_parity(
             parity.sensitivity,
         )
     return parity
+
+
+def _difference_in_opencv(
+    path: Path, inputs: Tensor, batch_size: int | None, expected: tuple[Tensor, Tensor]
+) -> float | None:
+    """Run a file in OpenCV's dnn, and compare; None, after a warning, where OpenCV does not run it.
+
+    Args:
+        path: of the file.
+        inputs: normalized images (N, 3, H, W), as the file wants them.
+        batch_size: images a run, None for any number.
+        expected: scores and boxes.
+
+    Returns:
+        the largest difference; infinite where answers have another form, or are not finite.
+    """
+    try:
+        net = cv2.dnn.readNetFromONNX(str(path))
+        parts = []
+        for part in inputs.split(batch_size or 1):
+            padded = torch.cat([part, part.new_zeros((batch_size or 1) - len(part), *part.shape[1:])])
+            net.setInput(padded.numpy(), INPUT)
+            parts.append([torch.from_numpy(answer[: len(part)].copy()) for answer in net.forward(list(OUTPUTS))])
+    except cv2.error as err:
+        logger.warning(
+            "OpenCV %s cannot run the file in its dnn (%s); where OpenCV is to run it, use another version",
+            cv2.__version__,
+            error_line(err)[:REASON_LENGTH],
+        )
+        return None
+    scores, boxes = map(torch.cat, zip(*parts, strict=True))
+    if (scores.shape, boxes.shape) != (expected[0].shape, expected[1].shape) or not _finite((scores, boxes)):
+        return math.inf
+    return _largest_difference(expected, (scores, boxes))
 
 
 def _in_double(net: SSD, images: Tensor) -> tuple[Tensor, Tensor]:
