@@ -217,9 +217,7 @@ def check_parity(
     difference = _largest_difference(expected, found)
     in_opencv = _difference_in_opencv(path, inputs, options.batch_size, expected)
     tolerance = TOLERANCE
-    if (
-        max(difference, in_opencv or 0) > TOLERANCE
-    ):  # other arithmetic is slow on CPUs, and mostly nobody needs to ask it
+    if max(difference, in_opencv or 0) > TOLERANCE:  # other arithmetic is slow, and mostly nobody needs to ask it
         noise = _largest_difference(expected, (_with_rounded_weights if options.half else _in_double)(net, images))
         tolerance = max(TOLERANCE, NOISE_FACTOR * noise)
     if not difference <= tolerance:
