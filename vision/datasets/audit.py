@@ -245,7 +245,7 @@ def _summary(dataset: DetectionDataset, defects: Sequence[Defect]) -> SplitSumma
         title=dataset.title,
         images_listed=dataset.images_listed,
         images=len(dataset),
-        negatives=len(dataset) - len(np.unique(known.record)),
+        negatives=int((np.bincount(known.record, minlength=len(dataset)) == 0).sum()),
         objects_written=dataset.objects_written,
         objects_left_out=sum(defect.objects for defect in defects),
         objects=sum(counts.values()),

@@ -37,9 +37,10 @@ def frequency_defects(train: DetectionDataset) -> list[Defect]:
     to_learn = train.class_counts(with_difficult=False)
     counts = {name: to_learn[name] for name, count in train.class_counts().items() if count}
     objects = train.objects_to_learn()
-    _, rows = np.unique(objects.name, return_index=True)  # of the first object of each class
+    rows = np.full(len(objects.names), -1)
+    rows[objects.name[::-1]] = np.arange(len(objects.name))[::-1]  # of the first object of each class, which stays
     first: dict[str, tuple[Record, str]] = {}
-    for row in sorted(rows.tolist()):
+    for row in sorted(rows[rows >= 0].tolist()):
         record, number = train.records[int(objects.record[row])], objects.number[row]
         first[objects.names[objects.name[row]]] = record, (record.places or record.names)[number]
     most = max(counts.values(), default=0)
