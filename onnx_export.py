@@ -155,7 +155,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     variants: dict[str, Callable[[Path], None]] = {}
     if args.fp16:
         variants["fp16"] = lambda file: make_half(file, net, replace(options, half=True), args, check)
-    if calibration is not None:
+    if calibration is not None and args.int8 == "cpu":
+        variants["int8-cpu"] = lambda file: make_int8_for_cpu(file, output, args, calibration, check)
+    elif calibration is not None:
         variants["int8"] = lambda file: make_int8(file, output, args, calibration, check)
     if args.nms:
         variants["nms"] = lambda file: make_with_nms(file, output, net)
@@ -302,15 +304,36 @@ def make_half(
         check.hold("fp16", AP_TOLERANCE)
 
 
+def excluded_layers(args: argparse.Namespace, layers: Sequence[str]) -> list[str]:
+    """Read --int8-exclude."""
+    try:
+        return quantization.matching(layers, args.int8_exclude)
+    except ValueError as err:
+        raise DataError(f"--int8-exclude: {err}") from err
+
+
+def make_int8_for_cpu(
+    file: Path, plain: Path, args: argparse.Namespace, images: CalibrationImages, check: AccuracyCheck | None
+) -> None:
+    """Write the file in 8 bits for onnxruntime on a CPU."""
+    excluded = excluded_layers(args, quantization.layers_of(plain))
+    logger.info("finding the range of values on %d images", images.count)
+    inputs = cli.progress(images.take(images.count, session=OnnxSession(plain)), "Calibrating", images.count)
+    quantization.quantize(plain, file, inputs, for_cpu=True, excluded=excluded)
+    OnnxSession(file)  # raises unless inputs, outputs and metadata are there as in the plain file
+    if check is None:
+        logger.warning("--int8=cpu without --data: what it costs is not known")
+        return
+    check.cost_of("int8-cpu", file)
+    check.hold("int8-cpu", args.int8_max_drop)
+
+
 def make_int8(
     file: Path, plain: Path, args: argparse.Namespace, images: CalibrationImages, check: AccuracyCheck | None
 ) -> None:
     """Write the file in 8 bits, and leave as many layers in float as it takes."""
     layers = quantization.layers_of(plain)
-    try:
-        excluded = quantization.matching(layers, args.int8_exclude)
-    except ValueError as err:
-        raise DataError(f"--int8-exclude: {err}") from err
+    excluded = excluded_layers(args, layers)
     logger.info("finding the range of values on %d images", images.count)
     take = partial(images.take, session=OnnxSession(plain))
     with tempfile.TemporaryDirectory() as folder:
@@ -454,10 +477,10 @@ def print_commands(args: argparse.Namespace, output: Path, label_file: Path, opt
     unparsed = unparsed_opset(args.opset)
     names = [args.jetpack] if args.jetpack else [name for name in JETPACKS if name not in unparsed]
     lines = jetson_commands.trtexec_lines(output, names)
-    if args.int8:
+    if args.int8 == "tensorrt":
         lines += jetson_commands.trtexec_lines(output.with_name(f"{output.stem}.int8.onnx"), names, "int8")
     if "7" in names:
-        variants = [name for name, asked in (("fp16", args.fp16), ("int8", args.int8)) if asked]
+        variants = [name for name, asked in (("fp16", args.fp16), ("int8", args.int8 == "tensorrt")) if asked]
         lines += [jetson_commands.tensorrt_11_line(output.with_name(f"{output.stem}.{name}.onnx")) for name in variants]
     print("An engine for other programs of yours:\n")
     for line in lines:

@@ -20,6 +20,7 @@ import detect
 import eval_ssd
 import onnx_export
 from vision.datasets import synthetic
+from vision.datasets.images import read_upright
 from vision.deploy import jetson_commands, quantization
 from vision.deploy.accuracy_check import AccuracyCheck, count_alike
 from vision.deploy.export import ExportOptions, ExportRejected, write
@@ -318,6 +319,30 @@ def test_all_files_measured_on_a_dataset(script, model_dir, voc_root, tmp_path):
     assert "trtexec --onnx=x.int8.onnx --int8 --fp16" in done.out
     for name in ("fp16", "int8"):
         assert f"trtexec --onnx=x.{name}.onnx --saveEngine=x.{name}.engine   # TensorRT 11\n" in done.out
+
+
+def test_8_bits_for_a_cpu_are_measured(script, voc_root, model_dir, tmp_path):
+    argv = (f"--input={model_dir / 'best.pth'}", f"--output={tmp_path / 'x.onnx'}", f"--data={voc_root}", "--int8=cpu")
+    done = script(onnx_export.main, *argv, "--calib-images=4", "--int8-max-drop=1", "--int8-exclude", "base_net.0")
+    assert (done.code, done.err) == (0, "")
+    assert re.search(r"^int8-cpu +[\d.]+ ", done.out, re.MULTILINE)
+    assert "trtexec --onnx=x.int8" not in done.out
+    assert not (tmp_path / "x.int8.onnx").exists()
+    file, plain = tmp_path / "x.int8-cpu.onnx", tmp_path / "x.onnx"
+    assert file.stat().st_size < 0.6 * plain.stat().st_size
+    model = onnx.load(str(file))
+    zero_points = {tensor.name: onnx.numpy_helper.to_array(tensor).dtype for tensor in model.graph.initializer}
+    activations = [node for node in model.graph.node if node.op_type == "QuantizeLinear"]
+    assert {str(zero_points[node.input[2]]) for node in activations} == {"uint8"}
+    convolutions = {node.name: node for node in model.graph.node if node.op_type == "Conv"}
+    made_by = {output: node.op_type for node in model.graph.node for output in node.output}
+    in_float = [name for name, node in convolutions.items() if made_by.get(node.input[1]) != "DequantizeLinear"]
+    assert in_float == [name for name in convolutions if "base_net.0/" in name]
+    exact, found = OnnxSession(plain), OnnxSession(file)
+    assert (found.class_names, found.size) == (exact.class_names, exact.size)
+    image = read_upright(voc_root / "JPEGImages/test_00000.jpg")
+    inputs = exact.transform(image)[None]
+    assert np.abs(exact.run(inputs)[0] - found.run(inputs)[0]).mean() < 0.05
 
 
 def test_eight_bits_without_a_dataset_to_measure_on(script, model_dir, voc_root, tmp_path):

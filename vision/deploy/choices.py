@@ -11,3 +11,6 @@ DEFAULT_CLUSTERING = 0.75
 
 #: What --input-norm may say: as detectNet does it, as in training, or not at all.
 INPUT_NORM_NAMES = ("detectnet", "train", "raw255")
+
+#: What a file in 8 bits is for: TensorRT, or onnxruntime on a CPU.
+INT8_TARGETS = ("tensorrt", "cpu")

@@ -1,9 +1,11 @@
-"""Eight bits: an exported file with scales inside, in the form that TensorRT's parsers take.
+"""Eight bits: an exported file with scales inside, for TensorRT, or for onnxruntime on a CPU.
 
-A pair of QuantizeLinear and DequantizeLinear stands before each input and each weight of a convolution: signed,
-symmetric, zero points 0, a scale for each output channel of a weight. None stands before a bias, nor between a
+For TensorRT a pair of QuantizeLinear and DequantizeLinear stands before each input and each weight of a convolution:
+signed, symmetric, zero points 0, a scale for each output channel of a weight. None stands before a bias, nor between a
 convolution and its ReLU, which TensorRT would then not fuse (NVIDIA's guide to explicit quantization: quantize what
-goes into layers with weights, not what comes out). Softmax and the decoding of boxes stay in 32 bits.
+goes into layers with weights, not what comes out). For CPUs pairs stand around ReLU, sums and upsampling, too, so that
+onnxruntime stays in 8 bits from one convolution to the next; activations are unsigned. Softmax and the decoding of
+boxes stay in 32 bits.
 """
 
 from __future__ import annotations
@@ -35,17 +37,32 @@ SEES_OBJECT = 0.5
 
 _QUANTIZE, _DEQUANTIZE = "QuantizeLinear", "DequantizeLinear"
 
+#: What else is in 8 bits on CPUs: each of them left in float would cost two conversions.
+_CPU_OPERATORS = ["Conv", "Add", "Resize", "Clip", "Relu"]
+
+_TENSORRT_OPTIONS = {
+    "ActivationSymmetric": True,
+    "WeightSymmetric": True,
+    "AddQDQPairToWeight": True,
+    "QuantizeBias": False,
+    "OpTypesToExcludeOutputQuantization": ["Conv"],
+}
+
 #: What TensorRT fuses into the convolution before it.
 _ACTIVATIONS = ("Relu", "Clip")
 
 
-def quantize(source: Path, path: Path, inputs: Iterable[np.ndarray]) -> None:
+def quantize(
+    source: Path, path: Path, inputs: Iterable[np.ndarray], *, for_cpu: bool = False, excluded: Sequence[str] = ()
+) -> None:
     """Quantize all convolutions of an exported file; activations' ranges are the largest values that are met.
 
     Args:
         source: the exported file, of opset 13 or more, for one image a run.
         path: of the file to write.
         inputs: images (1, 3, H, W) float32, normalized as the file expects; some hundred, like those to come.
+        for_cpu: whether the file is for onnxruntime on a CPU instead of TensorRT.
+        excluded: names of layers that stay in float.
     """
     import onnx
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
@@ -65,23 +82,19 @@ def quantize(source: Path, path: Path, inputs: Iterable[np.ndarray]) -> None:
             str(path),
             Reader(),
             quant_format=QuantFormat.QDQ,
-            activation_type=QuantType.QInt8,
+            activation_type=QuantType.QUInt8 if for_cpu else QuantType.QInt8,
             weight_type=QuantType.QInt8,
             per_channel=True,
             reduce_range=False,
-            op_types_to_quantize=["Conv"],
-            extra_options={
-                "ActivationSymmetric": True,
-                "WeightSymmetric": True,
-                "AddQDQPairToWeight": True,
-                "QuantizeBias": False,
-                "OpTypesToExcludeOutputQuantization": ["Conv"],
-            },
+            nodes_to_exclude=list(excluded),
+            op_types_to_quantize=_CPU_OPERATORS if for_cpu else ["Conv"],
+            extra_options={} if for_cpu else _TENSORRT_OPTIONS,
         )
     model, plain = onnx.load(str(path)), onnx.load(str(source))
     del model.opset_import[:]
     model.opset_import.extend(plain.opset_import)
     model.ir_version = plain.ir_version
+    check_valid(model)
     onnx.save(model, str(path))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from vision.console import Parser, count, count_or, fraction, number, one_of, user_path, user_place
-from vision.deploy.choices import DEFAULT_THRESHOLD, INPUT_NORM_NAMES
+from vision.deploy.choices import DEFAULT_THRESHOLD, INPUT_NORM_NAMES, INT8_TARGETS
 from vision.deploy.jetpack import JETPACKS, OPSET, OPSETS
 from vision.options.common import (
     add_dataset_type_option,
@@ -64,7 +64,15 @@ def make_parser() -> Parser:
     )
     also = parser.add_argument_group("more files beside the plain one")
     also.add_argument("--fp16", action="store_true", help="<name>.fp16.onnx: weights and layers in 16 bits")
-    also.add_argument("--int8", action="store_true", help="<name>.int8.onnx: convolutions in 8 bits, for trtexec")
+    also.add_argument(
+        "--int8",
+        nargs="?",
+        const=INT8_TARGETS[0],
+        type=one_of("target", INT8_TARGETS),
+        metavar="cpu",
+        help="<name>.int8.onnx: convolutions in 8 bits, for trtexec; --int8=cpu: <name>.int8-cpu.onnx, for onnxruntime "
+        "on a CPU",
+    )
     also.add_argument("--nms", action="store_true", help="<name>.nms.onnx: with non-maximum suppression in the graph")
     also.add_argument(
         "--deepstream", action="store_true", help="<name>.deepstream.onnx, and <name>.deepstream.txt for Gst-nvinfer"
