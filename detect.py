@@ -169,6 +169,8 @@ def check_choosing_options(parser: argparse.ArgumentParser, args: argparse.Names
         if args.without_objects:
             parser.error("--without-objects: says what --choose looks at; add --choose=N, or leave it out")
         return
+    if args.save_txt and args.without_objects:
+        parser.error("--save-txt: would list what --without-objects calls wrong; leave one of them out")
     if args.postprocess == cli.DETECTNET:
         parser.error("--choose: needs scores below detectNet's threshold; leave --postprocess out")
     if args.benchmark:

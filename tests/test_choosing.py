@@ -149,3 +149,10 @@ def test_reasons_name_what_is_there_most():
     assert table[0] == "rank,image,worth against the mean,reason"
     assert table[1].startswith("1,x.jpg,2.50,")
     assert table[2] == f"2,y.jpg,0.50,no false alarm from the threshold on; {unlike}"
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"train": {}}'])
+def test_an_audit_that_cannot_be_read_is_named(tmp_path, caplog, text):
+    (tmp_path / "audit.json").write_text(text)
+    assert class_facts(tmp_path, ["cat"]).labeled.tolist() == [0]
+    assert "audit.json: cannot be read" in caplog.text

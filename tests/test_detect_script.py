@@ -950,6 +950,10 @@ def test_frames_of_a_video_are_chosen(script, sure_model, tmp_path):
         (["--choose=2", "--postprocess=detectnet"], "--choose: needs scores below detectNet's threshold"),
         (["--choose=2", "--benchmark"], "--benchmark: --choose looks at the images twice"),
         (["--without-objects"], "--without-objects: says what --choose looks at"),
+        (
+            ["--choose=2", "--without-objects", "--save-txt"],
+            "--save-txt: would list what --without-objects calls wrong",
+        ),
         (["--choose=0"], "--choose"),
     ],
 )

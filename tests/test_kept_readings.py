@@ -357,3 +357,17 @@ def test_a_folder_with_images_elsewhere_is_read_again(tmp_path, cache):
     path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | {"train": str(elsewhere / "images" / "train")}))
     assert facts_of(root) == facts_of(root, cache=False)
     assert not kept_files(cache)
+
+
+def test_a_link_that_leads_to_another_folder_is_noticed(tmp_path):
+    """Both folders come before the link, so that what is in them is looked at once, by their own names."""
+    for name in ("first", "second"):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        (tmp_path / "data" / name / "a.txt").write_text(name)
+    link = tmp_path / "data" / "used"
+    link.symlink_to("first")
+    before = kept_readings._digest_of_files(tmp_path / "data")[0]
+    assert kept_readings._digest_of_files(tmp_path / "data")[0] == before
+    link.unlink()
+    link.symlink_to("second")
+    assert kept_readings._digest_of_files(tmp_path / "data")[0] != before

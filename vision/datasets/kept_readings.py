@@ -19,7 +19,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import cv2
 import numpy as np
+import PIL
 
 from vision.datasets.defects import Defect
 from vision.datasets.file_cache import VERSION, cache_folder, settled_until
@@ -99,7 +101,8 @@ class KeptReading:
             if not (decoded and facts and absent and about["files"] == self._files):
                 return None
             reading = _reading_of(file)
-            os.utime(self._path)  # it is in use
+            with contextlib.suppress(OSError):  # a cache that can only be read
+                os.utime(self._path)  # it is in use
             return reading
         except FileNotFoundError:
             return None
@@ -137,9 +140,16 @@ class KeptReading:
         if not self._is_settled or not reader.is_certain or _UNCERTAIN in defects:
             return False
         below = "" if self._root == Path() else f"{self._root}{os.sep}"
-        paths = (
-            path for part in reading.parts for column in ("image_path", "source") for path in part.records.texts(column)
-        )
+        paths = {
+            path
+            for part in reading.parts
+            for column in ("image_path", "source", "listed_in")
+            for path in part.records.texts(column)
+        }
+        paths |= {str(part.source) for part in reading.parts}
+        if reading.labels.source is not None:
+            paths.add(str(reading.labels.source))
+        paths -= {str(self._root), str(Path())}  # of what no file names
         return all(path.startswith(below) and _was_looked_at(path[len(below) :]) for path in paths)
 
 
@@ -219,8 +229,10 @@ def _reading_of(file: ArrayFile) -> Reading:
 
 def _version() -> list:
     """What reads: its own files, and the programs below it."""
-    of_code = [(path.name, *_stamp(str(path))) for path in sorted(Path(__file__).parent.glob("*.py"))]
-    return [VERSION, sys.version, np.__version__, of_code]
+    folder = Path(__file__).parent
+    code = [*folder.glob("*.py"), *(folder.parent / "utils").glob("*.py"), folder.parent / "structures.py"]
+    programs = [sys.version, np.__version__, cv2.__version__, PIL.__version__]
+    return [VERSION, programs, [(path.name, *_stamp(str(path))) for path in sorted(code)]]
 
 
 def _stamp(path: str | None) -> list[int]:
@@ -266,6 +278,8 @@ def _walk(folder: str, seen: set[tuple[int, int]]) -> Iterator[tuple[str, os.sta
     for entry in found:
         if entry.is_dir():
             yield entry.path, None
+            if entry.is_symlink():  # to another folder, which may have been looked through already
+                yield f"{entry.path}\0{os.path.realpath(entry.path)}", None
             if not entry.name.startswith("."):
                 yield from _walk(entry.path, seen)
         else:

@@ -216,6 +216,7 @@ class Source:
         Args:
             names: of the frames, as they were given before.
         """
+        self.unreadable = 0
         if self.is_video:
             self._frames_kept = frozenset(names)
             self._open_video(self.text)  # from its beginning

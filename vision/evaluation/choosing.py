@@ -84,7 +84,7 @@ class Choice:
 
 def uncertainty(scores: np.ndarray, threshold: float) -> np.ndarray:
     """Say how unsure scores are: 1 at the threshold, falling to 0 at scores of 0 and of 1."""
-    return np.where(scores < threshold, scores / threshold, (1 - scores) / max(1 - threshold, 1e-6))
+    return np.where(scores < threshold, scores / max(threshold, 1e-6), (1 - scores) / max(1 - threshold, 1e-6))
 
 
 def as_candidate(
@@ -126,7 +126,7 @@ def choose(
     labeled = features[:0] if labeled_features is None else labeled_features
     features, labeled = _directions(features, labeled)
     to_learn = np.log1p(np.stack([c.mass for c in candidates]) / (1 + facts.labeled)) @ facts.weights
-    weights = 1 + to_learn / max(float(to_learn.mean()), 1e-12)
+    weights = (1 + to_learn / max(float(to_learn.mean()), 1e-12)).astype(np.float32)
     others = np.unique(np.linspace(0, len(candidates) - 1, MAX_OTHERS).round().astype(int))
     alike = np.maximum(features @ features[others].T, 0)  # (N, O)
     covered = np.maximum((labeled @ features[others].T).max(axis=0, initial=0), 0)

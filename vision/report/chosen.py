@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,6 +14,8 @@ import numpy as np
 from vision.evaluation.choosing import Choice, ClassFacts
 from vision.report.run_comparison import ComparedRun
 from vision.utils.files import write_text
+
+logger = logging.getLogger(__name__)
 
 #: Classes that a reason names, and the share of the other images from which it says how many look alike.
 _CLASSES_NAMED, _MIN_SHARE = 3, 0.005
@@ -28,7 +31,10 @@ def class_facts(folder: Path, class_names: Sequence[str]) -> ClassFacts:
     labeled = dict.fromkeys(class_names, 0)
     ap = dict.fromkeys(class_names, float("nan"))
     if (audit := folder / "audit.json").is_file():
-        labeled |= json.loads(audit.read_text(encoding="utf-8"))["train"]["objects_per_class"]
+        try:
+            labeled |= json.loads(audit.read_text(encoding="utf-8"))["train"]["objects_per_class"]
+        except (ValueError, LookupError, TypeError) as err:
+            logger.warning("%s: cannot be read (%r); how many objects are labeled is not known", audit, err)
     if (results := folder / "results.csv").is_file():
         rows = list(csv.DictReader(results.read_text(encoding="utf-8").splitlines()))
         run = ComparedRun(folder.name, rows) if rows else None
