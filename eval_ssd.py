@@ -299,6 +299,13 @@ def save_suggestions(
     for doubt in doubts:
         by_image.setdefault(doubt.image, []).append(doubt)
     names, read_image = evaluation.class_names, reader_of(places)
+    left_out = sum(len(dataset.left_out(index)) for dataset, index in map(places.__getitem__, by_image))
+    if left_out:
+        logger.warning(
+            "--save-annotations: %d labels of these images are not written, as the model does not know their classes, or "
+            "their boxes are unusable; do not copy the annotations over yours",
+            left_out,
+        )
     writer = WRITERS[args.save_annotations](args.eval_dir / f"doubts_{args.save_annotations}", names[1:])
     with Suggestions(writer, names) as suggestions:
         for image, of_image in cli.progress(by_image.items(), "Writing suggestions", len(by_image)):

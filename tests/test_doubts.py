@@ -192,6 +192,15 @@ def test_doubts_are_written_for_a_labelling_tool(script, sure_model, own_voc, tm
     assert any(sum(originals[image].difficult) for image in records)
 
 
+def test_labels_of_unknown_classes_that_are_not_written_are_counted(script, sure_model, own_voc, tmp_path):
+    for path in (own_voc / "Annotations").glob("train*.xml"):
+        path.write_text(path.read_text().replace("<name>ball</name>", "<name>comet</name>", 1))
+    argv = (f"--model={sure_model}", f"--data={own_voc}", "--split=train", f"--eval-dir={tmp_path / 'e'}")
+    done = script(eval_ssd.main, *argv, "--doubts", "--save-annotations=voc")
+    assert done.code == 0
+    assert re.search(r"--save-annotations: [1-9]\d* labels of these images are not written", done.out)
+
+
 def test_annotations_without_doubts_are_refused(script, sure_model, own_voc):
     argv = (f"--model={sure_model}", f"--data={own_voc}", "--save-annotations=voc")
     assert_refused(script(eval_ssd.main, *argv), "--save-annotations", "add --doubts")
