@@ -302,7 +302,7 @@ def save_suggestions(
     left_out = sum(len(dataset.left_out(index)) for dataset, index in map(places.__getitem__, by_image))
     if left_out:
         logger.warning(
-            "--save-annotations: %d labels of these images are not written, as the model does not know their classes, or "
+            "--save-annotations: %d labels of these images are not written: the model does not know their classes, or "
             "their boxes are unusable; do not copy the annotations over yours",
             left_out,
         )
