@@ -212,18 +212,17 @@ def choose(
     takes = thinning(source, args, was_chosen=False)
     frames = cli.progress(read_ahead(source), "Looking", source.total)
     trained_on = session.trained_on
-
-    def was_trained_on(frame: Frame) -> bool:
-        if source.is_video or trained_on is None:
-            return False
-        return bool(trained_on.has([read_image_info(Path(frame.name)).digest])[0])
+    paths = source.paths if trained_on is not None else []
+    digests = [read_image_info(path).digest for path in cli.progress(paths, "Comparing", len(paths))]
+    # All at once: each question would read the list of what was trained on again.
+    was_seen = dict(zip(map(str, paths), trained_on.has(digests) if trained_on is not None else [], strict=True))
 
     looked = look_at(
         filter(takes, frames),
         session,
         lambda image, score: only(cli.detect(session, image, args, score_threshold=score), wanted),
         args.threshold,
-        was_trained_on,
+        lambda frame: bool(was_seen.get(frame.name)),
         args.without_objects,
     )
     if source.unreadable:

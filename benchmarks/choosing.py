@@ -128,14 +128,7 @@ def perform(args: argparse.Namespace) -> list[dict[str, Any]]:
 def main(argv: Sequence[str] | None = None) -> None:
     """Train what is left, then show what there is."""
     args = parse_args(argv)
-    cli.setup_logging()
-    cli.check_writable(args.runs, "--runs")
-    if args.plot is not None:
-        cli.check_writable(args.plot.parent, "--plot")
-    results = perform(args)
-    print(accuracy.table(results))
-    if args.plot is not None:
-        few_images.draw_plot(args.plot, results)
+    few_images.show(args, lambda: perform(args))
 
 
 if __name__ == "__main__":

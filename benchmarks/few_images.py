@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -87,17 +87,22 @@ def draw_plot(path: Path, results: Iterable[dict[str, Any]]) -> None:
                 axes.legend()
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Train what is left, then show what there is."""
-    args = parse_args(argv)
+def show(args: argparse.Namespace, perform: Callable[[], list[dict[str, Any]]]) -> None:
+    """Do all runs, print their table, and draw --plot; what cannot be written is refused before."""
     cli.setup_logging()
     cli.check_writable(args.runs, "--runs")
     if args.plot is not None:
         cli.check_writable(args.plot.parent, "--plot")
-    results = accuracy.perform(plan(args))
+    results = perform()
     print(accuracy.table(results))
     if args.plot is not None:
         draw_plot(args.plot, results)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Train what is left, then show what there is."""
+    args = parse_args(argv)
+    show(args, lambda: accuracy.perform(plan(args)))
 
 
 if __name__ == "__main__":
