@@ -118,23 +118,19 @@ def main(argv: Sequence[str] | None = None) -> None:
     with ExitStack() as stack:
         stack.enter_context(alone_in(args.data))
         tidy(args.data)
-        sources = {split: stack.enter_context(source) for split, source in open_tables(fetcher, args)}
-        found = {split: tables.Tally(source.boxes(), source.names) for split, source in sources.items()}
-        say_left_out(sources, args)
-        if not any(tally.boxes() for tally in found.values()):
-            names = ", ".join(next(iter(sources.values())).names)
+        wanted = {split: stack.enter_context(boxes) for split, boxes in open_tables(fetcher, args)}
+        say_left_out(wanted, args)
+        if not any(boxes.boxes() for boxes in wanted.values()):
+            names = ", ".join(next(iter(wanted.values())).names)
             raise DataError(f"--class-names: there is no box of {names} in any split; {args.data} stays as it is")
-        chosen = tables.limited(found, args.max_annotations_per_class, args.max_images)
-        print(statistics("There are", found))
+        print(statistics("There are", wanted))
         if args.max_annotations_per_class is not None or args.max_images is not None:
-            print(statistics("Within the limits", chosen))
+            tables.limit(wanted, args.max_annotations_per_class, args.max_images)
+            print(statistics("Within the limits", wanted))
         if args.stats_only:
             return
-        choices = {split: tables.Choice(tally, sources[split]) for split, tally in chosen.items()}
-        found.clear()
-        chosen.clear()
-        missing = fetch_images(fetcher, args, choices)
-        write_tables(args.data, choices)
+        missing = fetch_images(fetcher, args, wanted)
+        write_tables(args.data, wanted)
         if missing:
             raise RuntimeError(missing)
 
@@ -149,7 +145,7 @@ def tidy(root: Path) -> None:
 # Tables.
 
 
-def open_tables(fetcher: Fetcher, args: argparse.Namespace) -> Iterator[tuple[str, tables.SourceTable]]:
+def open_tables(fetcher: Fetcher, args: argparse.Namespace) -> Iterator[tuple[str, tables.WantedBoxes]]:
     """Fetch the published tables where needed, and read of each split what is wanted."""
     descriptions = args.data / DESCRIPTIONS
     obtain(fetcher, f"{args.annotations_url}/{DESCRIPTIONS}", descriptions)
@@ -160,7 +156,7 @@ def open_tables(fetcher: Fetcher, args: argparse.Namespace) -> Iterator[tuple[st
         name = f"{split}-annotations-bbox.csv"
         obtain(fetcher, f"{args.annotations_url}/{split}/{name}", args.data / name)
         logger.info("reading %s", args.data / name)
-        yield split, tables.SourceTable(args.data / name, classes, **filters)
+        yield split, tables.WantedBoxes(args.data / name, classes, **filters)
 
 
 def wanted_names(text: str) -> Sequence[str]:
@@ -200,25 +196,25 @@ def size_on_server(fetcher: Fetcher, url: str, path: Path) -> int | None:
     return size
 
 
-def say_left_out(sources: Mapping[str, tables.SourceTable], args: argparse.Namespace) -> None:
+def say_left_out(wanted: Mapping[str, tables.WantedBoxes], args: argparse.Namespace) -> None:
     """Log what the filters do."""
-    depictions = sum(source.depictions for source in sources.values())
-    overlapped = sum(source.overlapped for source in sources.values())
+    depictions = sum(boxes.depictions for boxes in wanted.values())
+    overlapped = sum(boxes.overlapped for boxes in wanted.values())
     if depictions:
         logger.info("left out: %d boxes on depictions (--include-depiction keeps them)", depictions)
     if args.remove_overlapped:
         logger.info("left out: %d boxes inside a group's box (--remove-overlapped)", overlapped)
 
 
-def statistics(title: str, tallies: Mapping[str, tables.Tally]) -> str:
+def statistics(title: str, wanted: Mapping[str, tables.WantedBoxes]) -> str:
     """Write a table of images and boxes per class and split."""
-    columns = {split: tally.per_class() for split, tally in tallies.items()}
+    columns = {split: boxes.per_class() for split, boxes in wanted.items()}
     rows = [("class", *(split for split in columns), "all")]
     for name in next(iter(columns.values())):
         counts = [column[name] for column in columns.values()]
         counts.append(tables.ClassCount(*map(sum, zip(*counts, strict=True))))
         rows.append((name, *(f"{count.images} / {count.boxes}" for count in counts)))
-    totals = [tables.ClassCount(tally.images(), tally.boxes()) for tally in tallies.values()]
+    totals = [tables.ClassCount(boxes.images(), boxes.boxes()) for boxes in wanted.values()]
     totals.append(tables.ClassCount(*map(sum, zip(*totals, strict=True))))
     rows.append(("all", *(f"{count.images} / {count.boxes}" for count in totals)))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
@@ -229,15 +225,15 @@ def statistics(title: str, tallies: Mapping[str, tables.Tally]) -> str:
     return "\n".join(lines)
 
 
-def write_tables(root: Path, choices: Mapping[str, tables.Choice]) -> None:
+def write_tables(root: Path, wanted: Mapping[str, tables.WantedBoxes]) -> None:
     """Write, for each split, the boxes of the images that are there, with those of earlier runs."""
-    for split, choice in choices.items():
+    for split, boxes in wanted.items():
         path = root / f"sub-{split}-annotations-bbox.csv"
-        if not len(choice):
+        if not boxes.images():
             consequence = f"{path} stays as it is" if path.exists() else "no table written"
             logger.info("%s: no image chosen, %s", split, consequence)
             continue
-        merged = tables.merge_table(path, choice.table_rows(), root / split)
+        merged = tables.merge_table(path, boxes.table_rows(), root / split)
         ours, earlier = merged.lost
         if ours:
             logger.warning("%s: %d boxes left out, their images are missing", path, ours)
@@ -269,7 +265,7 @@ class Outcome(NamedTuple):
 FETCHED, REPAIRED, THERE, GONE, FAILED = "fetched", "repaired", "there", "gone", "failed"
 
 
-def fetch_images(fetcher: Fetcher, args: argparse.Namespace, choices: Mapping[str, tables.Choice]) -> str | None:
+def fetch_images(fetcher: Fetcher, args: argparse.Namespace, wanted: Mapping[str, tables.WantedBoxes]) -> str | None:
     """Fetch the images that are not there as a whole.
 
     Returns:
@@ -288,14 +284,14 @@ def fetch_images(fetcher: Fetcher, args: argparse.Namespace, choices: Mapping[st
             return Outcome(GONE if err.permanent else FAILED, str(err))
         return Outcome(FETCHED) if defect is None else Outcome(REPAIRED, f"{path} {defect}")
 
-    wanted = sum(map(len, choices.values()))
-    jobs = (Job(split, image_id) for split, choice in choices.items() for image_id in choice.image_ids())
+    images = sum(boxes.images() for boxes in wanted.values())
+    jobs = (Job(split, image_id) for split, boxes in wanted.items() for image_id in boxes.image_ids())
     counts: Counter[str] = Counter()
     reasons: dict[str, list[str]] = {REPAIRED: [], GONE: [], FAILED: []}
     in_a_row = 0
     try:
         with closing(in_threads(get, jobs, args.num_workers)) as outcomes:
-            for _, (kind, why) in cli.progress(outcomes, "Images", wanted):
+            for _, (kind, why) in cli.progress(outcomes, "Images", images):
                 counts[kind] += 1
                 if why and len(reasons[kind]) < _EXAMPLES:
                     reasons[kind].append(why)
@@ -305,14 +301,14 @@ def fetch_images(fetcher: Fetcher, args: argparse.Namespace, choices: Mapping[st
                     break
     finally:
         fetcher.stop()
-    missing = wanted - counts[FETCHED] - counts[REPAIRED] - counts[THERE]
+    missing = images - counts[FETCHED] - counts[REPAIRED] - counts[THERE]
     if counts[REPAIRED]:
         logger.warning(
             "fetched again, as what was there was not whole: %s", first_few(reasons[REPAIRED], counts[REPAIRED])
         )
     logger.info(
         "images: %d wanted, %d fetched, %d were there, %d missing",
-        wanted,
+        images,
         counts[FETCHED] + counts[REPAIRED],
         counts[THERE],
         missing,
@@ -326,9 +322,9 @@ def fetch_images(fetcher: Fetcher, args: argparse.Namespace, choices: Mapping[st
     if counts[FAILED]:
         few = first_few(reasons[FAILED], counts[FAILED])
         explanations.append(f"{counts[FAILED]} failed, running the same command again may help: {few}")
-    if untried := wanted - counts.total():
+    if untried := images - counts.total():
         explanations.append(f"{untried} were not tried, run the same command again")
-    return f"{missing} of {wanted} images are missing, their boxes are left out; {'; '.join(explanations)}"
+    return f"{missing} of {images} images are missing, their boxes are left out; {'; '.join(explanations)}"
 
 
 def first_few(texts: Sequence[str], count: int) -> str:

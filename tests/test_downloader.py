@@ -969,7 +969,9 @@ def test_ctrl_c_ends_quickly_and_the_folder_can_be_continued(run, server, tmp_pa
     assert (done.code, contents(done.root)) == (0, whole)
 
 
-@pytest.mark.parametrize(("name", "most"), [("/.train-annotations-bbox.csv.", 900), (": File too large", 100)])
+@pytest.mark.parametrize(
+    ("name", "most"), [("/.train-annotations-bbox.csv.", 900), (": a temporary file cannot be written", 100)]
+)
 def test_a_full_disk_is_named(run, server, name, most):
     """A limit on file sizes stands in for the full disk: first a download meets it, then a temporary file."""
     root = run("--stats-only").root
@@ -1248,28 +1250,36 @@ def some_boxes(count: int, images: int, classes: int):
         yield f"{image:x}", int(number)
 
 
-@pytest.mark.parametrize("block", [1, 7, 1000])
+def wanted_boxes(path, classes, boxes, **filters):
+    """Boxes of a published table that has these: (id of an image, number of a class)."""
+    path.write_bytes(table(row(image, f"/m/{number}") for image, number in boxes))
+    return tables.WantedBoxes(path, classes, **{"include_depiction": False, "remove_overlapped": False, **filters})
+
+
 @pytest.mark.parametrize("classes", [1, 2, 5])
-def test_tallies_count_and_choose(monkeypatch, block, classes):
-    monkeypatch.setattr(tables, "_BLOCK", block)
-    rows = list(some_boxes(300, 60, classes))
-    names = [f"class {number}" for number in range(classes)]
-    tally = tables.Tally(rows, names)
+def test_boxes_are_counted_and_chosen(tmp_path, classes):
+    boxes = list(some_boxes(300, 60, classes))
+    names = {f"/m/{number}": f"class {number}" for number in range(classes)}
     by_image = {}
-    for image, number in rows:
+    for image, number in boxes:
         by_image.setdefault(image, []).append(number)
     order = sorted(by_image, key=lambda image: hashlib.blake2b(image.encode(), digest_size=8).digest())
 
-    def expect(tally, images):
-        assert tally.images() == len(images)
-        assert tally.boxes() == sum(len(by_image[image]) for image in images)
-        for number, name in enumerate(names):
-            boxes = [by_image[image].count(number) for image in images]
-            assert tally.per_class()[name] == (sum(count > 0 for count in boxes), sum(boxes))
+    def expect(limit, images):
+        with wanted_boxes(tmp_path / "table.csv", names, boxes) as wanted:
+            limit(wanted)
+            assert wanted.images() == len(images)
+            assert list(wanted.image_ids()) == [image for image in by_image if image in images]
+            assert wanted.boxes() == sum(len(by_image[image]) for image in images)
+            kept = [(image, f"/m/{number}") for image, number in boxes if image in images]
+            assert [(row[0], row[2]) for row in wanted.table_rows()] == kept
+            for number, name in enumerate(names.values()):
+                counts = [by_image[image].count(number) for image in images]
+                assert wanted.per_class()[name] == (sum(count > 0 for count in counts), sum(counts))
 
-    expect(tally, order)
+    expect(lambda wanted: None, order)
     for most in (0, 1, 10, len(order) - 1, len(order), 1000):
-        expect(tally.first(most), order[:most])
+        expect(lambda wanted, most=most: wanted.limit_images(most), order[:most])
     for limit in (1, 20, 1000):
         taken, counts = [], [0] * classes
         for image in order:
@@ -1277,13 +1287,14 @@ def test_tallies_count_and_choose(monkeypatch, block, classes):
                 taken.append(image)
                 for number in by_image[image]:
                     counts[number] += 1
-        expect(tally.with_boxes(limit), taken)
+        expect(lambda wanted, limit=limit: wanted.limit_boxes(limit), taken)
 
 
-def test_no_rows_are_a_tally_too():
-    tally = tables.Tally((), ["Apple"])
-    assert (tally.images(), tally.boxes(), tally.per_class()) == (0, 0, {"Apple": (0, 0)})
-    assert tally.first(3).with_boxes(3).images() == 0
+def test_a_table_without_a_wanted_box(tmp_path):
+    with wanted_boxes(tmp_path / "table.csv", {APPLE: "Apple"}, ()) as wanted:
+        assert (wanted.images(), wanted.boxes(), wanted.per_class()) == (0, 0, {"Apple": (0, 0)})
+        tables.limit({"train": wanted}, 3, 3)
+        assert wanted.images() == 0
 
 
 @pytest.mark.parametrize(
@@ -1301,26 +1312,26 @@ def test_shares(total, sizes, parts):
     assert tables.share(total, sizes) == parts
 
 
-def test_tables_larger_than_memory_are_sorted_alike(run, monkeypatch, tmp_path):
-    whole = contents(run(root=tmp_path / "whole").root)
-    monkeypatch.setattr(tables, "_ROWS_IN_MEMORY", 2)
-    assert contents(run(root=tmp_path / "pieces").root) == whole
+def test_memory_does_not_grow_with_the_table(tmp_path):
+    """All boxes wanted, each in an image of its own."""
+
+    def peak(count):
+        tracemalloc.start()
+        try:
+            boxes = ((image_id(n), "apple") for n in range(count))
+            with wanted_boxes(tmp_path / "t.csv", {"/m/apple": "Apple"}, boxes, remove_overlapped=True) as wanted:
+                tracemalloc.reset_peak()
+                assert wanted.per_class() == {"Apple": (count, count)}
+                wanted.limit_boxes(count)
+                assert sum(1 for _ in wanted.image_ids()) == sum(1 for _ in wanted.table_rows()) == count
+                assert sum(1 for _ in tables._in_order(wanted.table_rows(), tmp_path)) == count
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    assert peak(10_000) < peak(1_000) + 50_000
 
 
-def test_memory_is_a_few_bytes_a_box(tmp_path):
-    """All boxes wanted, each in an image of its own: tally, choice and a passage over it take a fraction of the file."""
-    path, count = tmp_path / "train.csv", 10_000
-    path.write_bytes(table(row(image_id(n), APPLE) for n in range(count)))
-    tracemalloc.start()
-    try:
-        options = {"include_depiction": False, "remove_overlapped": True}
-        with tables.SourceTable(path, {APPLE: "Apple"}, **options) as source:
-            tally = tables.Tally(source.boxes(), source.names)
-            assert tally.per_class() == {"Apple": (count, count)}
-            choice = tables.Choice(tally, source)
-            assert sum(1 for _ in choice.image_ids()) == sum(1 for _ in choice.table_rows()) == count
-        _, peak = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
-    assert path.stat().st_size / count > 70
-    assert peak / count < 50
+def test_nothing_is_left_of_the_database_however_a_program_ends(tmp_path):
+    with wanted_boxes(tmp_path / "table.csv", {APPLE: "Apple"}, [("a", "1")]):
+        assert [path.name for path in tmp_path.iterdir()] == ["table.csv"]

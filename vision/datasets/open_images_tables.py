@@ -1,29 +1,26 @@
 """The annotation tables of Open Images: which classes, boxes and images of them are wanted, and writing that down.
 
-The tables are far larger than memory needs to be. They are read row by row; what is kept in memory of a row is one
-64-bit number, and of an image another.
+The tables are far larger than memory needs to be. They are read row by row, and what is wanted lies in SQLite's
+databases on disk.
 """
 
 from __future__ import annotations
 
 import csv
 import difflib
+import errno
 import hashlib
-import heapq
 import itertools
 import logging
 import math
 import operator
 import re
+import sqlite3
 import tempfile
-from array import array
-from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple, TextIO
-
-import numpy as np
+from typing import Any, NamedTuple
 
 from vision.datasets.labels import with_background
 from vision.structures import DataError
@@ -56,11 +53,6 @@ _IS_GROUP, _IS_DEPICTION = SOURCE_COLUMNS.index("IsGroupOf"), SOURCE_COLUMNS.ind
 
 #: Ids become file names.
 _PLAIN_ID = re.compile(r"\w[\w.-]*")
-
-#: How many numbers are looked at in one piece: temporary arrays stay small.
-_BLOCK = 1 << 20
-#: How many rows are sorted in memory; of all boxes of Open Images that makes 300 files to merge.
-_ROWS_IN_MEMORY = 50_000
 
 _JPEG_START, _JPEG_END = b"\xff\xd8", b"\xff\xd9"
 _JPEG_TAIL = 1024
@@ -118,26 +110,38 @@ def _unknown(name: str, published: Mapping[str, list[tuple[str, str]]]) -> str:
     return f"unknown class {name!r}{hint}"
 
 
-class SourceTable:
+class ClassCount(NamedTuple):
+    """How often a class occurs."""
+
+    images: int
+    boxes: int
+
+
+class WantedBoxes:
     """The boxes of one split that are wanted; a context manager.
 
-    The published table is read once. What is wanted of it goes to a temporary file without a name in the same folder,
-    which is gone through as often as one likes, one passage at a time.
+    The published table is read once. What is wanted of it lies in a database on disk, in the same folder, which is gone
+    when it is closed. So memory does not grow with the table.
+
+    Images are ordered by a hash of their ids, the same on every machine and in no relation to what an image shows. So a
+    choice of some of them is like a random one, but always the same, whatever the order of the rows; and fewer images
+    are a part of more. Two ids with one hash, which hardly ever happens, are taken or left together.
 
     Args:
         path: of the published table.
         classes: {id of a class: its name}.
         include_depiction: also boxes on drawings and the like (IsDepiction is 1).
-        remove_overlapped: not boxes of single objects inside a group's box (IsGroupOf is 1) of their class.
+        remove_overlapped: not boxes of single objects inside a group's box (IsGroupOf is 1) of their class and image,
+            edges included.
 
     Attributes:
-        classes: as given.
         names: of the classes, each once.
         depictions: how many boxes were left out as depictions.
         overlapped: how many were left out as being in a group's box.
 
     Raises:
         DataError: the table lacks columns, or a line is not as expected.
+        OSError: the folder has no room for the database.
     """
 
     def __init__(
@@ -149,39 +153,103 @@ class SourceTable:
         self.depictions = 0
         self.overlapped = 0
         self._numbers = {label: self.names.index(name) for label, name in classes.items()}
-        self._file = self._written(self._published(include_depiction))
-        if remove_overlapped:
-            with self._file as everything:
-                self._file = self._written(self._not_overlapped(everything))
+        with ExitStack() as stack:
+            self._database = stack.enter_context(_temporary_database(path.parent))
+            self._read(include_depiction, remove_overlapped)
+            self._opened = stack.pop_all()
 
-    def __enter__(self) -> SourceTable:
+    def __enter__(self) -> WantedBoxes:
         return self
 
-    def __exit__(self, *error: object) -> None:
-        self._file.close()
+    def __exit__(self, *error: Any) -> None:
+        self._opened.__exit__(*error)
 
-    def rows(self) -> Iterator[Sequence[str]]:
-        """Read the rows, texts in the order of `SOURCE_COLUMNS`."""
-        return _from_start(self._file)
+    def images(self) -> int:
+        """Count the images."""
+        return self._number("SELECT COUNT(*) FROM images")
 
-    def boxes(self) -> Iterator[tuple[str, int]]:
-        """Read the rows as (id of the image, place of the class in `names`)."""
-        for row in self.rows():
-            yield row[_IMAGE_ID], self._numbers[row[_LABEL]]
+    def boxes(self) -> int:
+        """Count the boxes."""
+        return self._number("SELECT COUNT(*) FROM boxes JOIN images USING (hash)")
 
-    def _written(self, rows: Iterable[Sequence[str]]) -> TextIO:
-        with _naming(self.path.parent):
-            file = _nameless(self.path.parent)
-            try:
-                _write_rows(file, rows)
-            except BaseException:
-                # A full disk is met again when what is left is written.
-                with suppress(OSError):
-                    file.close()
-                raise
-        return file
+    def per_class(self) -> dict[str, ClassCount]:
+        """Count images and boxes of each class."""
+        of_images = "SELECT number, COUNT(*) AS boxes FROM boxes JOIN images USING (hash) GROUP BY hash, number"
+        rows = self._database.execute(f"SELECT number, COUNT(*), SUM(boxes) FROM ({of_images}) GROUP BY number")
+        counts = {number: ClassCount(images, boxes) for number, images, boxes in rows}
+        return {name: counts.get(number, ClassCount(0, 0)) for number, name in enumerate(self.names)}
 
-    def _published(self, include_depiction: bool) -> Iterator[Row]:
+    def limit_boxes(self, limit: int) -> None:
+        """Keep images, in their order, that bring a class of which there are fewer than `limit` boxes so far.
+
+        Images are kept whole, so a class may end above the limit.
+        """
+        self._database.execute("CREATE TEMP TABLE refused (hash INTEGER PRIMARY KEY)")
+        self._database.executemany("INSERT INTO refused VALUES (?)", self._beyond(limit))
+        self._database.execute("DELETE FROM images WHERE hash IN refused")
+        self._database.execute("DROP TABLE refused")
+
+    def limit_images(self, limit: int) -> None:
+        """Keep the first few images."""
+        first_refused = "SELECT hash FROM images ORDER BY hash LIMIT 1 OFFSET ?"
+        self._database.execute(f"DELETE FROM images WHERE hash >= ({first_refused})", (limit,))
+
+    def image_ids(self) -> Iterator[str]:
+        """Read each id once, in the order of the table."""
+        for (image_id,) in self._database.execute("SELECT ImageID FROM images ORDER BY place"):
+            yield image_id
+
+    def table_rows(self) -> Iterator[Row]:
+        """Read the boxes, texts in the order of `TABLE_COLUMNS`."""
+        columns = ", ".join(f"boxes.{column}" for column in SOURCE_COLUMNS)
+        query = f"SELECT {columns} FROM boxes JOIN images USING (hash) ORDER BY boxes.rowid"
+        for row in self._database.execute(query):
+            yield (*row, row[_LABEL], self.classes[row[_LABEL]])
+
+    def _read(self, include_depiction: bool, remove_overlapped: bool) -> None:
+        run = self._database.execute
+        columns = ", ".join(f"{column} TEXT" for column in SOURCE_COLUMNS)
+        run(f"CREATE TABLE boxes (hash INTEGER, number INTEGER, {columns})")
+        places = ", ".join("?" * (2 + len(SOURCE_COLUMNS)))
+        self._database.executemany(f"INSERT INTO boxes VALUES ({places})", self._published(include_depiction))
+        if remove_overlapped:
+            run("CREATE TEMP TABLE groups AS SELECT * FROM boxes WHERE IsGroupOf = '1'")
+            run("CREATE INDEX temp.of_groups ON groups (hash, number)")
+            covers = " AND ".join(
+                f"CAST({inner} AS REAL) <= CAST({outer} AS REAL)"
+                for inner, outer in (
+                    ("groups.XMin", "boxes.XMin"),
+                    ("groups.YMin", "boxes.YMin"),
+                    ("boxes.XMax", "groups.XMax"),
+                    ("boxes.YMax", "groups.YMax"),
+                )
+            )
+            alike = "groups.hash = boxes.hash AND groups.number = boxes.number"
+            found = f"EXISTS (SELECT 1 FROM groups WHERE {alike} AND {covers})"
+            self.overlapped = run(f"DELETE FROM boxes WHERE IsGroupOf <> '1' AND {found}").rowcount
+            run("DROP TABLE groups")
+        run("CREATE INDEX of_boxes ON boxes (hash, number)")
+        run("CREATE TABLE images (hash INTEGER PRIMARY KEY, place INTEGER, ImageID TEXT)")
+        run("INSERT INTO images SELECT hash, MIN(rowid), ImageID FROM boxes GROUP BY hash")
+        run("CREATE INDEX of_images ON images (place)")
+
+    def _number(self, query: str) -> int:
+        (number,) = self._database.execute(query).fetchone()
+        return number
+
+    def _beyond(self, limit: int) -> Iterator[tuple[int]]:
+        """Find the images that `limit_boxes` does without."""
+        counts = [0] * len(self.names)
+        boxes = self._database.execute("SELECT hash, number FROM boxes JOIN images USING (hash) ORDER BY hash")
+        for image, rows in itertools.groupby(boxes, key=operator.itemgetter(0)):
+            numbers = [number for _, number in rows]
+            if any(counts[number] < limit for number in numbers):
+                for number in numbers:
+                    counts[number] += 1
+            else:
+                yield (image,)
+
+    def _published(self, include_depiction: bool) -> Iterator[tuple]:
         with _csv_reader(self.path) as reader:
             header = [column.strip() for column in next(reader, [])]
             lacking = [column for column in SOURCE_COLUMNS if column not in header]
@@ -192,7 +260,7 @@ class SourceTable:
                 )
             width, label_at = len(header), header.index("LabelName")
             in_order = operator.itemgetter(*(header.index(column) for column in SOURCE_COLUMNS))
-            last_id = None
+            last_id, hash_of_last = None, 0
             for row in reader:
                 if len(row) != width:
                     if not row:
@@ -207,27 +275,14 @@ class SourceTable:
                     if not _PLAIN_ID.fullmatch(last_id):
                         found = f"{last_id!r} is no id of an image, expected letters, digits, . - _"
                         raise DataError(f"{self.path}: line {reader.line_num}: {found}; {_FETCH_AGAIN}")
+                    hash_of_last = _hash(last_id)
                 if not _are_numbers(_CORNERS(fields)):
                     found = f"the corners are {list(_CORNERS(fields))}, expected numbers from 0 to 1"
                     raise DataError(f"{self.path}: line {reader.line_num}: {found}; {_FETCH_AGAIN}")
                 if fields[_IS_DEPICTION] == "1" and not include_depiction:
                     self.depictions += 1
                 else:
-                    yield fields
-
-    def _not_overlapped(self, everything: TextIO) -> Iterator[Sequence[str]]:
-        pack = _Packer(len(self.names))
-        groups = _Groups()
-        for row in _from_start(everything):
-            if row[_IS_GROUP] == "1":
-                groups.add(pack(row[_IMAGE_ID], self._numbers[row[_LABEL]]), _CORNERS(row))
-        groups.sort()
-        for row in _from_start(everything):
-            entry = pack(row[_IMAGE_ID], self._numbers[row[_LABEL]])
-            if row[_IS_GROUP] != "1" and groups.cover(entry, _CORNERS(row)):
-                self.overlapped += 1
-            else:
-                yield row
+                    yield hash_of_last, self._numbers[fields[_LABEL]], *fields
 
 
 @contextmanager
@@ -242,14 +297,21 @@ def _csv_reader(path: Path) -> Iterator[Any]:
             ) from err
 
 
-def _nameless(folder: Path) -> TextIO:
-    """Make a temporary file that is gone when the program is, however it ends."""
-    return tempfile.TemporaryFile("w+", newline="", encoding="utf-8", dir=folder)
-
-
-def _write_rows(file: TextIO, rows: Iterable[Sequence[str]]) -> None:
-    csv.writer(file, lineterminator="\n").writerows(rows)
-    file.flush()
+@contextmanager
+def _temporary_database(folder: Path) -> Iterator[sqlite3.Connection]:
+    """Make a database on disk that is gone when it is closed, however the program ends."""
+    try:
+        with tempfile.NamedTemporaryFile(dir=folder) as file:
+            database = sqlite3.connect(file.name)
+            # What is lost with the program needs no care.
+            for setting in ("journal_mode = OFF", "synchronous = OFF", "locking_mode = EXCLUSIVE"):
+                database.execute(f"PRAGMA {setting}")
+            database.execute("CREATE TABLE opened (is_open)")
+        with closing(database):
+            yield database
+    except sqlite3.OperationalError as err:
+        code = errno.ENOSPC if "full" in str(err) else errno.EIO
+        raise OSError(code, f"a temporary file cannot be written or read ({err})", str(folder)) from err
 
 
 @contextmanager
@@ -259,11 +321,6 @@ def _naming(place: Path) -> Iterator[None]:
         yield
     except OSError as err:
         raise OSError(err.errno, err.strerror, err.filename or str(place)) from err
-
-
-def _from_start(file: TextIO) -> Iterator[list[str]]:
-    file.seek(0)
-    return csv.reader(file)
 
 
 def _shown(header: Sequence[str], most: int = 80) -> str:
@@ -278,175 +335,26 @@ def _are_numbers(texts: Sequence[str]) -> bool:
         return False
 
 
-# Numbers for rows.
+def _hash(image_id: str) -> int:
+    """Give a number of 64 bits with a sign, as databases have them."""
+    return int.from_bytes(hashlib.blake2b(image_id.encode(), digest_size=8).digest(), "big") - (1 << 63)
 
 
-class _Packer:
-    """Packs image and class of a box into 64 bits: a hash of the image's id, its lowest bits replaced by the class.
-
-    The hash is the same on every machine, and in no relation to what the image shows.
-    """
-
-    def __init__(self, classes: int) -> None:
-        self.bits = (classes - 1).bit_length()
-        self._last_id: str | None = None
-        self._base = 0
-
-    def __call__(self, image_id: str, number: int) -> int:
-        if image_id != self._last_id:
-            self._last_id = image_id
-            digest = hashlib.blake2b(image_id.encode(), digest_size=8).digest()
-            self._base = int.from_bytes(digest, "big") >> self.bits << self.bits
-        return self._base | number
-
-
-class _Groups:
-    """The boxes of groups, to be asked whether they cover others; 24 bytes each."""
-
-    def __init__(self) -> None:
-        self._entries = array("Q")
-        self._boxes = array("f")
-
-    def add(self, entry: int, corners: Sequence[str]) -> None:
-        """Add a box, before `sort`."""
-        self._entries.append(entry)
-        self._boxes.extend(map(float, corners))
-
-    def sort(self) -> None:
-        """Get ready for `cover`."""
-        entries, boxes = np.asarray(self._entries), np.asarray(self._boxes).reshape(-1, 4)
-        order = np.argsort(entries)
-        self._entries, self._boxes = array("Q", entries[order].tobytes()), array("f", boxes[order].tobytes())
-
-    def cover(self, entry: int, corners: Sequence[str]) -> bool:
-        """Whether a box lies in that of a group of its image and class, edges included."""
-        place = bisect_left(self._entries, entry)
-        if place == len(self._entries) or self._entries[place] != entry:
-            return False
-        left, top, right, bottom = array("f", map(float, corners))
-        while place < len(self._entries) and self._entries[place] == entry:
-            x1, y1, x2, y2 = self._boxes[4 * place : 4 * place + 4]
-            if x1 <= left and y1 <= top and right <= x2 and bottom <= y2:
-                return True
-            place += 1
-        return False
-
-
-class ClassCount(NamedTuple):
-    """How often a class occurs."""
-
-    images: int
-    boxes: int
-
-
-class Tally:
-    """Which classes occur how often in which images, 8 bytes for a box.
-
-    Images are ordered by a hash of their ids. So a choice of some of them is like a random one, but always the same,
-    whatever the order of the rows; and fewer images are a part of more. Two ids with one hash, which hardly ever
-    happens, are taken or left together.
-
-    Args:
-        boxes: (id of the image, place of the class in `names`) each.
-        names: of the classes.
-    """
-
-    def __init__(self, boxes: Iterable[tuple[str, int]], names: Sequence[str]) -> None:
-        self.names = tuple(names)
-        pack = _Packer(len(names))
-        self._bits = pack.bits
-        self._entries = array("Q", itertools.starmap(pack, boxes))
-        np.asarray(self._entries).sort()
-
-    def images(self) -> int:
-        """Count the images."""
-        return sum(int(is_new.sum()) for _, is_new, _ in self._blocks())
-
-    def boxes(self) -> int:
-        """Count the boxes."""
-        return len(self._entries)
-
-    def per_class(self) -> dict[str, ClassCount]:
-        """Count images and boxes of each class."""
-        images = np.zeros(len(self.names), np.int64)
-        boxes = np.zeros(len(self.names), np.int64)
-        for entries, _, is_new_class in self._blocks():
-            numbers = (entries & np.uint64((1 << self._bits) - 1)).astype(np.int64)
-            boxes += np.bincount(numbers, minlength=len(self.names))
-            images += np.bincount(numbers[is_new_class], minlength=len(self.names))
-        counts = zip(self.names, images.tolist(), boxes.tolist(), strict=True)
-        return {name: ClassCount(in_images, in_boxes) for name, in_images, in_boxes in counts}
-
-    def with_boxes(self, limit: int) -> Tally:
-        """Keep images, in their order, that bring a class of which there are fewer than `limit` boxes so far.
-
-        Images are kept whole, so a class may end above the limit.
-        """
-        mask = (1 << self._bits) - 1
-        counts = [0] * len(self.names)
-        kept = array("Q")
-        for _, image in itertools.groupby(self._entries, key=lambda entry: entry >> self._bits):
-            entries = list(image)
-            numbers = [entry & mask for entry in entries]
-            if any(counts[number] < limit for number in numbers):
-                kept.extend(entries)
-                for number in numbers:
-                    counts[number] += 1
-        return self._part(kept)
-
-    def first(self, images: int) -> Tally:
-        """Keep the first few images."""
-        passed, seen = 0, 0
-        for entries, is_new, _ in self._blocks():
-            begins = np.flatnonzero(is_new)
-            if seen + len(begins) > images:
-                return self._part(self._entries[: passed + int(begins[images - seen])])
-            seen += len(begins)
-            passed += len(entries)
-        return self
-
-    def keys(self) -> array:
-        """Return what stands for each image, in ascending order."""
-        pieces = [entries[is_new] >> np.uint64(self._bits) for entries, is_new, _ in self._blocks()]
-        keys = array("Q")
-        for piece in pieces:
-            keys.frombytes(piece.tobytes())
-        return keys
-
-    def _part(self, entries: array) -> Tally:
-        part = Tally((), self.names)
-        part._entries = entries
-        return part
-
-    def _blocks(self) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-        """Go through the entries: (some of them, which begin an image, which begin a class in an image)."""
-        entries, bits = np.asarray(self._entries), np.uint64(self._bits)
-        for start in range(0, len(entries), _BLOCK):
-            block = entries[start : start + _BLOCK]
-            is_new, is_new_class = np.ones(len(block), bool), np.ones(len(block), bool)
-            # From the second block on there is a last one of the block before.
-            before = entries[max(0, start - 1) : start + len(block) - 1]
-            here = slice(len(block) - len(before), None)
-            is_new_class[here] = block[here] != before
-            is_new[here] = block[here] >> bits != before >> bits
-            yield block, is_new, is_new_class
-
-
-def limited(found: Mapping[str, Tally], max_boxes: int | None, max_images: int | None) -> dict[str, Tally]:
+def limit(found: Mapping[str, WantedBoxes], max_boxes: int | None, max_images: int | None) -> None:
     """Keep some images of each split.
 
     Args:
         found: {split: what there is}.
-        max_boxes: of a class in a split; see `Tally.with_boxes`. None for no limit.
+        max_boxes: of a class in a split; see `WantedBoxes.limit_boxes`. None for no limit.
         max_images: in all splits together, shared in proportion to what they have left. None for no limit.
     """
-    kept = dict(found)
     if max_boxes is not None:
-        kept = {split: tally.with_boxes(max_boxes) for split, tally in kept.items()}
+        for boxes in found.values():
+            boxes.limit_boxes(max_boxes)
     if max_images is not None:
-        parts = share(max_images, [tally.images() for tally in kept.values()])
-        kept = {split: tally.first(part) for (split, tally), part in zip(kept.items(), parts, strict=True)}
-    return kept
+        parts = share(max_images, [boxes.images() for boxes in found.values()])
+        for boxes, part in zip(found.values(), parts, strict=True):
+            boxes.limit_images(part)
 
 
 def share(total: int, sizes: Sequence[int]) -> list[int]:
@@ -459,52 +367,6 @@ def share(total: int, sizes: Sequence[int]) -> list[int]:
     for place in by_rest[: total - sum(parts)]:
         parts[place] += 1
     return parts
-
-
-class Choice:
-    """The images of a split to fetch, and their boxes; 9 bytes each.
-
-    Args:
-        tally: of the images.
-        source: where their ids and boxes are read.
-    """
-
-    def __init__(self, tally: Tally, source: SourceTable) -> None:
-        self._pack = _Packer(len(tally.names))
-        self._keys = tally.keys()
-        self._source = source
-
-    def __len__(self) -> int:
-        return len(self._keys)
-
-    def image_ids(self) -> Iterator[str]:
-        """Read each id once, in the order of the table."""
-        seen, last_id = bytearray(len(self._keys)), None
-        for row in self._source.rows():
-            image_id = row[_IMAGE_ID]
-            if image_id == last_id:
-                continue
-            last_id = image_id
-            place = self._place(image_id)
-            if place is not None and not seen[place]:
-                seen[place] = True
-                yield image_id
-
-    def table_rows(self) -> Iterator[Row]:
-        """Read the boxes, texts in the order of `TABLE_COLUMNS`."""
-        last_id, chosen = None, False
-        for row in self._source.rows():
-            image_id = row[_IMAGE_ID]
-            if image_id != last_id:
-                last_id, chosen = image_id, self._place(image_id) is not None
-            if chosen:
-                label = row[_LABEL]
-                yield (*row, label, self._source.classes[label])
-
-    def _place(self, image_id: str) -> int | None:
-        key = self._pack(image_id, 0) >> self._pack.bits
-        place = bisect_left(self._keys, key)
-        return place if place < len(self._keys) and self._keys[place] == key else None
 
 
 # Images and tables of ours.
@@ -593,7 +455,7 @@ def merge_table(path: Path, rows: Iterable[Row], folder: Path) -> Merged:
         replacing(path) as temporary,
         open(temporary, "w", newline="", encoding="utf-8") as file,
     ):
-        _write_rows(file, itertools.chain([TABLE_COLUMNS], counted()))
+        csv.writer(file, lineterminator="\n").writerows(itertools.chain([TABLE_COLUMNS], counted()))
     return Merged(boxes, images, (lost[0], lost[1]))
 
 
@@ -621,20 +483,12 @@ def _identity(row: Row) -> tuple[str, str, list[float]]:
     return row[_IMAGE_ID], row[_LABEL], [float(text) for text in _CORNERS(row)]
 
 
-def _order(row: Row) -> tuple:
-    return (*_identity(row), row)
-
-
 def _in_order(rows: Iterable[Row], folder: Path) -> Iterator[Row]:
-    """Sort rows, of which there may be more than memory holds; the temporary files have no names."""
-    rows = iter(rows)
-    with _naming(folder), ExitStack() as stack:
-        runs: list[Iterator[Any]] = []
-        while chunk := sorted(itertools.islice(rows, _ROWS_IN_MEMORY), key=_order):
-            if not runs and len(chunk) < _ROWS_IN_MEMORY:
-                yield from chunk
-                return
-            file = stack.enter_context(_nameless(folder))
-            _write_rows(file, chunk)
-            runs.append(map(tuple, _from_start(file)))
-        yield from heapq.merge(*runs, key=_order)
+    """Sort rows by `_identity` and their text; there may be more than memory holds."""
+    columns = ", ".join(f"{column} TEXT" for column in TABLE_COLUMNS)
+    corners = ", ".join(f"CAST({column} AS REAL)" for column in ("XMin", "YMin", "XMax", "YMax"))
+    with _temporary_database(folder) as database:
+        database.execute(f"CREATE TABLE boxes ({columns})")
+        database.executemany(f"INSERT INTO boxes VALUES ({', '.join('?' * len(TABLE_COLUMNS))})", rows)
+        order = f"ImageID, LabelName, {corners}, {', '.join(TABLE_COLUMNS)}"
+        yield from database.execute(f"SELECT * FROM boxes ORDER BY {order}")
