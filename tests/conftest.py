@@ -9,6 +9,7 @@ import re
 import signal
 import sys
 import zlib
+from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -58,10 +59,12 @@ LONG = (
 #: Tests that `make test-fast` leaves out, `<file>::<function>` a line; --write-slow-list measures them again.
 SLOW_LIST = Path(__file__).parent / "slow.txt"
 
-#: Processor seconds, with processes that a test starts, from which it is slow; they depend little on what else runs.
-SLOW_SECONDS = 1.5
+#: Processor seconds of all cases of a test, with its fixtures and processes that they start, from which it is slow.
+#: They depend little on what else runs.
+SLOW_SECONDS = 0.8
 
-_SECONDS = pytest.StashKey[dict[str, float]]()
+_SECONDS = pytest.StashKey[Counter[str]]()
+_SHARED_SECONDS = pytest.StashKey[Counter[str]]()
 
 
 def pytest_addoption(parser):
@@ -69,7 +72,8 @@ def pytest_addoption(parser):
 
 
 def pytest_configure(config):
-    config.stash[_SECONDS] = {}
+    config.stash[_SECONDS] = Counter()
+    config.stash[_SHARED_SECONDS] = Counter()
 
 
 def function_of(item) -> str:
@@ -82,12 +86,13 @@ def processor_seconds() -> float:
 
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_protocol(item):
-    """Measure a test with its own fixtures; those of modules and the session are paid by whichever test comes first."""
-    seconds = item.config.stash[_SECONDS]
-    before, seconds[""] = processor_seconds(), 0.0
+    """Measure a test with its own fixtures, and with those of its module, whichever test they were made for."""
+    seconds, shared = item.config.stash[_SECONDS], item.config.stash[_SHARED_SECONDS]
+    before, shared[""] = processor_seconds(), 0.0
     yield
-    used = processor_seconds() - before - seconds.pop("")
-    seconds[function_of(item)] = max(used, seconds.get(function_of(item), 0.0))
+    own = processor_seconds() - before - shared.pop("")
+    of_module = sum(shared[f"{item.path.name}::{name}"] for name in item.fixturenames)
+    seconds[function_of(item)] = max(seconds[function_of(item)] + own, of_module)
 
 
 @pytest.hookimpl(hookwrapper=True)
@@ -95,13 +100,24 @@ def pytest_fixture_setup(fixturedef, request):
     before = processor_seconds()
     yield
     if fixturedef.scope != "function":
-        request.config.stash[_SECONDS][""] += processor_seconds() - before
+        shared, used = request.config.stash[_SHARED_SECONDS], processor_seconds() - before
+        shared[""] += used
+        if fixturedef.scope == "module":
+            shared[f"{request.path.name}::{fixturedef.argname}"] += used
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node):
+    """Take over what a process of pytest-xdist has measured."""
+    node.config.stash[_SECONDS] += Counter(getattr(node, "workeroutput", {}).get("seconds", {}))
 
 
 def pytest_sessionfinish(session):
     """Write the list where that is asked for; tests that did not run stay as they were."""
-    if session.config.getoption("--write-slow-list"):
-        seconds = session.config.stash[_SECONDS]
+    seconds = session.config.stash[_SECONDS]
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["seconds"] = dict(seconds)
+    elif session.config.getoption("--write-slow-list"):
         others = [name for name in SLOW_LIST.read_text().split() if name not in seconds]
         slow = [name for name, used in seconds.items() if used > SLOW_SECONDS]
         SLOW_LIST.write_text("".join(f"{name}\n" for name in sorted({*others, *slow})))
