@@ -1,3 +1,3 @@
 """SSD object detection: nets, data, training, evaluation and deployment."""
 
-__version__ = "0.16.0"
+__version__ = "0.16.1"
