@@ -822,6 +822,18 @@ def test_suggestions_are_read_back_as_what_was_found(script, sure_model, photos,
         np.testing.assert_allclose(record.boxes, [found["box"] for found in entry["detections"]], atol=1.01)
 
 
+@pytest.mark.parametrize("kind", WRITTEN_FORMATS)
+def test_a_name_that_no_annotation_can_hold_is_left_out_and_said(script, sure_model, photos, tmp_path, kind):
+    odd = photos / os.fsdecode(b"\xff.jpg")
+    (photos / "x.jpg").rename(odd)
+    argv = (f"--model={sure_model}", f"--input={photos}", f"--output={tmp_path / 'o'}", f"--save-annotations={kind}")
+    done = script(detect.main, *argv, "--threshold=0.2")
+    assert (done.code, done.err) == (0, "")
+    (line,) = (line for line in done.out.splitlines() if "its name has bytes that are not UTF-8; rename it" in line)
+    assert f": left out of {tmp_path / 'o' / kind}, " in line
+    assert f"Saved 3 images with suggestions for labelling: {tmp_path / 'o' / kind}" in done.out
+
+
 def test_a_corrected_annotation_stays_and_is_said(script, sure_model, photos, tmp_path):
     argv = (f"--model={sure_model}", f"--input={photos}", f"--output={tmp_path / 'o'}", "--save-annotations=yolo")
     assert script(detect.main, *argv, "--threshold=0.2").code == 0

@@ -59,7 +59,12 @@ class Suggestions:
         self.add_labels(path, rgb_image, self._as_written(name, rgb_image, found))
 
     def add_labels(self, path: Path, rgb_image: np.ndarray, image: WrittenImage) -> None:
-        """Add an image of a file with labels, see `add_image`."""
+        """Add an image of a file with labels, see `add_image`. One whose name no annotation can hold is warned of."""
+        if _has_other_bytes(image.name):
+            logger.warning(
+                "%s: left out of %s, its name has bytes that are not UTF-8; rename it", path, self.writer.root
+            )
+            return
         place = self.writer.image_path(image.name)
         if read_image_info(path).orientation != 1:  # tools differ in whether they turn it
             self._write_picture(place, rgb_image)
@@ -106,6 +111,11 @@ class Suggestions:
 
 def _of_another_picture(place: Path) -> DataError:
     return DataError(f"{place}: is there already, and is another picture; name another --output, or move the folder")
+
+
+def _has_other_bytes(name: PurePosixPath) -> bool:
+    """Whether a name has bytes that are not UTF-8; Python stands surrogates in for them."""
+    return any("\ud800" <= character <= "\udfff" for character in str(name))
 
 
 def _link_or_copy(path: Path, place: Path) -> None:
