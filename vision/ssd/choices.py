@@ -30,7 +30,7 @@ DEFAULT_NET = UPSTREAM_NET = NET_NAMES[0]
 #: What a run is told that takes the default net because none was typed; the figures stand in docs/accuracy.md.
 ADVICE_ON_NET = (
     "--net=mb2-ssd-fpnlite was more accurate where objects are small or various (AP on blood cells 0.578 instead of "
-    "0.472, on horses 0.637 instead of 0.425) and as good on signs, and takes 0.6 of the time of mb1-ssd in onnxruntime"
+    "0.472, on horses 0.645 instead of 0.435) and as good on signs, and takes 0.6 of the time of mb1-ssd in onnxruntime"
 )
 
 #: Every accepted name -> the canonical one.
