@@ -120,7 +120,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         tidy(args.data)
         wanted = {split: stack.enter_context(boxes) for split, boxes in open_tables(fetcher, args)}
         say_left_out(wanted, args)
-        if not any(boxes.boxes() for boxes in wanted.values()):
+        if not any(boxes.images() for boxes in wanted.values()):
             names = ", ".join(next(iter(wanted.values())).names)
             raise DataError(f"--class-names: there is no box of {names} in any split; {args.data} stays as it is")
         print(statistics("There are", wanted))

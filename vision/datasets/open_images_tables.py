@@ -48,7 +48,8 @@ SOURCE_COLUMNS = (
 TABLE_COLUMNS = (*SOURCE_COLUMNS, "id", "ClassName")
 
 _IMAGE_ID, _LABEL = SOURCE_COLUMNS.index("ImageID"), SOURCE_COLUMNS.index("LabelName")
-_CORNERS = operator.itemgetter(*(SOURCE_COLUMNS.index(name) for name in ("XMin", "YMin", "XMax", "YMax")))
+_CORNER_COLUMNS = ("XMin", "YMin", "XMax", "YMax")
+_CORNERS = operator.itemgetter(*map(SOURCE_COLUMNS.index, _CORNER_COLUMNS))
 _IS_GROUP, _IS_DEPICTION = SOURCE_COLUMNS.index("IsGroupOf"), SOURCE_COLUMNS.index("IsDepiction")
 
 #: Ids become file names.
@@ -208,21 +209,14 @@ class WantedBoxes:
 
     def _read(self, include_depiction: bool, remove_overlapped: bool) -> None:
         run = self._database.execute
-        columns = ", ".join(f"{column} TEXT" for column in SOURCE_COLUMNS)
-        run(f"CREATE TABLE boxes (hash INTEGER, number INTEGER, {columns})")
-        places = ", ".join("?" * (2 + len(SOURCE_COLUMNS)))
-        self._database.executemany(f"INSERT INTO boxes VALUES ({places})", self._published(include_depiction))
+        columns = ("hash INTEGER", "number INTEGER", *_as_texts(SOURCE_COLUMNS))
+        _fill(self._database, columns, self._published(include_depiction))
         if remove_overlapped:
             run("CREATE TEMP TABLE groups AS SELECT * FROM boxes WHERE IsGroupOf = '1'")
             run("CREATE INDEX temp.of_groups ON groups (hash, number)")
-            covers = " AND ".join(
-                f"CAST({inner} AS REAL) <= CAST({outer} AS REAL)"
-                for inner, outer in (
-                    ("groups.XMin", "boxes.XMin"),
-                    ("groups.YMin", "boxes.YMin"),
-                    ("boxes.XMax", "groups.XMax"),
-                    ("boxes.YMax", "groups.YMax"),
-                )
+            covers = (
+                "float(groups.XMin) <= float(boxes.XMin) AND float(groups.YMin) <= float(boxes.YMin) "
+                "AND float(boxes.XMax) <= float(groups.XMax) AND float(boxes.YMax) <= float(groups.YMax)"
             )
             alike = "groups.hash = boxes.hash AND groups.number = boxes.number"
             found = f"EXISTS (SELECT 1 FROM groups WHERE {alike} AND {covers})"
@@ -307,11 +301,23 @@ def _temporary_database(folder: Path) -> Iterator[sqlite3.Connection]:
             for setting in ("journal_mode = OFF", "synchronous = OFF", "locking_mode = EXCLUSIVE"):
                 database.execute(f"PRAGMA {setting}")
             database.execute("CREATE TABLE opened (is_open)")
+        # SQLite's own reading of a number may differ from Python's in the last digit.
+        database.create_function("float", 1, float, deterministic=True)
         with closing(database):
             yield database
     except sqlite3.OperationalError as err:
         code = errno.ENOSPC if "full" in str(err) else errno.EIO
         raise OSError(code, f"a temporary file cannot be written or read ({err})", str(folder)) from err
+
+
+def _as_texts(columns: Sequence[str]) -> list[str]:
+    return [f"{column} TEXT" for column in columns]
+
+
+def _fill(database: sqlite3.Connection, columns: Sequence[str], rows: Iterable[tuple]) -> None:
+    """Make a table `boxes` of these columns with their types."""
+    database.execute(f"CREATE TABLE boxes ({', '.join(columns)})")
+    database.executemany(f"INSERT INTO boxes VALUES ({', '.join('?' * len(columns))})", rows)
 
 
 @contextmanager
@@ -485,10 +491,8 @@ def _identity(row: Row) -> tuple[str, str, list[float]]:
 
 def _in_order(rows: Iterable[Row], folder: Path) -> Iterator[Row]:
     """Sort rows by `_identity` and their text; there may be more than memory holds."""
-    columns = ", ".join(f"{column} TEXT" for column in TABLE_COLUMNS)
-    corners = ", ".join(f"CAST({column} AS REAL)" for column in ("XMin", "YMin", "XMax", "YMax"))
+    corners = (f"float({column})" for column in _CORNER_COLUMNS)
     with _temporary_database(folder) as database:
-        database.execute(f"CREATE TABLE boxes ({columns})")
-        database.executemany(f"INSERT INTO boxes VALUES ({', '.join('?' * len(TABLE_COLUMNS))})", rows)
-        order = f"ImageID, LabelName, {corners}, {', '.join(TABLE_COLUMNS)}"
+        _fill(database, _as_texts(TABLE_COLUMNS), rows)
+        order = ", ".join(("ImageID", "LabelName", *corners, *TABLE_COLUMNS))
         yield from database.execute(f"SELECT * FROM boxes ORDER BY {order}")
